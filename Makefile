@@ -1,0 +1,56 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check bench format clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+export STORE
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/local ## Start everything, fit a model on an example, print its predictions, stop everything.
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(BIN)/python make_data.py --out "$$dir" && \
+	$(BIN)/python -m rowcast.local --port 0 --data "$$dir/rowcast" -- \
+		$(BIN)/python example_1.py --train "$$dir/train.parquet" --test "$$dir/test.parquet"
+
+up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=8000, data in .rowcast/.
+	@$(BIN)/python -m rowcast.local --port $(PORT)
+
+test: $(VENV)/dev ## Run the test suite. STORE=minio runs it against a MinIO on PATH.
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+bench: $(VENV)/dev ## Measure speed and memory against scikit-learn in one process.
+	@$(BIN)/python -m benchmarks
+
+format: $(VENV)/dev ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the virtual environment and caches; data in .rowcast/ stays.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/local: requirements.txt requirements-local.txt constraints.txt | $(BIN)/python
+	@echo "Installing what the service needs (a minute, once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	@touch $@
+
+$(VENV)/dev: $(VENV)/local requirements-dev.txt
+	@echo "Installing what the tests need (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rowcast needs Python 3.11 or newer; name one with PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -1,0 +1,226 @@
+"""Settings, read once from the environment by the entry points.
+
+Every setting is one field below: the variable is the field's name in capitals, its description is
+what docs/configuration.md says. A bad value and a misspelt variable are refused by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class ConfigurationError(Exception):
+    """The environment cannot be used; the message names each variable and says why."""
+
+
+def _strict_bool(value: Any) -> Any:
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("must be exactly true or false")
+    return value
+
+
+def _split(value: Any) -> Any:
+    """Split a comma-separated list, leaving out what is empty."""
+    return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("must be like http://host:9000, without a path")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError("must be like 127.0.0.1:8000")
+    return value
+
+
+def _owner_and_key(value: SecretStr) -> SecretStr:
+    owner, _, key = value.get_secret_value().partition(":")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", owner) or len(key) < 8:
+        raise ValueError(
+            "each entry must be owner:key, the owner of lower-case letters, digits, - and _, "
+            "the key of at least 8 characters"
+        )
+    return value
+
+
+def _signing_key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < 16:
+        raise ValueError("each key must have at least 16 characters")
+    return value
+
+
+Bool = Annotated[bool, BeforeValidator(_strict_bool)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+ApiKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_owner_and_key)], ...], NoDecode, BeforeValidator(_split)
+]
+SigningKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_signing_key)], ...], NoDecode, BeforeValidator(_split)
+]
+Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+
+
+def _default_cores_dir() -> str:
+    # One folder a user and machine, so that all workers that share these cores share the locks.
+    return os.path.join(tempfile.gettempdir(), f"rowcast-cores-{os.getuid()}")  # noqa: PTH118 - a string setting
+
+
+class Settings(BaseSettings):
+    """All settings of server, workers and the local stack."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, case_sensitive=False, env_ignore_empty=True
+    )
+
+    bind: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:8000", description="Address and port that the server listens on."
+    )
+    server_workers: int = Field(2, ge=1, le=64, description="Server processes.")
+    server_threads: int = Field(
+        32, ge=2, le=512, description="Threads of each server process; half of them may wait for jobs."
+    )
+    api_keys: ApiKeys = Field(
+        (),
+        description="Keys that may call the API, as owner:key,owner:key. An owner sees only its own things. "
+        "Without keys everybody is the owner `default`.",
+    )
+    allow_anonymous: Bool = Field(
+        False, description="Listen on other addresses than loopback although no API keys are set."
+    )
+
+    s3_endpoint: Endpoint = Field(
+        "http://127.0.0.1:9000", description="The object store as server and workers reach it."
+    )
+    s3_public_endpoint: Endpoint | None = Field(
+        None, description="The object store as users reach it; presigned URLs name it. Default: S3_ENDPOINT."
+    )
+    s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the object store.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
+    s3_region: str = Field("us-east-1", min_length=1, description="Region that signatures name.")
+    datasets_bucket: Bucket = Field("datasets", description="Bucket of the uploaded tables.")
+    models_bucket: Bucket = Field("models", description="Bucket of the models.")
+    results_bucket: Bucket = Field("results", description="Bucket of the predictions.")
+    internal_hosts: Names = Field(
+        (),
+        description="Host names of the server inside its own network; requests to them get URLs signed for "
+        "S3_ENDPOINT instead of S3_PUBLIC_ENDPOINT.",
+    )
+    upload_url_ttl_s: int = Field(3600, ge=1, le=604800, description="Seconds that an upload URL lives.")
+    download_url_ttl_s: int = Field(3600, ge=1, le=604800, description="Seconds that a download URL lives.")
+    max_upload_bytes: int = Field(
+        2_000_000_000,
+        ge=1,
+        description="Largest table, in bytes; /fit and /predict refuse larger ones, because a presigned PUT "
+        "cannot bound the size.",
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis, with its password if it has one."
+    )
+    job_ttl_s: int = Field(
+        3600, ge=1, description="Seconds that Redis keeps an ended job; afterwards the store answers for it."
+    )
+
+    workers: int = Field(0, ge=0, le=1024, description="Worker processes; 0: one for each core.")
+    job_timeout_s: int = Field(3600, ge=1, description="Seconds that a job may run.")
+    stop_grace_s: int = Field(
+        60, ge=0, description="Seconds that a stopping worker lets its job run before it is requeued."
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="How often a job is tried when its process dies.")
+    max_classes: int = Field(1000, ge=2, description="Most classes that a classification may have.")
+    signing_keys: SigningKeys = Field(
+        (),
+        description="Keys that sign models, separated by commas: the first signs, all verify. Workers only; "
+        "never give them to the server.",
+    )
+    cores_dir: str = Field(
+        default_factory=_default_cores_dir,
+        description="Folder of the lock files that share the cores among all workers of one machine. "
+        "Default: rowcast-cores-<uid> in the temporary folder.",
+    )
+    scratch_dir: str | None = Field(
+        None, description="Folder for the files of running jobs. Default: the system's temporary folder."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json`: one object a line; `text`: for people; `auto`: text on a terminal."
+    )
+
+    @model_validator(mode="after")
+    def _refuse_open_door(self) -> Settings:
+        if not self.api_keys and not self.allow_anonymous and not _is_loopback(self.bind):
+            raise ValueError(
+                f"BIND={self.bind} is open to other machines without a key: set API_KEYS, "
+                "or ALLOW_ANONYMOUS=true if that is meant"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the call and the environment only, never from files."""
+        return init_settings, env_settings
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the environment.
+
+        Raises:
+            ConfigurationError: a value is bad or a variable looks misspelt.
+        """
+        _refuse_misspelt(os.environ, [name.upper() for name in cls.model_fields])
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError(_in_words(error)) from None
+
+    @property
+    def public_endpoint(self) -> str:
+        """The endpoint that presigned URLs name for users outside."""
+        return self.s3_public_endpoint or self.s3_endpoint
+
+
+def _is_loopback(bind: str) -> bool:
+    host = bind.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_misspelt(environment: Mapping[str, str], names: list[str]) -> None:
+    for variable in environment:
+        if variable not in names and (near := difflib.get_close_matches(variable, names, 1, 0.92)):
+            raise ConfigurationError(f"{variable} is no setting; did you mean {near[0]}?")
+
+
+def _in_words(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {message}" if name else message)
+    return "; ".join(dict.fromkeys(lines))

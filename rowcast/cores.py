@@ -1,0 +1,134 @@
+"""Which cores a running job may use.
+
+Every running job holds a seat: the lock file of a core or, when no core is free, an overflow file. A job
+takes more than its one core only when its work is big, no job waits and no overflow seat is held, and
+never runs more threads than it holds cores: two fits with two threads each on two cores spin against each
+other and take up to a hundred times as long. Locks are `flock`s, so a killed job frees its cores at once.
+Only the work horse takes them, and it must start no children, which would inherit and keep them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import joblib
+import pyarrow as pa
+import threadpoolctl
+
+# Below this many cells (rows x columns) a boosting fit is not faster on two threads than on one.
+BIG_CELLS = 200_000
+_MAX_OVERFLOW = 1024
+
+
+@dataclass
+class Seat:
+    """A running job's claim to cores; made by `seat`."""
+
+    folder: Path
+    n_cores: int
+    cores: list[int] = field(default_factory=list)
+    overflow: int | None = None
+
+    @contextmanager
+    def threads(self, *, n_cells: int, others_wait: Callable[[], bool]) -> Iterator[int]:
+        """Decide how many cores the job gets and limit BLAS, OpenMP, Arrow and joblib to as many threads.
+
+        Call it once the table is read, in the thread that computes: OpenMP's limit binds that thread alone.
+        """
+        self._claim(wants_all=n_cells >= BIG_CELLS, others_wait=others_wait)
+        n = max(1, len(self.cores))
+        pa.set_cpu_count(n)
+        with threadpoolctl.threadpool_limits(n), joblib.parallel_config(n_jobs=n):
+            yield n
+
+    def _claim(self, *, wants_all: bool, others_wait: Callable[[], bool]) -> None:
+        """Take a core in place of an overflow seat, and all free cores where the rule above allows."""
+        with _allocation(self.folder):
+            free = [
+                fd for core in range(self.n_cores) if (fd := _lock(self.folder / f"core-{core}")) is not None
+            ]
+            others_overflow = self.overflow is None and _any_overflow(self.folder)
+            if self.overflow is not None and free:
+                os.close(self.overflow)
+                self.overflow = None
+                self.cores.append(free.pop())
+            may_widen = wants_all and bool(self.cores) and not others_overflow and not others_wait()
+            if may_widen:
+                self.cores += free
+            else:
+                _close(free)
+
+    def leave(self) -> None:
+        """Free all cores."""
+        _close([*self.cores, *([self.overflow] if self.overflow is not None else [])])
+        self.cores, self.overflow = [], None
+
+
+@contextmanager
+def seat(folder: str | Path) -> Iterator[Seat]:
+    """Hold a seat, and one thread, from now on; `Seat.threads` decides on more.
+
+    `folder` (CORES_DIR) is shared by all workers of one CPU budget. Cores are counted as the smaller of
+    the process's affinity and its cgroup's quota.
+    """
+    folder = Path(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    taken = Seat(folder, joblib.cpu_count())
+    with _allocation(folder):
+        core = _first_free(folder, "core", taken.n_cores)
+        if core is not None:
+            taken.cores.append(core)
+        else:
+            taken.overflow = _first_free(folder, "overflow", _MAX_OVERFLOW)
+    pa.set_cpu_count(1)
+    try:
+        yield taken
+    finally:
+        taken.leave()
+
+
+@contextmanager
+def _allocation(folder: Path) -> Iterator[None]:
+    fd = os.open(folder / "allocation", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(path: Path) -> int | None:
+    """Return the descriptor of a lock file that is now ours, None if another process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _first_free(folder: Path, name: str, n: int) -> int | None:
+    for number in range(n):
+        if (fd := _lock(folder / f"{name}-{number}")) is not None:
+            return fd
+    return None
+
+
+def _any_overflow(folder: Path) -> bool:
+    for path in folder.glob("overflow-*"):
+        fd = _lock(path)
+        if fd is None:
+            return True
+        os.close(fd)
+    return False
+
+
+def _close(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

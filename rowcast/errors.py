@@ -1,0 +1,262 @@
+"""Every error a caller can see, each with the stable code that programs branch on.
+
+RowcastError
+├── InvalidRequest          400  a parameter is missing, unknown or malformed
+│   └── NotAPrediction      400  /result was asked for a fit
+├── Unauthorized            401
+├── NotFound                404  no such route
+│   ├── DatasetNotFound     404
+│   ├── ModelNotFound       404
+│   └── JobNotFound         404
+├── MethodNotAllowed        405
+├── Conflict                409
+│   ├── NotFinished         409  /result came before the job's end
+│   ├── ModelNotReady       409  the model is still being fitted
+│   ├── ModelFailed         409  the fit that should have made the model failed
+│   └── JobCanceled         409
+├── DatasetTooLarge         413
+├── RequestTooLarge         413
+├── UnsupportedMediaType    415
+├── InvalidTable            422  the table cannot be used; every problem is listed
+├── JobFailure              409  (only the cause of a failed job)
+│   ├── DatasetChanged           the dataset was overwritten after submitting
+│   ├── ModelUntrusted           the model's signature does not match
+│   ├── TimedOut
+│   └── WorkerLost
+├── InternalError           500
+└── Unavailable             503  a part behind the service does not answer
+    ├── StoreUnavailable    503  nothing was queued
+    └── QueueUnavailable    503
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+class RowcastError(Exception):
+    """The root of all errors that a caller can see.
+
+    `detail` says what is wrong with this very request or job, `hint` what to do about it,
+    `errors` lists all problems where there may be several.
+    """
+
+    code = "internal_error"
+    status = 500
+    title = "Internal error"
+    hint = ""
+
+    def __init__(self, detail: str = "", *, hint: str = "", errors: Sequence[str] = ()) -> None:
+        """Note the sentence that a person reads; `hint` defaults to that of the class."""
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.hint = hint or self.hint
+        self.errors = list(errors)
+
+    def cause(self) -> dict[str, Any]:
+        """Return the members that a failed job's status carries under `error`."""
+        return {"code": self.code, "detail": self.detail, "hint": self.hint, "errors": self.errors}
+
+    def problem(self, request_id: str | None = None) -> dict[str, Any]:
+        """Return the body of an `application/problem+json` answer (RFC 9457)."""
+        head = {"type": f"urn:rowcast:error:{self.code}", "title": self.title, "status": self.status}
+        return {**head, **self.cause(), "request_id": request_id}
+
+
+class InvalidRequest(RowcastError):
+    """A parameter is missing, unknown or malformed."""
+
+    code, status, title = "invalid_request", 400, "Invalid request"
+    hint = "Correct the parameters; /docs lists them."
+
+
+class NotAPrediction(InvalidRequest):
+    """The id is that of a fit, which has a model and no result."""
+
+    code, title = "not_a_prediction", "Not a prediction"
+    hint = "Ask for the result of a predict job; use this id as model_id in /predict."
+
+
+class Unauthorized(RowcastError):
+    """The API key is missing or unknown."""
+
+    code, status, title = "unauthorized", 401, "Unauthorized"
+    hint = "Send a valid key in the header 'Authorization: Bearer <key>'."
+
+
+class NotFound(RowcastError):
+    """There is no such route."""
+
+    code, status, title = "not_found", 404, "Not found"
+    hint = "/docs lists the endpoints."
+
+
+class DatasetNotFound(NotFound):
+    """Nothing lies under the dataset's id."""
+
+    code, title = "dataset_not_found", "Dataset not found"
+    hint = "The upload may not have ended: PUT the table to the url that /upload gave, then submit again."
+
+
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+    code, title = "model_not_found", "Model not found"
+    hint = "Use the id that /fit gave."
+
+
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+    code, title = "job_not_found", "Job not found"
+    hint = "Use an id that /fit or /predict gave."
+
+
+class MethodNotAllowed(RowcastError):
+    """The route exists, with another method."""
+
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+    hint = "The Allow header names the methods of this endpoint."
+
+
+class Conflict(RowcastError):
+    """The request does not fit the state of the thing it names."""
+
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class NotFinished(Conflict):
+    """The job has not ended."""
+
+    code, title = "not_finished", "Not finished"
+    hint = "Wait for the job: GET /status?id=<job>&wait=20."
+
+
+class ModelNotReady(Conflict):
+    """The model is still being fitted."""
+
+    code, title = "model_not_ready", "Model not ready"
+    hint = "Wait for the fit to end, GET /status?id=<model>&wait=20, then predict again."
+
+
+class ModelFailed(Conflict):
+    """The fit that should have made the model failed."""
+
+    code, title = "model_failed", "Model failed"
+    hint = "GET /status?id=<model> says why the fit failed; fit again."
+
+
+class JobCanceled(Conflict):
+    """The job was canceled and has no result."""
+
+    code, title = "job_canceled", "Job canceled"
+    hint = "Submit the job again."
+
+
+class DatasetTooLarge(RowcastError):
+    """The uploaded table is over the limit."""
+
+    code, status, title = "dataset_too_large", 413, "Dataset too large"
+    hint = "Upload fewer rows or columns, or ask the operator to raise MAX_UPLOAD_BYTES."
+
+
+class RequestTooLarge(RowcastError):
+    """The body of a request to the API is over the limit."""
+
+    code, status, title = "request_too_large", 413, "Request too large"
+    hint = "Tables go to the url that /upload gives, not to the API."
+
+
+class UnsupportedMediaType(RowcastError):
+    """The body of a POST is not JSON."""
+
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+    hint = "Send the parameters in the query string, or as JSON with 'Content-Type: application/json'."
+
+
+class InvalidTable(RowcastError):
+    """The table cannot be used."""
+
+    code, status, title = "invalid_table", 422, "Invalid table"
+    hint = "Correct the table, upload it again and submit with the new id."
+
+
+class JobFailure(RowcastError):
+    """A job that ran and failed; the status of the answer of /result is 409."""
+
+    code, status, title = "job_failed", 409, "Job failed"
+
+    @classmethod
+    def of(cls, cause: dict[str, Any]) -> JobFailure:
+        """Return the failure that a job's status carries under `error`, with that code."""
+        failure = cls(cause["detail"], hint=cause["hint"], errors=cause["errors"])
+        failure.code = cause["code"]
+        return failure
+
+
+class DatasetChanged(JobFailure):
+    """The dataset was overwritten between submitting and running."""
+
+    code, title = "dataset_changed", "Dataset changed"
+    hint = "Do not upload to the same url again; upload to a new id and submit that."
+
+
+class ModelUntrusted(JobFailure):
+    """The model's signature matches no signing key of the workers."""
+
+    code, title = "model_untrusted", "Model untrusted"
+    hint = "The model's files were changed, or the workers' SIGNING_KEYS no longer hold its key. Fit again."
+
+
+class TimedOut(JobFailure):
+    """The job ran longer than it may."""
+
+    code, title = "timed_out", "Timed out"
+    hint = "Use a smaller table, or ask the operator to raise JOB_TIMEOUT_S."
+
+
+class WorkerLost(JobFailure):
+    """The process that ran the job died, as often as it may."""
+
+    code, title = "worker_lost", "Worker lost"
+    hint = "The job may need more memory than a worker has. Try a smaller table, or ask the operator."
+
+
+class InternalError(RowcastError):
+    """A fault of the service; the log holds its traceback under the request id."""
+
+    code, status, title = "internal_error", 500, "Internal error"
+    hint = "Try again; if it persists, give the operator the request_id."
+
+
+class Unavailable(RowcastError):
+    """A part behind the service does not answer."""
+
+    code, status, title = "unavailable", 503, "Unavailable"
+    hint = "Try again in a few seconds."
+
+
+class StoreUnavailable(Unavailable):
+    """The object store does not answer, or refuses us; nothing was queued."""
+
+    code, title = "store_unavailable", "Store unavailable"
+
+
+class QueueUnavailable(Unavailable):
+    """Redis does not answer."""
+
+    code, title = "queue_unavailable", "Queue unavailable"
+
+
+ABSTRACT = frozenset({RowcastError, Conflict, JobFailure, Unavailable})
+
+
+def all_errors() -> Iterator[type[RowcastError]]:
+    """Yield every class whose code a caller can meet."""
+    stack: list[type[RowcastError]] = [RowcastError]
+    while stack:
+        error = stack.pop()
+        stack.extend(error.__subclasses__())
+        if error not in ABSTRACT:
+            yield error

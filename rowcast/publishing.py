@@ -1,0 +1,82 @@
+"""What an attempt leaves in the store: its files, then its manifest, then the job's final record.
+
+The manifest is written last and makes the attempt count. Readers take the lowest attempt that has
+one, so a late write by an attempt that was given up changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rowcast.run import Run
+from rowcast.storage import Bucket, ObjectMissing, Storage
+
+Kind = Literal["fit", "predict"]
+BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
+FILES: dict[Kind, str] = {"fit": "model.joblib", "predict": "result.parquet"}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A finished attempt: its number and its manifest."""
+
+    attempt: int
+    manifest: dict[str, Any]
+
+
+def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[str, Any]) -> None:
+    """Write an attempt's file and, last, its manifest. Raises StoreUnavailable."""
+    bucket = BUCKETS[kind]
+    job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/{FILES[kind]}", file)
+    job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/manifest.json", _json(manifest))
+
+
+def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publication | None:
+    """Return the attempt that counts, None as long as there is none. Raises StoreUnavailable."""
+    names = storage.names(BUCKETS[kind], owner, identifier)
+    attempts = [int(name.split("/")[0]) for name in names if name.endswith("/manifest.json")]
+    if not attempts or "canceled" in names:
+        return None
+    content = storage.read(BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json")
+    return Publication(min(attempts), json.loads(content))
+
+
+def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:
+    """Write the final record of a job's attempt. Raises StoreUnavailable."""
+    storage.write(BUCKETS[kind], owner, identifier, f"record/{record['attempts']}.json", _json(record))
+
+
+def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any] | None:
+    """Return a job's final record, whichever its kind: of a finished attempt if there is one, else the last.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    for bucket in BUCKETS.values():
+        names = storage.names(bucket, owner, identifier)
+        records = sorted((n for n in names if n.startswith("record/")), key=_attempt_of)
+        finished = [n for n in records if f"{_attempt_of(n)}/manifest.json" in names]
+        if records:
+            return _read_json(storage, bucket, owner, identifier, (finished or records[-1:])[0])
+    return None
+
+
+def _attempt_of(record_name: str) -> int:
+    return int(record_name.removeprefix("record/").removesuffix(".json"))
+
+
+def _read_json(
+    storage: Storage, bucket: Bucket, owner: str, identifier: str, name: str
+) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(storage.read(bucket, owner, identifier, name))
+    except ObjectMissing:
+        return None
+    return content
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1).encode()

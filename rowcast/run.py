@@ -1,0 +1,47 @@
+"""A job while it runs: for whom it is, which attempt it is, and what it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from rowcast.config import Settings
+from rowcast.storage import Storage
+
+
+@dataclass(frozen=True)
+class Run:
+    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards."""
+
+    owner: str
+    attempt: int
+    settings: Settings
+    storage: Storage
+    folder: Path
+    others_wait: Callable[[], bool]
+
+    @property
+    def signing_keys(self) -> list[str]:
+        """The keys of models, the one that signs first."""
+        return [key.get_secret_value() for key in self.settings.signing_keys]
+
+
+_current: ContextVar[Run] = ContextVar("rowcast_run")
+
+
+@contextmanager
+def surround(run: Run) -> Iterator[None]:
+    """Make a run the current one within."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> Run:
+    """Return the run that this code belongs to; raises LookupError outside of a job."""
+    return _current.get()

@@ -1,0 +1,278 @@
+"""The three buckets: presign, read, write, list.
+
+An object is named by bucket, owner, id and the name below the id's folder (see `ids.folder_of`).
+Nothing beyond PUT, GET, HEAD, LIST and multipart is asked of the store, so any S3 will do, and every
+error of the SDK and of the connection below it becomes one of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error
+from urllib3.exceptions import HTTPError
+
+from rowcast.config import Settings
+from rowcast.errors import DatasetChanged, StoreUnavailable
+from rowcast.ids import folder_of
+
+Bucket = Literal["datasets", "models", "results"]
+
+_ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "ResourceNotFound"})
+_CHUNK_BYTES = 1 << 20
+
+
+class ObjectMissing(Exception):
+    """There is no such object. Callers turn it into the error that names the dataset, model or job."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What tells one state of an object from another: its size in bytes, its tag, its time."""
+
+    size: int
+    tag: str
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a process waits for the store: seconds to connect and to be answered, and tries."""
+
+    connect_s: float
+    read_s: float
+    tries: int
+
+
+# A request must be answered with 503 within 3 s, so the server asks once. A job can wait.
+SERVER = Patience(connect_s=0.8, read_s=1.8, tries=1)
+WORKER = Patience(connect_s=3.0, read_s=30.0, tries=8)
+
+
+class Storage:
+    """The object store. Connections are pooled; make one per process, after forking."""
+
+    def __init__(self, settings: Settings, patience: Patience = SERVER, *, connections: int = 16) -> None:
+        """Connect lazily: nothing is sent before the first call."""
+        pool = _pool(patience, connections)
+        self._client = _client(settings, settings.s3_endpoint, pool)
+        # These two only sign. With the region given, signing needs no network.
+        self._inside = _client(settings, settings.s3_endpoint, pool)
+        self._outside = _client(settings, settings.public_endpoint, pool)
+        self._buckets: dict[Bucket, str] = {
+            "datasets": settings.datasets_bucket,
+            "models": settings.models_bucket,
+            "results": settings.results_bucket,
+        }
+        self._buckets_exist = False
+        self._lock = threading.Lock()
+
+    def ensure_buckets(self) -> None:
+        """Create the buckets that are missing; any number of processes may do so at once.
+
+        Raises:
+            StoreUnavailable: the store does not answer or refuses.
+        """
+        with self._lock:
+            if not self._buckets_exist:
+                self.check_buckets()
+                self._buckets_exist = True
+
+    def check_buckets(self) -> None:
+        """Ask the store for each bucket now, and create the missing ones. Raises as `ensure_buckets`."""
+        for name in self._buckets.values():
+            with _our_errors():
+                if not self._client.bucket_exists(name):
+                    self._make_bucket(name)
+
+    def _make_bucket(self, name: str) -> None:
+        try:
+            self._client.make_bucket(name)
+        except MinioException as error:
+            # Another process was faster, which is all that was wanted.
+            if not ({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"} & _codes(error)):
+                raise
+
+    def upload_url(self, owner: str, dataset_id: str, ttl_s: int, *, internal: bool = False) -> str:
+        """Sign a PUT of a dataset's bytes; it lives for `ttl_s` seconds."""
+        client = self._inside if internal else self._outside
+        key = _key(owner, dataset_id, "data")
+        return client.presigned_put_object(self._buckets["datasets"], key, timedelta(seconds=ttl_s))
+
+    def download_url(
+        self, bucket: Bucket, owner: str, identifier: str, name: str, ttl_s: int, *, internal: bool = False
+    ) -> str:
+        """Sign a GET of an object; it lives for `ttl_s` seconds."""
+        client = self._inside if internal else self._outside
+        key = _key(owner, identifier, name)
+        return client.presigned_get_object(self._buckets[bucket], key, timedelta(seconds=ttl_s))
+
+    def version(self, bucket: Bucket, owner: str, identifier: str, name: str) -> Version:
+        """Return an object's size and tag.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            StoreUnavailable: the store does not answer or refuses.
+        """
+        with _our_errors():
+            found = self._client.stat_object(self._buckets[bucket], _key(owner, identifier, name))
+        return _version(found.size, found.etag, found.last_modified)
+
+    def read(
+        self, bucket: Bucket, owner: str, identifier: str, name: str, *, offset: int = 0, length: int = 0
+    ) -> bytes:
+        """Return an object's bytes, all or `length` bytes from `offset` on. Raises as `version`."""
+        with self._opened(bucket, _key(owner, identifier, name), offset, length) as response:
+            return bytes(response.read())
+
+    def download(
+        self,
+        bucket: Bucket,
+        owner: str,
+        identifier: str,
+        name: str,
+        path: Path,
+        *,
+        expected: Version | None = None,
+    ) -> str:
+        """Write an object to `path` and return the SHA-256 of its bytes, in hexadecimal.
+
+        Raises:
+            DatasetChanged: the object is not the `expected` version.
+            ObjectMissing, StoreUnavailable: as `version`.
+        """
+        digest = hashlib.sha256()
+        with self._opened(bucket, _key(owner, identifier, name)) as response, path.open("wb") as file:
+            if expected and _version_in(response.headers) != expected:
+                raise DatasetChanged(f"Dataset {identifier} was uploaded again after the job was submitted.")
+            for chunk in response.stream(_CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+        return digest.hexdigest()
+
+    def write(self, bucket: Bucket, owner: str, identifier: str, name: str, content: bytes | Path) -> None:
+        """Write an object; readers see nothing or all of it. Raises StoreUnavailable."""
+        if isinstance(content, Path):
+            with content.open("rb") as file:
+                self._put(bucket, _key(owner, identifier, name), file, content.stat().st_size)
+        else:
+            self._put(bucket, _key(owner, identifier, name), io.BytesIO(content), len(content))
+
+    def _put(self, bucket: Bucket, key: str, stream: BinaryIO, n_bytes: int) -> None:
+        with _our_errors():
+            self._client.put_object(self._buckets[bucket], key, stream, n_bytes)
+
+    def names(self, bucket: Bucket, owner: str, identifier: str) -> list[str]:
+        """Return the names of all objects of an id; none for an id that was never ours.
+
+        Raises:
+            StoreUnavailable: the store does not answer or refuses.
+        """
+        folder = folder_of(owner, identifier)
+        if folder is None:
+            return []
+        try:
+            with _our_errors():
+                found = list(self._client.list_objects(self._buckets[bucket], f"{folder}/", recursive=True))
+        except ObjectMissing:
+            return []
+        return [(item.object_name or "").removeprefix(f"{folder}/") for item in found]
+
+    @contextmanager
+    def _opened(self, bucket: Bucket, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
+        with _our_errors():
+            response = self._client.get_object(self._buckets[bucket], key, offset, length)
+            try:
+                yield response
+            finally:
+                response.close()
+                response.release_conn()
+
+
+def _version(size: int | None, etag: str | None, changed_at: datetime | None) -> Version:
+    # The time is there for stores that give no tag; HTTP gives it in whole seconds.
+    stamp = int(changed_at.timestamp()) if changed_at else 0
+    return Version(size or 0, f"{(etag or '').strip(chr(34))}@{stamp}")
+
+
+def _version_in(headers: Mapping[str, str]) -> Version:
+    changed_at = headers.get("last-modified")
+    return _version(
+        int(headers.get("content-length", 0)),
+        headers.get("etag"),
+        parsedate_to_datetime(changed_at) if changed_at else None,
+    )
+
+
+def _key(owner: str, identifier: str, name: str) -> str:
+    folder = folder_of(owner, identifier)
+    if folder is None:
+        raise ObjectMissing(identifier)
+    return f"{folder}/{name}"
+
+
+def _pool(patience: Patience, connections: int) -> urllib3.PoolManager:
+    retries = urllib3.Retry(
+        total=patience.tries - 1,
+        backoff_factor=0.3,
+        backoff_max=5.0,
+        status_forcelist=[500, 502, 503, 504],
+        raise_on_status=False,
+    )
+    timeout = urllib3.Timeout(connect=patience.connect_s, read=patience.read_s)
+    return urllib3.PoolManager(
+        maxsize=connections,
+        timeout=timeout,
+        retries=retries,
+        cert_reqs="CERT_REQUIRED",
+    )
+
+
+def _client(settings: Settings, endpoint: str, pool: urllib3.PoolManager) -> Minio:
+    parts = urlsplit(endpoint)
+    return Minio(
+        parts.netloc,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=parts.scheme == "https",
+        region=settings.s3_region,
+        http_client=pool,
+    )
+
+
+def _codes(error: MinioException) -> set[str]:
+    """Return the S3 codes that an error may stand for.
+
+    Some stores send their errors as `text/xml`, which the SDK does not parse; the code is then
+    searched in the body.
+    """
+    if isinstance(error, S3Error):
+        return {error.code or ""}
+    known = (*_ABSENT, "BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+    return {
+        code for code in known if isinstance(error, InvalidResponseError) and f"<Code>{code}<" in str(error)
+    }
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except MinioException as error:
+        if _codes(error) & _ABSENT:
+            raise ObjectMissing from error
+        code = error.code if isinstance(error, S3Error) else type(error).__name__
+        raise StoreUnavailable(f"The object store refused the request ({code}).") from error
+    except (HTTPError, OSError) as error:
+        raise StoreUnavailable(f"The object store does not answer ({type(error).__name__}).") from error

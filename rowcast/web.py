@@ -1,0 +1,248 @@
+"""What every route shares: parameters, request ids, API keys, answers to errors, readiness, waiting rooms."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import flask
+import uuid_utils
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+from pydantic import ValidationError
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
+
+from rowcast import __version__, errors, logs
+from rowcast.config import Settings
+from rowcast.wire import Problem
+
+log = logging.getLogger("rowcast.server")
+
+OPEN_ENDPOINTS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/client.py")
+MAX_BODY_BYTES = 1_000_000
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+_PROBLEM_ANSWER: dict[str, Any] = {
+    "description": "An error (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+# The folder of the documentation lists viewers; there is one, so it leads straight to it.
+_DOCS_PAGE = (
+    '<!doctype html><meta http-equiv="refresh" content="0; url=/docs/swagger"><a href="/docs/swagger">API</a>'
+)
+
+_OF_FLASK: dict[int, type[errors.RowcastError]] = {
+    400: errors.InvalidRequest,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.RequestTooLarge,
+    415: errors.UnsupportedMediaType,
+    500: errors.InternalError,
+}
+
+
+class Request(flask.Request):
+    """A request whose `args` are the parameters of the query string and, in a POST, of the JSON body."""
+
+    @cached_property
+    def args(self) -> MultiDict[str, Any]:
+        """Return the parameters; the body's come first where both name one.
+
+        Raises:
+            UnsupportedMediaType: the body is not JSON by its type.
+            InvalidRequest: the body is no JSON object.
+        """
+        query = super().args
+        if self.method != "POST" or not (self.content_length or self.headers.get("Transfer-Encoding")):
+            return query
+        if not self.is_json:
+            raise errors.UnsupportedMediaType(f"The body's type is {self.mimetype or 'not given'}, not JSON.")
+        body = self.get_json()
+        if not isinstance(body, dict):
+            raise errors.InvalidRequest("The JSON body must be an object of parameters.")
+        named = {name: value for name, value in body.items() if value is not None}
+        return MultiDict({**query.to_dict(), **named})
+
+
+def refuse_parameters(error: ValidationError) -> Any:
+    """Turn pydantic's findings into one problem that names every parameter.
+
+    Raises:
+        InvalidRequest: always.
+    """
+    found = [_parameter_problem(e) for e in error.errors(include_url=False, include_input=False)]
+    raise errors.InvalidRequest(" ".join(found), errors=found)
+
+
+def _parameter_problem(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    known = {
+        "missing": f"The parameter {name!r} is missing.",
+        "extra_forbidden": f"The parameter {name!r} is unknown here.",
+    }
+    message = problem["msg"].removeprefix("Value error, ")
+    reason = message[:1].lower() + message[1:]
+    return known.get(problem["type"], f"The parameter {name!r} is wrong: {reason}.")
+
+
+def new_app(name: str, settings: Settings) -> OpenAPI:
+    """Return an application without routes: request ids, keys, log lines, problem answers, documentation."""
+    app = OpenAPI(
+        name,
+        info=Info(title="Rowcast", version=__version__, description="Fit models on tables; predict."),
+        security_schemes={"key": {"type": "http", "scheme": "bearer"}},
+        responses={"default": _PROBLEM_ANSWER},
+        validation_error_status=400,
+        validation_error_model=Problem,
+        validation_error_callback=refuse_parameters,
+        doc_prefix="/docs",
+    )
+    app.config["OPENAPI_HTML_STRING"] = _DOCS_PAGE
+    _install(app, settings)
+    return app
+
+
+def _install(app: OpenAPI, settings: Settings) -> None:
+    app.request_class = Request
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    owners = [entry.get_secret_value().split(":", 1)[::-1] for entry in settings.api_keys]
+
+    @app.before_request
+    def identify() -> None:
+        given = flask.request.headers.get("X-Request-ID", "")
+        flask.g.started_at = time.monotonic()
+        flask.g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7())
+        flask.g.owner = "default"
+        if owners and not _is_open(flask.request.path):
+            flask.g.owner = _owner_of_key(owners, flask.request.headers.get("Authorization", ""))
+
+    @app.after_request
+    def note(response: flask.Response) -> flask.Response:
+        response.headers["X-Request-ID"] = flask.g.get("request_id", "")
+        level = logging.DEBUG if flask.request.path in ("/healthz", "/readyz") else logging.INFO
+        took_ms = round((time.monotonic() - flask.g.get("started_at", time.monotonic())) * 1000, 1)
+        request = flask.request
+        with logs.bind(request_id=flask.g.get("request_id"), job_id=flask.g.get("job_id")):
+            log.log(level, "%s %s %d in %s ms", request.method, request.path, response.status_code, took_ms)
+        return response
+
+    app.register_error_handler(Exception, _answer_error)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_ENDPOINTS or path.startswith("/docs/")
+
+
+def _owner_of_key(owners: list[list[str]], header: str) -> str:
+    scheme, _, given = header.partition(" ")
+    # All keys are compared, each in constant time, so that the time tells nothing.
+    found = [owner for key, owner in owners if hmac.compare_digest(key.encode(), given.strip().encode())]
+    if scheme.lower() != "bearer" or not found:
+        raise errors.Unauthorized("The API key is missing." if not header else "The API key is not valid.")
+    return found[0]
+
+
+def _answer_error(error: Exception) -> flask.Response:
+    problem = _ours(error)
+    body = problem.problem(flask.g.get("request_id"))
+    response = flask.jsonify(body)
+    response.status_code = problem.status
+    response.mimetype = "application/problem+json"
+    if problem.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == 503:
+        response.headers["Retry-After"] = "1"
+    if isinstance(error, HTTPException) and error.code == 405:
+        response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    return response
+
+
+def _ours(error: Exception) -> errors.RowcastError:
+    if isinstance(error, errors.RowcastError):
+        return error
+    if isinstance(error, HTTPException):
+        known = _OF_FLASK.get(error.code or 500, errors.InvalidRequest)
+        ours = known(_sentence_of(error))
+        ours.status = error.code or 500
+        return ours
+    with logs.bind(request_id=flask.g.get("request_id")):
+        log.error("a request failed", exc_info=error)
+    return errors.InternalError("The service failed to answer this request.")
+
+
+def _sentence_of(error: HTTPException) -> str:
+    request = flask.request
+    if error.code == 404:
+        return f"There is no endpoint {request.path}."
+    if error.code == 405:
+        return f"{request.path} does not take {request.method}."
+    if error.code == 413:
+        return f"The request's body is over {MAX_BODY_BYTES} bytes."
+    return error.description or error.name
+
+
+def check(parts: dict[str, Callable[[], None]]) -> dict[str, str]:
+    """Run the checks, at once so that no part delays another; return `ok` or the reason of each."""
+    with ThreadPoolExecutor(len(parts)) as pool:
+        found = {name: pool.submit(_state_of, part) for name, part in parts.items()}
+        return {name: future.result() for name, future in found.items()}
+
+
+def _state_of(part: Callable[[], None]) -> str:
+    try:
+        part()
+    except errors.Unavailable as error:
+        return error.detail
+    return "ok"
+
+
+def is_internal(settings: Settings) -> bool:
+    """Tell whether the request came by a host name of the server's own network."""
+    return flask.request.host.partition(":")[0] in settings.internal_hosts
+
+
+class WaitingRoom:
+    """The threads of this process that may wait at once; the others stay free for short requests."""
+
+    def __init__(self, seats: int) -> None:
+        """Allow `seats` waiting threads."""
+        self._seats = threading.BoundedSemaphore(seats)
+
+    @contextmanager
+    def seat(self) -> Iterator[bool]:
+        """Yield whether the caller may wait."""
+        admitted = self._seats.acquire(blocking=False)
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                self._seats.release()
+
+
+def connection_check(environ: dict[str, Any]) -> Callable[[], bool]:
+    """Return a function that tells whether the caller is still connected, as far as the server shows it."""
+    connection: socket.socket | None = environ.get("gunicorn.socket")
+
+    def is_connected() -> bool:
+        if connection is None:
+            return True
+        try:
+            readable = select.select([connection], [], [], 0)[0]
+            return not readable or bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except (OSError, ValueError):
+            return False
+
+    return is_connected

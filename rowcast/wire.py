@@ -1,0 +1,140 @@
+"""What goes over the wire: requests that are checked by declaration, answers that /docs shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+
+def _canonical(value: Any) -> str:
+    try:
+        return str(UUID(value))
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError("it must be an id, a UUID like 01a20767-aca3-73f1-8125-5e2a6f7d6e75") from None
+
+
+Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
+class Request(BaseModel):
+    """Parameters of a request, in the query string or, in a POST, a JSON body; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Nothing(Request):
+    """No parameters."""
+
+
+class FitRequest(Request):
+    """What /fit takes."""
+
+    id: Id = Field(description="The dataset, as /upload named it.")
+    target: str = Field("y", min_length=1, max_length=1000, description="The column to predict.")
+    task: Literal["auto", "classification", "regression"] = Field(
+        "auto", description="`auto` infers it from the target; docs/http_api.md has the rule."
+    )
+
+
+class PredictRequest(Request):
+    """What /predict takes."""
+
+    dataset_id: Id = Field(description="The rows to predict, as /upload named them.")
+    model_id: Id = Field(description="The model, as /fit named it.")
+
+
+class StatusRequest(Request):
+    """What /status takes."""
+
+    id: Id = Field(description="The job, as /fit or /predict named it.")
+    wait: float = Field(0, ge=0, le=30, description="Seconds to wait for the job's end.")
+
+
+class ResultRequest(Request):
+    """What /result takes."""
+
+    id: Id = Field(description="The predict job.")
+
+
+class Answer(BaseModel):
+    """A JSON answer."""
+
+
+class UploadAnswer(Answer):
+    """Where to PUT a table's bytes."""
+
+    id: str = Field(description="The dataset's id.")
+    url: str = Field(description="PUT the table's bytes here.")
+    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+
+
+class JobAnswer(Answer):
+    """A job that was accepted."""
+
+    id: str = Field(description="The id of the job, and of the model or result it makes.")
+
+
+class Cause(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(description="A stable word to branch on.")
+    detail: str
+    hint: str = Field(description="What to do.")
+    errors: list[str] = Field(description="All problems.")
+
+
+class StatusAnswer(Answer):
+    """How a job is doing. Times are Unix seconds."""
+
+    id: str
+    kind: Literal["fit", "predict"]
+    status: Literal["queued", "started", "finished", "failed", "canceled"]
+    enqueued_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    attempts: int = Field(description="How often the job was started.")
+    position: int | None = Field(description="Jobs ahead of it while queued.")
+    dataset_id: str | None
+    model_id: str | None
+    error: Cause | None
+
+
+class ResultAnswer(Answer):
+    """Where to GET the predictions: Parquet, one column named as the target."""
+
+    url: str
+    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+
+
+class Ready(Answer):
+    """Whether the parts behind the service answer."""
+
+    status: Literal["ready", "not ready"]
+    parts: dict[str, str] = Field(description="`ok`, or what is wrong, of `redis` and `store`.")
+
+
+class Alive(Answer):
+    """The process is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Problem(BaseModel):
+    """An error, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="A stable word to branch on; docs/errors.md lists them.")
+    hint: str = Field(description="What to do.")
+    errors: list[str] = Field(description="All problems, not the first.")
+    request_id: str | None
+
+
+def parameters_schema(request: type[Request]) -> dict[str, Any]:
+    """Return the request body's part of an OpenAPI operation, for parameters sent as JSON."""
+    schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,161 @@
+"""The Flask application: every route. Table bytes never pass through it.
+
+`gunicorn`, started in this folder, serves it (see gunicorn.conf.py).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import flask
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.openapi import OpenAPI
+from werkzeug.local import LocalProxy
+
+from rowcast import admission, errors, publishing, tables, web
+from rowcast.config import Settings
+from rowcast.ids import new_id
+from rowcast.jobs import FINAL, Jobs, Submission, connect_for_requests
+from rowcast.storage import Storage
+from rowcast.wire import (
+    Alive,
+    FitRequest,
+    JobAnswer,
+    Nothing,
+    PredictRequest,
+    Ready,
+    ResultAnswer,
+    ResultRequest,
+    StatusAnswer,
+    StatusRequest,
+    UploadAnswer,
+    parameters_schema,
+)
+
+Answer = dict[str, Any]
+
+api = APIBlueprint("api", __name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes work with."""
+
+    settings: Settings
+    storage: Storage
+    jobs: Jobs
+    waiting_room: web.WaitingRoom
+
+
+parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions["rowcast"]))
+
+
+def create_app(settings: Settings | None = None) -> OpenAPI:
+    """Build the application; settings come from the environment unless given."""
+    settings = settings or Settings.from_environment()
+    storage = Storage(settings, connections=settings.server_threads)
+    connection = connect_for_requests(settings, connections=2 * settings.server_threads)
+    app = web.new_app(__name__, settings)
+    app.extensions["rowcast"] = Parts(
+        settings, storage, Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
+    )
+    app.register_api(api)
+    return app
+
+
+@api.get("/upload", endpoint="upload_by_get", responses={200: UploadAnswer})
+@api.post("/upload", responses={200: UploadAnswer})
+def upload(query: Nothing) -> Answer:  # noqa: ARG001 - declared so that unknown parameters are refused
+    """Get an id for a new dataset, and the URL to PUT its bytes to.
+
+    The URL cannot bound the size: a table over the limit is refused by /fit and /predict.
+    """
+    parts.storage.ensure_buckets()
+    dataset_id, ttl_s = new_id(), parts.settings.upload_url_ttl_s
+    url = parts.storage.upload_url(flask.g.owner, dataset_id, ttl_s, internal=web.is_internal(parts.settings))
+    return {"id": dataset_id, "url": url, "expires_at": time.time() + ttl_s}
+
+
+@api.post("/fit", responses={202: JobAnswer}, openapi_extensions=parameters_schema(FitRequest))
+def fit(query: FitRequest) -> tuple[Answer, int]:
+    """Fit a model on a dataset. The id answered is that of the job and of the model."""
+    version, schema = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
+    tables.check_fit(schema, query.target)
+    model_id = flask.g.job_id = new_id()
+    options = {"target": query.target, "task": query.task, "dataset": vars(version)}
+    arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
+    parts.jobs.submit(Submission("fit", flask.g.owner, model_id, arguments, flask.g.request_id))
+    return {"id": model_id}, 202
+
+
+@api.post("/predict", responses={202: JobAnswer}, openapi_extensions=parameters_schema(PredictRequest))
+def predict(query: PredictRequest) -> tuple[Answer, int]:
+    """Predict the rows of a dataset with a model. The id answered is that of the job and of the result."""
+    features = admission.features(parts.storage, parts.jobs, flask.g.owner, query.model_id)
+    version, schema = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
+    tables.check_predict(schema, features)
+    result_id = flask.g.job_id = new_id()
+    arguments = {
+        "dataset_id": query.dataset_id,
+        "model_id": query.model_id,
+        "result_id": result_id,
+        "options": {"dataset": vars(version)},
+    }
+    parts.jobs.submit(Submission("predict", flask.g.owner, result_id, arguments, flask.g.request_id))
+    return {"id": result_id}, 202
+
+
+@api.get("/status", responses={200: StatusAnswer})
+def status(query: StatusRequest) -> flask.Response:
+    """Tell how a job is doing; with `wait`, answer as soon as it ends."""
+    flask.g.job_id = query.id
+    is_connected = web.connection_check(flask.request.environ)
+    with parts.waiting_room.seat() if query.wait else nullcontext(False) as may_wait:
+        answer = parts.jobs.wait(flask.g.owner, query.id, query.wait if may_wait else 0, is_connected)
+    if answer is None:
+        raise errors.JobNotFound(f"There is no job {query.id}.")
+    response = flask.jsonify(answer)
+    if query.wait and not may_wait and answer["status"] not in FINAL:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+@api.get("/result", responses={200: ResultAnswer})
+def result(query: ResultRequest) -> Answer:
+    """Get the URL of a predict job's result."""
+    flask.g.job_id = query.id
+    found = admission.result(parts.storage, parts.jobs, flask.g.owner, query.id)
+    name, ttl_s = f"{found.attempt}/{publishing.FILES['predict']}", parts.settings.download_url_ttl_s
+    internal = web.is_internal(parts.settings)
+    url = parts.storage.download_url("results", flask.g.owner, query.id, name, ttl_s, internal=internal)
+    return {"url": url, "expires_at": time.time() + ttl_s}
+
+
+@api.get("/healthz", responses={200: Alive})
+def healthz() -> Answer:
+    """Tell that the process is up."""
+    return {"status": "ok"}
+
+
+@api.get("/readyz", responses={200: Ready, 503: Ready})
+def readyz() -> tuple[Answer, int]:
+    """Tell whether Redis and the buckets answer, and which does not."""
+    found = web.check({"redis": parts.jobs.check, "store": parts.storage.check_buckets})
+    is_ready = set(found.values()) == {"ok"}
+    return {"status": "ready" if is_ready else "not ready", "parts": found}, 200 if is_ready else 503
+
+
+@api.get("/openapi.json", doc_ui=False)
+def openapi() -> Answer:
+    """Describe the API."""
+    return cast(OpenAPI, flask.current_app).api_doc
+
+
+@api.get("/client.py", doc_ui=False)
+def client() -> flask.Response:
+    """Hand out the Python client that matches this server."""
+    return flask.send_file(Path(__file__).with_name("client.py"), mimetype="text/x-python")

@@ -1,0 +1,283 @@
+"""The RQ worker process: a pool of workers, each of which forks a work horse for every job.
+
+`ml` is imported before forking, so that a job costs milliseconds, and nothing is ever fitted in the
+parents: OpenMP hangs in a fork of a process that has used it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import joblib
+import redis
+import rq.job
+import rq.worker
+from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
+from rq.utils import now
+from rq.worker_pool import WorkerPool
+
+import ml
+from rowcast import errors, logs, publishing, run
+from rowcast.config import ConfigurationError, Settings
+from rowcast.jobs import QUEUE, JobQueue, Status, connect_for_work, final_record, n_waiting
+from rowcast.storage import WORKER, Storage
+
+log = logging.getLogger("rowcast.worker")
+
+FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
+
+# A job whose worker was not heard of for so long is given to another. Workers are heard every second.
+HEARTBEAT_TTL_S = 15
+# How long after its time a job is killed from outside, because its code does not return to Python.
+KILL_AFTER_S = 2
+
+
+class Job(rq.job.Job):
+    """A job that can run nothing but our two functions, whatever its record in Redis says."""
+
+    @property
+    def func(self) -> Any:
+        """The function to run.
+
+        Raises:
+            PermissionError: the job names another function.
+        """
+        if self.func_name not in FUNCTIONS:
+            raise PermissionError(f"this worker does not run {self.func_name}")
+        return FUNCTIONS[self.func_name]
+
+    # Callbacks are names of functions too, and would be imported and called.
+    success_callback = failure_callback = stopped_callback = property(lambda self: None)  # noqa: ARG005
+
+    def send_webhooks(self, *_: Any, **__: Any) -> None:
+        """Send none: their addresses are data in Redis."""
+
+
+class Worker(rq.worker.Worker):
+    """An RQ worker that ends every job with a final record in the store, and dies together with its horse."""
+
+    def __init__(self, queues: Any, *, settings: Settings, **options: Any) -> None:
+        """Take the arguments of RQ's worker, as its pool gives them."""
+        super().__init__(queues, maintenance_interval=5, worker_ttl=20, job_monitoring_interval=1, **options)
+        self._settings = settings
+        self._stop_by: float | None = None
+        self._kill_cause: type[errors.RowcastError] | None = None
+        self._is_requeueing = False
+        self._maintained_at = time.monotonic()
+
+    # The life of a worker
+
+    def work(self, *_: Any, burst: bool = False, **__: Any) -> bool:
+        """Work until told to stop, without RQ's scheduler, whose process would outlive a killed worker."""
+        # What the pool does on these signals is not for its children, which inherit it by fork.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if pool := multiprocessing.parent_process():
+            _die_with_parent(pool.pid)
+        return bool(super().work(burst=burst, with_scheduler=False, logging_level=None))
+
+    def request_stop(self, signum: Any, frame: Any) -> None:
+        """Finish the job in hand within STOP_GRACE_S, then stop."""
+        self._stop_by = time.monotonic() + self._settings.stop_grace_s
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+    def request_force_stop(self, signum: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler
+        """Requeue the job in hand and stop, on a second signal."""
+        self._stop_by = time.monotonic()
+
+    def clean_registries(self) -> None:
+        """Give jobs of dead workers to living ones."""
+        # After an outage of Redis every heartbeat is late, so the living get a turn to be heard first.
+        is_late = time.monotonic() - self._maintained_at > HEARTBEAT_TTL_S
+        self._maintained_at = time.monotonic()
+        if is_late:
+            self.last_cleaned_at = now()  # type: ignore[assignment]
+        else:
+            super().clean_registries()  # type: ignore[no-untyped-call]
+
+    def get_heartbeat_ttl(self, job: rq.job.Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
+        """Return the seconds after which a silent worker's job is given to another."""
+        return HEARTBEAT_TTL_S
+
+    # The parent's side of a job
+
+    def execute_job(self, job: rq.job.Job, queue: Any) -> None:
+        """Fork a work horse for a job, watch it, and empty its scratch folder."""
+        job.meta["attempts"] = job.meta.get("attempts", 0) + 1
+        job.save_meta()
+        self._kill_cause, self._is_requeueing = None, False
+        with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
+            try:
+                super().execute_job(job, queue)
+            finally:
+                shutil.rmtree(self._folder_of(job), ignore_errors=True)
+
+    def maintain_heartbeats(self, job: rq.job.Job, execution: Any) -> None:
+        """Look after a running job, every second."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except redis.RedisError as error:
+            log.warning("Redis does not answer (%s); the job runs on", type(error).__name__)
+        ran_s = (now() - (job.started_at or now())).total_seconds()
+        if self._kill_cause or self._is_requeueing:
+            return
+        if ran_s > (job.timeout or 0) + KILL_AFTER_S:
+            self._kill_cause = errors.TimedOut
+            self.kill_horse()
+        elif self._stop_by is not None and time.monotonic() >= self._stop_by:
+            self._is_requeueing = True
+            self.kill_horse()
+
+    def handle_job_failure(self, job: rq.job.Job, queue: Any, *arguments: Any, **options: Any) -> None:
+        """Requeue a job or end it as failed; called in the horse and, when that died, in its parent."""
+        if not self.is_horse and self._stopped_job_id != job.id:
+            self._judge_lost_horse(job)
+        super().handle_job_failure(job, queue, *arguments, **options)
+
+    def _judge_lost_horse(self, job: rq.job.Job) -> None:
+        if self._is_requeueing:
+            # The worker stops; that is no attempt of the job's, and it keeps its place.
+            job.retries_left = (job.retries_left or 0) + 1
+            job.enqueue_at_front_on_retry = True
+            log.info("the worker stops; the job goes back to the queue")
+        elif self._kill_cause:
+            job.retries_left = 0
+            self._end(job, self._storage(), "failed", self._kill_cause(_ran_too_long(job)))
+        elif job.should_retry:
+            log.warning("the work horse died; the job goes back to the queue")
+        else:
+            lost = errors.WorkerLost(f"The job's process died {job.meta.get('attempts')} times.")
+            self._end(job, self._storage(), "failed", lost)
+
+    # The horse's side of a job
+
+    def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
+        """Run a job in the forked child, and exit."""
+        _die_with_parent(self.pid)
+        logs.rename("horse")
+        super().main_work_horse(job, queue)
+
+    def perform_job(self, job: rq.job.Job, queue: Any, execution: Any) -> bool:
+        """Run a job with its surroundings."""
+        folder = self._folder_of(job)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._run = run.Run(
+            owner=job.meta.get("owner", ""),
+            attempt=job.meta["attempts"],
+            settings=self._settings,
+            storage=self._storage(),
+            folder=folder,
+            others_wait=lambda: n_waiting(self.connection) > 0,
+        )
+        with run.surround(self._run):
+            return bool(super().perform_job(job, queue, execution))
+
+    def _finalize_success(self, job: rq.job.Job, queue: Any, execution: Any, return_value: Any) -> None:
+        self._end(job, self._run.storage, "finished", None)
+        super()._finalize_success(job, queue, execution, return_value)
+
+    def _finalize_failure(self, job: rq.job.Job, queue: Any, execution: Any, exc_info: Any) -> None:
+        error = _cause_of(job, exc_info[1])
+        is_transient = isinstance(error, errors.Unavailable) and job.should_retry
+        if isinstance(error, errors.InternalError):
+            log.error("the job failed", exc_info=exc_info)
+        if not is_transient:
+            job.retries_left = 0
+            self._end(job, self._run.storage, "failed", error)
+        # RQ keeps the text of the exception in Redis, where no value of a table belongs.
+        super()._finalize_failure(job, queue, execution, (type(error), error, None))
+
+    def handle_exception(self, job: rq.job.Job, *exc_info: Any) -> None:
+        """Leave the log to `_finalize_failure`, because RQ's line would quote values of the table."""
+
+    def _end(
+        self, job: rq.job.Job, storage: Storage, status: Status, error: errors.RowcastError | None
+    ) -> None:
+        """Write a job's final record to the store, and to Redis, before RQ's own state is final."""
+        if "kind" not in job.meta:
+            return
+        record = final_record(job, status, error.cause() if error else None)
+        try:
+            publishing.write_record(storage, job.meta["kind"], job.meta["owner"], job.id, record)
+        except errors.StoreUnavailable:
+            if error is None:
+                raise
+            log.warning("the store does not answer; the job's record is in Redis alone")
+        job.meta["record"] = record
+        job.save_meta()
+        log.info("the job has %s%s", status, f": {error.code}" if error else "")
+
+    def _storage(self) -> Storage:
+        return Storage(self._settings, WORKER, connections=4)
+
+    def _folder_of(self, job: rq.job.Job) -> Path:
+        root = self._settings.scratch_dir or tempfile.gettempdir()
+        return Path(root) / f"rowcast-{job.id}-{job.meta['attempts']}"
+
+
+def _cause_of(job: rq.job.Job, error: BaseException) -> errors.RowcastError:
+    """Return what a job's owner is told of an exception."""
+    if isinstance(error, errors.RowcastError):
+        return error
+    if isinstance(error, JobTimeoutException):
+        return errors.TimedOut(_ran_too_long(job))
+    if isinstance(error, redis.RedisError):
+        return errors.QueueUnavailable("Redis did not answer while the job ran.")
+    return errors.InternalError(f"The job failed ({type(error).__name__}).")
+
+
+def _ran_too_long(job: rq.job.Job) -> str:
+    return f"The job ran longer than {job.timeout} s."
+
+
+def _die_with_parent(parent_pid: int | None) -> None:
+    """Have the kernel kill this process when its parent dies, so that a job never runs twice at once."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    # The parent may have died before the line above.
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def main() -> None:
+    """Run the pool until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Run the workers that fit and predict.")
+    parser.add_argument("--workers", type=int, help="worker processes (default: WORKERS, else one a core)")
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.from_environment()
+        if not settings.signing_keys:
+            raise ConfigurationError("SIGNING_KEYS: workers sign models and need at least one key")
+    except ConfigurationError as error:
+        sys.exit(f"rowcast: {error}")
+    logs.configure(settings, "worker")
+    n_workers = arguments.workers or settings.workers or joblib.cpu_count()
+    log.info("starting %d workers", n_workers)
+    pool = WorkerPool(
+        [QUEUE],
+        connect_for_work(settings),
+        num_workers=n_workers,
+        worker_class=cast(Any, partial(Worker, settings=settings)),
+        job_class=Job,
+        queue_class=JobQueue,
+        serializer=cast(Any, JSONSerializer),
+    )
+    pool.start(logging_level=settings.log_level.upper())
+
+
+if __name__ == "__main__":
+    main()
