@@ -38,7 +38,7 @@ from rowcast.wire import (
 
 Answer = dict[str, Any]
 
-api = APIBlueprint("api", __name__)
+api = APIBlueprint("api", __name__, abp_responses=web.PROBLEM_ANSWERS, abp_security=[{"key": []}])
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ def result(query: ResultRequest) -> Answer:
     return {"url": url, "expires_at": time.time() + ttl_s}
 
 
-@api.get("/healthz", responses={200: Alive})
+@api.get("/healthz", responses={200: Alive}, security=[])
 def healthz() -> Answer:
     """Tell that the process is up."""
     return {"status": "ok"}
 
 
-@api.get("/readyz", responses={200: Ready, 503: Ready})
+@api.get("/readyz", responses={200: Ready, 503: Ready}, security=[])
 def readyz() -> tuple[Answer, int]:
     """Tell whether Redis and the buckets answer, and which does not."""
     found = web.check({"redis": parts.jobs.check, "store": parts.storage.check_buckets})

@@ -11,7 +11,6 @@ import ctypes
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -24,14 +23,17 @@ import joblib
 import redis
 import rq.job
 import rq.worker
+from rq.exceptions import DeserializationError
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 from rq.utils import now
 from rq.worker_pool import WorkerPool
 
 import ml
-from rowcast import errors, logs, publishing, run
+from rowcast import errors, logs, publishing, run, scratch
 from rowcast.config import ConfigurationError, Settings
+from rowcast.ids import time_of
+from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE, JobQueue, Status, connect_for_work, final_record, n_waiting
 from rowcast.storage import WORKER, Storage
 
@@ -87,6 +89,7 @@ class Worker(rq.worker.Worker):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if pool := multiprocessing.parent_process():
             _die_with_parent(pool.pid)
+        scratch.sweep(self._scratch_root)
         return bool(super().work(burst=burst, with_scheduler=False, logging_level=None))
 
     def request_stop(self, signum: Any, frame: Any) -> None:
@@ -115,15 +118,23 @@ class Worker(rq.worker.Worker):
     # The parent's side of a job
 
     def execute_job(self, job: rq.job.Job, queue: Any) -> None:
-        """Fork a work horse for a job, watch it, and empty its scratch folder."""
+        """Fork a work horse for a job, watch it, and remove its scratch folder."""
+        if not _is_ours(job):
+            self._refuse(job, queue)
+            return
         job.meta["attempts"] = job.meta.get("attempts", 0) + 1
         job.save_meta()
         self._kill_cause, self._is_requeueing = None, False
         with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
-            try:
-                super().execute_job(job, queue)
-            finally:
-                shutil.rmtree(self._folder_of(job), ignore_errors=True)
+            super().execute_job(job, queue)
+        scratch.sweep(self._scratch_root)
+
+    def _refuse(self, job: rq.job.Job, queue: Any) -> None:
+        """End a job as failed that somebody else put into the queue; nothing of it is run."""
+        log.error("refused a job that Rowcast has not made", extra={"job_id": job.id})
+        job.retries_left = 0
+        super().handle_job_failure(job, queue, exc_string="refused", execution=self.prepare_execution(job))
+        queue.intermediate_queue.remove(job.id)
 
     def maintain_heartbeats(self, job: rq.job.Job, execution: Any) -> None:
         """Look after a running job, every second."""
@@ -144,7 +155,11 @@ class Worker(rq.worker.Worker):
     def handle_job_failure(self, job: rq.job.Job, queue: Any, *arguments: Any, **options: Any) -> None:
         """Requeue a job or end it as failed; called in the horse and, when that died, in its parent."""
         if not self.is_horse and self._stopped_job_id != job.id:
-            self._judge_lost_horse(job)
+            try:
+                self._judge_lost_horse(job)
+            except Exception:
+                # Whatever is wrong with this job, the worker goes on to the next.
+                log.exception("the end of the job could not be recorded")
         super().handle_job_failure(job, queue, *arguments, **options)
 
     def _judge_lost_horse(self, job: rq.job.Job) -> None:
@@ -172,14 +187,12 @@ class Worker(rq.worker.Worker):
 
     def perform_job(self, job: rq.job.Job, queue: Any, execution: Any) -> bool:
         """Run a job with its surroundings."""
-        folder = self._folder_of(job)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._run = run.Run(
-            owner=job.meta.get("owner", ""),
+            owner=job.meta["owner"],
             attempt=job.meta["attempts"],
             settings=self._settings,
             storage=self._storage(),
-            folder=folder,
+            folder=scratch.make(self._scratch_root, f"{job.id}-{job.meta['attempts']}"),
             others_wait=lambda: n_waiting(self.connection) > 0,
         )
         with run.surround(self._run):
@@ -207,8 +220,6 @@ class Worker(rq.worker.Worker):
         self, job: rq.job.Job, storage: Storage, status: Status, error: errors.RowcastError | None
     ) -> None:
         """Write a job's final record to the store, and to Redis, before RQ's own state is final."""
-        if "kind" not in job.meta:
-            return
         record = final_record(job, status, error.cause() if error else None)
         try:
             publishing.write_record(storage, job.meta["kind"], job.meta["owner"], job.id, record)
@@ -223,9 +234,18 @@ class Worker(rq.worker.Worker):
     def _storage(self) -> Storage:
         return Storage(self._settings, WORKER, connections=4)
 
-    def _folder_of(self, job: rq.job.Job) -> Path:
-        root = self._settings.scratch_dir or tempfile.gettempdir()
-        return Path(root) / f"rowcast-{job.id}-{job.meta['attempts']}"
+    @property
+    def _scratch_root(self) -> Path:
+        return Path(self._settings.scratch_dir or tempfile.gettempdir())
+
+
+def _is_ours(job: rq.job.Job) -> bool:
+    """Tell whether the server made this job: one of our functions, its kind, an owner, an id of ours."""
+    try:
+        is_known = job.func_name == FUNCTION_OF.get(job.meta.get("kind", ""))
+        return is_known and isinstance(job.meta.get("owner"), str) and time_of(job.id) is not None
+    except (DeserializationError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _cause_of(job: rq.job.Job, error: BaseException) -> errors.RowcastError:

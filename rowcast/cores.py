@@ -1,9 +1,10 @@
 """Which cores a running job may use.
 
 Every running job holds a seat: the lock file of a core or, when no core is free, an overflow file. A job
-takes more than its one core only when its work is big, no job waits and no overflow seat is held, and
-never runs more threads than it holds cores: two fits with two threads each on two cores spin against each
-other and take up to a hundred times as long. Locks are `flock`s, so a killed job frees its cores at once.
+takes more than its one core only when its work is big, no job waits, no overflow seat is held and nothing
+else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's threads spin while
+they wait for one another, so that two fits with two threads each on two cores, or one beside any other
+program, take up to a hundred times as long. Locks are `flock`s, so a killed job frees its cores at once.
 Only the work horse takes them, and it must start no children, which would inherit and keep them.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ import threadpoolctl
 # Below this many cells (rows x columns) a boosting fit is not faster on two threads than on one.
 BIG_CELLS = 200_000
 _MAX_OVERFLOW = 1024
+_STAT = Path("/proc/stat")
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Seat:
                 self.overflow = None
                 self.cores.append(free.pop())
             may_widen = wants_all and bool(self.cores) and not others_overflow and not others_wait()
+            may_widen = may_widen and _idle_cores() >= len(self.cores + free)
             if may_widen:
                 self.cores += free
             else:
@@ -127,6 +131,19 @@ def _any_overflow(folder: Path) -> bool:
             return True
         os.close(fd)
     return False
+
+
+def _idle_cores() -> int:
+    """Return how many of the machine's cores nobody but this process runs on, as far as the kernel tells."""
+    if not _STAT.exists():
+        return os.cpu_count() or 1
+    samples = []
+    for _ in range(5):
+        found = next(line for line in _STAT.read_text().splitlines() if line.startswith("procs_running"))
+        samples.append(int(found.split()[1]))
+        time.sleep(0.001)
+    # The median, because a request that the server answers takes less than a millisecond.
+    return (os.cpu_count() or 1) - (sorted(samples)[2] - 1)
 
 
 def _close(descriptors: list[int]) -> None:

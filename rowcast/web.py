@@ -37,6 +37,7 @@ _PROBLEM_ANSWER: dict[str, Any] = {
     "description": "An error (RFC 9457)",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
+PROBLEM_ANSWERS: Any = {"400": _PROBLEM_ANSWER, "default": _PROBLEM_ANSWER}
 # The folder of the documentation lists viewers; there is one, so it leads straight to it.
 _DOCS_PAGE = (
     '<!doctype html><meta http-equiv="refresh" content="0; url=/docs/swagger"><a href="/docs/swagger">API</a>'
@@ -102,7 +103,6 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
         name,
         info=Info(title="Rowcast", version=__version__, description="Fit models on tables; predict."),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
-        responses={"default": _PROBLEM_ANSWER},
         validation_error_status=400,
         validation_error_model=Problem,
         validation_error_callback=refuse_parameters,

@@ -1,0 +1,252 @@
+"""Real parts for all tests: a stack of Redis, an S3 store, gunicorn and forked workers, started once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import redis
+import requests
+from sklearn.datasets import make_classification
+
+from rowcast.config import Settings
+from rowcast.jobs import connect_for_requests
+from rowcast.storage import Storage
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = {name.upper() for name in Settings.model_fields} | {"ROWCAST_URL", "ROWCAST_API_KEY"}
+# What chooses the store of the whole run is meant for the stacks, not for single tests.
+STORE = {name: os.environ[name] for name in os.environ if name.startswith("S3_") or name == "STORE"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS & set(os.environ):
+        monkeypatch.delenv(name)
+
+
+@dataclass
+class Stack:
+    """A running stack, and shorthands for what tests do with it."""
+
+    process: subprocess.Popen[str]
+    url: str
+    data: Path
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def get(self, path: str, **params: Any) -> requests.Response:
+        return requests.get(self.url + path, params=params, headers=self.headers, timeout=40)
+
+    def post(self, path: str, **params: Any) -> requests.Response:
+        return requests.post(self.url + path, params=params, headers=self.headers, timeout=40)
+
+    def upload(self, table: pd.DataFrame | bytes) -> str:
+        answer = self.get("/upload").json()
+        content = table if isinstance(table, bytes) else parquet(table)
+        requests.put(answer["url"], data=content, timeout=40).raise_for_status()
+        return str(answer["id"])
+
+    def fit(self, table: pd.DataFrame | bytes, **params: Any) -> str:
+        return submitted(self.post("/fit", id=self.upload(table), **params))
+
+    def fitted(self, table: pd.DataFrame | bytes, **params: Any) -> str:
+        """Return the id of a model once it is there."""
+        identifier = self.fit(table, **params)
+        self.finished(identifier)
+        return identifier
+
+    def predict(self, table: pd.DataFrame | bytes, model_id: str) -> str:
+        return submitted(self.post("/predict", dataset_id=self.upload(table), model_id=model_id))
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        return dict(self.get("/status", id=job_id).json())
+
+    def wait(self, job_id: str, timeout_s: float = 90) -> dict[str, Any]:
+        """Return the final status; an outage in between is waited out."""
+        deadline, answer = time.monotonic() + timeout_s, {}
+        while time.monotonic() < deadline:
+            with contextlib.suppress(requests.RequestException):
+                answer = self.get("/status", id=job_id, wait=10).json()
+                if answer["status"] in ("finished", "failed", "canceled"):
+                    return answer
+            time.sleep(0.05)
+        raise AssertionError(f"job {job_id} did not end within {timeout_s} s: {answer}")
+
+    def finished(self, job_id: str) -> dict[str, Any]:
+        answer = self.wait(job_id)
+        assert answer["status"] == "finished", answer
+        return answer
+
+    def result(self, job_id: str) -> pd.DataFrame:
+        self.finished(job_id)
+        url = self.get("/result", id=job_id).json()["url"]
+        return pd.read_parquet(io.BytesIO(requests.get(url, timeout=40).content))
+
+    def settings(self, **changes: Any) -> Settings:
+        """Return settings that reach this stack's Redis and store from the tests' process."""
+        keys = json.loads((self.data / "secrets.json").read_text())
+        ports = json.loads((self.data / "ports.json").read_text())
+        given = {name.lower(): value for name, value in STORE.items() if name != "STORE"}
+        own = {
+            "s3_endpoint": f"http://127.0.0.1:{ports['store']}",
+            "s3_access_key": keys["s3_access_key"],
+            "s3_secret_key": keys["s3_secret_key"],
+        }
+        return Settings(
+            **{
+                **(given or own),
+                "redis_url": f"redis://:{keys['redis_password']}@127.0.0.1:{ports['redis']}/0",
+                "signing_keys": keys["signing_key"],
+                **changes,
+            }
+        )
+
+    def redis(self) -> redis.Redis:
+        return connect_for_requests(self.settings())
+
+    def storage(self) -> Storage:
+        return Storage(self.settings())
+
+    def part(self, name: str) -> psutil.Process:
+        """Return the process of a part: redis, store, server (gunicorn's master) or worker (the pool)."""
+        marks = {"redis": ("valkey", "redis"), "store": ("rclone", "minio"), "server": ("gunicorn",)}
+        for child in psutil.Process(self.process.pid).children():
+            line = " ".join(child.cmdline()[:3])
+            if any(mark in line for mark in marks.get(name, ("worker.py",))):
+                return child
+        raise AssertionError(f"no {name} among the stack's children")
+
+    def horses(self) -> list[psutil.Process]:
+        """Return the work horses that run now."""
+        found = [horse for worker in self.part("worker").children() for horse in worker.children()]
+        return [horse for horse in found if horse.status() != psutil.STATUS_ZOMBIE]
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keep jobs in the queue: stop all workers, each of which has a small job at hand."""
+        workers = self.part("worker").children()
+        for worker in workers:
+            worker.suspend()
+        for _ in workers:
+            # A stopped worker's request to the queue still stands and takes one job.
+            self.fit(table(50, 2))
+        try:
+            yield
+        finally:
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.resume()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=30)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.communicate(timeout=90)
+
+
+def parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def submitted(answer: requests.Response) -> str:
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
+    """Return the first true value of a condition; fail if there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(requests.RequestException, psutil.Error, AssertionError):
+            if value := condition():
+                return value
+        time.sleep(0.02)
+    raise AssertionError(f"this did not become true within {timeout_s} s")
+
+
+def table(n_rows: int = 1000, n_columns: int = 10, seed: int = 0) -> pd.DataFrame:
+    """Return a table of numbers with a target `y` of two classes."""
+    x, y = make_classification(
+        n_rows, n_columns, n_informative=2, n_redundant=0, n_clusters_per_class=1, random_state=seed
+    )
+    return pd.DataFrame(x, columns=[f"col_{i}" for i in range(n_columns)]).assign(y=y)
+
+
+def slow_table() -> pd.DataFrame:
+    """Return a table that takes several seconds to fit: many classes, with a tree each an iteration."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(3_000, 20)), columns=[f"col_{i}" for i in range(20)])
+    return frame.assign(y=[f"class {i}" for i in rng.integers(0, 20, 3_000)])
+
+
+StartStack = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
+    """Return a function that starts a stack; all of them are stopped at the end."""
+    stacks: list[Stack] = []
+
+    def start(data: Path | None = None, *, workers: int = 2, **settings: str) -> Stack:
+        data = data or tmp_path_factory.mktemp("stack")
+        log = (data / "test.log").open("a")
+        environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "rowcast.local",
+                "--port",
+                "0",
+                "--data",
+                str(data),
+                "--workers",
+                str(workers),
+            ],
+            cwd=ROOT,
+            env={**environment, **STORE, "CORES_DIR": str(data / "cores"), **settings},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        log.close()
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Rowcast is ready at "), (data / "test.log").read_text()
+        stacks.append(Stack(process, line.split()[-1], data))
+        return stacks[-1]
+
+    yield start
+    for stack in stacks:
+        stack.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(start_stack: StartStack) -> Stack:
+    """Return the stack that all tests share which break nothing."""
+    return start_stack()
+
+
+@pytest.fixture(scope="session")
+def model_id(stack: Stack) -> str:
+    """Return a finished model of `table()` on the shared stack."""
+    return stack.fitted(table())

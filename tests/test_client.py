@@ -1,0 +1,946 @@
+"""The client against small servers, which also make the faults that a real service rarely shows."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import pandas as pd
+import pytest
+
+import client as module
+from client import (
+    APIError,
+    AuthenticationError,
+    Client,
+    ConflictError,
+    InvalidRequestError,
+    JobCanceledError,
+    JobFailedError,
+    NotFoundError,
+    RowcastError,
+    ServiceUnreachableError,
+    WaitTimeoutError,
+    main,
+)
+
+ROOT = Path(module.__file__).parent
+PREDICTIONS = pd.DataFrame({"y": [2, 0, 1]})
+
+
+class Request(NamedTuple):
+    """What a server received."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """What a server answers; with `cut` the connection ends where the rest of the body should come."""
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    cut: int = 0
+
+
+DROP = Reply(0)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with the replies queued for a path, then with what `answer` says; records all requests."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, answer: Callable[[Request], Reply], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.answer = answer
+        self.requests: list[Request] = []
+        self.queued: dict[str, list[Reply | Callable[[Request], Reply]]] = {}
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def reply(self, request: Request) -> Reply:
+        self.requests.append(request)
+        queued = self.queued.get(request.path)
+        reply = queued.pop(0) if queued else self.answer
+        return reply(request) if callable(reply) else reply
+
+    def received(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+    def handle_error(self, *_: object) -> None:
+        """Stay silent where a test breaks a connection on purpose."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Turns a request into a Request and a Reply into an answer."""
+
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self) -> None:
+        url, headers = urlsplit(self.path), {name.lower(): value for name, value in self.headers.items()}
+        n_bytes = int(headers.get("content-length", 0))
+        body = self.rfile.read(n_bytes)
+        if len(body) < n_bytes:
+            raise ConnectionError("the request broke off")
+        request = Request(self.command, url.path, dict(parse_qsl(url.query)), headers, body)
+        reply = self.server.reply(request)
+        self.close_connection = reply is DROP or bool(reply.cut)
+        if reply is not DROP:
+            self.write(reply)
+
+    do_GET = do_POST = do_PUT = handle_any  # noqa: N815 - http.server looks for these names
+
+    def write(self, reply: Reply) -> None:
+        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        for name, value in {"Content-Length": str(len(body) + reply.cut), **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing to stderr."""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "ROWCAST_URL",
+        "ROWCAST_API_KEY",
+        "http_proxy",
+        "HTTP_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "NETRC",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(answer: Callable[[Request], Reply], port: int = 0) -> Server:
+        servers.append(Server(answer, port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def objects() -> dict[str, bytes]:
+    """What the store holds, by path."""
+    parquet = io.BytesIO()
+    PREDICTIONS.to_parquet(parquet)
+    return {"/results/r1": parquet.getvalue()}
+
+
+@pytest.fixture
+def store(serve: Callable[..., Server], objects: dict[str, bytes]) -> Server:
+    def answer(request: Request) -> Reply:
+        if request.method == "PUT":
+            objects[request.path] = request.body
+        return Reply(200, b"" if request.method == "PUT" else objects[request.path])
+
+    return serve(answer)
+
+
+def job(status: str = "finished", **rest: Any) -> dict[str, Any]:
+    return {"id": "j1", "kind": "fit", "status": status, "error": None, **rest}
+
+
+def problem(status: int, code: str, **rest: Any) -> Reply:
+    return Reply(status, {"status": status, "code": code, "detail": f"It is {code}.", **rest})
+
+
+@pytest.fixture
+def service(serve: Callable[..., Server], store: Server) -> Server:
+    answers = {
+        "/upload": {"id": "d1", "url": f"{store.url}/datasets/d1?X-Amz-Signature=secret"},
+        "/fit": {"id": "j1"},
+        "/predict": {"id": "r1"},
+        "/status": job(),
+        "/result": {"url": f"{store.url}/results/r1?X-Amz-Signature=secret"},
+    }
+    return serve(lambda request: Reply(200, answers[request.path]))
+
+
+@pytest.fixture
+def client(service: Server) -> Iterator[Client]:
+    with Client(service.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record the pauses that the client wants to make, and make none."""
+    wanted: list[float] = []
+    monkeypatch.setattr(module, "_jittered", lambda pause_s: wanted.append(pause_s) or 0.0)
+    return wanted
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "train.parquet"
+    path.write_bytes(b"PAR1 and the rest")
+    return path
+
+
+# Uploads
+
+
+def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table):
+    assert client.upload(table) == "d1"
+    (put,) = store.requests
+    assert (put.method, put.path, put.body) == ("PUT", "/datasets/d1", table.read_bytes())
+    assert put.headers["content-length"] == "17"
+    assert "transfer-encoding" not in put.headers
+
+
+def test_empty_file_is_uploaded_with_content_length_0(client, store, table):
+    table.write_bytes(b"")
+    client.upload(table)
+    assert store.requests[0].headers["content-length"] == "0"
+    assert "transfer-encoding" not in store.requests[0].headers
+
+
+@pytest.mark.parametrize("convert", [str, Path, Path.read_bytes, lambda p: bytearray(p.read_bytes())])
+def test_upload_takes_paths_and_bytes(client, objects, table, convert):
+    client.upload(convert(table))
+    client.upload(memoryview(table.read_bytes()))
+    assert objects["/datasets/d1"] == table.read_bytes()
+
+
+def test_upload_of_an_open_file_begins_where_it_stands(client, objects, table):
+    with table.open("rb") as file:
+        file.seek(5)
+        client.upload(file)
+        assert not file.closed
+    assert objects["/datasets/d1"] == b"and the rest"
+
+
+def test_upload_of_a_pipe_sends_all_of_it(client, store):
+    reading, writing = os.pipe()
+    os.write(writing, b"from a pipe")
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        client.upload(pipe)
+    assert store.requests[0].body == b"from a pipe"
+    assert store.requests[0].headers["content-length"] == "11"
+
+
+def test_upload_of_a_dataframe_sends_parquet_without_its_index(client, objects):
+    frame = pd.DataFrame({"a": [1, 2], "y": ["no", "yes"]}, index=[7, 5])
+    client.upload(frame)
+    sent = pd.read_parquet(io.BytesIO(objects["/datasets/d1"]))
+    pd.testing.assert_frame_equal(sent, frame.reset_index(drop=True))
+
+
+@pytest.mark.parametrize("source", [3, None, io.StringIO("a,b")])
+def test_upload_of_anything_else_is_a_type_error_before_any_request(client, service, source):
+    with pytest.raises(TypeError, match="A table is a path"):
+        client.upload(source)
+    assert service.requests == []
+
+
+def test_missing_path_is_a_file_not_found_error_before_any_request(client, service, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        client.upload(tmp_path / "none.parquet")
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(500), Reply(503), Reply(429)])
+def test_upload_is_repeated_from_its_start(client, store, objects, table, pauses, fault):
+    store.queued["/datasets/d1"] = [fault, fault]
+    client.upload(table)
+    assert [put.body for put in store.requests] == [table.read_bytes()] * 3
+    assert objects["/datasets/d1"] == table.read_bytes()
+
+
+def test_upload_follows_a_store_that_redirects(client, service, store, objects, table):
+    store.queued["/datasets/d1"] = [Reply(307, headers={"Location": f"{store.url}/elsewhere"})]
+    client.upload(table)
+    assert objects == {**objects, "/elsewhere": table.read_bytes()}
+
+
+def test_refused_upload_is_not_repeated_and_says_why_without_the_signature(client, store, table, pauses):
+    denied = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+    store.queued["/datasets/d1"] = [Reply(403, denied)]
+    with pytest.raises(APIError, match="answered 403: AccessDenied Request has expired") as raised:
+        client.upload(table)
+    assert "secret" not in str(raised.value)
+    assert pauses == []
+
+
+@pytest.mark.usefixtures("pauses")
+def test_unreachable_store_is_named_without_the_signature(client, service, table, free_port):
+    url = f"http://127.0.0.1:{free_port}/datasets/d1?X-Amz-Signature=secret"
+    service.queued["/upload"] = [Reply(200, {"id": "d1", "url": url})]
+    with pytest.raises(ServiceUnreachableError, match=f"{free_port}: Connection refused") as raised:
+        client.upload(table)
+    assert "secret" not in str(raised.value)
+
+
+def test_store_may_think_longer_than_the_timeout_of_the_service(service, store, table):
+    def slow(_request: Request) -> Reply:
+        time.sleep(0.6)
+        return Reply()
+
+    store.queued["/datasets/d1"] = [slow]
+    with Client(service.url, timeout_s=0.3) as client:
+        assert client.upload(table) == "d1"
+    assert len(store.requests) == 1
+
+
+@pytest.mark.parametrize("n_bytes", [1 << 20, 3 << 20])
+def test_file_that_changes_its_length_is_refused_and_nothing_is_stored(
+    client, service, objects, table, n_bytes
+):
+    def change(_request: Request) -> Reply:
+        os.truncate(table, n_bytes)
+        return Reply(200, {"id": "d1", "url": service.answer(_request).body["url"]})
+
+    os.truncate(table, 2 << 20)
+    service.queued["/upload"] = [change]
+    with pytest.raises(RowcastError, match="did not keep its 2097152 bytes"):
+        client.upload(table)
+    assert "/datasets/d1" not in objects
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_large_upload_needs_little_memory(serve, tmp_path):
+    n_bytes, received = 300_000_000, []
+
+    class Sink(Handler):
+        def do_PUT(self) -> None:
+            left = int(self.headers["Content-Length"])
+            received.append(left)
+            buffer = bytearray(1 << 20)
+            while left:
+                left -= self.rfile.readinto(memoryview(buffer)[: min(left, len(buffer))])
+            self.write(Reply())
+
+    server = serve(lambda _request: Reply(200, {"id": "d1", "url": f"{server.url}/d1"}))
+    server.RequestHandlerClass = Sink
+    path = tmp_path / "large.parquet"
+    path.touch()
+    os.truncate(path, n_bytes)
+    script = """
+import sys, client
+client.Client(sys.argv[1]).upload(sys.argv[2])
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+    peak_kb = int(run_python("-c", script, server.url, str(path)).stdout)
+    assert received == [n_bytes]
+    assert peak_kb < 100_000
+
+
+# Who learns the key
+
+
+def test_key_goes_to_the_service_and_never_to_the_store(service, store, table, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password something\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Client(service.url, api_key="my-key\n") as client:
+        client.upload(table)
+        client.download("r1")
+    assert {request.headers["authorization"] for request in service.requests} == {"Bearer my-key"}
+    assert [("authorization" in request.headers) for request in store.requests] == [False, False]
+    assert service.requests[0].headers["user-agent"] == f"rowcast-client/{module.__version__}"
+
+
+def test_key_is_not_kept_on_a_redirect_to_another_host(service, serve):
+    elsewhere = serve(lambda _request: Reply(200, job()))
+    service.queued["/status"] = [Reply(307, headers={"Location": f"{elsewhere.url}/status"})]
+    with Client(service.url, api_key="my-key") as client:
+        client.status("j1")
+    assert "authorization" not in elsewhere.requests[0].headers
+
+
+def test_refusal_after_a_redirect_names_the_address_to_use(service, serve):
+    elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
+    service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
+    with Client(service.url) as client, pytest.raises(APIError, match=f"use {elsewhere.url} as the address"):
+        client.fit("d1")
+
+
+def test_url_and_key_come_from_the_environment(service, monkeypatch):
+    monkeypatch.setenv("ROWCAST_URL", f"{service.url}/")
+    monkeypatch.setenv("ROWCAST_API_KEY", "from-environment")
+    with Client() as client:
+        client.status("j1")
+    assert service.requests[0].headers["authorization"] == "Bearer from-environment"
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
+def test_unusable_key_is_refused_without_showing_it(key):
+    with pytest.raises(RowcastError, match="no header can carry") as raised:
+        Client(api_key=key)
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://host"])
+def test_unusable_url_is_refused(url):
+    with pytest.raises(RowcastError, match="must start with http:// or https://"):
+        Client(url)
+
+
+# Retries
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)])
+@pytest.mark.parametrize("path", ["/status", "/upload"])
+def test_what_changes_nothing_is_repeated_with_growing_pauses(client, service, pauses, path, fault):
+    service.queued[path] = [fault] * 3
+    client.upload(b"") if path == "/upload" else client.status("j1")
+    assert len(service.received(path)) == 4
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 500])
+def test_other_refusals_are_not_repeated(client, service, pauses, status):
+    service.queued["/status"] = [Reply(status)]
+    with pytest.raises(APIError) as raised:
+        client.status("j1")
+    assert raised.value.status == status
+    assert pauses == []
+
+
+def test_last_fault_is_raised_in_the_end(client, service, pauses):
+    service.queued["/status"] = [problem(503, "queue_unavailable")] * 4
+    with pytest.raises(APIError, match="It is queue_unavailable") as raised:
+        client.status("j1")
+    assert raised.value.status == 503
+    assert len(service.requests) == 4
+
+
+def test_silence_is_repeated_and_then_no_answer(service, pauses):
+    service.queued["/status"] = [lambda _request: time.sleep(0.3) or DROP] * 4
+    with Client(service.url, timeout_s=0.1) as client, pytest.raises(ServiceUnreachableError) as raised:
+        client.status("j1")
+    assert str(raised.value) == f"No answer from {service.url}: timed out. It may have got the request."
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize("method", ["fit", "predict"])
+@pytest.mark.parametrize("fault", [problem(503, "store_unavailable"), Reply(429)])
+def test_job_is_submitted_again_if_surely_nothing_was_queued(client, service, pauses, method, fault):
+    service.queued[f"/{method}"] = [fault]
+    arguments = ["d1"] if method == "fit" else ["d1", "j1"]
+    getattr(client, method)(*arguments)
+    assert len(service.requests) == 2
+    assert len(client.jobs) == 1
+
+
+FAULTS = [DROP, problem(503, "queue_unavailable"), Reply(502), Reply(504), Reply(500)]
+
+
+@pytest.mark.parametrize("method", ["fit", "predict"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_job_that_may_have_been_queued_is_not_submitted_again(client, service, pauses, method, fault):
+    service.queued[f"/{method}"] = [fault]
+    with pytest.raises(RowcastError) as raised:
+        getattr(client, method)(*["d1", "j1"][: 1 if method == "fit" else 2])
+    assert len(service.requests) == 1
+    assert client.jobs == []
+    assert isinstance(raised.value, APIError) or raised.value.sent
+
+
+def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch):
+    def come_back(_pause_s: float) -> float:
+        serve(lambda _request: Reply(202, {"id": "j1"}), free_port)
+        return 0.0
+
+    monkeypatch.setattr(module, "_jittered", come_back)
+    with Client(f"http://127.0.0.1:{free_port}") as client:
+        assert client.fit("d1") == "j1"
+
+
+@pytest.fixture
+def free_port(serve: Callable[..., Server]) -> int:
+    """A port on which nobody listens."""
+    server = Server(lambda _request: Reply())
+    server.stop()
+    return server.server_port
+
+
+def test_service_that_never_listened_is_named(free_port, pauses):
+    url = f"http://user:password@127.0.0.1:{free_port}"
+    with Client(url) as client, pytest.raises(ServiceUnreachableError) as raised:
+        client.status("j1")
+    assert str(raised.value) == (
+        f"No answer from http://127.0.0.1:{free_port}: Connection refused. "
+        "Is this the right address, and is it running?"
+    )
+    assert not raised.value.sent
+
+
+def test_cause_is_that_of_the_network_even_inside_another_handler(client, service, pauses):
+    service.queued["/fit"] = [DROP]
+    try:
+        Path("/nowhere/at/all").stat()
+    except OSError:
+        with pytest.raises(ServiceUnreachableError, match="closed connection without response"):
+            client.fit("d1")
+
+
+def test_retry_after_is_obeyed(client, service, pauses):
+    service.queued["/status"] = [Reply(503, headers={"Retry-After": "7"})]
+    client.status("j1")
+    assert pauses == [7.0]
+
+
+def test_retry_after_of_more_than_a_minute_is_the_callers_to_decide(client, service, pauses):
+    service.queued["/status"] = [Reply(429, headers={"Retry-After": "3600"})]
+    with pytest.raises(APIError) as raised:
+        client.status("j1")
+    assert raised.value.retry_after_s == 3600
+    assert pauses == []
+
+
+def test_jitter_never_comes_back_earlier_than_asked():
+    pauses = {module._jittered(2.0) for _ in range(200)}
+    assert len(pauses) > 100
+    assert 2.0 <= min(pauses) < max(pauses) <= 3.0
+
+
+# Jobs
+
+
+def test_fit_and_predict_send_ids_and_options_as_json(client, service):
+    assert client.fit("d1", target="price", seed=3) == "j1"
+    assert client.predict("d2", "j1", proba=True) == "r1"
+    fit, predict = service.requests
+    assert (fit.method, fit.query, json.loads(fit.body)) == (
+        "POST",
+        {},
+        {"id": "d1", "target": "price", "seed": 3},
+    )
+    assert json.loads(predict.body) == {"dataset_id": "d2", "model_id": "j1", "proba": True}
+    assert fit.headers["content-type"] == "application/json"
+
+
+def test_options_that_are_not_json_are_refused_clearly(client, service):
+    with pytest.raises(RowcastError, match="not possible: Out of range float"):
+        client.fit("d1", rate=float("nan"))
+    assert service.requests == []
+
+
+def test_jobs_lists_what_was_submitted_oldest_first(client):
+    client.fit("d1")
+    client.predict("d1", "j1")
+    assert client.jobs == [{"id": "j1", "kind": "fit"}, {"id": "r1", "kind": "predict"}]
+
+
+def test_without_a_timeout_nothing_is_waited_for(client, service):
+    client.fit("d1")
+    client.fit("d1", timeout=-0.5)
+    assert service.received("/status") == []
+
+
+def test_timeout_none_waits_for_the_end(client, service, pauses):
+    service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
+    assert client.fit("d1", timeout=None) == "j1"
+    assert [float(request.query["wait"]) for request in service.received("/status")] == [20, 20, 20]
+
+
+def test_timeout_0_raises_unless_the_job_has_finished(client, service):
+    assert client.fit("d1", timeout=0) == "j1"
+    service.queued["/status"] = [Reply(200, job("started"))]
+    with pytest.raises(WaitTimeoutError, match="j1 did not end in the time given: it is started") as raised:
+        client.fit("d1", timeout=0)
+    assert raised.value.job_id == "j1"
+    assert isinstance(raised.value, TimeoutError)
+    assert len(client.jobs) == 2
+
+
+def test_wait_ends_at_its_deadline(client, service):
+    service.answer = lambda _request: Reply(200, job("started"))
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError):
+        client.wait("j1", timeout=0.5)
+    assert 0.5 <= time.monotonic() - began < 2
+    assert all(float(request.query["wait"]) <= 0.5 for request in service.requests)
+
+
+def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(client, service):
+    service.answer = lambda _request: time.sleep(4) or DROP
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError, match="timed out") as raised:
+        client.wait("j1", timeout=0.2)
+    assert time.monotonic() - began < 3.5
+    assert isinstance(raised.value.__cause__, ServiceUnreachableError)
+
+
+def test_wait_returns_the_last_status(client, service):
+    assert client.wait("j1") == job()
+
+
+def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(client, service, pauses):
+    service.queued["/status"] = [Reply(200, job("started"), {"Retry-After": "1"})] * 2
+    client.wait("j1")
+    assert pauses[:2] == [1.0, 1.0]
+
+
+def test_wait_survives_an_outage(client, service, pauses):
+    busy = problem(503, "queue_unavailable")._replace(headers={"Retry-After": "1"})
+    service.queued["/status"] = [Reply(200, job("queued")), *[DROP, Reply(502), busy] * 4]
+    assert client.wait("j1")["status"] == "finished"
+    assert len(service.requests) == 14
+
+
+def test_wait_survives_a_restart_of_the_service(serve, free_port):
+    url = f"http://127.0.0.1:{free_port}"
+    restart = threading.Timer(0.7, serve, [lambda _request: Reply(200, job()), free_port])
+    restart.start()
+    with Client(url) as client:
+        assert client.wait("j1", timeout=20)["status"] == "finished"
+    restart.join()
+
+
+def test_wait_without_timeout_gives_up_after_a_long_outage(client, service, pauses, monkeypatch):
+    monkeypatch.setattr(module, "OUTAGE_S", 0.2)
+    service.answer = lambda _request: DROP
+    with pytest.raises(ServiceUnreachableError):
+        client.wait("j1")
+
+
+def test_wait_with_timeout_keeps_asking_through_a_longer_outage(client, service, pauses, monkeypatch):
+    monkeypatch.setattr(module, "OUTAGE_S", 0.1)
+    service.answer = lambda _request: Reply(503)
+    with pytest.raises(WaitTimeoutError) as raised:
+        client.wait("j1", timeout=0.4)
+    assert isinstance(raised.value.__cause__, APIError)
+
+
+def test_wait_for_an_unknown_job_ends_at_once(client, service):
+    service.queued["/status"] = [problem(404, "job_not_found")]
+    with pytest.raises(NotFoundError):
+        client.wait("j1", timeout=10)
+
+
+def test_failed_job_says_why_and_what_to_do(client, service):
+    cause = {
+        "code": "invalid_table",
+        "detail": "Two columns are unusable",
+        "hint": "Drop them.",
+        "errors": ["'x' is empty", "'z' is a list"],
+    }
+    service.queued["/status"] = [Reply(200, job("failed", error=cause))]
+    with pytest.raises(JobFailedError) as raised:
+        client.fit("d1", timeout=None)
+    error = raised.value
+    assert (
+        str(error) == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
+    )
+    assert {name: getattr(error, name) for name in cause} == cause
+    assert error.job_id == "j1"
+
+
+def test_failed_job_without_a_cause_is_still_a_sentence(client, service):
+    service.queued["/status"] = [Reply(200, job("failed"))]
+    with pytest.raises(JobFailedError, match="The fit j1 failed: No reason was given"):
+        client.wait("j1")
+
+
+def test_canceled_job_is_its_own_error(client, service):
+    service.queued["/status"] = [Reply(200, job("canceled"))]
+    with pytest.raises(JobCanceledError, match="The fit j1 was canceled") as raised:
+        client.wait("j1")
+    assert raised.value.job_id == "j1"
+
+
+def test_status_of_a_failed_job_is_no_error(client, service):
+    service.queued["/status"] = [Reply(200, job("failed"))]
+    assert client.status("j1")["status"] == "failed"
+
+
+def test_client_serves_a_thread_pool(client, service, objects, pauses):
+    def whole_path(i: int) -> int:
+        dataset_id = client.upload(bytes([i]) * 100_000)
+        model_id = client.fit(dataset_id, timeout=None)
+        return len(client.download(client.predict(dataset_id, model_id, timeout=None)))
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(whole_path, range(40))) == [len(PREDICTIONS)] * 40
+    assert len(client.jobs) == 80
+
+
+# Downloads
+
+
+def test_result_is_a_url(client, store):
+    assert client.result("r1") == f"{store.url}/results/r1?X-Amz-Signature=secret"
+
+
+def test_download_is_a_dataframe(client):
+    pd.testing.assert_frame_equal(client.download("r1"), PREDICTIONS)
+
+
+def test_download_to_a_path_replaces_the_file(client, objects, tmp_path):
+    path = tmp_path / "result.parquet"
+    path.write_bytes(b"old")
+    assert client.download("r1", str(path)) == path
+    assert path.read_bytes() == objects["/results/r1"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download_that_broke_off_is_repeated_from_its_start(client, store, objects, tmp_path, pauses):
+    store.queued["/results/r1"] = [Reply(200, b"half", cut=100), Reply(200, b"", cut=5)]
+    client.download("r1", tmp_path / "result.parquet")
+    assert (tmp_path / "result.parquet").read_bytes() == objects["/results/r1"]
+
+
+@pytest.mark.parametrize("fault", [Reply(200, b"half", cut=100), Reply(403), DROP])
+def test_failed_download_leaves_the_old_file_and_nothing_else(client, store, tmp_path, pauses, fault):
+    path = tmp_path / "result.parquet"
+    path.write_bytes(b"old")
+    store.queued["/results/r1"] = [fault] * 4
+    with pytest.raises(RowcastError):
+        client.download("r1", path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download_has_the_usual_permissions(client, tmp_path):
+    (tmp_path / "usual").touch()
+    path = client.download("r1", tmp_path / "result.parquet")
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_download_never_replaces_what_is_no_file(client, service, tmp_path):
+    with pytest.raises(FileExistsError, match="Not a regular file"):
+        client.download("r1", tmp_path)
+    assert service.requests == []
+
+
+# Errors
+
+
+ERRORS = [
+    error for error in vars(module).values() if isinstance(error, type) and issubclass(error, RowcastError)
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_survive_pickle(error):
+    sent = error("What is wrong.", code="some_code", errors=["a"], job_id="j1")
+    got = pickle.loads(pickle.dumps(sent))
+    assert (type(got), str(got), vars(got)) == (error, "What is wrong.", vars(sent))
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_module_docstring_draws_every_error(error):
+    assert error.__name__ in module.__doc__
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "builtin"),
+    [
+        (400, InvalidRequestError, ValueError),
+        (401, AuthenticationError, APIError),
+        (404, NotFoundError, LookupError),
+        (409, ConflictError, APIError),
+        (413, InvalidRequestError, ValueError),
+        (415, InvalidRequestError, ValueError),
+        (422, InvalidRequestError, ValueError),
+        (500, APIError, RowcastError),
+    ],
+)
+def test_refusals_have_classes_to_catch(client, service, status, error, builtin):
+    service.queued["/fit"] = [problem(status, "some_code", request_id="q1")]
+    with pytest.raises(builtin) as raised:
+        client.fit("d1")
+    assert type(raised.value) is error
+    assert (raised.value.status, raised.value.code, raised.value.request_id) == (status, "some_code", "q1")
+
+
+def test_refusal_reads_as_detail_problems_and_hint(client, service):
+    reply = problem(
+        422, "invalid_table", hint="Upload again", errors=["'a' is empty", "It is invalid_table."]
+    )
+    service.queued["/fit"] = [reply]
+    with pytest.raises(InvalidRequestError) as raised:
+        client.fit("d1")
+    assert str(raised.value) == "It is invalid_table. 'a' is empty. Upload again."
+    assert raised.value.errors == ["'a' is empty", "It is invalid_table."]
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html><h1>Bad Gateway</h1></html>", b"\xff", b"[1]", {"errors": 3, "detail": {}}, b""]
+)
+def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
+    service.queued["/fit"] = [Reply(502, body)]
+    with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 502: .+"):
+        client.fit("d1")
+
+
+@pytest.mark.parametrize("body", [b"<html>Please log in</html>", {"other": "service"}, [1], b""])
+def test_good_answer_of_another_service_is_recognized(client, service, body):
+    service.queued["/fit"] = [Reply(200, body)]
+    with pytest.raises(APIError, match="not as Rowcast does"):
+        client.fit("d1")
+
+
+# What a person sees
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_is_watched", lambda: True)
+
+
+@pytest.mark.usefixtures("watched")
+def test_wait_shows_one_line_to_a_person(client, service, pauses, capsys):
+    service.queued["/status"] = [
+        Reply(200, job("queued", position=2)),
+        Reply(200, job("started", attempts=2)),
+    ]
+    client.wait("j1")
+    shown = capsys.readouterr().err
+    lines = ["fit j1: queued, 2 ahead of it", "fit j1: started, attempt 2", "fit j1: finished"]
+    assert shown == "".join(f"\r\x1b[K{line} (0 s)" for line in lines) + "\n"
+    assert service.requests[0].query["wait"] == "2.0"
+
+
+@pytest.mark.usefixtures("watched")
+def test_upload_shows_a_bar_to_a_person(client, table, capsys):
+    pytest.importorskip("tqdm")
+    client.upload(table)
+    assert "100%" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("watched")
+def test_upload_shows_a_plain_line_without_tqdm(client, table, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    client.upload(table)
+    assert capsys.readouterr().err == "uploading 0.0 MB\n"
+
+
+def test_person_at_a_terminal_watches_the_main_thread_only(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert module._is_watched()
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(module._is_watched).result()
+
+
+def test_nothing_is_shown_where_nobody_watches(client, table, capsys):
+    client.fit(client.upload(table), timeout=None)
+    assert capsys.readouterr() == ("", "")
+
+
+# The command line
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+
+
+def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path, capsys):
+    saved = tmp_path / "result.parquet"
+    commands = {
+        f"upload {table}": "d1",
+        "fit d1": "j1",
+        "fit d1 --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
+        "predict d1 j1 --timeout 5": "r1",
+        "status j1": "finished",
+        "status j1 --wait": "finished",
+        f"download r1 {saved}": str(saved),
+    }
+    for command, printed in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 0
+        assert capsys.readouterr() == (f"{printed}\n", "")
+    options = {"id": "d1", "target": "price", "task": "regression", "seed": 3, "name": "a=b"}
+    assert json.loads(service.received("/fit")[1].body) == options
+    assert saved.exists()
+
+
+def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(service, capsys, tmp_path):
+    service.queued["/status"] = [problem(404, "job_not_found"), Reply(200, job("failed"))]
+    commands = {
+        "status j1": "It is job_not_found.",
+        "status j1 --wait": "The fit j1 failed: No reason was given.",
+        f"upload {tmp_path}/none": f"{tmp_path}/none: No such file or directory",
+        f"download r1 {tmp_path}": f"{tmp_path}: Not a regular file",
+    }
+    for command, said in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 1
+        assert capsys.readouterr() == ("", f"{said}\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["", "fit", "fit d1 --option x", "fit d1 --wait --timeout 3", "upload a --api-key k"]
+)
+def test_misuse_of_the_command_line_is_exit_code_2(command, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(command.split())
+    assert raised.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_help_names_the_commands_and_where_the_key_comes_from():
+    shown = run_python(str(ROOT / "client.py"), "--help").stdout
+    for word in ("upload", "fit", "predict", "status", "download", "ROWCAST_API_KEY", "ROWCAST_URL"):
+        assert word in shown
+
+
+# What the client needs
+
+
+def test_import_loads_nothing_but_requests():
+    loaded = run_python("-c", "import client, sys; print(*sys.modules)").stdout.split()
+    assert {"pandas", "pyarrow", "numpy", "tqdm", "sklearn", "rowcast"}.isdisjoint(loaded)
+
+
+def test_source_is_that_of_python_3_9():
+    ast.parse(Path(module.__file__).read_text(), feature_version=(3, 9))
+
+
+def test_guide_names_every_method_and_error():
+    guide = (ROOT / "docs/client.md").read_text()
+    methods = [name for name in vars(Client) if not name.startswith("_")]
+    for name in [*methods, *(error.__name__ for error in ERRORS)]:
+        assert f"`{name}" in guide
+
+
+def test_download_to_a_path_works_without_pandas(service, tmp_path):
+    script = """
+import sys
+sys.modules["pandas"] = sys.modules["pyarrow"] = sys.modules["numpy"] = None
+import client
+sys.exit(client.main(["download", "r1", sys.argv[1]]))
+"""
+    run_python("-c", script, str(tmp_path / "result.parquet"), ROWCAST_URL=service.url)
+    assert (tmp_path / "result.parquet").exists()

@@ -1,0 +1,101 @@
+"""What happens when a part behind the service is away: a clear 503 in time, and all is well afterwards."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+import requests
+from conftest import Stack, StartStack, eventually, slow_table, table
+
+
+@pytest.fixture(scope="module")
+def fragile(start_stack: StartStack) -> Stack:
+    """Return a stack whose parts these tests stop and kill."""
+    return start_stack()
+
+
+@contextmanager
+def paused(process: psutil.Process) -> Iterator[None]:
+    """Stop a part: it accepts connections and never answers, which is worse than being down."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def timed(stack: Stack, method: str, path: str, **params: str) -> tuple[float, requests.Response]:
+    started = time.monotonic()
+    answer = requests.request(method, stack.url + path, params=params, timeout=20)
+    return time.monotonic() - started, answer
+
+
+def test_a_store_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack) -> None:
+    dataset = fragile.upload(table())
+    with paused(fragile.part("store")):
+        took_s, answer = timed(fragile, "POST", "/fit", id=dataset)
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        assert answer.headers["Retry-After"] == "1"
+        assert took_s < 4
+        took_s, answer = timed(fragile, "GET", "/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["parts"]["redis"] == "ok"
+        assert "does not answer" in answer.json()["parts"]["store"]
+        assert took_s < 4
+        assert timed(fragile, "GET", "/healthz")[1].status_code == 200
+    fragile.finished(str(eventually(lambda: fragile.post("/fit", id=dataset).json()["id"])))
+
+
+def test_a_redis_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack) -> None:
+    dataset = fragile.upload(table())
+    with paused(fragile.part("redis")):
+        took_s, answer = timed(fragile, "POST", "/fit", id=dataset)
+        assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
+        assert took_s < 4
+        took_s, answer = timed(fragile, "GET", "/status", id=dataset, wait="20")
+        assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
+        assert took_s < 4
+        took_s, answer = timed(fragile, "GET", "/readyz")
+        assert answer.json()["parts"]["store"] == "ok"
+        assert "does not answer" in answer.json()["parts"]["redis"]
+    eventually(lambda: fragile.get("/readyz").status_code == 200)
+    fragile.finished(fragile.fit(table()))
+
+
+@pytest.mark.parametrize("part", ["redis", "store", "server", "worker"])
+def test_a_killed_part_comes_back_and_the_queued_jobs_run(fragile: Stack, part: str) -> None:
+    jobs = [fragile.fit(table(seed=seed)) for seed in range(6)]
+    victim = fragile.part(part)
+    victim.kill()
+    eventually(lambda: fragile.part(part).pid != victim.pid)
+    eventually(lambda: fragile.get("/readyz").status_code == 200)
+    for job in jobs:
+        fragile.finished(job)
+
+
+def test_a_redis_killed_in_mid_fit_loses_no_job(fragile: Stack) -> None:
+    job = fragile.fit(slow_table())
+    eventually(lambda: fragile.status(job)["status"] == "started")
+    fragile.part("redis").kill()
+    assert fragile.finished(job)["error"] is None
+
+
+def test_jobs_models_and_results_survive_stop_and_start(start_stack: StartStack) -> None:
+    stack = start_stack()
+    model = stack.fitted(table())
+    result = stack.predict(table(), model)
+    before = stack.result(result)
+    with stack.frozen():
+        queued = stack.fit(table(seed=1))
+        stack.kill()
+    again = start_stack(stack.data)
+    assert again.status(model)["status"] == "finished"
+    assert again.result(result).equals(before)
+    again.finished(queued)
+    assert len(again.result(again.predict(table(), model))) == 1000
+    again.stop()

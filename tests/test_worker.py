@@ -1,0 +1,168 @@
+"""The worker: whatever dies, the job ends in a true state; nothing foreign is ever run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Stack, StartStack, eventually, slow_table, table
+from rq.job import Job as RqJob
+
+from rowcast.jobs import JobQueue
+
+
+@pytest.fixture(scope="module")
+def workers(start_stack: StartStack) -> Stack:
+    """Return a stack whose workers these tests kill."""
+    return start_stack()
+
+
+def running(stack: Stack, job: str) -> None:
+    eventually(lambda: stack.status(job)["status"] == "started" and stack.horses())
+
+
+def test_a_killed_horse_costs_the_job_nothing(workers: Stack) -> None:
+    job = workers.fit(slow_table())
+    running(workers, job)
+    workers.horses()[0].kill()
+    assert workers.finished(job)["attempts"] == 2
+
+
+def test_a_killed_worker_takes_its_horse_along_and_the_job_runs_again(workers: Stack) -> None:
+    job = workers.fit(slow_table())
+    running(workers, job)
+    horse = workers.horses()[0]
+    horse.parent().kill()  # type: ignore[union-attr]
+    eventually(lambda: not horse.is_running(), timeout_s=3)
+    assert workers.finished(job)["attempts"] == 2
+
+
+def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> None:
+    job = workers.fit(slow_table())
+    for attempt in (1, 2, 3):
+        eventually(lambda n=attempt: workers.status(job)["attempts"] == n)
+        eventually(workers.horses)[0].kill()
+    status = workers.wait(job)
+    assert (status["status"], status["error"]["code"]) == ("failed", "worker_lost")
+    assert workers.storage().names("models", "default", job) == ["record/3.json"]
+    workers.finished(workers.fit(table()))
+
+
+def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1, JOB_TIMEOUT_S="1")
+    status = stack.wait(stack.fit(slow_table()))
+    assert (status["status"], status["error"]["code"]) == ("failed", "timed_out")
+    assert "1 s" in status["error"]["detail"]
+    stack.finished(stack.fit(table(100, 3)))
+    stack.stop()
+
+
+def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1, JOB_TIMEOUT_S="2")
+    job = stack.fit(slow_table())
+    running(stack, job)
+    # A stopped process is like a loop in C: it handles no signal but a kill.
+    stack.horses()[0].send_signal(signal.SIGSTOP)
+    assert stack.wait(job, 15)["error"]["code"] == "timed_out"
+    stack.stop()
+
+
+def test_a_stopping_worker_finishes_its_job(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1)
+    job = stack.fit(slow_table())
+    running(stack, job)
+    pool = stack.part("worker")
+    pool.send_signal(signal.SIGTERM)
+    status = stack.finished(job)
+    assert status["attempts"] == 1
+    stack.stop()
+
+
+def test_a_worker_stopped_for_longer_than_the_grace_requeues_its_job_uncounted(
+    start_stack: StartStack,
+) -> None:
+    stack = start_stack(workers=1, STOP_GRACE_S="1", MAX_ATTEMPTS="1")
+    job = stack.fit(slow_table())
+    running(stack, job)
+    stack.part("worker").send_signal(signal.SIGTERM)
+    eventually(lambda: not stack.horses())
+    # The pool that is started again runs it; with one attempt allowed, a counted one would have ended it.
+    assert stack.finished(job)["attempts"] == 2
+    stack.stop()
+
+
+def test_no_other_function_is_run(workers: Stack, tmp_path: Path) -> None:
+    queue = JobQueue(connection=workers.redis())
+    marker = tmp_path / "ran"
+    meta = {"kind": "fit", "owner": "default"}
+    foreign = queue.enqueue_call("os.mkdir", args=(str(marker),), meta=meta)
+    bare = queue.enqueue_call("os.mkdir", args=(str(marker),))
+    for job in (foreign, bare):
+        eventually(lambda j=job: RqJob.fetch(j.id, connection=workers.redis(), serializer="json").is_failed)
+    assert not marker.exists()
+    workers.finished(workers.fit(table()))
+
+
+def test_no_callback_that_redis_names_is_run(workers: Stack, tmp_path: Path) -> None:
+    job = workers.fit(slow_table())
+    waiting = [workers.fit(slow_table()) for _ in range(2)]
+    connection = workers.redis()
+    for name in ("success_callback_name", "failure_callback_name"):
+        connection.hset(RqJob.key_for(waiting[1]), name, "os.abort")
+    for each in (job, *waiting):
+        workers.finished(each)
+
+
+def test_scratch_folders_are_emptied(workers: Stack) -> None:
+    workers.finished(workers.fit(table()))
+    eventually(lambda: not list((workers.data / "scratch").glob("*/")))
+
+
+def test_the_final_record_is_in_the_store_before_the_status_is_final(workers: Stack) -> None:
+    job = workers.fit(table())
+    status = workers.finished(job)
+    record = json.loads(workers.storage().read("models", "default", job, "record/1.json"))
+    assert record == status
+
+
+def test_a_model_whose_signature_does_not_match_is_refused(workers: Stack, tmp_path: Path) -> None:
+    model = workers.fitted(table())
+    marker = tmp_path / "unpickled"
+    bomb = b"cos\nmkdir\n(S'" + str(marker).encode() + b"'\ntR."
+    workers.storage().write("models", "default", model, "1/model.joblib", bomb)
+    status = workers.wait(workers.predict(table(), model))
+    assert status["error"]["code"] == "model_untrusted"
+    assert not marker.exists()
+
+
+def test_one_job_alone_uses_every_core_and_two_use_one_each(start_stack: StartStack) -> None:
+    stack = start_stack(workers=2)
+    storage = stack.storage()
+
+    def n_threads(job: str) -> int:
+        stack.finished(job)
+        return int(json.loads(storage.read("models", "default", job, "1/manifest.json"))["n_threads"])
+
+    import joblib
+
+    # A machine on which something else runs at that moment is not idle, so one of several is enough.
+    assert joblib.cpu_count() in [n_threads(stack.fit(table(20_000, 50))) for _ in range(6)]
+    with stack.frozen():
+        jobs = [stack.fit(table(20_000, 50, seed)) for seed in range(4)]
+    assert [n_threads(job) for job in jobs[:2]] == [1, 1]
+    stack.stop()
+
+
+def test_a_worker_that_starts_before_redis_waits_for_it(workers: Stack) -> None:
+    redis, pool = workers.part("redis"), workers.part("worker")
+    redis.send_signal(signal.SIGSTOP)
+    try:
+        pool.kill()
+        eventually(lambda: workers.part("worker").pid != pool.pid)
+        time.sleep(4)
+    finally:
+        redis.send_signal(signal.SIGCONT)
+    workers.finished(str(eventually(lambda: workers.fit(table()))))
