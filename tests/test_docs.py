@@ -1,0 +1,240 @@
+"""What the documents say is what the code does: settings, codes, endpoints, links, the README's examples."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pyarrow.parquet as pq
+import pytest
+from annotated_types import Ge, Le
+from conftest import ROOT, Stack, table
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from test_house import PACKAGE, imports_of, ours
+
+from rowcast.config import ConfigurationError, Settings
+from rowcast.errors import all_errors
+from server import create_app
+
+DOCS = {path.name: path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]}
+LOCAL_URL = "http://127.0.0.1:8000"
+# Answers that the OpenAPI document does not describe: itself, its page, and a file.
+BESIDE_OPENAPI = {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/client.py")}
+
+
+def text_of(name: str) -> str:
+    return DOCS[name].read_text()
+
+
+def section_of(name: str, heading: str) -> str:
+    parts = re.split(r"^## ", text_of(name), flags=re.MULTILINE)
+    return next(part for part in parts if part.startswith(heading + "\n"))
+
+
+def rows_of(text: str, *header: str) -> list[list[str]]:
+    """Return the rows of all Markdown tables in a text that have this header."""
+    rows, is_wanted = [], False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line[1:-1].split("|")] if line.startswith("|") else []
+        is_wanted = cells == list(header) or (is_wanted and bool(cells))
+        if is_wanted and cells != list(header) and not set(line) <= set("| -"):
+            rows.append(cells)
+    return rows
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def code_blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL)
+
+
+def settings_rows() -> list[tuple[str, ...]]:
+    """Return variable, default, range and description of every setting, as the table shows them."""
+    return [
+        (
+            f"`{name.upper()}`",
+            shown_default(field),
+            shown_range(field),
+            str(field.description).replace("<", r"\<"),
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def shown_default(field: FieldInfo) -> str:
+    value: Any = "" if field.default is PydanticUndefined else field.default
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return f"`{value}`" if value not in ("", None, ()) else ""
+
+
+def shown_range(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(field.annotation))
+    least = next((str(bound.ge) for bound in field.metadata if isinstance(bound, Ge)), None)
+    most = next((str(bound.le) for bound in field.metadata if isinstance(bound, Le)), None)
+    if least and most:
+        return f"{least} to {most}"
+    return f"from {least}" if least else ""
+
+
+def test_settings_table_is_the_settings() -> None:
+    rows = rows_of(text_of("configuration.md"), "variable", "default", "range", "read by", "description")
+    assert [(r[0], r[1], r[2], r[4]) for r in rows] == settings_rows()
+    assert {row[3] for row in rows} <= {"server", "worker", "both"}
+
+
+def test_codes_table_is_the_errors() -> None:
+    rows = rows_of(text_of("errors.md"), "code", "status", "meaning", "what to do")
+    documented = sorted((row[0].strip("`"), int(row[1])) for row in rows)
+    assert documented == sorted((error.code, error.status) for error in all_errors())
+
+
+def test_codes_of_the_endpoints_are_errors_with_these_statuses() -> None:
+    rows = rows_of(text_of("http_api.md"), "status", "code", "when")
+    named = {(code, int(row[0])) for row in rows for code in re.findall(r"`(\w+)`", row[1])}
+    assert named
+    assert named <= {(error.code, error.status) for error in all_errors()}
+
+
+@functools.cache
+def openapi() -> dict[str, Any]:
+    return create_app(Settings()).api_doc
+
+
+def test_endpoints_table_is_the_api() -> None:
+    rows = rows_of(text_of("http_api.md"), "method", "path", "answers")
+    described = {(method.upper(), path) for path, methods in openapi()["paths"].items() for method in methods}
+    assert {(row[0], row[1].strip("`")) for row in rows} == described | BESIDE_OPENAPI
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(BESIDE_OPENAPI))
+def test_endpoint_beside_the_openapi_document_answers(method: str, path: str) -> None:
+    with create_app(Settings()).test_client().open(path, method=method, follow_redirects=True) as answer:
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("section", ["Upload", "Fit", "Predict", "Status", "Result"])
+def test_parameters_of_a_section_are_those_of_its_endpoint(section: str) -> None:
+    rows = rows_of(section_of("http_api.md", section), "parameter", "type", "default", "range", "meaning")
+    for operation in openapi()["paths"][f"/{section.lower()}"].values():
+        parameters = operation.get("parameters", ())
+        described = {(p["name"], str(p["schema"].get("default", ""))) for p in parameters}
+        assert {(row[0].strip("`"), row[2].strip("`")) for row in rows} == described
+
+
+@pytest.mark.parametrize(
+    ("section", "answer"),
+    [("Upload", "UploadAnswer"), ("Status", "StatusAnswer"), ("Result", "ResultAnswer")],
+)
+def test_members_of_an_answer_are_documented(section: str, answer: str) -> None:
+    rows = rows_of(section_of("http_api.md", section), "member", "meaning")
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert named == set(openapi()["components"]["schemas"][answer]["properties"])
+
+
+def test_members_of_a_problem_are_documented() -> None:
+    rows = rows_of(text_of("errors.md"), "member", "meaning")
+    described = set(openapi()["components"]["schemas"]["Problem"]["properties"])
+    assert {row[0].strip("`") for row in rows} == described
+
+
+def test_modules_table_is_the_house() -> None:
+    rows = rows_of(text_of("architecture.md"), "module", "subject", "imports")
+    documented = {row[0].strip("`").removesuffix(".py"): set(re.findall(r"`(\w+)`", row[2])) for row in rows}
+    modules = {name: ours(imports_of(path)) for name, path in PACKAGE.items() if name != "__init__"}
+    assert documented == modules
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_links_lead_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(name))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (DOCS[name].parent / file).resolve() if file else DOCS[name]
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in map(slug, headings), link
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_targets_named_are_listed_by_make_help(name: str) -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"^\s*make ([a-z]+)\b", shown, re.MULTILINE))
+    text = text_of(name)
+    named = {
+        word for line in re.findall(r"(?:^|`)make ([a-z ]+)", text, re.MULTILINE) for word in line.split()
+    }
+    assert named <= targets
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_lines_are_not_too_long(name: str) -> None:
+    lines = without_code(text_of(name)).splitlines()
+    assert not [line for line in lines if len(line) > 160 and not line.startswith("|")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with all that the README's examples expect in theirs, the tables smaller."""
+    for name, rows in {"train": table(600), "test": table(200, seed=1)}.items():
+        rows.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    shutil.copy(ROOT / "client.py", tmp_path)
+    maker = (ROOT / "make_data.py").read_text()
+    assert "N_ROWS, N_FEATURES = 100_000, 50" in maker
+    (tmp_path / "make_data.py").write_text(maker.replace("100_000, 50", "2_000, 20"))
+    return tmp_path
+
+
+def adapted(text: str, stack: Stack) -> str:
+    assert LOCAL_URL in text
+    return text.replace(LOCAL_URL, stack.url).replace(".venv/bin/python", sys.executable)
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_readme_python_example_runs(stack: Stack, folder: Path) -> None:
+    (example,) = code_blocks("README.md", "python")
+    assert len(example.splitlines()) == 10
+    assert "Name: count" in run([sys.executable, "-c", adapted(example, stack)], folder)
+
+
+def test_readme_curl_transcript_runs(stack: Stack, folder: Path) -> None:
+    transcript = next(block for block in code_blocks("README.md", "bash") if "curl" in block)
+    run(["bash", "-euo", "pipefail", "-c", adapted(transcript, stack)], folder)
+    predictions = pq.read_table(folder / "predictions.parquet")
+    assert predictions.column_names == ["y"]
+    assert predictions.num_rows == pq.read_metadata(folder / "test.parquet").num_rows
+
+
+def test_readme_curl_transcript_can_be_pasted_line_by_line() -> None:
+    transcript = next(block for block in code_blocks("README.md", "bash") if "curl" in block)
+    for line in transcript.splitlines():
+        subprocess.run(["bash", "-n", "-c", line], check=True)
+
+
+def test_configuration_example_of_a_misspelt_variable_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    (sentence,) = re.findall(r"`rowcast: (SIGNING_KEY .*?)`", text_of("configuration.md"))
+    monkeypatch.setenv("SIGNING_KEY", "x" * 16)
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        Settings.from_environment()
