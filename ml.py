@@ -35,10 +35,8 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         dataset = _download_dataset(job, dataset_id, options)
         clock.lap("download")
         table = tables.read(job.folder / "dataset")
-        features = tables.check_fit(table.schema, options["target"])
-        target, is_known = tables.target_values(table, options["target"])
+        features, frame, target = tables.training_data(table, options["target"])
         task = learners.task_of(target, options["task"], max_classes=job.settings.max_classes)
-        frame = tables.features_frame(table.filter(is_known), features)
         clock.lap("read")
         with seat.threads(n_cells=frame.size, others_wait=job.others_wait) as n_threads:
             model = learners.fit(task, features, frame, target)
@@ -55,7 +53,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "seed": 0,
         "features": [feature.as_dict() for feature in features],
         "n_rows": len(target),
-        "n_rows_left_out": len(is_known) - len(target),
+        "n_rows_left_out": table.num_rows - len(target),
         "n_threads": n_threads,
         "file": {"sha256": _sha256(path), "size": path.stat().st_size},
         **_made(clock),

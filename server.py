@@ -152,7 +152,7 @@ def readyz() -> tuple[Answer, int]:
 @api.get("/openapi.json", doc_ui=False)
 def openapi() -> Answer:
     """Describe the API."""
-    return cast(OpenAPI, flask.current_app).api_doc
+    return web.describe(cast(OpenAPI, flask.current_app))
 
 
 @api.get("/client.py", doc_ui=False)

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -61,6 +60,10 @@ class Job(rq.job.Job):
             raise PermissionError(f"this worker does not run {self.func_name}")
         return FUNCTIONS[self.func_name]
 
+    def perform(self) -> Any:
+        """Run the function, unless the job has a final record already and only its end was lost."""
+        return None if "record" in self.meta else super().perform()
+
     # Callbacks are names of functions too, and would be imported and called.
     success_callback = failure_callback = stopped_callback = property(lambda self: None)  # noqa: ARG005
 
@@ -79,6 +82,7 @@ class Worker(rq.worker.Worker):
         self._kill_cause: type[errors.RowcastError] | None = None
         self._is_requeueing = False
         self._maintained_at = time.monotonic()
+        self.push_exc_handler(self._note_abandoned)  # type: ignore[no-untyped-call]
 
     # The life of a worker
 
@@ -100,6 +104,9 @@ class Worker(rq.worker.Worker):
     def request_force_stop(self, signum: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler
         """Requeue the job in hand and stop, on a second signal."""
         self._stop_by = time.monotonic()
+
+    def set_shutdown_requested_date(self) -> None:
+        """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is away."""
 
     def clean_registries(self) -> None:
         """Give jobs of dead workers to living ones."""
@@ -124,7 +131,6 @@ class Worker(rq.worker.Worker):
             return
         job.meta["attempts"] = job.meta.get("attempts", 0) + 1
         job.save_meta()
-        self._kill_cause, self._is_requeueing = None, False
         with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
             super().execute_job(job, queue)
         scratch.sweep(self._scratch_root)
@@ -138,13 +144,14 @@ class Worker(rq.worker.Worker):
 
     def maintain_heartbeats(self, job: rq.job.Job, execution: Any) -> None:
         """Look after a running job, every second."""
+        self._enforce_limits(job)
         try:
             super().maintain_heartbeats(job, execution)
         except redis.RedisError as error:
             log.warning("Redis does not answer (%s); the job runs on", type(error).__name__)
+
+    def _enforce_limits(self, job: rq.job.Job) -> None:
         ran_s = (now() - (job.started_at or now())).total_seconds()
-        if self._kill_cause or self._is_requeueing:
-            return
         if ran_s > (job.timeout or 0) + KILL_AFTER_S:
             self._kill_cause = errors.TimedOut
             self.kill_horse()
@@ -163,19 +170,26 @@ class Worker(rq.worker.Worker):
         super().handle_job_failure(job, queue, *arguments, **options)
 
     def _judge_lost_horse(self, job: rq.job.Job) -> None:
-        if self._is_requeueing:
+        is_requeueing, kill_cause = self._is_requeueing, self._kill_cause
+        self._is_requeueing, self._kill_cause = False, None
+        if is_requeueing:
             # The worker stops; that is no attempt of the job's, and it keeps its place.
             job.retries_left = (job.retries_left or 0) + 1
             job.enqueue_at_front_on_retry = True
             log.info("the worker stops; the job goes back to the queue")
-        elif self._kill_cause:
+        elif kill_cause:
             job.retries_left = 0
-            self._end(job, self._storage(), "failed", self._kill_cause(_ran_too_long(job)))
+            self._end(job, self._storage(), "failed", kill_cause(_ran_too_long(job)))
         elif job.should_retry:
             log.warning("the work horse died; the job goes back to the queue")
         else:
-            lost = errors.WorkerLost(f"The job's process died {job.meta.get('attempts')} times.")
-            self._end(job, self._storage(), "failed", lost)
+            self._end(job, self._storage(), "failed", _lost(job))
+
+    def _note_abandoned(self, job: rq.job.Job, *_: Any) -> None:
+        """End a job whose worker has gone silent, if it may not run again; RQ's clean-up calls this."""
+        if not job.should_retry and _is_ours(job):
+            with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
+                self._end(job, self._storage(), "failed", _lost(job))
 
     # The horse's side of a job
 
@@ -220,6 +234,8 @@ class Worker(rq.worker.Worker):
         self, job: rq.job.Job, storage: Storage, status: Status, error: errors.RowcastError | None
     ) -> None:
         """Write a job's final record to the store, and to Redis, before RQ's own state is final."""
+        if "record" in job.meta:
+            return
         record = final_record(job, status, error.cause() if error else None)
         try:
             publishing.write_record(storage, job.meta["kind"], job.meta["owner"], job.id, record)
@@ -236,7 +252,7 @@ class Worker(rq.worker.Worker):
 
     @property
     def _scratch_root(self) -> Path:
-        return Path(self._settings.scratch_dir or tempfile.gettempdir())
+        return Path(self._settings.scratch_dir)
 
 
 def _is_ours(job: rq.job.Job) -> bool:
@@ -259,6 +275,10 @@ def _cause_of(job: rq.job.Job, error: BaseException) -> errors.RowcastError:
     return errors.InternalError(f"The job failed ({type(error).__name__}).")
 
 
+def _lost(job: rq.job.Job) -> errors.WorkerLost:
+    return errors.WorkerLost(f"The job's process died, {job.meta.get('attempts', 0)} times in all.")
+
+
 def _ran_too_long(job: rq.job.Job) -> str:
     return f"The job ran longer than {job.timeout} s."
 
@@ -276,7 +296,7 @@ def _die_with_parent(parent_pid: int | None) -> None:
 def main() -> None:
     """Run the pool until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description="Run the workers that fit and predict.")
-    parser.add_argument("--workers", type=int, help="worker processes (default: WORKERS, else one a core)")
+    parser.add_argument("--workers", type=int, help="worker processes; 0: one a core (default: WORKERS)")
     arguments = parser.parse_args()
     try:
         settings = Settings.from_environment()
@@ -285,7 +305,8 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"rowcast: {error}")
     logs.configure(settings, "worker")
-    n_workers = arguments.workers or settings.workers or joblib.cpu_count()
+    asked = settings.workers if arguments.workers is None else arguments.workers
+    n_workers = asked or joblib.cpu_count()
     log.info("starting %d workers", n_workers)
     pool = WorkerPool(
         [QUEUE],

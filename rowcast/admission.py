@@ -19,7 +19,7 @@ from rowcast.errors import (
     NotFinished,
 )
 from rowcast.jobs import FINAL, Jobs
-from rowcast.publishing import Publication
+from rowcast.publishing import Kind, Publication
 from rowcast.storage import ObjectMissing, Storage, Version
 
 
@@ -55,10 +55,9 @@ def features(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> list[ta
         ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be none.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    found = publishing.find(storage, "fit", owner, model_id)
+    found, job = _look(storage, jobs, "fit", owner, model_id)
     if found:
         return [tables.Feature(**feature) for feature in found.manifest["features"]]
-    job = jobs.status(owner, model_id)
     if job is None or job["kind"] != "fit":
         raise ModelNotFound(f"There is no model {model_id}.")
     if job["status"] in FINAL:
@@ -75,10 +74,9 @@ def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication
         JobFailure: the job failed; the code is that of its cause.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    found = publishing.find(storage, "predict", owner, job_id)
+    found, job = _look(storage, jobs, "predict", owner, job_id)
     if found:
         return found
-    job = jobs.status(owner, job_id)
     if job is None:
         raise JobNotFound(f"There is no job {job_id}.")
     if job["kind"] == "fit":
@@ -88,3 +86,17 @@ def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication
     if job["status"] == "failed":
         raise JobFailure.of(job["error"])
     raise NotFinished(f"Job {job_id} is {job['status']}.")
+
+
+def _look(
+    storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
+) -> tuple[Publication | None, dict[str, Any] | None]:
+    """Return what a job has published or, where it has not, its status."""
+    found = publishing.find(storage, kind, owner, identifier)
+    if found:
+        return found, None
+    job = jobs.status(owner, identifier)
+    if job and job["kind"] == kind and job["status"] == "finished":
+        # It ended between the two looks.
+        found = publishing.find(storage, kind, owner, identifier)
+    return found, job

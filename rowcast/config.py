@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -76,9 +77,9 @@ SigningKeys = Annotated[
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
 
-def _default_cores_dir() -> str:
-    # One folder a user and machine, so that all workers that share these cores share the locks.
-    return os.path.join(tempfile.gettempdir(), f"rowcast-cores-{os.getuid()}")  # noqa: PTH118 - a string setting
+def _folder_of_user(name: str) -> str:
+    # One folder a user and machine, so that all workers that share a machine share the locks in it.
+    return os.path.join(tempfile.gettempdir(), f"rowcast-{name}-{os.getuid()}")  # noqa: PTH118 - a string setting
 
 
 class Settings(BaseSettings):
@@ -150,12 +151,14 @@ class Settings(BaseSettings):
         "never give them to the server.",
     )
     cores_dir: str = Field(
-        default_factory=_default_cores_dir,
+        default_factory=partial(_folder_of_user, "cores"),
         description="Folder of the lock files that share the cores among all workers of one machine. "
         "Default: rowcast-cores-<uid> in the temporary folder.",
     )
-    scratch_dir: str | None = Field(
-        None, description="Folder for the files of running jobs. Default: the system's temporary folder."
+    scratch_dir: str = Field(
+        default_factory=partial(_folder_of_user, "scratch"),
+        description="Folder for the files of running jobs. "
+        "Default: rowcast-scratch-<uid> in the temporary folder.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")

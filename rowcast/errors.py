@@ -227,7 +227,7 @@ class InternalError(RowcastError):
     """A fault of the service; the log holds its traceback under the request id."""
 
     code, status, title = "internal_error", 500, "Internal error"
-    hint = "Try again; if it persists, give the operator the request_id."
+    hint = "Try again; if it persists, give the operator the id of the job or the request_id."
 
 
 class Unavailable(RowcastError):

@@ -22,7 +22,7 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 
 from rowcast.config import Settings
-from rowcast.errors import QueueUnavailable
+from rowcast.errors import QueueUnavailable, WorkerLost
 from rowcast.ids import time_of
 from rowcast.publishing import Kind, read_record
 from rowcast.storage import Storage
@@ -44,6 +44,10 @@ _STATUS: dict[JobStatus, Status] = {
     JobStatus.CANCELED: "canceled",
     JobStatus.STOPPED: "canceled",
 }
+
+
+# A job that failed without a record was ended by somebody else than its worker.
+_UNRECORDED = WorkerLost("The job ended without a record of its own.")
 
 
 class JobQueue(Queue):
@@ -189,7 +193,7 @@ def status_of(job: Job, *, position: int | None = None) -> dict[str, Any]:
         "position": position if status == "queued" else None,
         "dataset_id": job.kwargs.get("dataset_id"),
         "model_id": job.kwargs.get("model_id"),
-        "error": None,
+        "error": _UNRECORDED.cause() if status == "failed" else None,
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PREFIX = "rowcast-scratch-"
+_PREFIX = "job-"
 
 
 def make(root: Path, name: str) -> Path:
@@ -50,7 +50,7 @@ def _is_unused(folder: Path) -> bool:
 
 @contextmanager
 def _sweeping(root: Path) -> Iterator[None]:
-    descriptor = os.open(root / "rowcast-sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(root / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -40,7 +40,7 @@ class ObjectMissing(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """What tells one state of an object from another: its size in bytes, its tag, its time."""
+    """What tells one state of an object from another: its size in bytes, and its ETag with its time."""
 
     size: int
     tag: str

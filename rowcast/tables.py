@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
@@ -87,9 +86,15 @@ def read(path: Path) -> pa.Table:
     if path.stat().st_size == 0:
         raise InvalidTable("The table is an empty file.")
     try:
-        return _parquet(path).read(use_threads=pa.cpu_count() > 1)
+        return _without_views(_parquet(path).read(use_threads=pa.cpu_count() > 1))
     except (pa.ArrowException, OSError) as error:
         raise InvalidTable(f"The Parquet file is damaged: {_first_sentence(error)}") from error
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    # Arrow cannot filter string views, so they become strings.
+    fields = [f.with_type(pa.string()) if pt.is_string_view(f.type) else f for f in table.schema]
+    return table.cast(pa.schema(fields, table.schema.metadata))
 
 
 def _parquet(source: Any) -> pq.ParquetFile:
@@ -142,6 +147,17 @@ def check_predict(schema: pa.Schema, features: Sequence[Feature]) -> None:
     _refuse(problems, "Send the columns that the model was trained on, with the same names and types.")
 
 
+def training_data(table: pa.Table, target: str) -> tuple[list[Feature], Any, np.ndarray]:
+    """Return the features, their frame (n_rows, n_features) and the known values of the target (n_rows,).
+
+    Raises:
+        InvalidTable: as `check_fit`, `target_values` and `features_frame`.
+    """
+    features = check_fit(table.schema, target)
+    values, is_known = target_values(table, target)
+    return features, features_frame(table.filter(is_known), features), values
+
+
 def features_frame(table: pa.Table, features: Sequence[Feature]) -> Any:
     """Return a pandas DataFrame of shape (n_rows, n_features) in the features' order.
 
@@ -169,6 +185,9 @@ def target_values(table: pa.Table, target: str) -> tuple[np.ndarray, np.ndarray]
     Raises:
         InvalidTable: a value is infinite, or fewer than 10 rows have a target.
     """
+    # Imported here because the server, which needs no values, saves 10 MB without it.
+    import pyarrow.compute as pc
+
     column = _decoded(table.column(target))
     if pt.is_decimal(column.type):
         column = column.cast(pa.float64())
@@ -239,7 +258,7 @@ def _numeric(column: pa.ChunkedArray) -> np.ndarray:
     values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
-        raise ValueError(f"holds infinite values in {len(infinite)} rows, first in row {infinite[0]}")
+        raise ValueError(f"holds infinite values, {len(infinite)} in all, the first in row {infinite[0]}")
     return values
 
 

@@ -69,9 +69,9 @@ class Request(flask.Request):
             return query
         if not self.is_json:
             raise errors.UnsupportedMediaType(f"The body's type is {self.mimetype or 'not given'}, not JSON.")
-        body = self.get_json()
+        body = self.get_json(silent=True)
         if not isinstance(body, dict):
-            raise errors.InvalidRequest("The JSON body must be an object of parameters.")
+            raise errors.InvalidRequest("The body must be a JSON object of parameters.")
         named = {name: value for name, value in body.items() if value is not None}
         return MultiDict({**query.to_dict(), **named})
 
@@ -205,6 +205,17 @@ def _state_of(part: Callable[[], None]) -> str:
     except errors.Unavailable as error:
         return error.detail
     return "ok"
+
+
+def describe(app: OpenAPI) -> dict[str, Any]:
+    """Return the OpenAPI document; a parameter that a JSON body may carry is not required in the query."""
+    document: dict[str, Any] = app.api_doc
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "requestBody" in operation:
+                for parameter in operation["parameters"]:
+                    parameter["required"] = False
+    return document
 
 
 def is_internal(settings: Settings) -> bool:

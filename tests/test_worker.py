@@ -51,6 +51,17 @@ def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> N
     workers.finished(workers.fit(table()))
 
 
+def test_a_job_whose_worker_dies_too_often_ends_worker_lost(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1, MAX_ATTEMPTS="1")
+    job = stack.fit(slow_table())
+    running(stack, job)
+    stack.part("worker").kill()
+    status = stack.wait(job)
+    assert (status["status"], status["error"]["code"]) == ("failed", "worker_lost")
+    assert stack.storage().names("models", "default", job) == ["record/1.json"]
+    stack.stop()
+
+
 def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, JOB_TIMEOUT_S="1")
     status = stack.wait(stack.fit(slow_table()))
