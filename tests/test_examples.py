@@ -1,0 +1,109 @@
+"""The examples, as a person runs them, and the client alone, as a program that has copied it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, Stack
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    subprocess.run([sys.executable, "make_data.py", "--out", str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+def run(script: str, stack: Stack, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, script, "--url", stack.url, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_example_tables_are_as_promised(tables: Path) -> None:
+    shapes = {path.stem: pd.read_parquet(path).shape for path in tables.iterdir()}
+    assert shapes["train"] == (75_000, 51)
+    assert shapes["test"] == (25_000, 51)
+    assert shapes["BAD_train"] == (75_000, 50)
+    assert shapes["BAD_test"] == (25_000, 50)
+    assert "y" not in pd.read_parquet(tables / "BAD_train.parquet").columns
+    assert "col_0" not in pd.read_parquet(tables / "BAD_test.parquet").columns
+
+
+def test_example_1_prints_predictions_far_better_than_the_most_frequent_class(
+    stack: Stack, tables: Path
+) -> None:
+    done = run("example_1.py", stack, f"--train={tables}/train.parquet", f"--test={tables}/test.parquet")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.replace(";", "").split()
+    accuracy, most_frequent = float(words[words.index("accuracy") + 1]), float(words[-1])
+    assert accuracy > most_frequent + 0.3
+    assert "Length: 25000" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "named"), [("BAD_train", "test", "'y'"), ("train", "BAD_test", "'col_0'")]
+)
+def test_example_1_ends_with_one_clear_sentence_on_a_bad_table(
+    stack: Stack, tables: Path, train: str, test: str, named: str
+) -> None:
+    done = run("example_1.py", stack, f"--train={tables}/{train}.parquet", f"--test={tables}/{test}.parquet")
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_example_2_shows_every_fit_and_the_makespan(stack: Stack, tables: Path) -> None:
+    done = run("example_2.py", stack, "-n", "3", f"--train={tables}/train.parquet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" of 3, model ") == 3
+    assert "makespan" in done.stdout.splitlines()[-1]
+
+
+def test_an_example_without_a_service_ends_with_one_clear_sentence(stack: Stack, tables: Path) -> None:
+    command = [
+        sys.executable,
+        "example_1.py",
+        "--url",
+        "http://127.0.0.1:9",
+        f"--train={tables}/train.parquet",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "127.0.0.1:9" in done.stderr
+
+
+def test_the_client_alone_needs_only_requests(stack: Stack, tables: Path, tmp_path: Path) -> None:
+    """Everything that is not requests, or what that brings along, is made unimportable."""
+    shutil.copy(ROOT / "client.py", tmp_path)
+    guard = "import sys\nfor name in ('numpy', 'pandas', 'pyarrow', 'tqdm', 'flask', 'rowcast'):\n"
+    guard += "    sys.modules[name] = None\nimport client\nclient.main()\n"
+    (tmp_path / "alone.py").write_text(guard)
+
+    def command(*arguments: str) -> str:
+        done = run("alone.py", stack, *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    model = command("fit", command("upload", str(tables / "train.parquet")), "--wait")
+    result = command("predict", command("upload", str(tables / "test.parquet")), model, "--wait")
+    assert command("status", result) == "finished"
+    command("download", result, "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == ["y"]
+
+
+def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    files = subprocess.run(
+        [sys.executable, "-m", "zipfile", "-l", str(wheel)], check=True, capture_output=True, text=True
+    ).stdout
+    modules = [line.split()[0] for line in files.splitlines() if line.split()[0].endswith(".py")]
+    assert modules == ["rowcast_client/__init__.py"]
