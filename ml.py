@@ -35,12 +35,13 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         dataset = _download_dataset(job, dataset_id, options)
         clock.lap("download")
         table = tables.read(job.folder / "dataset")
-        features, frame, target = tables.training_data(table, options["target"])
+        columns, frame, target = tables.training_data(table, options["target"])
         task = learners.task_of(target, options["task"], max_classes=job.settings.max_classes)
         clock.lap("read")
         with seat.threads(n_cells=frame.size, others_wait=job.others_wait) as n_threads:
-            model = learners.fit(task, features, frame, target)
+            model = learners.fit(task, columns, frame, target)
         clock.lap("fit")
+    features = [column for column in columns if column.name in model.feature_names_in_]
     path = job.folder / publishing.FILES["fit"]
     joblib.dump(model, path)
     manifest = {
@@ -52,6 +53,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "learner": "boosting",
         "seed": 0,
         "features": [feature.as_dict() for feature in features],
+        "columns_left_out": [column.name for column in columns if column not in features],
         "n_rows": len(target),
         "n_rows_left_out": table.num_rows - len(target),
         "n_threads": n_threads,

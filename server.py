@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
         settings, storage, Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
     )
     app.register_api(api)
+    web.describe(app)
     return app
 
 
@@ -135,13 +136,13 @@ def result(query: ResultRequest) -> Answer:
     return {"url": url, "expires_at": time.time() + ttl_s}
 
 
-@api.get("/healthz", responses={200: Alive}, security=[])
+@api.get("/healthz", responses={200: Alive})
 def healthz() -> Answer:
     """Tell that the process is up."""
     return {"status": "ok"}
 
 
-@api.get("/readyz", responses={200: Ready, 503: Ready}, security=[])
+@api.get("/readyz", responses={200: Ready, 503: Ready})
 def readyz() -> tuple[Answer, int]:
     """Tell whether Redis and the buckets answer, and which does not."""
     found = web.check({"redis": parts.jobs.check, "store": parts.storage.check_buckets})
@@ -152,7 +153,7 @@ def readyz() -> tuple[Answer, int]:
 @api.get("/openapi.json", doc_ui=False)
 def openapi() -> Answer:
     """Describe the API."""
-    return web.describe(cast(OpenAPI, flask.current_app))
+    return cast(OpenAPI, flask.current_app).api_doc
 
 
 @api.get("/client.py", doc_ui=False)

@@ -207,10 +207,16 @@ class Worker(rq.worker.Worker):
             settings=self._settings,
             storage=self._storage(),
             folder=scratch.make(self._scratch_root, f"{job.id}-{job.meta['attempts']}"),
-            others_wait=lambda: n_waiting(self.connection) > 0,
+            others_wait=self._do_others_wait,
         )
         with run.surround(self._run):
             return bool(super().perform_job(job, queue, execution))
+
+    def _do_others_wait(self) -> bool:
+        try:
+            return n_waiting(self.connection) > 0
+        except redis.RedisError:
+            return True
 
     def _finalize_success(self, job: rq.job.Job, queue: Any, execution: Any, return_value: Any) -> None:
         self._end(job, self._run.storage, "finished", None)

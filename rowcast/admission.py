@@ -15,6 +15,7 @@ from rowcast.errors import (
     ModelFailed,
     ModelNotFound,
     ModelNotReady,
+    ModelUntrusted,
     NotAPrediction,
     NotFinished,
 )
@@ -53,11 +54,15 @@ def features(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> list[ta
 
     Raises:
         ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be none.
+        ModelUntrusted: its manifest is damaged.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
     found, job = _look(storage, jobs, "fit", owner, model_id)
     if found:
-        return [tables.Feature(**feature) for feature in found.manifest["features"]]
+        try:
+            return [tables.Feature(**feature) for feature in found.manifest["features"]]
+        except (KeyError, TypeError):
+            raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
     if job is None or job["kind"] != "fit":
         raise ModelNotFound(f"There is no model {model_id}.")
     if job["status"] in FINAL:

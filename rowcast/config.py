@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -37,9 +37,27 @@ def _split(value: Any) -> Any:
 
 def _endpoint(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError("must be like http://host:9000, without a path")
+    is_usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+    if not is_usable or not _has_good_port(parts) or parts.path.strip("/") or parts.query:
+        raise ValueError("must be like http://host:9000, without a path, user or password")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    is_usable = (parts.scheme in ("redis", "rediss") and parts.hostname) or (
+        parts.scheme == "unix" and parts.path
+    )
+    if not is_usable or not _has_good_port(parts):
+        raise ValueError("must be like redis://:password@host:6379/0")
+    return value
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def _address(value: str) -> str:
@@ -86,7 +104,7 @@ class Settings(BaseSettings):
     """All settings of server, workers and the local stack."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, case_sensitive=False, env_ignore_empty=True
+        hide_input_in_errors=True, extra="forbid", frozen=True, case_sensitive=False, env_ignore_empty=True
     )
 
     bind: Annotated[str, AfterValidator(_address)] = Field(
@@ -131,7 +149,7 @@ class Settings(BaseSettings):
         "cannot bound the size.",
     )
 
-    redis_url: SecretStr = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis, with its password if it has one."
     )
     job_ttl_s: int = Field(
@@ -167,12 +185,15 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _refuse_open_door(self) -> Settings:
+    def _refuse_wrong_keys(self) -> Settings:
         if not self.api_keys and not self.allow_anonymous and not _is_loopback(self.bind):
             raise ValueError(
                 f"BIND={self.bind} is open to other machines without a key: set API_KEYS, "
                 "or ALLOW_ANONYMOUS=true if that is meant"
             )
+        keys = [entry.get_secret_value().partition(":")[2] for entry in self.api_keys]
+        if len(set(keys)) < len(keys):
+            raise ValueError("API_KEYS: two owners have the same key")
         return self
 
     @classmethod
@@ -216,7 +237,9 @@ def _is_loopback(bind: str) -> bool:
 
 def _refuse_misspelt(environment: Mapping[str, str], names: list[str]) -> None:
     for variable in environment:
-        if variable not in names and (near := difflib.get_close_matches(variable, names, 1, 0.92)):
+        if variable.upper() in names:
+            continue
+        if near := difflib.get_close_matches(variable.upper(), names, 1, 0.92):
             raise ConfigurationError(f"{variable} is no setting; did you mean {near[0]}?")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rowcast.errors import ModelUntrusted
 from rowcast.run import Run
 from rowcast.storage import Bucket, ObjectMissing, Storage
 
@@ -35,13 +36,24 @@ def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[st
 
 
 def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publication | None:
-    """Return the attempt that counts, None as long as there is none. Raises StoreUnavailable."""
+    """Return the attempt that counts, None as long as there is none.
+
+    Raises:
+        ModelUntrusted: its manifest is damaged.
+        StoreUnavailable: the store does not answer.
+    """
     names = storage.names(BUCKETS[kind], owner, identifier)
     attempts = [int(name.split("/")[0]) for name in names if name.endswith("/manifest.json")]
     if not attempts or "canceled" in names:
         return None
     content = storage.read(BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json")
-    return Publication(min(attempts), json.loads(content))
+    try:
+        manifest = json.loads(content)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise ModelUntrusted(f"The manifest of {identifier} is damaged.")
+    return Publication(min(attempts), manifest)
 
 
 def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:

@@ -27,8 +27,8 @@ def verify(keys: Sequence[str], owner: str, model_id: str, manifest: dict[str, A
     Raises:
         ModelUntrusted: the signature is missing or matches no key.
     """
-    signature = str(manifest.get("signature", ""))
-    if not any(hmac.compare_digest(signature, _mac(key, owner, model_id, manifest)) for key in keys):
+    signature = str(manifest.get("signature", "")).encode()
+    if not any(hmac.compare_digest(signature, _mac(key, owner, model_id, manifest).encode()) for key in keys):
         raise ModelUntrusted(f"The signature of model {model_id} matches no signing key.")
 
 

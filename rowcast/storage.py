@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
@@ -153,12 +154,12 @@ class Storage:
             ObjectMissing, StoreUnavailable: as `version`.
         """
         digest = hashlib.sha256()
-        with self._opened(bucket, _key(owner, identifier, name)) as response, path.open("wb") as file:
+        with path.open("wb") as file, self._opened(bucket, _key(owner, identifier, name)) as response:
             if expected and _version_in(response.headers) != expected:
                 raise DatasetChanged(f"Dataset {identifier} was uploaded again after the job was submitted.")
             for chunk in response.stream(_CHUNK_BYTES):
                 digest.update(chunk)
-                file.write(chunk)
+                _write_to_disk(file, chunk)
         return digest.hexdigest()
 
     def write(self, bucket: Bucket, owner: str, identifier: str, name: str, content: bytes | Path) -> None:
@@ -170,8 +171,11 @@ class Storage:
             self._put(bucket, _key(owner, identifier, name), io.BytesIO(content), len(content))
 
     def _put(self, bucket: Bucket, key: str, stream: BinaryIO, n_bytes: int) -> None:
-        with _our_errors():
-            self._client.put_object(self._buckets[bucket], key, stream, n_bytes)
+        try:
+            with _our_errors():
+                self._client.put_object(self._buckets[bucket], key, stream, n_bytes)
+        except ObjectMissing as error:
+            raise StoreUnavailable(f"The object store has no bucket {self._buckets[bucket]}.") from error
 
     def names(self, bucket: Bucket, owner: str, identifier: str) -> list[str]:
         """Return the names of all objects of an id; none for an id that was never ours.
@@ -198,6 +202,17 @@ class Storage:
             finally:
                 response.close()
                 response.release_conn()
+
+
+class _DiskError(Exception):
+    """Writing to the local disk failed; kept apart from the errors of the connection to the store."""
+
+
+def _write_to_disk(file: BinaryIO, chunk: bytes) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:
+        raise _DiskError(f"the scratch folder cannot be written: {error.strerror}") from error
 
 
 def _version(size: int | None, etag: str | None, changed_at: datetime | None) -> Version:
@@ -274,5 +289,9 @@ def _our_errors() -> Iterator[None]:
             raise ObjectMissing from error
         code = error.code if isinstance(error, S3Error) else type(error).__name__
         raise StoreUnavailable(f"The object store refused the request ({code}).") from error
+    except (ParseError, ValueError) as error:
+        raise StoreUnavailable(
+            f"The object store's answer makes no sense ({type(error).__name__})."
+        ) from error
     except (HTTPError, OSError) as error:
         raise StoreUnavailable(f"The object store does not answer ({type(error).__name__}).") from error

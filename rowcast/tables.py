@@ -99,7 +99,12 @@ def _without_views(table: pa.Table) -> pa.Table:
 
 def _parquet(source: Any) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(source)
+        file = pq.ParquetFile(source)
+        # Names are decoded only when they are asked for.
+        _ = file.schema_arrow.names
+        return file
+    except UnicodeDecodeError:
+        raise InvalidTable("The Parquet file cannot be read: a column's name is not Unicode.") from None
     except (pa.ArrowException, OSError) as error:
         raise InvalidTable(f"The Parquet file cannot be read: {_first_sentence(error)}") from error
 
@@ -116,10 +121,11 @@ def check_fit(schema: pa.Schema, target: str) -> list[Feature]:
     index = _pandas_index(schema) - {target}
     features = [f for f in schema if f.name != target and f.name not in index]
     problems += [_unusable(field) for field in features if _kind_of(field.type) is None]
-    if target in schema.names and (found := _value_type(schema.field(target).type)) and not _is_target(found):
-        problems.append(
-            f"The target column {target!r} has the type {found}; it must be numbers, booleans or text."
-        )
+    problems += [
+        f"The target column {target!r} has the type {_short(found)}; it must be numbers, booleans or text."
+        for found in _types(schema, target)
+        if not _is_target(_value_type(found))
+    ]
     if target in schema.names and not features:
         problems.append(f"The table has no columns besides the target {target!r}.")
     _refuse(
@@ -140,9 +146,9 @@ def check_predict(schema: pa.Schema, features: Sequence[Feature]) -> None:
     for feature in features:
         if feature.name not in schema.names:
             problems.append(f"The column {feature.name!r} is missing, which the model was trained on.")
-        elif not _can_be(feature.kind, found := schema.field(feature.name).type):
+        elif not _can_be(feature.kind, found := _types(schema, feature.name)[0]):
             problems.append(
-                f"The column {feature.name!r} has the type {found}; the model needs {feature.kind}."
+                f"The column {feature.name!r} has the type {_short(found)}; the model needs {feature.kind}."
             )
     _refuse(problems, "Send the columns that the model was trained on, with the same names and types.")
 
@@ -189,6 +195,10 @@ def target_values(table: pa.Table, target: str) -> tuple[np.ndarray, np.ndarray]
     import pyarrow.compute as pc
 
     column = _decoded(table.column(target))
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        raise InvalidTable(f"The target column {target!r} holds text that is not Unicode.") from None
     if pt.is_decimal(column.type):
         column = column.cast(pa.float64())
     if pt.is_floating(column.type):
@@ -223,7 +233,7 @@ _TARGET_TYPES: dict[str, pa.DataType] = {
     for t in (
         *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64()),
         *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
-        *(pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string()),
+        *(pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.string_view()),
     )
 }
 
@@ -233,9 +243,9 @@ def _value_type(found: pa.DataType) -> pa.DataType:
 
 
 def _kind_of(found: pa.DataType) -> Kind | None:
-    # A category is text, whatever its values: pandas' categories of numbers are labels too.
+    # A category is text, whatever its values.
     if pt.is_dictionary(found):
-        return "text"
+        return "text" if _kind_of(found.value_type) else None
     return next((kind for test, kind in _KINDS if test(found)), None)
 
 
@@ -263,12 +273,18 @@ def _numeric(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _text(column: pa.ChunkedArray) -> Any:
-    return _decoded(column).cast(pa.string()).to_pandas().astype("str")
+    text = _decoded(column).cast(pa.string())
+    text.validate(full=True)
+    return text.to_pandas().astype("str")
 
 
 def _datetime(column: pa.ChunkedArray) -> Any:
+    import pyarrow.compute as pc
+
     zone = column.type.tz if pt.is_timestamp(column.type) else None
-    return column.cast(pa.timestamp("us", tz=zone)).to_pandas()
+    # Nanoseconds are cut off; what is out of range is still refused.
+    options = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
+    return column.cast(options=options).to_pandas()
 
 
 _CONVERT: dict[Kind, Callable[[pa.ChunkedArray], Any]] = {
@@ -288,12 +304,28 @@ def _duplicates(schema: pa.Schema, *, only: str | None = None) -> list[str]:
 
 
 def _pandas_index(schema: pa.Schema) -> set[str]:
-    index = (schema.pandas_metadata or {}).get("index_columns", [])
-    return {name for name in index if isinstance(name, str)}
+    try:
+        index = (schema.pandas_metadata or {}).get("index_columns")
+    except (ValueError, AttributeError):
+        # The metadata are a note of the writer's, not part of the table.
+        return set()
+    return {name for name in index if isinstance(name, str)} if isinstance(index, list) else set()
 
 
 def _unusable(field: pa.Field) -> str:
-    return f"The column {field.name!r} has the type {field.type}, which no model can use; leave it out."
+    return (
+        f"The column {field.name!r} has the type {_short(field.type)}, which no model can use; leave it out."
+    )
+
+
+def _types(schema: pa.Schema, name: str) -> list[pa.DataType]:
+    """Return the types of all columns of a name, of which a broken table may have several."""
+    return [field.type for field in schema if field.name == name]
+
+
+def _short(found: pa.DataType) -> str:
+    name = str(found)
+    return name if len(name) <= 60 else f"{name[:60]}..."
 
 
 def _refuse(problems: list[str], hint: str) -> None:

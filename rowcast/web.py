@@ -207,15 +207,15 @@ def _state_of(part: Callable[[], None]) -> str:
     return "ok"
 
 
-def describe(app: OpenAPI) -> dict[str, Any]:
-    """Return the OpenAPI document; a parameter that a JSON body may carry is not required in the query."""
-    document: dict[str, Any] = app.api_doc
-    for path in document["paths"].values():
-        for operation in path.values():
-            if "requestBody" in operation:
-                for parameter in operation["parameters"]:
-                    parameter["required"] = False
-    return document
+def describe(app: OpenAPI) -> None:
+    """Correct the OpenAPI document, once all routes are there, in what the library cannot know."""
+    for path, operations in app.api_doc["paths"].items():
+        for operation in operations.values():
+            if path in OPEN_ENDPOINTS:
+                operation["security"] = []
+            # What a JSON body may carry instead is not required in the query.
+            for parameter in operation["parameters"] if "requestBody" in operation else ():
+                parameter["required"] = False
 
 
 def is_internal(settings: Settings) -> bool:

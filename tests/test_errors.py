@@ -1,0 +1,100 @@
+"""Every error has one code to branch on, the status of the contract, and says what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from rowcast import errors
+from rowcast.errors import InvalidTable, JobFailure, RowcastError, all_errors
+
+STATUS_OF_CODE = {
+    "invalid_request": 400,
+    "not_a_prediction": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "dataset_not_found": 404,
+    "model_not_found": 404,
+    "job_not_found": 404,
+    "method_not_allowed": 405,
+    "not_finished": 409,
+    "model_not_ready": 409,
+    "model_failed": 409,
+    "job_canceled": 409,
+    "dataset_changed": 409,
+    "model_untrusted": 409,
+    "timed_out": 409,
+    "worker_lost": 409,
+    "dataset_too_large": 413,
+    "request_too_large": 413,
+    "unsupported_media_type": 415,
+    "invalid_table": 422,
+    "internal_error": 500,
+    "store_unavailable": 503,
+    "queue_unavailable": 503,
+}
+
+each_error = pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
+
+
+def test_codes_and_their_statuses_are_those_of_the_contract() -> None:
+    assert {error.code: error.status for error in all_errors()} == STATUS_OF_CODE
+
+
+def test_every_code_belongs_to_one_class() -> None:
+    assert Counter(error.code for error in all_errors()).most_common(1)[0][1] == 1
+
+
+@each_error
+def test_docstring_of_the_module_draws_every_error_under_its_parent(error: type[RowcastError]) -> None:
+    names = re.findall(r"^([│├└─ ]*)(\w+)", str(errors.__doc__).partition("\n\n")[2], re.MULTILINE)
+    depth_of = {name: len(branch) for branch, name in names}
+    assert depth_of[error.__name__] == depth_of[error.__base__.__name__] + 4
+
+
+@each_error
+def test_every_error_says_what_is_wrong_and_what_to_do(error: type[RowcastError]) -> None:
+    cause = error().cause()
+    assert cause["detail"].strip()
+    assert cause["hint"].endswith(".")
+
+
+@each_error
+def test_problem_has_the_members_of_the_contract(error: type[RowcastError]) -> None:
+    problem = json.loads(json.dumps(error("This is wrong.", errors=["a", "b"]).problem("request-1")))
+    assert problem == {
+        "type": f"urn:rowcast:error:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "code": error.code,
+        "detail": "This is wrong.",
+        "hint": error.hint,
+        "errors": ["a", "b"],
+        "request_id": "request-1",
+    }
+
+
+def test_hint_of_the_case_goes_before_that_of_the_class() -> None:
+    assert InvalidTable("Wrong.", hint="Do this.").cause()["hint"] == "Do this."
+
+
+def test_error_reads_as_its_detail() -> None:
+    assert str(InvalidTable("The table is empty.")) == "The table is empty."
+
+
+def test_list_of_problems_belongs_to_one_error_alone() -> None:
+    problems = ["a"]
+    first, second = InvalidTable("Wrong.", errors=problems), InvalidTable("Wrong.")
+    problems.append("b")
+    assert (first.errors, second.errors) == (["a"], [])
+
+
+def test_failure_of_a_job_is_the_cause_in_its_record_and_conflicts_with_asking_for_its_result() -> None:
+    cause = InvalidTable("Wrong.", hint="Do this.", errors=["a"]).cause()
+    failure = JobFailure.of(cause)
+    assert failure.cause() == cause
+    assert failure.problem()["status"] == 409
+    assert JobFailure.code != "invalid_table"

@@ -1,0 +1,176 @@
+"""What counts of all that attempts leave in the store: the lowest finished one, and the final record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Stack
+
+from rowcast import publishing
+from rowcast.errors import StoreUnavailable
+from rowcast.ids import new_id
+from rowcast.publishing import BUCKETS, FILES, Kind, Publication
+from rowcast.run import Run
+from rowcast.storage import Storage
+
+FOREIGN = "16fd2706-8baf-433b-82eb-8c7fada847da"
+
+each_kind = pytest.mark.parametrize("kind", ["fit", "predict"])
+
+
+@pytest.fixture(scope="module")
+def storage(stack: Stack) -> Storage:
+    return stack.storage()
+
+
+@pytest.fixture
+def identifier() -> str:
+    return new_id()
+
+
+def attempt(storage: Storage, stack: Stack, folder: Path, number: int, owner: str = "acme") -> Run:
+    return Run(owner, number, stack.settings(), storage, folder, others_wait=lambda: False)
+
+
+def publish(
+    storage: Storage,
+    stack: Stack,
+    folder: Path,
+    kind: Kind,
+    identifier: str,
+    number: int,
+    owner: str = "acme",
+) -> None:
+    (folder / "file").write_bytes(b"of attempt %d" % number)
+    run = attempt(storage, stack, folder, number, owner)
+    publishing.publish(run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"})
+
+
+@each_kind
+def test_nothing_is_found_before_anything_is_published(kind: Kind, storage: Storage, identifier: str) -> None:
+    assert publishing.find(storage, kind, "acme", identifier) is None
+
+
+@each_kind
+def test_published_attempt_is_found_with_its_manifest_and_file(
+    kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, kind, identifier, 1)
+    found = publishing.find(storage, kind, "acme", identifier)
+    assert found == Publication(1, {"attempt": 1, "target": "größe"})
+    assert storage.read(BUCKETS[kind], "acme", identifier, f"1/{FILES[kind]}") == b"of attempt 1"
+
+
+@pytest.mark.parametrize("order", [(2, 3), (3, 2), (10, 2)])
+def test_lowest_finished_attempt_counts_whoever_came_first(
+    order: tuple[int, int], storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    for number in order:
+        publish(storage, stack, tmp_path, "fit", identifier, number)
+    found = publishing.find(storage, "fit", "acme", identifier)
+    assert found is not None
+    assert (found.attempt, found.manifest["attempt"]) == (2, 2)
+
+
+def test_late_files_of_an_attempt_that_was_given_up_change_nothing(
+    storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, "fit", identifier, 2)
+    storage.write("models", "acme", identifier, "1/model.joblib", b"half")
+    assert publishing.find(storage, "fit", "acme", identifier) == Publication(
+        2, {"attempt": 2, "target": "größe"}
+    )
+
+
+@each_kind
+def test_attempt_without_its_manifest_does_not_count(kind: Kind, storage: Storage, identifier: str) -> None:
+    storage.write(BUCKETS[kind], "acme", identifier, f"1/{FILES[kind]}", b"all of it")
+    assert publishing.find(storage, kind, "acme", identifier) is None
+
+
+@each_kind
+def test_cancel_marker_hides_what_was_published_before_and_after(
+    kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, kind, identifier, 1)
+    storage.write(BUCKETS[kind], "acme", identifier, "canceled", b"")
+    publish(storage, stack, tmp_path, kind, identifier, 2)
+    assert publishing.find(storage, kind, "acme", identifier) is None
+
+
+def test_model_is_no_result_and_belongs_to_its_owner(
+    storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, "fit", identifier, 1)
+    assert publishing.find(storage, "predict", "acme", identifier) is None
+    assert publishing.find(storage, "fit", "other", identifier) is None
+
+
+def test_foreign_id_has_neither_publication_nor_record(storage: Storage) -> None:
+    assert publishing.find(storage, "fit", "acme", FOREIGN) is None
+    assert publishing.read_record(storage, "acme", FOREIGN) is None
+
+
+def test_manifest_is_written_after_the_file(stack: Stack, tmp_path: Path, identifier: str) -> None:
+    names: list[str] = []
+
+    class Watched(Storage):
+        """A store that notes the order of writing."""
+
+        def write(self, bucket: Any, owner: str, identifier: str, name: str, content: Any) -> None:
+            names.append(name)
+            super().write(bucket, owner, identifier, name, content)
+
+    publish(Watched(stack.settings()), stack, tmp_path, "fit", identifier, 1)
+    assert names == ["1/model.joblib", "1/manifest.json"]
+
+
+def test_failing_write_of_the_file_leaves_no_manifest(
+    storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    class Failing(Storage):
+        """A store that fails in the midst of publishing."""
+
+        def write(self, bucket: Any, owner: str, identifier: str, name: str, content: Any) -> None:
+            if name.endswith(".joblib"):
+                raise StoreUnavailable
+            super().write(bucket, owner, identifier, name, content)
+
+    with pytest.raises(StoreUnavailable):
+        publish(Failing(stack.settings()), stack, tmp_path, "fit", identifier, 1)
+    assert storage.names("models", "acme", identifier) == []
+
+
+# Records
+
+
+@each_kind
+def test_record_is_found_by_the_id_alone(kind: Kind, storage: Storage, identifier: str) -> None:
+    record = {"kind": kind, "status": "failed", "attempts": 1, "error": {"detail": "größe"}}
+    publishing.write_record(storage, kind, "acme", identifier, record)
+    assert publishing.read_record(storage, "acme", identifier) == record
+    assert publishing.read_record(storage, "other", identifier) is None
+
+
+def test_job_without_a_record_has_none(
+    storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, "fit", identifier, 1)
+    assert publishing.read_record(storage, "acme", identifier) is None
+
+
+def test_last_record_counts_where_no_attempt_finished(storage: Storage, identifier: str) -> None:
+    for number in (10, 9, 2):
+        publishing.write_record(storage, "fit", "acme", identifier, {"attempts": number})
+    assert publishing.read_record(storage, "acme", identifier) == {"attempts": 10}
+
+
+def test_record_of_the_finished_attempt_counts_before_that_of_a_later_failure(
+    storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    for number, status in ((1, "failed"), (2, "finished"), (3, "failed")):
+        publishing.write_record(storage, "fit", "acme", identifier, {"attempts": number, "status": status})
+    publish(storage, stack, tmp_path, "fit", identifier, 2)
+    assert publishing.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
