@@ -197,8 +197,8 @@ def folder(tmp_path: Path) -> Path:
         rows.to_parquet(tmp_path / f"{name}.parquet", index=False)
     shutil.copy(ROOT / "client.py", tmp_path)
     maker = (ROOT / "make_data.py").read_text()
-    assert "N_ROWS, N_FEATURES = 100_000, 50" in maker
-    (tmp_path / "make_data.py").write_text(maker.replace("100_000, 50", "2_000, 20"))
+    assert "100_000, 75_000, 50" in maker
+    (tmp_path / "make_data.py").write_text(maker.replace("100_000, 75_000, 50", "2_000, 1_500, 20"))
     return tmp_path
 
 

@@ -162,6 +162,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "learner": "boosting",
         "seed": 0,
         "features": [{"name": "x", "kind": "numeric"}, {"name": "word", "kind": "text"}],
+        "columns_left_out": [],
         "n_rows": N_ROWS - 1,
         "n_rows_left_out": 1,
         "n_threads": 1,
