@@ -6,6 +6,7 @@ from gunicorn import glogging
 
 from rowcast import logs
 from rowcast.config import ConfigurationError, Settings
+from rowcast.death_signal import die_with_parent
 
 try:
     settings = Settings.from_environment()
@@ -37,3 +38,8 @@ keepalive = 30
 # Nothing is written to the root file system, which may be read-only.
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory, not files
+
+
+def post_fork(server, worker):  # noqa: ARG001 - gunicorn's signature
+    """Let no worker hold the port when its master was killed."""
+    die_with_parent(server.pid)

@@ -7,10 +7,8 @@ parents: OpenMP hangs in a fork of a process that has used it.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -31,6 +29,7 @@ from rq.worker_pool import WorkerPool
 import ml
 from rowcast import errors, logs, publishing, run, scratch
 from rowcast.config import ConfigurationError, Settings
+from rowcast.death_signal import die_with_parent
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE, JobQueue, Status, connect_for_work, final_record, n_waiting
@@ -92,7 +91,7 @@ class Worker(rq.worker.Worker):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if pool := multiprocessing.parent_process():
-            _die_with_parent(pool.pid)
+            die_with_parent(pool.pid or 0)
         scratch.sweep(self._scratch_root)
         return bool(super().work(burst=burst, with_scheduler=False, logging_level=None))
 
@@ -195,7 +194,7 @@ class Worker(rq.worker.Worker):
 
     def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
         """Run a job in the forked child, and exit."""
-        _die_with_parent(self.pid)
+        die_with_parent(self.pid or 0)
         logs.rename("horse")
         super().main_work_horse(job, queue)
 
@@ -287,16 +286,6 @@ def _lost(job: rq.job.Job) -> errors.WorkerLost:
 
 def _ran_too_long(job: rq.job.Job) -> str:
     return f"The job ran longer than {job.timeout} s."
-
-
-def _die_with_parent(parent_pid: int | None) -> None:
-    """Have the kernel kill this process when its parent dies, so that a job never runs twice at once."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    # The parent may have died before the line above.
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import redis
@@ -18,8 +18,10 @@ from redis.backoff import ConstantBackoff, ExponentialWithJitterBackoff
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
+from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job, JobStatus
 from rq.results import Result
+from rq.utils import now
 
 from rowcast.config import Settings
 from rowcast.errors import QueueUnavailable, WorkerLost
@@ -28,6 +30,8 @@ from rowcast.publishing import Kind, read_record
 from rowcast.storage import Storage
 
 QUEUE = "rowcast"
+# A job that was handed to a worker and not started for so long is handed to another.
+HANDOVER_S = 10
 FUNCTIONS: dict[Kind, str] = {"fit": "ml.fit", "predict": "ml.predict"}
 FINAL = frozenset({"finished", "failed", "canceled"})
 
@@ -56,6 +60,19 @@ class JobQueue(Queue):
     def __init__(self, name: str = QUEUE, connection: Any = None, **options: Any) -> None:
         """Take the arguments of RQ's queue."""
         super().__init__(name, connection=connection, **{**options, "serializer": "json"})
+
+    @property
+    def intermediate_queue(self) -> IntermediateQueue:
+        """The list of jobs that are on their way to a worker."""
+        return _Handover(self.key, connection=self.connection)
+
+
+class _Handover(IntermediateQueue):
+    """RQ waits for a minute before it takes a job back from a worker that died while it was handed over."""
+
+    def should_be_cleaned_up(self, job_id: str) -> bool:
+        first_seen = self.get_first_seen(job_id)
+        return first_seen is not None and now() - first_seen > timedelta(seconds=HANDOVER_S)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ Python notices, but they survive a kill -9 of this process.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import math
 import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
+
+from rowcast.death_signal import die_with_parent
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 SETTLED_AFTER_S = 10.0
@@ -36,28 +36,17 @@ N_RECENT_LINES = 20
 
 _COLOURS = {"server": 32, "worker": 36, "redis": 35, "store": 33}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PR_SET_PDEATHSIG = 1
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
 
-def die_with_parent() -> Callable[[], None] | None:
+def after_fork() -> Callable[[], None]:
     """Return what a child runs between fork and exec so that the kernel kills it when we end.
 
     Meant for `Popen(preexec_fn=...)`, and only in a process without threads. A small program that
     asks the kernel and then becomes the child would do without that condition, but costs the start
     of a second interpreter for every child; none of our parts starts a thread.
     """
-    if sys.platform != "linux":
-        return None
-    prctl, parent_pid = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask_for_death_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # A parent that ended before the call above sends no signal any more.
-        if os.getppid() != parent_pid:
-            os._exit(1)
-
-    return ask_for_death_signal
+    return functools.partial(die_with_parent, os.getpid())
 
 
 @dataclass(frozen=True)
@@ -327,7 +316,7 @@ def _spawn(program: Program, output: int) -> subprocess.Popen[bytes]:
         stderr=output,
         start_new_session=True,
         umask=0o077,
-        preexec_fn=die_with_parent(),  # noqa: PLW1509 - safe without threads, see die_with_parent
+        preexec_fn=after_fork(),  # noqa: PLW1509 - safe without threads, see after_fork
     )
 
 

@@ -86,7 +86,7 @@ def test_package_imports_no_door(path: Path) -> None:
     assert not roots(imports_of(path)) & RUNNABLE
 
 
-@pytest.mark.parametrize("module", ["config", "errors", "ids", "wire", "cores", "scratch", "processes"])
+@pytest.mark.parametrize("module", ["config", "errors", "ids", "wire", "cores", "scratch", "death_signal"])
 def test_ground_imports_nothing_of_ours(module: str) -> None:
     assert "rowcast" not in roots(imports_of(PACKAGE[module]))
 
@@ -100,7 +100,9 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("storage", {"config", "errors", "ids"}),
         ("logs", {"config", "errors"}),
         ("web", {"config", "errors", "logs", "wire"}),
-        ("local", {"config", "processes"}),
+        ("processes", {"death_signal"}),
+        ("parts", {"processes"}),
+        ("local", {"config", "parts", "processes"}),
     ],
 )
 def test_module_stands_on_what_the_design_says(module: str, allowed: set[str]) -> None:
@@ -117,7 +119,7 @@ def test_nobody_imports_the_local_stack() -> None:
     for path in [*ROOT.glob("*.py"), ROOT / "gunicorn.conf.py", *PACKAGE.values()]:
         found = ours(imports_of(path))
         assert "local" not in found, path.name
-        assert "processes" not in found or path.stem == "local", path.name
+        assert not found & {"parts", "processes"} or path.stem in {"local", "parts"}, path.name
 
 
 def test_only_the_worker_imports_the_work() -> None:
