@@ -6,6 +6,7 @@ Each downloads, checks, works and publishes. Whatever a table or model is refuse
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import platform
 import time
@@ -13,12 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import narwhals.stable.v2
+import pandas
 import sklearn
 
 import rowcast
 from rowcast import cores, learners, publishing, run, signing, tables
 from rowcast.errors import DatasetNotFound, ModelNotFound, ModelUntrusted
 from rowcast.storage import ObjectMissing, Version
+
+
+def warm_up() -> None:
+    """Do once, before forking, what every job would otherwise do again; no OpenMP thread is started."""
+    cores.libraries()
+    # scikit-learn looks at frames through narwhals, which loads its part for pandas at the first one.
+    narwhals.stable.v2.from_native(pandas.DataFrame({"x": [0.0]}))
+    # What is there already is left out of garbage collections, so that a fork shares its memory for longer.
+    gc.freeze()
 
 
 def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:

@@ -303,6 +303,7 @@ def main() -> None:
     asked = settings.workers if arguments.workers is None else arguments.workers
     n_workers = asked or joblib.cpu_count()
     log.info("starting %d workers", n_workers)
+    ml.warm_up()
     pool = WorkerPool(
         [QUEUE],
         connect_for_work(settings),

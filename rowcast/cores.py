@@ -11,6 +11,7 @@ Only the work horse takes them, and it must start no children, which would inher
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ class Seat:
         self._claim(wants_all=n_cells >= BIG_CELLS, others_wait=others_wait)
         n = max(1, len(self.cores))
         pa.set_cpu_count(n)
-        with threadpoolctl.threadpool_limits(n), joblib.parallel_config(n_jobs=n):
+        with libraries().limit(limits=n), joblib.parallel_config(n_jobs=n):
             yield n
 
     def _claim(self, *, wants_all: bool, others_wait: Callable[[], bool]) -> None:
@@ -71,6 +72,12 @@ class Seat:
         """Free all cores."""
         _close([*self.cores, *([self.overflow] if self.overflow is not None else [])])
         self.cores, self.overflow = [], None
+
+
+@functools.cache
+def libraries() -> threadpoolctl.ThreadpoolController:
+    """Return the loaded libraries that have threads; looked for once, which takes 10 ms."""
+    return threadpoolctl.ThreadpoolController()
 
 
 @contextmanager
