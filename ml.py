@@ -15,7 +15,6 @@ from typing import Any
 
 import joblib
 import narwhals.stable.v2
-import pandas
 import sklearn
 
 import rowcast
@@ -26,6 +25,8 @@ from rowcast.storage import ObjectMissing, Version
 
 def warm_up() -> None:
     """Do once, before forking, what every job would otherwise do again; no OpenMP thread is started."""
+    import pandas
+
     cores.libraries()
     # scikit-learn looks at frames through narwhals, which loads its part for pandas at the first one.
     narwhals.stable.v2.from_native(pandas.DataFrame({"x": [0.0]}))

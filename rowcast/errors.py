@@ -26,7 +26,8 @@ RowcastError
 ├── InternalError           500
 └── Unavailable             503  a part behind the service does not answer
     ├── StoreUnavailable    503  nothing was queued
-    └── QueueUnavailable    503
+    ├── QueueUnavailable    503
+    └── NotReady            503  /readyz found a part that does not answer
 """
 
 from __future__ import annotations
@@ -247,6 +248,13 @@ class QueueUnavailable(Unavailable):
     """Redis does not answer."""
 
     code, title = "queue_unavailable", "Queue unavailable"
+
+
+class NotReady(Unavailable):
+    """A part behind the service does not answer; the errors name each."""
+
+    code, title = "not_ready", "Not ready"
+    hint = "Look after the parts that are named; the service works again once they answer."
 
 
 ABSTRACT = frozenset({RowcastError, Conflict, JobFailure, Unavailable})

@@ -192,19 +192,24 @@ def _sentence_of(error: HTTPException) -> str:
     return error.description or error.name
 
 
-def check(parts: dict[str, Callable[[], None]]) -> dict[str, str]:
-    """Run the checks, at once so that no part delays another; return `ok` or the reason of each."""
+def check(parts: dict[str, Callable[[], None]]) -> None:
+    """Run the checks, at once so that no part delays another.
+
+    Raises:
+        NotReady: names every part that does not answer.
+    """
     with ThreadPoolExecutor(len(parts)) as pool:
-        found = {name: pool.submit(_state_of, part) for name, part in parts.items()}
-        return {name: future.result() for name, future in found.items()}
+        found = [pool.submit(_problem_of, name, part) for name, part in parts.items()]
+    if problems := [problem for future in found if (problem := future.result())]:
+        raise errors.NotReady(" ".join(problems), errors=problems)
 
 
-def _state_of(part: Callable[[], None]) -> str:
+def _problem_of(name: str, part: Callable[[], None]) -> str:
     try:
         part()
     except errors.Unavailable as error:
-        return error.detail
-    return "ok"
+        return f"{name}: {error.detail}"
+    return ""
 
 
 def describe(app: OpenAPI) -> None:

@@ -109,10 +109,9 @@ class ResultAnswer(Answer):
 
 
 class Ready(Answer):
-    """Whether the parts behind the service answer."""
+    """The parts behind the service answer."""
 
-    status: Literal["ready", "not ready"]
-    parts: dict[str, str] = Field(description="`ok`, or what is wrong, of `redis` and `store`.")
+    status: Literal["ready"] = "ready"
 
 
 class Alive(Answer):

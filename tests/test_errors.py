@@ -33,6 +33,7 @@ STATUS_OF_CODE = {
     "unsupported_media_type": 415,
     "invalid_table": 422,
     "internal_error": 500,
+    "not_ready": 503,
     "store_unavailable": 503,
     "queue_unavailable": 503,
 }

@@ -311,7 +311,7 @@ def test_the_openapi_document_is_kept(stack: Stack, tmp_path: Path) -> None:
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "run", stack.url + "/openapi.json"),
             *("--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"),
-            *("--phases", "examples,coverage", "--exclude-path", "/readyz", "--no-color"),
+            *("--phases", "examples,coverage", "--no-color"),
         ],
         check=False,
         capture_output=True,
