@@ -130,6 +130,8 @@ class Worker(rq.worker.Worker):
             return
         job.meta["attempts"] = job.meta.get("attempts", 0) + 1
         job.save_meta()
+        # A horse may end by itself in the moment in which it is killed; that says nothing of the next job.
+        self._kill_cause, self._is_requeueing = None, False
         with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
             super().execute_job(job, queue)
         scratch.sweep(self._scratch_root)
