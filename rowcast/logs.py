@@ -34,8 +34,8 @@ def configure(settings: Settings, process: str) -> None:
     handler.setFormatter(_TextFormatter() if as_text else _OurJsonFormatter())
     handler.addFilter(_add_context)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # RQ says in several lines what one line of ours says.
-    for name in ("rq.worker", "rq.worker_pool", "rq.job", "rq.queue"):
+    # RQ says in several lines what one line of ours says; matplotlib, which skrub loads, talks of fonts.
+    for name in ("rq.worker", "rq.worker_pool", "rq.job", "rq.queue", "matplotlib"):
         logging.getLogger(name).setLevel("DEBUG" if settings.log_level == "debug" else "WARNING")
     logging.captureWarnings(True)
 

@@ -1,0 +1,29 @@
+# One image for server, workers and examples: `gunicorn` (the default) or `python worker.py`.
+FROM python:3.11-slim-bookworm AS packages
+WORKDIR /build
+COPY requirements.txt constraints.txt ./
+# Nothing comes from apt: the scikit-learn wheel brings its own libgomp. `requests` is for client.py.
+# The bytecode that pip compiles stays, because nothing can be written into a running container and
+# a worker would take more than twice as long to start. What only developers use is left out.
+RUN python -m venv --without-pip /venv \
+ && pip --python /venv/bin/python install --no-cache-dir --constraint constraints.txt \
+      --requirement requirements.txt requests \
+ && find /venv/lib -depth -type d \( -path '*/site-packages/*/tests' -o -path '*/joblib/test' \
+      -o -path '*/Crypto/SelfTest' -o -path '*/pyarrow/include' -o -name sample_data \) -exec rm -r {} + \
+ && find /venv/lib -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -name '*.px[di]' -o -name '*.pyx' \) -delete
+
+FROM python:3.11-slim-bookworm
+# All that a container writes lies in /tmp, which is its HOME too, and in /workers: the lock files of the
+# cores and the scratch folders, in a volume of all workers that takes its owner from here when it is new.
+RUN groupadd --gid 10001 rowcast \
+ && useradd --uid 10001 --gid rowcast --home-dir /tmp --no-create-home --shell /usr/sbin/nologin rowcast \
+ && install --directory --owner rowcast --group rowcast /workers
+ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+COPY --from=packages /venv /venv
+WORKDIR /app
+COPY . .
+# Whatever the umask of the checkout was, the user can read it.
+RUN chmod -R a+rX . && python -m compileall -q .
+USER 10001:10001
+EXPOSE 8000
+CMD ["gunicorn"]

@@ -1,0 +1,39 @@
+"""Exit with 0 when a worker of this container has been heard of in Redis lately.
+
+That takes all of it: the pool has its workers, they reach Redis, and they do not hang. When the pool
+itself ends, the container ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from datetime import UTC, datetime, timedelta
+
+import redis
+import rq
+
+# An idle worker is heard of every 5 s, one with a job every second.
+SILENT_AFTER_S = 30
+TIMEOUT_S = 5
+
+
+def main() -> None:
+    """Look for a worker with this container's host name among those that RQ has registered."""
+    url = os.environ["REDIS_URL"]
+    try:
+        with redis.Redis.from_url(
+            url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S
+        ) as connection:
+            workers = rq.Worker.all(connection=connection)
+    except redis.RedisError as error:
+        sys.exit(f"Redis does not answer: {type(error).__name__}")
+    since = datetime.now(UTC) - timedelta(seconds=SILENT_AFTER_S)
+    ours = [worker for worker in workers if worker.hostname == socket.gethostname()]
+    if not any(worker.last_heartbeat and worker.last_heartbeat > since for worker in ours):
+        sys.exit(f"none of the {len(ours)} workers of this container has been heard of lately")
+
+
+if __name__ == "__main__":
+    main()

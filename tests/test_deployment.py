@@ -1,0 +1,324 @@
+"""Dockerfile, Compose file and .env.example fit each other and the settings; no engine is needed."""
+
+from __future__ import annotations
+
+import fnmatch
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import rq
+from conftest import ROOT, Stack, eventually
+from rq.utils import utcformat
+from ruamel.yaml import YAML
+
+from rowcast.config import Settings
+
+# `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")
+OURS = ("server", "worker")
+SECRETS = ("REDIS_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SIGNING_KEYS")
+# Read by Compose itself; it leaves MinIO out when it is empty.
+OF_COMPOSE = {"COMPOSE_PROFILES"}
+
+COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
+EXAMPLE_TEXT = (ROOT / ".env.example").read_text()
+EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE_TEXT, re.MULTILINE))
+
+
+def interpolated(text: str, variables: dict[str, str]) -> str:
+    """Put the variables in, as Compose does, the inner ones of nested defaults first."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, rest = found.groups()
+        assert operator != "?" or variables.get(name), f"{name}: {rest}"
+        return variables.get(name) or (rest if operator == "-" else "")
+
+    while (replaced := VARIABLE.sub(value, text)) != text:
+        text = replaced
+    return text
+
+
+def services(variables: dict[str, str] = EXAMPLE) -> dict[str, Any]:
+    """Return the services of the Compose file with variables put in, by default those of .env.example."""
+    return dict(YAML(typ="safe").load(interpolated(COMPOSE_TEXT, variables))["services"])
+
+
+def environment(service: str, variables: dict[str, str] = EXAMPLE) -> dict[str, str]:
+    """Return the environment of a service; a variable without a value is passed on if it is set."""
+    given = services(variables)[service]["environment"]
+    passed = {name: variables.get(name) if value is None else value for name, value in given.items()}
+    return {name: value for name, value in passed.items() if value is not None}
+
+
+def seconds(duration: str) -> int:
+    units_s = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units_s[unit] for number, unit in re.findall(r"(\d+)([hms])", duration))
+
+
+def used_variables() -> set[str]:
+    passed_on = {name for s in services().values() for name, v in s["environment"].items() if v is None}
+    return passed_on | set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT))
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_variables_given_to_a_process_are_settings(service: str) -> None:
+    assert set(services()[service]["environment"]) <= {name.upper() for name in Settings.model_fields}
+
+
+def test_every_setting_is_given_to_a_process() -> None:
+    given = {name for service in OURS for name in services()[service]["environment"]}
+    assert given == {name.upper() for name in Settings.model_fields}
+
+
+def test_env_example_names_every_variable_that_compose_uses_and_no_other() -> None:
+    assert set(EXAMPLE) == used_variables() | OF_COMPOSE
+
+
+def test_every_variable_is_documented() -> None:
+    documents = [(ROOT / "docs" / name).read_text() for name in ("deployment.md", "configuration.md")]
+    assert {name for name in EXAMPLE if not any(f"`{name}`" in text for text in documents)} == set()
+
+
+def test_env_example_repeats_the_defaults_of_the_settings() -> None:
+    differs = {*SECRETS, "ALLOW_ANONYMOUS", "LOG_FORMAT"}
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    shown = {name: value for name, value in EXAMPLE.items() if name in defaults and value}
+    assert {name: value for name, value in shown.items() if value != str(defaults[name])}.keys() <= differs
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_env_example_is_valid_as_it_is(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(service).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_environment()
+    assert bool(settings.signing_keys) == (service == "worker")
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_settings_without_a_value_fall_back_to_their_defaults(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {name: EXAMPLE[name] for name in SECRETS} | {"ALLOW_ANONYMOUS": "true"}
+    for name, value in environment(service, secrets).items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment().job_timeout_s == Settings().job_timeout_s == 3600
+
+
+def test_url_for_users_follows_the_port_of_the_store() -> None:
+    moved = environment("server", EXAMPLE | {"S3_PORT": "9900"})
+    assert moved["S3_PUBLIC_ENDPOINT"] == "http://localhost:9900"
+    assert moved["S3_ENDPOINT"] == "http://minio:9000"
+    named = environment("server", EXAMPLE | {"S3_PUBLIC_ENDPOINT": "https://s3.example.org"})
+    assert named["S3_PUBLIC_ENDPOINT"] == "https://s3.example.org"
+
+
+def test_server_knows_its_name_in_the_network() -> None:
+    assert environment("server")["INTERNAL_HOSTS"] == "server"
+
+
+def test_only_workers_get_the_signing_keys() -> None:
+    holders = {name for name, service in services().items() if EXAMPLE["SIGNING_KEYS"] in str(service)}
+    assert holders == {"worker"}
+    assert "SIGNING_KEYS" not in services()["server"]["environment"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secret_has_no_default_and_is_to_be_changed(secret: str) -> None:
+    assert {operator for name, operator, _ in VARIABLE.findall(COMPOSE_TEXT) if name == secret} == {"?"}
+    assert EXAMPLE[secret].startswith("change-me-")
+    without = {name: value for name, value in EXAMPLE.items() if name != secret}
+    with pytest.raises(AssertionError, match=f"{secret}: copy"):
+        services(without)
+
+
+def test_password_of_redis_is_no_argument() -> None:
+    redis = services()["redis"]
+    assert EXAMPLE["REDIS_PASSWORD"] not in str([redis["command"], redis["healthcheck"]])
+    assert redis["environment"]["REDISCLI_AUTH"] == EXAMPLE["REDIS_PASSWORD"]
+
+
+def test_redis_keeps_its_jobs() -> None:
+    configuration = services()["redis"]["command"][2].splitlines()
+    assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(configuration)
+
+
+def test_ports_are_published_on_loopback_only() -> None:
+    ports = [port for service in services().values() for port in service.get("ports", [])]
+    assert len(ports) == 3
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
+    assert not any(service.get("network_mode") for service in services().values())
+
+
+def test_workers_can_be_scaled() -> None:
+    worker = services()["worker"]
+    assert "ports" not in worker
+    assert "container_name" not in worker
+
+
+@pytest.mark.parametrize("grace_s", ["", "60", "600"])
+def test_containers_are_given_the_time_that_their_processes_take_to_stop(grace_s: str) -> None:
+    worker = services(EXAMPLE | {"STOP_GRACE_S": grace_s})["worker"]
+    assert seconds(worker["stop_grace_period"]) >= int(grace_s or Settings().stop_grace_s) + 15
+    graceful_timeout_s = re.search(r"^graceful_timeout = (\d+)$", gunicorn_conf(), re.MULTILINE)
+    assert graceful_timeout_s
+    assert seconds(services()["server"]["stop_grace_period"]) > int(graceful_timeout_s[1])
+
+
+def gunicorn_conf() -> str:
+    return (ROOT / "gunicorn.conf.py").read_text()
+
+
+@pytest.mark.parametrize("service", services())
+def test_service_is_checked_limited_and_hardened(service: str) -> None:
+    found = services()[service]
+    assert found["healthcheck"]["test"][0] == "CMD"
+    assert not any(" " in word for word in found["healthcheck"]["test"]), "some engines split at spaces"
+    assert found["mem_limit"]
+    assert found["pids_limit"]
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert found["restart"] == "unless-stopped"
+    assert set(found["logging"]["options"]) == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(service: str) -> None:
+    found = services()[service]
+    assert found["read_only"]
+    assert found["init"]
+    assert {part["condition"] for part in found["depends_on"].values()} == {"service_healthy"}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_folders_of_a_process_lie_in_a_volume_whose_owner_the_image_sets(service: str) -> None:
+    folders = [value for name, value in environment(service).items() if name in ("CORES_DIR", "SCRATCH_DIR")]
+    targets = [volume.split(":")[1] for volume in services()[service].get("volumes", [])]
+    assert all(str(Path(folder).parent) in targets for folder in folders)
+    assert all(f"--owner rowcast --group rowcast {target}" in dockerfile() for target in targets)
+
+
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+
+
+def test_image_runs_as_a_user_of_its_own() -> None:
+    assert re.findall(r"^USER (.+)$", dockerfile(), re.MULTILINE) == ["10001:10001"]
+    assert services()["redis"]["user"] == "redis"
+
+
+def is_in_context(name: str) -> bool:
+    """Say whether the build sees a file or folder of the root; the last matching line decides."""
+    is_ignored = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").rstrip("/")
+        if line and not line.startswith("#") and fnmatch.fnmatch(name, pattern):
+            is_ignored = not line.startswith("!")
+    return not is_ignored
+
+
+def test_build_sees_what_runs_and_nothing_else() -> None:
+    for path in [*ROOT.glob("*.py"), ROOT / "rowcast", ROOT / "deploy", ROOT / "requirements.txt"]:
+        assert is_in_context(path.name), path.name
+    for name in (".env", ".git", ".rowcast", ".venv", "tests", "train.parquet", "id_rsa"):
+        assert not is_in_context(name), name
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_health_check_is_a_file_of_the_image(service: str) -> None:
+    interpreter, script = services()[service]["healthcheck"]["test"][1:]
+    assert interpreter == "python"
+    assert (ROOT / script).is_file()
+
+
+def check(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a health check as the engine does."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "deploy" / script)],
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[int]:
+    """Serve one answer for everything, and yield the port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_server_is_healthy_when_it_is_ready() -> None:
+    with answering(200, b"{}") as port:
+        assert check("server_health.py", BIND=f"0.0.0.0:{port}").returncode == 0
+
+
+def test_server_is_unhealthy_and_says_why_when_it_is_not_ready() -> None:
+    with answering(503, b"the store does not answer") as port:
+        found = check("server_health.py", BIND=f"0.0.0.0:{port}")
+    assert found.returncode == 1
+    assert "the store does not answer" in found.stderr
+
+
+def test_server_is_unhealthy_when_it_does_not_listen() -> None:
+    with answering(200, b"") as port:
+        pass
+    assert check("server_health.py", BIND=f"0.0.0.0:{port}").returncode == 1
+
+
+def test_worker_is_unhealthy_without_redis() -> None:
+    found = check("worker_health.py", REDIS_URL="redis://127.0.0.1:1/0")
+    assert found.returncode == 1
+    assert found.stderr == "Redis does not answer: ConnectionError\n"
+
+
+def test_worker_is_healthy_while_it_is_heard_of(stack: Stack) -> None:
+    url = stack.settings().redis_url.get_secret_value()
+    # The server of a stack may be ready before its workers have registered.
+    eventually(lambda: check("worker_health.py", REDIS_URL=url).returncode == 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "counted"),
+    [
+        ({"hostname": "another-container"}, 0),
+        ({"last_heartbeat": utcformat(datetime.now(UTC) - timedelta(minutes=5))}, 1),
+    ],
+)
+def test_worker_is_unhealthy_when_only_others_or_none_are_heard_of(
+    change: dict[str, str], counted: int, stack: Stack
+) -> None:
+    # Another database of the same Redis, where no other worker is registered.
+    url = stack.settings().redis_url.get_secret_value().removesuffix("/0") + "/1"
+    with redis.Redis.from_url(url) as connection:
+        worker = rq.Worker("any", connection=connection)
+        worker.register_birth()
+        connection.hset(worker.key, mapping=change)
+        found = check("worker_health.py", REDIS_URL=url)
+        connection.flushdb()
+    assert found.returncode == 1
+    assert f"none of the {counted} workers" in found.stderr
