@@ -11,7 +11,7 @@ help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/local ## Start everything, fit a model on an example, print its predictions, stop everything.
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	@dir=$$(mktemp -d) && trap 'exit 130' INT TERM && trap 'rm -rf "$$dir"' EXIT && \
 	$(BIN)/python make_data.py --out "$$dir" && \
 	$(BIN)/python -m rowcast.local --port 0 --data "$$dir/rowcast" -- \
 		$(BIN)/python example_1.py --train "$$dir/train.parquet" --test "$$dir/test.parquet"

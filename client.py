@@ -133,13 +133,15 @@ class Client:
     """
 
     def __init__(self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 30) -> None:
-        """Prepare the connection; nothing is sent yet. Raises RowcastError for an unusable url or key."""
+        """Prepare the connection; nothing is sent yet. Raises RowcastError for what is unusable."""
         self.url = (url or os.environ.get("ROWCAST_URL") or "http://127.0.0.1:8000").rstrip("/")
         if not re.match(r"https?://[^/?#]", self.url):
             raise RowcastError(f"The address {self.url!r} must start with http:// or https://.")
         key = (api_key or os.environ.get("ROWCAST_API_KEY") or "").strip()
         if not (key.isascii() and key.isprintable()):
             raise RowcastError("The API key holds characters that no header can carry.")
+        if not timeout_s > 0:
+            raise RowcastError(f"timeout_s must be over 0, not {timeout_s}.")
         # Without a key, requests keeps its habit of looking into .netrc.
         self._auth = partial(_authorize, key) if key else None
         self.timeout_s = timeout_s
@@ -331,7 +333,10 @@ def _opened(source: Source) -> Iterator[_Body]:
         yield _Body(io.BytesIO(source))
     elif hasattr(source, "to_parquet"):
         with tempfile.TemporaryFile() as file:
-            source.to_parquet(file, index=False)
+            try:
+                source.to_parquet(file, index=False)
+            except (ValueError, TypeError) as error:
+                raise RowcastError(f"The DataFrame cannot be written as Parquet: {error}") from error
             file.seek(0)
             yield _Body(file)
     elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
@@ -347,7 +352,12 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
     part = path.with_name(f".rowcast-{uuid.uuid4().hex}.part")
     try:
-        with part.open("w+b") as file:
+        file = part.open("w+b")
+    except OSError as error:
+        # The user knows the path, not what stands in for it meanwhile.
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    try:
+        with file:
             yield file
         part.replace(path)
     finally:
@@ -508,7 +518,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(_parser().parse_args(arguments))
     try:
         with Client(given.pop("url")) as client:
-            given.update(given.pop("options", ()))
+            options = dict(given.pop("options", ()))
+            if reserved := {"self", "method", *given, "dataset_id", "model_id", "timeout"} & set(options):
+                raise RowcastError(f"--option {min(reserved)}=... is not an option of the service.")
+            given.update(options)
             answer = getattr(client, given.pop("method"))(**given)
             print(answer["status"] if isinstance(answer, dict) else answer)
     except (RowcastError, OSError) as error:
@@ -542,11 +555,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--option", metavar="NAME=VALUE", dest="options", action="append", type=_option)
         wait = command.add_mutually_exclusive_group()
         wait.add_argument("--wait", dest="timeout", action="store_const", const=None, help="wait for the end")
-        wait.add_argument("--timeout", type=float, metavar="SECONDS", help="wait for the end that long")
+        wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="wait for the end that long")
     status = add("status", "print the status of a job, one word", "job_id")
     status.add_argument("--wait", dest="method", action="store_const", const="wait", help="wait for the end")
     add("download", "save a result as Parquet; prints the path", "result_id", "path")
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if math.isnan(seconds):
+        raise ValueError
+    return seconds
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -20,6 +20,8 @@ try:
         predictions = client.download(result_id)["y"]
 except (RowcastError, OSError) as error:
     sys.exit(str(error))
+except KeyboardInterrupt:
+    sys.exit(130)
 
 y = pd.read_parquet(given.test, columns=["y"])["y"]
 right, most_frequent = (predictions == y).mean(), (y == y.mode()[0]).mean()

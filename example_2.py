@@ -23,4 +23,6 @@ try:
             print(f"{time.monotonic() - began:6.1f} s: {done} of {given.n}, model {fit.result()}", flush=True)
 except (RowcastError, OSError) as error:
     sys.exit(str(error))
+except KeyboardInterrupt:
+    sys.exit(130)
 print(f"makespan {time.monotonic() - began:.1f} s")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gunicorn import glogging
 
-from rowcast import logs
+from rowcast import logs, serving
 from rowcast.config import ConfigurationError, Settings
 from rowcast.death_signal import die_with_parent
 
@@ -29,7 +29,9 @@ wsgi_app = "server:create_app()"
 bind = settings.bind
 workers = settings.server_workers
 threads = settings.server_threads
-worker_class = "gthread"
+worker_class = serving.Worker
+# A parameter may be a column name of a thousand characters, each of which takes up to twelve in a URL.
+limit_request_line = 8190
 logger_class = Logger
 # A waiting request holds its thread for up to 30 s.
 timeout = 60

@@ -27,7 +27,7 @@ from rq.utils import now
 from rq.worker_pool import WorkerPool
 
 import ml
-from rowcast import errors, logs, publishing, run, scratch
+from rowcast import errors, folders, logs, publishing, run, scratch
 from rowcast.config import ConfigurationError, Settings
 from rowcast.death_signal import die_with_parent
 from rowcast.ids import time_of
@@ -80,7 +80,7 @@ class Worker(rq.worker.Worker):
         self._stop_by: float | None = None
         self._kill_cause: type[errors.RowcastError] | None = None
         self._is_requeueing = False
-        self._maintained_at = time.monotonic()
+        self._maintained_at = self._job_started_at = time.monotonic()
         self.push_exc_handler(self._note_abandoned)  # type: ignore[no-untyped-call]
 
     # The life of a worker
@@ -132,6 +132,7 @@ class Worker(rq.worker.Worker):
         job.save_meta()
         # A horse may end by itself in the moment in which it is killed; that says nothing of the next job.
         self._kill_cause, self._is_requeueing = None, False
+        self._job_started_at = time.monotonic()
         with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
             super().execute_job(job, queue)
         scratch.sweep(self._scratch_root)
@@ -152,7 +153,7 @@ class Worker(rq.worker.Worker):
             log.warning("Redis does not answer (%s); the job runs on", type(error).__name__)
 
     def _enforce_limits(self, job: rq.job.Job) -> None:
-        ran_s = (now() - (job.started_at or now())).total_seconds()
+        ran_s = time.monotonic() - self._job_started_at
         if ran_s > (job.timeout or 0) + KILL_AFTER_S:
             self._kill_cause = errors.TimedOut
             self.kill_horse()
@@ -173,6 +174,8 @@ class Worker(rq.worker.Worker):
     def _judge_lost_horse(self, job: rq.job.Job) -> None:
         is_requeueing, kill_cause = self._is_requeueing, self._kill_cause
         self._is_requeueing, self._kill_cause = False, None
+        # What the horse has noted of its end before it died is in Redis alone.
+        job.meta = job.get_meta(refresh=True)
         if is_requeueing:
             # The worker stops; that is no attempt of the job's, and it keeps its place.
             job.retries_left = (job.retries_left or 0) + 1
@@ -180,17 +183,25 @@ class Worker(rq.worker.Worker):
             log.info("the worker stops; the job goes back to the queue")
         elif kill_cause:
             job.retries_left = 0
-            self._end(job, self._storage(), "failed", kill_cause(_ran_too_long(job)))
+            self._end_lost(job, kill_cause(_ran_too_long(job)))
         elif job.should_retry:
             log.warning("the work horse died; the job goes back to the queue")
         else:
-            self._end(job, self._storage(), "failed", _lost(job))
+            self._end_lost(job, _lost(job))
+
+    def _end_lost(self, job: rq.job.Job, error: errors.RowcastError) -> None:
+        """End a job whose horse is gone: as failed, unless it had published already."""
+        storage = self._storage()
+        if publishing.find(storage, job.meta["kind"], job.meta["owner"], job.id):
+            self._end(job, storage, "finished", None)
+        else:
+            self._end(job, storage, "failed", error)
 
     def _note_abandoned(self, job: rq.job.Job, *_: Any) -> None:
         """End a job whose worker has gone silent, if it may not run again; RQ's clean-up calls this."""
         if not job.should_retry and _is_ours(job):
             with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
-                self._end(job, self._storage(), "failed", _lost(job))
+                self._end_lost(job, _lost(job))
 
     # The horse's side of a job
 
@@ -304,6 +315,15 @@ def main() -> None:
     logs.configure(settings, "worker")
     asked = settings.workers if arguments.workers is None else arguments.workers
     n_workers = asked or joblib.cpu_count()
+    try:
+        folders.private(Path(settings.scratch_dir))
+        folders.private(Path(settings.cores_dir))
+    except OSError as error:
+        sys.exit(f"rowcast: {error}")
+    try:
+        Storage(settings).ensure_buckets()
+    except errors.StoreUnavailable as error:
+        log.warning("%s The workers start all the same and wait for it.", error.detail)
     log.info("starting %d workers", n_workers)
     ml.warm_up()
     pool = WorkerPool(

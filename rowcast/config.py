@@ -69,10 +69,10 @@ def _address(value: str) -> str:
 
 def _owner_and_key(value: SecretStr) -> SecretStr:
     owner, _, key = value.get_secret_value().partition(":")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", owner) or len(key) < 8:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", owner) or not re.fullmatch(r"[!-~]{8,}", key):
         raise ValueError(
             "each entry must be owner:key, the owner of lower-case letters, digits, - and _, "
-            "the key of at least 8 characters"
+            "the key of at least 8 printable ASCII characters without spaces"
         )
     return value
 

@@ -23,6 +23,8 @@ import joblib
 import pyarrow as pa
 import threadpoolctl
 
+from rowcast.folders import private
+
 # Below this many cells (rows x columns) a boosting fit is not faster on two threads than on one.
 BIG_CELLS = 200_000
 _MAX_OVERFLOW = 1024
@@ -87,8 +89,7 @@ def seat(folder: str | Path) -> Iterator[Seat]:
     `folder` (CORES_DIR) is shared by all workers of one CPU budget. Cores are counted as the smaller of
     the process's affinity and its cgroup's quota.
     """
-    folder = Path(folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = private(Path(folder))
     taken = Seat(folder, joblib.cpu_count())
     with _allocation(folder):
         core = _first_free(folder, "core", taken.n_cores)

@@ -7,6 +7,7 @@ one, so a late write by an attempt that was given up changes nothing.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from rowcast.storage import Bucket, ObjectMissing, Storage
 
 Kind = Literal["fit", "predict"]
 BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
+# The store is not trusted: names that are none of ours are passed over.
+_MANIFEST = re.compile(r"([0-9]{1,9})/manifest\.json")
+_RECORD = re.compile(r"record/([0-9]{1,9})\.json")
 FILES: dict[Kind, str] = {"fit": "model.joblib", "predict": "result.parquet"}
 
 
@@ -43,7 +47,7 @@ def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publicati
         StoreUnavailable: the store does not answer.
     """
     names = storage.names(BUCKETS[kind], owner, identifier)
-    attempts = [int(name.split("/")[0]) for name in names if name.endswith("/manifest.json")]
+    attempts = [int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))]
     if not attempts or "canceled" in names:
         return None
     content = storage.read(BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json")
@@ -69,7 +73,7 @@ def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any]
     """
     for bucket in BUCKETS.values():
         names = storage.names(bucket, owner, identifier)
-        records = sorted((n for n in names if n.startswith("record/")), key=_attempt_of)
+        records = sorted((n for n in names if _RECORD.fullmatch(n)), key=_attempt_of)
         finished = [n for n in records if f"{_attempt_of(n)}/manifest.json" in names]
         if records:
             return _read_json(storage, bucket, owner, identifier, (finished or records[-1:])[0])
@@ -84,10 +88,10 @@ def _read_json(
     storage: Storage, bucket: Bucket, owner: str, identifier: str, name: str
 ) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(storage.read(bucket, owner, identifier, name))
-    except ObjectMissing:
+        content = json.loads(storage.read(bucket, owner, identifier, name))
+    except (ObjectMissing, ValueError):
         return None
-    return content
+    return content if isinstance(content, dict) else None
 
 
 def _json(value: dict[str, Any]) -> bytes:

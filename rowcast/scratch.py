@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rowcast.folders import private
+
 _PREFIX = "job-"
 
 
 def make(root: Path, name: str) -> Path:
     """Return a new folder, which stays locked until this process ends. Raises OSError if none can be made."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private(root)
     folder = root / f"{_PREFIX}{name}"
     # No sweep may come between making and locking it.
     with _sweeping(root):

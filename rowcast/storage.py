@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +76,6 @@ class Storage:
             "results": settings.results_bucket,
         }
         self._buckets_exist = False
-        self._lock = threading.Lock()
 
     def ensure_buckets(self) -> None:
         """Create the buckets that are missing; any number of processes may do so at once.
@@ -85,10 +83,10 @@ class Storage:
         Raises:
             StoreUnavailable: the store does not answer or refuses.
         """
-        with self._lock:
-            if not self._buckets_exist:
-                self.check_buckets()
-                self._buckets_exist = True
+        # Without a lock: several threads may look at once, so that none waits for another one's time-out.
+        if not self._buckets_exist:
+            self.check_buckets()
+            self._buckets_exist = True
 
     def check_buckets(self) -> None:
         """Ask the store for each bucket now, and create the missing ones. Raises as `ensure_buckets`."""

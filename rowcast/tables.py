@@ -8,7 +8,6 @@ Importing this module loads pyarrow, and neither pandas nor scikit-learn.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,18 +114,19 @@ def check_fit(schema: pa.Schema, target: str) -> list[Feature]:
     Raises:
         InvalidTable: with every problem that the schema shows.
     """
-    problems = _duplicates(schema)
-    if target not in schema.names:
+    types = _types(schema)
+    problems = _duplicates(types)
+    if target not in types:
         problems.append(f"The target column {target!r} is missing; the table has {_list(schema.names)}.")
     index = _pandas_index(schema) - {target}
     features = [f for f in schema if f.name != target and f.name not in index]
     problems += [_unusable(field) for field in features if _kind_of(field.type) is None]
     problems += [
         f"The target column {target!r} has the type {_short(found)}; it must be numbers, booleans or text."
-        for found in _types(schema, target)
+        for found in types.get(target, [])
         if not _is_target(_value_type(found))
     ]
-    if target in schema.names and not features:
+    if target in types and not features:
         problems.append(f"The table has no columns besides the target {target!r}.")
     _refuse(
         problems,
@@ -141,12 +141,12 @@ def check_predict(schema: pa.Schema, features: Sequence[Feature]) -> None:
     Raises:
         InvalidTable: with every missing column and every type that cannot be used.
     """
-    needed = {feature.name for feature in features}
-    problems = [p for name in sorted(needed) for p in _duplicates(schema, only=name)]
+    types = _types(schema)
+    problems = _duplicates({feature.name: types.get(feature.name, []) for feature in features})
     for feature in features:
-        if feature.name not in schema.names:
+        if feature.name not in types:
             problems.append(f"The column {feature.name!r} is missing, which the model was trained on.")
-        elif not _can_be(feature.kind, found := _types(schema, feature.name)[0]):
+        elif not _can_be(feature.kind, found := types[feature.name][0]):
             problems.append(
                 f"The column {feature.name!r} has the type {_short(found)}; the model needs {feature.kind}."
             )
@@ -161,11 +161,13 @@ def training_data(table: pa.Table, target: str) -> tuple[list[Feature], Any, np.
     """
     features = check_fit(table.schema, target)
     values, is_known = target_values(table, target)
-    return features, features_frame(table.filter(is_known), features), values
+    return features, features_frame(table.filter(is_known), features, np.flatnonzero(is_known)), values
 
 
-def features_frame(table: pa.Table, features: Sequence[Feature]) -> Any:
+def features_frame(table: pa.Table, features: Sequence[Feature], rows: np.ndarray | None = None) -> Any:
     """Return a pandas DataFrame of shape (n_rows, n_features) in the features' order.
+
+    `rows` are the rows' numbers in the user's table, where these are not all of it.
 
     Numeric columns become float64 with NaN where a value is missing, text becomes pandas' str, dates
     and times datetime64.
@@ -179,8 +181,14 @@ def features_frame(table: pa.Table, features: Sequence[Feature]) -> Any:
     for feature in features:
         try:
             columns[feature.name] = _CONVERT[feature.kind](table.column(feature.name))
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            problems.append(f"The column {feature.name!r} {_reason(error)}.")
+        except _Infinite as error:
+            first = error.rows[0] if rows is None else rows[error.rows[0]]
+            problems.append(
+                f"The column {feature.name!r} holds infinite values: {len(error.rows)}, first in row {first}."
+            )
+        except (pa.ArrowException, ValueError, OverflowError):
+            # Arrow's messages quote values, which neither logs nor records may hold.
+            problems.append(f"The column {feature.name!r} holds values that cannot be converted.")
     _refuse(problems, "Correct these values, upload the table again and submit the new id.")
     return pd.DataFrame(columns, copy=False)
 
@@ -238,6 +246,14 @@ _TARGET_TYPES: dict[str, pa.DataType] = {
 }
 
 
+class _Infinite(Exception):
+    """A column holds infinite values; `rows` are where, from 0 on."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        super().__init__()
+        self.rows = rows
+
+
 def _value_type(found: pa.DataType) -> pa.DataType:
     return found.value_type if pt.is_dictionary(found) else found
 
@@ -268,7 +284,7 @@ def _numeric(column: pa.ChunkedArray) -> np.ndarray:
     values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
-        raise ValueError(f"holds infinite values, {len(infinite)} in all, the first in row {infinite[0]}")
+        raise _Infinite(infinite)
     return values
 
 
@@ -294,19 +310,18 @@ _CONVERT: dict[Kind, Callable[[pa.ChunkedArray], Any]] = {
 }
 
 
-def _duplicates(schema: pa.Schema, *, only: str | None = None) -> list[str]:
-    counts = Counter(schema.names)
+def _duplicates(types: dict[str, list[pa.DataType]]) -> list[str]:
     return [
-        f"The column {name!r} appears {count} times; names must be unique."
-        for name, count in counts.items()
-        if count > 1 and (only is None or name == only)
+        f"The column {name!r} appears {len(found)} times; names must be unique."
+        for name, found in types.items()
+        if len(found) > 1
     ]
 
 
 def _pandas_index(schema: pa.Schema) -> set[str]:
     try:
         index = (schema.pandas_metadata or {}).get("index_columns")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         # The metadata are a note of the writer's, not part of the table.
         return set()
     return {name for name in index if isinstance(name, str)} if isinstance(index, list) else set()
@@ -318,9 +333,12 @@ def _unusable(field: pa.Field) -> str:
     )
 
 
-def _types(schema: pa.Schema, name: str) -> list[pa.DataType]:
-    """Return the types of all columns of a name, of which a broken table may have several."""
-    return [field.type for field in schema if field.name == name]
+def _types(schema: pa.Schema) -> dict[str, list[pa.DataType]]:
+    """Return the types of the columns of each name, of which a broken table may have several."""
+    types: dict[str, list[pa.DataType]] = {}
+    for field in schema:
+        types.setdefault(field.name, []).append(field.type)
+    return types
 
 
 def _short(found: pa.DataType) -> str:
@@ -337,11 +355,6 @@ def _refuse(problems: list[str], hint: str) -> None:
 def _list(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "no columns"
-
-
-def _reason(error: Exception) -> str:
-    # Arrow's messages quote values, which neither logs nor records may hold.
-    return str(error) if type(error) is ValueError else "holds values that cannot be converted"
 
 
 def _first_sentence(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
 import re
 import select
@@ -65,15 +66,34 @@ class Request(flask.Request):
             InvalidRequest: the body is no JSON object.
         """
         query = super().args
+        if twice := [name for name, values in query.lists() if len(values) > 1]:
+            raise errors.InvalidRequest(f"The parameter {twice[0]!r} is given more than once.")
         if self.method != "POST" or not (self.content_length or self.headers.get("Transfer-Encoding")):
             return query
+        named = {name: value for name, value in self._body().items() if value is not None}
+        # As pairs, because of a list in a mapping MultiDict would take the first item alone.
+        return MultiDict(list({**query.to_dict(), **named}.items()))
+
+    def _body(self) -> dict[str, Any]:
         if not self.is_json:
             raise errors.UnsupportedMediaType(f"The body's type is {self.mimetype or 'not given'}, not JSON.")
-        body = self.get_json(silent=True)
+        try:
+            content = self.get_data()
+        except HTTPException:
+            raise
+        except Exception:  # noqa: BLE001 - whatever gunicorn raises
+            # The caller fell silent, or its chunks are none.
+            raise errors.InvalidRequest("The body did not arrive as it was announced.") from None
+        # A body without an announced length is cut off at the limit.
+        if len(content) >= MAX_BODY_BYTES:
+            raise errors.RequestTooLarge(f"The request's body is over {MAX_BODY_BYTES} bytes.")
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            body = None
         if not isinstance(body, dict):
             raise errors.InvalidRequest("The body must be a JSON object of parameters.")
-        named = {name: value for name, value in body.items() if value is not None}
-        return MultiDict({**query.to_dict(), **named})
+        return body
 
 
 def refuse_parameters(error: ValidationError) -> Any:
@@ -133,8 +153,10 @@ def _install(app: OpenAPI, settings: Settings) -> None:
         level = logging.DEBUG if flask.request.path in ("/healthz", "/readyz") else logging.INFO
         took_ms = round((time.monotonic() - flask.g.get("started_at", time.monotonic())) * 1000, 1)
         request = flask.request
+        # A line break in a path must not make a line of its own.
+        path = request.path.encode("unicode_escape").decode()
         with logs.bind(request_id=flask.g.get("request_id"), job_id=flask.g.get("job_id")):
-            log.log(level, "%s %s %d in %s ms", request.method, request.path, response.status_code, took_ms)
+            log.log(level, "%s %s %d in %s ms", request.method, path, response.status_code, took_ms)
         return response
 
     app.register_error_handler(Exception, _answer_error)

@@ -86,7 +86,7 @@ def test_package_imports_no_door(path: Path) -> None:
     assert not roots(imports_of(path)) & RUNNABLE
 
 
-@pytest.mark.parametrize("module", ["config", "errors", "ids", "wire", "cores", "scratch", "death_signal"])
+@pytest.mark.parametrize("module", ["config", "errors", "ids", "wire", "folders", "death_signal"])
 def test_ground_imports_nothing_of_ours(module: str) -> None:
     assert "rowcast" not in roots(imports_of(PACKAGE[module]))
 
@@ -101,6 +101,9 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("logs", {"config", "errors"}),
         ("web", {"config", "errors", "logs", "wire"}),
         ("processes", {"death_signal"}),
+        ("cores", {"folders"}),
+        ("scratch", {"folders"}),
+        ("serving", {"errors"}),
         ("parts", {"processes"}),
         ("local", {"config", "parts", "processes"}),
     ],

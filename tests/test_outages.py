@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psutil
@@ -49,6 +50,15 @@ def test_a_store_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack)
         assert took_s < 4
         assert timed(fragile, "GET", "/healthz")[1].status_code == 200
     fragile.finished(str(eventually(lambda: fragile.post("/fit", id=dataset).json()["id"])))
+
+
+def test_many_uploads_beside_a_store_that_hangs_are_all_answered_in_time(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1)
+    with paused(stack.part("store")), ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: timed(stack, "GET", "/upload"), range(24)))
+    assert max(took_s for took_s, _ in answers) < 5
+    assert {answer.status_code for _, answer in answers} <= {200, 503}
+    stack.stop()
 
 
 def test_a_redis_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack) -> None:

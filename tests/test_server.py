@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
 import requests
@@ -136,12 +138,80 @@ def test_the_allow_header_names_the_methods(stack: Stack) -> None:
         (b"{", "application/json", 400, "invalid_request"),
         (b"[1]", "application/json", 400, "invalid_request"),
         (b'{"id": 7}', "application/json", 400, "invalid_request"),
+        (b'{"id": ["%s"]}' % UNKNOWN.encode(), "application/json", 400, "invalid_request"),
+        (b"[" * 100_000, "application/json", 400, "invalid_request"),
         (b'{"id": "' + b"x" * 2_000_000 + b'"}', "application/json", 413, "request_too_large"),
     ],
 )
 def test_wrong_bodies_are_problems(stack: Stack, body: bytes, kind: str, status: int, code: str) -> None:
     answer = requests.post(stack.url + "/fit", data=body, headers={"Content-Type": kind})
     assert_problem(answer, status, code)
+
+
+def raw(stack: Stack, request: bytes) -> tuple[bytes, dict]:
+    """Send bytes as they are; return the answer's head and its JSON body."""
+    host, port = urlsplit(stack.url).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    return head, json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
+        (b"GET /status?id=" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_what_is_not_http_is_a_problem_too(stack: Stack, request_: bytes, status: int) -> None:
+    head, body = raw(stack, request_)
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"application/problem+json" in head
+    assert set(body) == PROBLEM_MEMBERS
+    assert body["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status", "code"),
+    [
+        (b"ZZ\r\n", 400, "invalid_request"),
+        (b"%x\r\n" % 1_500_000 + b" " * 1_500_000 + b"\r\n0\r\n\r\n", 413, "request_too_large"),
+    ],
+)
+def test_chunked_bodies_that_are_broken_or_too_large_are_problems(
+    stack: Stack, chunks: bytes, status: int, code: str
+) -> None:
+    head = b"POST /fit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    _, body = raw(stack, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert (body["status"], body["code"]) == (status, code)
+
+
+def test_a_parameter_given_twice_is_refused(stack: Stack) -> None:
+    answer = requests.get(stack.url + "/status", params=[("id", UNKNOWN), ("id", UNKNOWN)])
+    assert "more than once" in str(assert_problem(answer, 400, "invalid_request")["detail"])
+
+
+def test_callers_that_fall_silent_do_not_keep_the_others_out(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1, SERVER_WORKERS="1", SERVER_THREADS="4")
+    host, port = urlsplit(stack.url).netloc.split(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(8)]
+    for connection in silent:
+        connection.sendall(b"GET /upl")
+    # Each holds a thread for 10 s at most, and there are two turns of them.
+    eventually(lambda: requests.get(stack.url + "/healthz", timeout=60).ok, timeout_s=60)
+    for connection in silent:
+        connection.close()
+    stack.stop()
+
+
+def test_a_wide_table_is_checked_in_no_time(stack: Stack) -> None:
+    wide = pd.DataFrame(np.zeros((20, 3000)), columns=[f"column {i}" for i in range(3000)])
+    wide["column 0"] = range(20)
+    model = stack.fitted(wide.assign(y=[0, 1] * 10))
+    assert len(stack.result(stack.predict(wide, model))) == 20
 
 
 def test_a_dataset_not_yet_uploaded_says_that_the_upload_may_not_have_ended(stack: Stack) -> None:

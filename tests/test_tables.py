@@ -311,8 +311,8 @@ def test_infinite_values_are_named_with_their_first_row() -> None:
     table = numbers(a=[0.5] * 3 + [np.inf] * 9, b=[0.5] * 11 + [-np.inf])
     error = refusal(tables.features_frame, table, tables.check_fit(table.schema, "y"))
     assert error.errors == [
-        "The column 'a' holds infinite values, 9 in all, the first in row 3.",
-        "The column 'b' holds infinite values, 1 in all, the first in row 11.",
+        "The column 'a' holds infinite values: 9, first in row 3.",
+        "The column 'b' holds infinite values: 1, first in row 11.",
     ]
 
 
@@ -467,3 +467,9 @@ print(sorted({{"pandas", "sklearn", "skrub", "scipy"}} & set(sys.modules)))
 """
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_rows_are_numbered_as_in_the_users_table() -> None:
+    table = pa.table({"a": [0.5] * 30 + [float("inf")], "y": [None] * 10 + [1, 2] * 10 + [1]})
+    with pytest.raises(InvalidTable, match="first in row 30"):
+        tables.training_data(table, "y")

@@ -62,6 +62,17 @@ def test_a_job_whose_worker_dies_too_often_ends_worker_lost(start_stack: StartSt
     stack.stop()
 
 
+def test_a_job_whose_horse_dies_after_publishing_has_finished(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1, MAX_ATTEMPTS="1")
+    job = stack.fit(slow_table())
+    running(stack, job)
+    stack.storage().write("models", "default", job, "1/manifest.json", b"{}")
+    stack.horses()[0].kill()
+    assert stack.finished(job)["error"] is None
+    assert stack.storage().names("models", "default", job) == ["1/manifest.json", "record/1.json"]
+    stack.stop()
+
+
 def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, JOB_TIMEOUT_S="1")
     status = stack.wait(stack.fit(slow_table()))
