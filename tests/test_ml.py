@@ -300,7 +300,7 @@ def test_failing_fit_says_why_and_publishes_nothing(
     [
         (pd.DataFrame({"z": [1]}), "'x' is missing"),
         (pd.DataFrame({"x": ["a"]}), "'x' has the type"),
-        (pd.DataFrame({"x": [1, -np.inf]}), "'x' holds infinite values, 1 in all, the first in row 1"),
+        (pd.DataFrame({"x": [1, -np.inf]}), "'x' holds infinite values: 1, first in row 1"),
     ],
     ids=["missing", "type", "infinite"],
 )
