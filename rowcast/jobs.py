@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import redis
 from redis.backoff import ConstantBackoff, ExponentialWithJitterBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry as RedisRetry
 from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
@@ -49,6 +50,9 @@ _STATUS: dict[JobStatus, Status] = {
     JobStatus.STOPPED: "canceled",
 }
 
+
+# Notices of a managed Redis, which others do not know; asking costs a round trip for every connection.
+_NO_NOTICES = MaintNotificationsConfig(enabled=False)
 
 # A job that failed without a record was ended by somebody else than its worker.
 _UNRECORDED = WorkerLost("The job ended without a record of its own.")
@@ -91,6 +95,7 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=connections,
+        maint_notifications_config=_NO_NOTICES,
         socket_connect_timeout=0.8,
         socket_timeout=1.8,
         health_check_interval=0,
@@ -103,6 +108,7 @@ def connect_for_work(settings: Settings) -> redis.Redis:
     """Return a client for workers: it waits for two minutes for a Redis that is away."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
+        maint_notifications_config=_NO_NOTICES,
         socket_connect_timeout=3,
         socket_timeout=30,
         retry=RedisRetry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 150),

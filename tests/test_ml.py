@@ -277,7 +277,7 @@ def test_dataset_that_is_not_as_it_was_submitted_is_refused(
         (frame_of(LABELS), {"target": "label"}, "'label' is missing"),
         (frame_of([1.5, 2.5] * 30), {"task": "classification"}, "fractions"),
         (frame_of(["a", "b"] * 30), {"task": "regression"}, "text"),
-        (frame_of(LABELS, z=np.inf), {}, "infinite values, 60 in all"),
+        (frame_of(LABELS, z=np.inf), {}, "infinite values: 60, first"),
         (frame_of(pd.array([1] * 9 + [None] * 51, dtype="Int64")), {}, "Only 9 of 60 rows"),
         (frame_of([7] * N_ROWS), {"task": "classification"}, "same value"),
         (b"x,y\n1,0\n", {}, "cannot be read"),
