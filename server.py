@@ -16,7 +16,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, errors, publishing, tables, web
+from rowcast import admission, errors, learners, publishing, tables, web
 from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.jobs import FINAL, Jobs, Submission, connect_for_requests
@@ -84,10 +84,11 @@ def upload(query: Nothing) -> Answer:  # noqa: ARG001 - declared so that unknown
 @api.post("/fit", responses={202: JobAnswer}, openapi_extensions=parameters_schema(FitRequest))
 def fit(query: FitRequest) -> tuple[Answer, int]:
     """Fit a model on a dataset. The id answered is that of the job and of the model."""
-    version, schema = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
-    tables.check_fit(schema, query.target)
+    learners.check(query.learner, query.params, task=query.task, class_weight=query.class_weight)
+    version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
+    target = tables.check_fit(sample, query.target, query.sample_weight)
     model_id = flask.g.job_id = new_id()
-    options = {"target": query.target, "task": query.task, "dataset": vars(version)}
+    options = {**query.model_dump(exclude={"id"}), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
     parts.jobs.submit(Submission("fit", flask.g.owner, model_id, arguments, flask.g.request_id))
     return {"id": model_id}, 202
@@ -96,15 +97,16 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
 @api.post("/predict", responses={202: JobAnswer}, openapi_extensions=parameters_schema(PredictRequest))
 def predict(query: PredictRequest) -> tuple[Answer, int]:
     """Predict the rows of a dataset with a model. The id answered is that of the job and of the result."""
-    features = admission.features(parts.storage, parts.jobs, flask.g.owner, query.model_id)
-    version, schema = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
-    tables.check_predict(schema, features)
+    model = admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
+    features = admission.features(model, query)
+    version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
+    tables.check_predict(sample, features, query.keep)
     result_id = flask.g.job_id = new_id()
     arguments = {
         "dataset_id": query.dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
-        "options": {"dataset": vars(version)},
+        "options": {**query.model_dump(exclude={"dataset_id", "model_id"}), "dataset": vars(version)},
     }
     parts.jobs.submit(Submission("predict", flask.g.owner, result_id, arguments, flask.g.request_id))
     return {"id": result_id}, 202
@@ -130,7 +132,10 @@ def result(query: ResultRequest) -> Answer:
     """Get the URL of a predict job's result."""
     flask.g.job_id = query.id
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, query.id)
-    name, ttl_s = f"{found.attempt}/{publishing.FILES['predict']}", parts.settings.download_url_ttl_s
+    name, ttl_s = (
+        f"{found.attempt}/{publishing.result_file(found.manifest)}",
+        parts.settings.download_url_ttl_s,
+    )
     internal = web.is_internal(parts.settings)
     url = parts.storage.download_url("results", flask.g.owner, query.id, name, ttl_s, internal=internal)
     return {"url": url, "expires_at": time.time() + ttl_s}

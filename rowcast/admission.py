@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from rowcast import publishing, tables
+from rowcast import formats, publishing
+from rowcast.columns import Feature
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
     DatasetTooLarge,
+    InvalidRequest,
     JobCanceled,
     JobFailure,
     JobNotFound,
@@ -20,12 +23,16 @@ from rowcast.errors import (
     NotFinished,
 )
 from rowcast.jobs import FINAL, Jobs
+from rowcast.predictions import extra_names
 from rowcast.publishing import Kind, Publication
 from rowcast.storage import ObjectMissing, Storage, Version
+from rowcast.wire import PredictRequest
 
 
-def dataset(storage: Storage, settings: Settings, owner: str, dataset_id: str) -> tuple[Version, Any]:
-    """Return a dataset's version and its Arrow schema, reading no more than its footer.
+def dataset(
+    storage: Storage, settings: Settings, owner: str, dataset_id: str
+) -> tuple[Version, formats.Sample]:
+    """Return a dataset's version, and what its footer or first megabyte shows.
 
     Raises:
         DatasetNotFound: nothing was uploaded under the id.
@@ -39,18 +46,19 @@ def dataset(storage: Storage, settings: Settings, owner: str, dataset_id: str) -
             raise DatasetTooLarge(
                 f"Dataset {dataset_id} has {version.size} bytes; the limit is {settings.max_upload_bytes}."
             )
-        return version, tables.read_schema(
+        return version, formats.peek(
             version.size,
             lambda offset, length: storage.read(
                 "datasets", owner, dataset_id, "data", offset=offset, length=length
             ),
+            formats.limits_of(settings),
         )
     except ObjectMissing:
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.") from None
 
 
-def features(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> list[tables.Feature]:
-    """Return the features of a model.
+def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication:
+    """Return a published model.
 
     Raises:
         ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be none.
@@ -59,16 +67,46 @@ def features(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> list[ta
     """
     found, job = _look(storage, jobs, "fit", owner, model_id)
     if found:
-        try:
-            return [tables.Feature(**feature) for feature in found.manifest["features"]]
-        except (KeyError, TypeError):
-            raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
+        return found
     if job is None or job["kind"] != "fit":
         raise ModelNotFound(f"There is no model {model_id}.")
     if job["status"] in FINAL:
         reason = [job["error"]["detail"]] if job["error"] else []
         raise ModelFailed(f"The fit of model {model_id} is {job['status']}.", errors=reason)
     raise ModelNotReady(f"Model {model_id} is {job['status']}.")
+
+
+def features(found: Publication, wanted: PredictRequest) -> list[Feature]:
+    """Return the features of a model that can give what is wanted of it.
+
+    Raises:
+        InvalidRequest: with everything wanted that the model cannot give.
+        ModelUntrusted: its manifest is damaged.
+    """
+    try:
+        features = [Feature(**feature) for feature in found.manifest["features"]]
+        problems = list(_ungivable(found.manifest, wanted))
+    except (KeyError, TypeError):
+        raise ModelUntrusted(f"The manifest of model {wanted.model_id} is damaged.") from None
+    if problems:
+        raise InvalidRequest(" ".join(problems), errors=problems)
+    return features
+
+
+def _ungivable(manifest: dict[str, Any], wanted: PredictRequest) -> Iterator[str]:
+    is_regression = manifest["task"] == "regression"
+    if wanted.output == "probabilities" and is_regression:
+        yield "output=probabilities needs classes, and the model is a regression; use labels or quantiles."
+    if wanted.output == "quantiles" and not is_regression:
+        yield "output=quantiles needs a quantity, and the model is a classification; use probabilities."
+    if wanted.output == "quantiles" and is_regression and not manifest["intervals"]:
+        yield "output=quantiles needs a model that was validated; fit it with another validation than none."
+    if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(wanted.quantiles):
+        yield "keep and quantiles must not name anything twice."
+    written = {manifest["target"], *extra_names(wanted.output, wanted.quantiles, manifest["classes"])}
+    for name in wanted.keep:
+        if name in written:
+            yield f"keep names {name!r}, which is a column of the predictions."
 
 
 def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication:

@@ -149,6 +149,19 @@ class Settings(BaseSettings):
         "cannot bound the size.",
     )
 
+    max_unpacked_bytes: int = Field(
+        20_000_000_000, ge=1, description="Most bytes that a compressed CSV or JSON Lines file may unpack to."
+    )
+    max_rows: int = Field(100_000_000, ge=1, description="Most rows that a table may have.")
+    max_columns: int = Field(10_000, ge=1, description="Most columns that a table may have.")
+    max_cells: int = Field(2_000_000_000, ge=1, description="Most cells, rows times columns, of a table.")
+    max_cell_bytes: int = Field(1_000_000, ge=1, description="Longest text in a cell, in bytes.")
+    max_table_bytes: int = Field(
+        4_000_000_000,
+        ge=1,
+        description="Most memory that the rows of a table may take in a fit; a prediction reads in batches.",
+    )
+
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis, with its password if it has one."
     )

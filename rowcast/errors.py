@@ -21,6 +21,7 @@ RowcastError
 ├── JobFailure              409  (only the cause of a failed job)
 │   ├── DatasetChanged           the dataset was overwritten after submitting
 │   ├── ModelUntrusted           the model's signature does not match
+│   ├── ModelIncompatible        the model was made by other versions of libraries
 │   ├── TimedOut
 │   └── WorkerLost
 ├── InternalError           500
@@ -208,6 +209,13 @@ class ModelUntrusted(JobFailure):
 
     code, title = "model_untrusted", "Model untrusted"
     hint = "The model's files were changed, or the workers' SIGNING_KEYS no longer hold its key. Fit again."
+
+
+class ModelIncompatible(JobFailure):
+    """The model was made by other versions of libraries, and does not work with these."""
+
+    code, title = "model_incompatible", "Model incompatible"
+    hint = "Fit the model again, or ask the operator for workers with the versions that made it."
 
 
 class TimedOut(JobFailure):

@@ -1,21 +1,183 @@
-"""Estimators and their preparation; knows no HTTP, Redis or store."""
+"""The learners, one entry each in one table, and which parameters they take.
+
+Knows no HTTP, Redis or store. Importing this module loads no scikit-learn, so that the server can check
+parameters by it; an estimator's class is imported when it is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from rowcast.errors import InvalidTable
-from rowcast.tables import Feature
+from rowcast.errors import InvalidRequest, InvalidTable
 
 Task = Literal["classification", "regression"]
+Preparation = Literal["trees", "ordinal", "linear", "none"]
+TASKS: tuple[Task, ...] = ("classification", "regression")
 
 # With more distinct values than this, whole numbers are taken for quantities, not for labels.
 MAX_INFERRED_CLASSES = 20
-_NOTHING_TO_LEARN_FROM = "No column besides the target holds values; there is nothing to learn from."
+
+
+@dataclass(frozen=True)
+class Param:
+    """What a parameter may be: a number from `least` to `most`, a word of `words`, or None.
+
+    `above` excludes `least` itself. `tasks` are those that know it.
+    """
+
+    kind: type[int] | type[float] | type[bool] | type[str]
+    least: float | None = None
+    most: float | None = None
+    words: tuple[str, ...] = ()
+    none: bool = False
+    above: bool = False
+    tasks: tuple[Task, ...] = TASKS
+
+    def problem(self, value: Any) -> str:
+        """Return why a value cannot be taken, nothing if it can."""
+        if (value is None and self.none) or (isinstance(value, str) and value in self.words):
+            return ""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if self.kind is bool and isinstance(value, bool):
+            return ""
+        if self.kind in (int, float) and is_number and not (self.kind is int and value != int(value)):
+            is_low = self.least is not None and (value <= self.least if self.above else value < self.least)
+            is_high = self.most is not None and value > self.most
+            return f"must be {self}" if is_low or is_high else ""
+        return f"must be {self}"
+
+    def __str__(self) -> str:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: ""}
+        range_ = "" if self.least is None else f" {'over' if self.above else 'from'} {self.least:g}"
+        range_ += "" if self.most is None else f" to {self.most:g}"
+        number = (names[self.kind] + range_) if self.kind is not str else ""
+        choices = [*([number] if number else []), *self.words, *(["null"] if self.none else [])]
+        return " or ".join(choices)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A learner: scikit-learn's classes for both tasks, how columns are prepared, which parameters it takes.
+
+    `stops_early`: its `fit` takes X_val and y_val to stop the training. `defaults` differ from the library's.
+    """
+
+    classifier: str
+    regressor: str
+    preparation: Preparation
+    params: Mapping[str, Param] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    stops_early: bool = False
+    takes_class_weight: bool = True
+
+    def make(self, task: Task, params: Mapping[str, Any], *, seed: int, class_weight: Any = None) -> Any:
+        """Return an estimator that is not fitted."""
+        module, _, name = (self.classifier if task == "classification" else self.regressor).partition(":")
+        estimator = getattr(importlib.import_module(module), name)()
+        known = estimator.get_params(deep=False)
+        extra = {"random_state": seed, "class_weight": class_weight}
+        given = {**{n: v for n, v in extra.items() if n in known}, **self.defaults, **params}
+        return estimator.set_params(**{n: v for n, v in given.items() if n in known})
+
+
+_CLASSIFICATION: tuple[Task, ...] = ("classification",)
+_REGRESSION: tuple[Task, ...] = ("regression",)
+_MAX_FEATURES = Param(float, 0, 1, words=("sqrt", "log2"), none=True, above=True)
+
+LEARNERS: dict[str, Learner] = {
+    "boosting": Learner(
+        "sklearn.ensemble:HistGradientBoostingClassifier",
+        "sklearn.ensemble:HistGradientBoostingRegressor",
+        preparation="trees",
+        stops_early=True,
+        params={
+            "loss": Param(
+                str,
+                words=("squared_error", "absolute_error", "gamma", "poisson", "quantile"),
+                tasks=_REGRESSION,
+            ),
+            "quantile": Param(float, 0, 1, none=True, tasks=_REGRESSION),
+            "learning_rate": Param(float, 0, 1, above=True),
+            "max_iter": Param(int, 1, 10_000),
+            "max_leaf_nodes": Param(int, 2, 100_000, none=True),
+            "max_depth": Param(int, 1, 1_000, none=True),
+            "min_samples_leaf": Param(int, 1),
+            "l2_regularization": Param(float, 0),
+            "max_features": Param(float, 0, 1, above=True),
+            "early_stopping": Param(bool, words=("auto",)),
+            "n_iter_no_change": Param(int, 1),
+            "tol": Param(float, 0),
+        },
+    ),
+    "linear": Learner(
+        "sklearn.linear_model:LogisticRegression",
+        "sklearn.linear_model:Ridge",
+        preparation="linear",
+        # scikit-learn's 100 are too few for columns that are not balanced.
+        defaults={"max_iter": 1000},
+        params={
+            "C": Param(float, 0, above=True, tasks=_CLASSIFICATION),
+            "alpha": Param(float, 0, tasks=_REGRESSION),
+            "fit_intercept": Param(bool),
+            "max_iter": Param(int, 1, 1_000_000),
+            "tol": Param(float, 0, above=True),
+        },
+    ),
+    "forest": Learner(
+        "sklearn.ensemble:RandomForestClassifier",
+        "sklearn.ensemble:RandomForestRegressor",
+        preparation="ordinal",
+        params={
+            "n_estimators": Param(int, 1, 10_000),
+            "max_depth": Param(int, 1, 1_000, none=True),
+            "max_leaf_nodes": Param(int, 2, none=True),
+            "min_samples_leaf": Param(int, 1),
+            "min_samples_split": Param(int, 2),
+            "max_features": _MAX_FEATURES,
+            "bootstrap": Param(bool),
+        },
+    ),
+    "baseline": Learner(
+        "sklearn.dummy:DummyClassifier",
+        "sklearn.dummy:DummyRegressor",
+        preparation="none",
+        takes_class_weight=False,
+    ),
+}
+
+
+def check(learner: str, params: Mapping[str, Any], *, task: str = "auto", class_weight: Any = None) -> None:
+    """Check parameters by name and range; the task counts once it is known.
+
+    Raises:
+        InvalidRequest: with every problem.
+    """
+    found = LEARNERS[learner]
+    problems = [_problem(learner, name, value, task) for name, value in params.items()]
+    if class_weight is not None and not found.takes_class_weight:
+        problems.append(f"The learner {learner} takes no class_weight.")
+    elif class_weight is not None and task == "regression":
+        problems.append("A regression has no classes that class_weight could weigh.")
+    if problems := [problem for problem in problems if problem]:
+        known = ", ".join(found.params) or "none"
+        raise InvalidRequest(
+            " ".join(problems), hint=f"The parameters of {learner} are: {known}.", errors=problems
+        )
+
+
+def _problem(learner: str, name: str, value: Any, task: str) -> str:
+    param = LEARNERS[learner].params.get(name)
+    if param is None:
+        return f"The learner {learner} has no parameter {name!r}."
+    if task in TASKS and task not in param.tasks:
+        return f"The parameter {name!r} of {learner} is for {param.tasks[0]}, and this is a {task}."
+    reason = param.problem(value)
+    return f"The parameter {name!r} of {learner} {reason}." if reason else ""
 
 
 def task_of(values: np.ndarray, asked: str, *, max_classes: int) -> Task:
@@ -43,68 +205,3 @@ def task_of(values: np.ndarray, asked: str, *, max_classes: int) -> Task:
     if n_distinct > max_classes:
         raise InvalidTable(f"The target has {n_distinct} classes; at most {max_classes} are taken.")
     return "classification"
-
-
-def _usable(frame: Any) -> Any:
-    """Return the frame without the columns that hold too few values to learn from.
-
-    Boosting fails on a column of which it sees no value, and it looks at nine tenths of over 10,000 rows
-    (the rest stops it early) and at 200,000 rows at most: 20 values are missed by both once in a billion.
-
-    Raises:
-        InvalidTable: no column is left.
-    """
-    least = 1 if len(frame) <= 10_000 else 20 * max(1, len(frame) // 200_000)
-    kept = frame.loc[:, frame.notna().sum() >= least]
-    if kept.shape[1] == 0:
-        raise InvalidTable(_NOTHING_TO_LEARN_FROM)
-    return kept
-
-
-def fit(task: Task, features: Sequence[Feature], frame: Any, target: np.ndarray, *, seed: int = 0) -> Any:
-    """Fit scikit-learn's histogram gradient boosting on a frame (n_rows, n_features) and a target (n_rows,).
-
-    Tables with text, categories or dates get skrub's TableVectorizer in front; all-numeric ones skip it. The
-    model's `feature_names_in_` are the columns that hold enough values to learn from.
-
-    Raises:
-        InvalidTable: there are none.
-    """
-    frame = _usable(frame)
-    estimator: Any
-    if task == "classification":
-        estimator = HistGradientBoostingClassifier(random_state=seed, early_stopping=_may_stop_early(target))
-    else:
-        estimator = HistGradientBoostingRegressor(random_state=seed)
-        target = target.astype(np.float64)
-    if any(feature.kind != "numeric" for feature in features if feature.name in frame):
-        return _fit_prepared(estimator, frame, target, seed)
-    return estimator.fit(frame, target)
-
-
-def _may_stop_early(target: np.ndarray) -> Literal["auto"] | bool:
-    # Early stopping holds out a stratified tenth: every class must have a row on each side.
-    counts = np.unique(target, return_counts=True)[1]
-    return "auto" if counts.min() > 1 and len(counts) <= len(target) // 10 else False
-
-
-def _fit_prepared(estimator: Any, frame: Any, target: np.ndarray, seed: int) -> Any:
-    # Imported here because it takes 0.6 s and 40 MB, which all-numeric tables do not need.
-    from sklearn.pipeline import make_pipeline
-    from skrub import StringEncoder, TableVectorizer, ToCategorical
-
-    vectorizer = TableVectorizer(
-        low_cardinality=ToCategorical(), high_cardinality=StringEncoder(random_state=seed), n_jobs=1
-    )
-    prepared = vectorizer.fit_transform(frame)
-    if prepared.shape[1] == 0:
-        raise InvalidTable(_NOTHING_TO_LEARN_FROM)
-    return make_pipeline(vectorizer, estimator.fit(prepared, target))
-
-
-def predict(model: Any, frame: Any) -> np.ndarray:
-    """Return predictions of shape (n_rows,): classes as the target had them, or float64 quantities."""
-    if len(frame) == 0:
-        return np.array([], dtype=getattr(model, "classes_", np.array([0.0])).dtype)
-    values: np.ndarray = model.predict(frame[list(model.feature_names_in_)])
-    return values

@@ -21,7 +21,8 @@ BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
 # The store is not trusted: names that are none of ours are passed over.
 _MANIFEST = re.compile(r"([0-9]{1,9})/manifest\.json")
 _RECORD = re.compile(r"record/([0-9]{1,9})\.json")
-FILES: dict[Kind, str] = {"fit": "model.joblib", "predict": "result.parquet"}
+MODEL_FILE = "model.joblib"
+RESULT_FILES = {name: f"result.{name}" for name in ("parquet", "csv", "jsonl")}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Publication:
 def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[str, Any]) -> None:
     """Write an attempt's file and, last, its manifest. Raises StoreUnavailable."""
     bucket = BUCKETS[kind]
-    job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/{FILES[kind]}", file)
+    job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/{file.name}", file)
     job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/manifest.json", _json(manifest))
 
 
@@ -58,6 +59,11 @@ def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publicati
     if not isinstance(manifest, dict):
         raise ModelUntrusted(f"The manifest of {identifier} is damaged.")
     return Publication(min(attempts), manifest)
+
+
+def result_file(manifest: dict[str, Any]) -> str:
+    """Return the name of a result's file."""
+    return RESULT_FILES.get(str(manifest.get("format")), RESULT_FILES["parquet"])
 
 
 def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:

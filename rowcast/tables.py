@@ -1,313 +1,284 @@
-"""Bytes in, checked columns out.
+"""What a table must hold for a fit or a prediction, checked with every problem listed.
 
-A table is refused as early as its footer shows what is wrong, with every problem listed; `check_fit`
-and `check_predict` therefore serve the server, which reads only the footer, and the job, which reads all.
-Importing this module loads pyarrow, and neither pandas nor scikit-learn.
+`check_fit` and `check_predict` serve the server, which has only what the footer or the first megabyte
+shows, and the job, which then reads all rows. Importing this module loads pyarrow, and neither pandas nor
+scikit-learn.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import pyarrow.types as pt
 
+from rowcast import columns, drift, labels
+from rowcast.columns import Feature, Unreadable, Values
 from rowcast.errors import InvalidTable
+from rowcast.formats import Sample, Source
 
-Kind = Literal["numeric", "text", "datetime"]
+DEFAULT_TARGET = "y"
+OTHER_TARGETS = ("target", "label", "class")
+# So many rows are looked at to tell how a feature's values spread.
+_PROFILED_ROWS = 20_000
+_AGAIN = "Correct these values, upload the table again and submit the new id."
 
-# The first test that holds decides; a type that none takes is refused.
-_KINDS: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
-    (pt.is_boolean, "numeric"),
-    (pt.is_integer, "numeric"),
-    (pt.is_floating, "numeric"),
-    (pt.is_decimal, "numeric"),
-    (pt.is_null, "numeric"),
-    (pt.is_string, "text"),
-    (pt.is_large_string, "text"),
-    (pt.is_string_view, "text"),
-    (pt.is_date, "datetime"),
-    (pt.is_timestamp, "datetime"),
-)
 
-FOOTER_BYTES = 65_536
-_MAGIC = b"PAR1"
-_MAX_FOOTER_BYTES = 64 << 20
-_MIN_ROWS = 10
+@dataclass
+class Training:
+    """A table that a model can be fitted on: the rows whose target is known, and what was found in them.
+
+    `frame` (n_rows, n_features) holds the features in their order, `target` and `weights` (n_rows,) belong
+    to its rows. `report` says of each column what it is and whether it is used, `notes` what may surprise.
+    """
+
+    features: list[Feature]
+    frame: Any
+    target: np.ndarray
+    target_type: str
+    weights: np.ndarray | None
+    report: list[dict[str, Any]]
+    notes: list[str]
+    n_rows_left_out: int
 
 
 @dataclass(frozen=True)
-class Feature:
-    """A column that a model was trained on."""
+class Problems:
+    """Values of one column that cannot be read: why, how many, and the first row where this is known."""
 
     name: str
-    kind: Kind
+    reason: str
+    n_rows: int = 0
+    first_row: int = 0
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the form that a manifest holds."""
-        return asdict(self)
-
-
-def read_schema(size: int, read: Callable[[int, int], bytes]) -> pa.Schema:
-    """Return the schema of a Parquet file of `size` bytes, reading no more than its footer.
-
-    `read(offset, length)` returns a part of the file.
-
-    Raises:
-        InvalidTable: the file is empty, no Parquet file, truncated or encrypted.
-    """
-    if size == 0:
-        raise InvalidTable("The table is an empty file.")
-    tail = read(max(0, size - FOOTER_BYTES), min(size, FOOTER_BYTES))
-    if len(tail) < 12 or tail[-4:] != _MAGIC:
-        raise InvalidTable(
-            "The table is not a Parquet file, or only a part of one.",
-            hint="Save the table as Parquet (pandas: df.to_parquet), upload it again and submit the new id.",
-        )
-    n_footer = int.from_bytes(tail[-8:-4], "little") + 8
-    if len(tail) < n_footer <= min(size, _MAX_FOOTER_BYTES):
-        tail = read(size - n_footer, n_footer)
-    return _parquet(pa.BufferReader(tail)).schema_arrow
+    def __str__(self) -> str:
+        where = f": {self.n_rows}, first in row {self.first_row}" if self.n_rows else ""
+        return f"The column {self.name!r} holds {self.reason}{where}."
 
 
-def read(path: Path) -> pa.Table:
-    """Return all of a Parquet file's rows.
+def target_of(names: Collection[str], asked: str | None) -> str:
+    """Return the target's name: the one asked for, else `y`, else the only one of target, label and class."""
+    if asked is not None or DEFAULT_TARGET in names:
+        return asked or DEFAULT_TARGET
+    others = [name for name in OTHER_TARGETS if name in names]
+    return others[0] if len(others) == 1 else DEFAULT_TARGET
+
+
+def check_fit(sample: Sample | Source, target: str | None, weights: str | None = None) -> str:
+    """Return the name of the target, if a model of it can be fitted as far as the sample shows.
 
     Raises:
-        InvalidTable: the file is damaged.
+        InvalidTable: with every problem that the sample shows.
     """
-    if path.stat().st_size == 0:
-        raise InvalidTable("The table is an empty file.")
-    try:
-        return _without_views(_parquet(path).read(use_threads=pa.cpu_count() > 1))
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidTable(f"The Parquet file is damaged: {_first_sentence(error)}") from error
-
-
-def _without_views(table: pa.Table) -> pa.Table:
-    # Arrow cannot filter string views, so they become strings.
-    fields = [f.with_type(pa.string()) if pt.is_string_view(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(fields, table.schema.metadata))
-
-
-def _parquet(source: Any) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(source)
-        # Names are decoded only when they are asked for.
-        _ = file.schema_arrow.names
-        return file
-    except UnicodeDecodeError:
-        raise InvalidTable("The Parquet file cannot be read: a column's name is not Unicode.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidTable(f"The Parquet file cannot be read: {_first_sentence(error)}") from error
-
-
-def check_fit(schema: pa.Schema, target: str) -> list[Feature]:
-    """Return the features that a model of `target` will have: every other column but pandas' index.
-
-    Raises:
-        InvalidTable: with every problem that the schema shows.
-    """
-    types = _types(schema)
+    types = _types(sample.schema)
+    target = target_of(types, target)
     problems = _duplicates(types)
+    features = feature_fields(sample.schema, target, weights)
     if target not in types:
-        problems.append(f"The target column {target!r} is missing; the table has {_list(schema.names)}.")
-    index = _pandas_index(schema) - {target}
-    features = [f for f in schema if f.name != target and f.name not in index]
-    problems += [_unusable(field) for field in features if _kind_of(field.type) is None]
+        problems.append(
+            f"The target column {target!r} is missing; the table has {_list(sample.schema.names)}."
+        )
+    problems += [_unusable(field) for field in features if columns.kind_of_type(field.type) is None]
     problems += [
-        f"The target column {target!r} has the type {_short(found)}; it must be numbers, booleans or text."
+        f"The target column {target!r} has the type {_short(found)}, which cannot be predicted."
         for found in types.get(target, [])
-        if not _is_target(_value_type(found))
+        if not labels.can_be_target(found)
     ]
+    problems += _weights_problems(types, target, weights, untyped=is_untyped(sample))
     if target in types and not features:
         problems.append(f"The table has no columns besides the target {target!r}.")
     _refuse(
         problems,
         "Name the target with target=<column>; correct or leave out the other columns; upload again.",
     )
-    return [Feature(field.name, kind) for field in features if (kind := _kind_of(field.type))]
+    return target
 
 
-def check_predict(schema: pa.Schema, features: Sequence[Feature]) -> None:
+def _weights_problems(
+    types: dict[str, list[pa.DataType]], target: str, weights: str | None, *, untyped: bool
+) -> Iterator[str]:
+    if weights is None:
+        return
+    if weights not in types:
+        yield f"The column {weights!r} is missing, which sample_weight names."
+    elif weights == target:
+        yield f"The target {target!r} cannot be the sample_weight too."
+    elif not columns.can_be("numeric", types[weights][0], untyped=untyped):
+        yield f"The column {weights!r} has the type {_short(types[weights][0])}; sample_weight needs numbers."
+
+
+def feature_fields(schema: pa.Schema, target: str, weights: str | None) -> list[pa.Field]:
+    """Return the columns to learn from: all but the target, the weights and pandas' index."""
+    index = _pandas_index(schema) - {target}
+    return [field for field in schema if field.name not in {target, weights} | index]
+
+
+def is_untyped(sample: Sample | Source) -> bool:
+    """Tell whether the file has no types, so that its text may stand for anything."""
+    return sample.format.name == "csv"
+
+
+def check_predict(sample: Sample | Source, features: Sequence[Feature], keep: Sequence[str] = ()) -> None:
     """Check that a table has what a model needs. Column order does not matter, other columns are ignored.
 
     Raises:
-        InvalidTable: with every missing column and every type that cannot be used.
+        InvalidTable: with every missing column and all values and types that cannot be used.
     """
-    types = _types(schema)
-    problems = _duplicates({feature.name: types.get(feature.name, []) for feature in features})
+    types = _types(sample.schema)
+    needed = dict.fromkeys([*(feature.name for feature in features), *keep])
+    problems = _duplicates({name: types.get(name, []) for name in needed})
     for feature in features:
         if feature.name not in types:
             problems.append(f"The column {feature.name!r} is missing, which the model was trained on.")
-        elif not _can_be(feature.kind, found := types[feature.name][0]):
+        elif not columns.can_be(feature.kind, found := types[feature.name][0], untyped=is_untyped(sample)):
             problems.append(
                 f"The column {feature.name!r} has the type {_short(found)}; the model needs {feature.kind}."
             )
+        elif problem := _problem_in_sample(sample, feature):
+            problems.append(str(problem))
+    problems += [f"The column {name!r} is missing, which keep names." for name in keep if name not in types]
     _refuse(problems, "Send the columns that the model was trained on, with the same names and types.")
 
 
-def training_data(table: pa.Table, target: str) -> tuple[list[Feature], Any, np.ndarray]:
-    """Return the features, their frame (n_rows, n_features) and the known values of the target (n_rows,).
+def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | None:
+    # Only these kinds are read without pandas, which the server does without.
+    rows = sample.rows if isinstance(sample, Sample) else None
+    if rows is None or feature.kind not in ("numeric", "boolean", "duration"):
+        return None
+    try:
+        columns.read(feature, rows.column(feature.name), sample.format.decimal or ".")
+    except Unreadable as error:
+        return Problems(feature.name, error.reason, len(error.rows), int(error.rows[0]))
+    return None
+
+
+def training(source: Source, target: str, weights: str | None = None) -> Training:
+    """Read all rows and return what a model can be fitted on.
 
     Raises:
-        InvalidTable: as `check_fit`, `target_values` and `features_frame`.
+        InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
     """
-    features = check_fit(table.schema, target)
-    values, is_known = target_values(table, target)
-    return features, features_frame(table.filter(is_known), features, np.flatnonzero(is_known)), values
+    check_fit(source, target, weights)
+    table, decimal, untyped = source.read(), source.format.decimal or ".", is_untyped(source)
+    # Chunks of JSON Lines may widen a type that the sample showed.
+    check_fit(Sample(source.format, table.schema, None), target, weights)
+    values, is_known, target_type = labels.read(
+        target, table.column(target), untyped=untyped, decimal=decimal
+    )
+    known = table if is_known.all() else table.filter(is_known)
+    reader = _Reader(np.flatnonzero(is_known), decimal)
+    weight_values = reader.weights(known, weights) if weights else None
+    fields = feature_fields(table.schema, target, weights)
+    found = [reader.column(field.name, known, untyped=untyped) for field in fields]
+    _refuse([str(problem) for problem in reader.problems], _AGAIN)
+    used, report, notes = _usable([one for one in found if one])
+    return Training(
+        features=[replace(feature, profile=_profile(feature, read)) for feature, read in used],
+        frame=frame_of({feature.name: read.array for feature, read in used}),
+        target=values,
+        target_type=target_type,
+        weights=weight_values,
+        report=report,
+        notes=notes,
+        n_rows_left_out=int(len(is_known) - is_known.sum()),
+    )
 
 
-def features_frame(table: pa.Table, features: Sequence[Feature], rows: np.ndarray | None = None) -> Any:
-    """Return a pandas DataFrame of shape (n_rows, n_features) in the features' order.
+Found = tuple[Feature, Values, dict[str, Any], str]
 
-    `rows` are the rows' numbers in the user's table, where these are not all of it.
 
-    Numeric columns become float64 with NaN where a value is missing, text becomes pandas' str, dates
-    and times datetime64.
+class _Reader:
+    """Reads columns and collects what cannot be read; `rows` are the rows' numbers in the user's table."""
 
-    Raises:
-        InvalidTable: a value cannot be converted, or a number is infinite; names every such column.
-    """
-    import pandas as pd
+    def __init__(self, rows: np.ndarray, decimal: str) -> None:
+        self.problems: list[Problems] = []
+        self._rows = rows
+        self._decimal = decimal
 
-    columns, problems = {}, []
-    for feature in features:
+    def column(self, name: str, table: pa.Table, *, untyped: bool) -> Found | None:
+        """Return a feature, its values, its report and a note; None where it cannot be read."""
+        column = table.column(name)
         try:
-            columns[feature.name] = _CONVERT[feature.kind](table.column(feature.name))
-        except _Infinite as error:
-            first = error.rows[0] if rows is None else rows[error.rows[0]]
-            problems.append(
-                f"The column {feature.name!r} holds infinite values: {len(error.rows)}, first in row {first}."
-            )
+            feature, note = columns.infer(name, column, untyped=untyped, decimal=self._decimal)
+            values = columns.read(feature, column, self._decimal)
+        except Unreadable as error:
+            self._add(name, error.reason, error.rows)
+            return None
         except (pa.ArrowException, ValueError, OverflowError):
             # Arrow's messages quote values, which neither logs nor records may hold.
-            problems.append(f"The column {feature.name!r} holds values that cannot be converted.")
-    _refuse(problems, "Correct these values, upload the table again and submit the new id.")
-    return pd.DataFrame(columns, copy=False)
+            self.problems.append(Problems(name, "values that cannot be converted"))
+            return None
+        report = columns.describe(feature, column, values)
+        report["left_out"] = columns.reason_to_leave_out(feature, column, values)
+        return feature, values, report, note
+
+    def weights(self, table: pa.Table, name: str) -> np.ndarray | None:
+        """Return the sample weights (n_rows,), none of them missing or negative, at least one over 0."""
+        try:
+            values: np.ndarray = columns.read(
+                Feature(name, "numeric"), table.column(name), self._decimal
+            ).array
+        except Unreadable as error:
+            self._add(name, error.reason, error.rows)
+            return None
+        bad = np.flatnonzero(~(values >= 0))
+        if len(bad):
+            self._add(name, "weights that are missing or below 0", bad)
+        elif not values.any():
+            self._add(name, "no weight over 0", np.arange(len(values)))
+        return values
+
+    def _add(self, name: str, reason: str, rows: np.ndarray) -> None:
+        self.problems.append(Problems(name, reason, len(rows), int(self._rows[rows[0]])))
 
 
-def target_values(table: pa.Table, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the known target values and the mask, of shape (n_rows,), that says in which rows they are.
+def _usable(found: list[Found]) -> tuple[list[tuple[Feature, Values]], list[dict[str, Any]], list[str]]:
+    """Return the columns to learn from, the report of all, and the notes.
 
     Raises:
-        InvalidTable: a value is infinite, or fewer than 10 rows have a target.
+        InvalidTable: there are none; says why each was left out.
     """
-    # Imported here because the server, which needs no values, saves 10 MB without it.
-    import pyarrow.compute as pc
-
-    column = _decoded(table.column(target))
-    try:
-        column.validate(full=True)
-    except pa.ArrowException:
-        raise InvalidTable(f"The target column {target!r} holds text that is not Unicode.") from None
-    if pt.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if pt.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        if pc.any(pc.is_inf(column)).as_py():
-            raise InvalidTable(f"The target column {target!r} holds infinite values.")
-    known = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    if known.sum() < _MIN_ROWS:
-        raise InvalidTable(
-            f"Only {int(known.sum())} of {len(known)} rows have a value in the target column {target!r}; "
-            f"a fit needs at least {_MIN_ROWS}."
+    identifiers = [report for *_, report, _ in found if report["left_out"].startswith("an identifier")]
+    if len(identifiers) == sum(1 for *_, report, _ in found if not _is_empty(report)):
+        # A single telling column may look like an identifier; without it there would be nothing to learn.
+        for report in identifiers:
+            report["left_out"] = ""
+    used = [(feature, values) for feature, values, report, _ in found if not report["left_out"]]
+    notes = [f"The column {feature.name!r}: {note}" for feature, _, _, note in found if note]
+    notes += [
+        f"The column {report['name']!r} was left out: {report['left_out']}."
+        for *_, report, _ in found
+        if report["left_out"]
+    ]
+    if not used:
+        _refuse(
+            [
+                "No column besides the target can be learned from.",
+                *(f"The column {r['name']!r} holds {r['left_out']}." for *_, r, _ in found),
+            ],
+            "Add columns whose values differ, upload the table again and submit the new id.",
         )
-    return column.drop_null().to_numpy(zero_copy_only=False), known
+    return used, [report for *_, report, _ in found], notes
 
 
-def write_result(path: Path, target: str, values: np.ndarray, arrow_type: str) -> None:
-    """Write predictions as Parquet, one column named as the target, in the type the target had."""
-    array = pa.array(values).cast(_TARGET_TYPES.get(arrow_type, pa.float64()))
-    pq.write_table(pa.table({target: array}), path)
+def _is_empty(report: dict[str, Any]) -> bool:
+    return bool(report["left_out"]) and not report["left_out"].startswith("an identifier")
 
 
-def target_type(table: pa.Table, target: str, task: str) -> str:
-    """Return the name of the Arrow type that predictions of this target have."""
-    if task == "regression":
-        return "double"
-    found = str(_value_type(table.schema.field(target).type))
-    return found if found in _TARGET_TYPES else "double"
+def _profile(feature: Feature, values: Values) -> dict[str, Any]:
+    spread = values.for_bins(_PROFILED_ROWS)
+    if feature.categories is not None:
+        return drift.profile_categories(spread, feature.categories)
+    return drift.profile_numbers(spread)
 
 
-_TARGET_TYPES: dict[str, pa.DataType] = {
-    str(t): t
-    for t in (
-        *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64()),
-        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
-        *(pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.string_view()),
-    )
-}
+def frame_of(arrays: dict[str, Any]) -> Any:
+    """Return a pandas DataFrame of shape (n_rows, n_features), without copying where that is possible."""
+    import pandas as pd
 
-
-class _Infinite(Exception):
-    """A column holds infinite values; `rows` are where, from 0 on."""
-
-    def __init__(self, rows: np.ndarray) -> None:
-        super().__init__()
-        self.rows = rows
-
-
-def _value_type(found: pa.DataType) -> pa.DataType:
-    return found.value_type if pt.is_dictionary(found) else found
-
-
-def _kind_of(found: pa.DataType) -> Kind | None:
-    # A category is text, whatever its values.
-    if pt.is_dictionary(found):
-        return "text" if _kind_of(found.value_type) else None
-    return next((kind for test, kind in _KINDS if test(found)), None)
-
-
-def _is_target(found: pa.DataType) -> bool:
-    return _kind_of(found) in ("numeric", "text") and not pt.is_null(found)
-
-
-def _can_be(kind: Kind, found: pa.DataType) -> bool:
-    """Tell whether a column of this type can be read as the kind that the model knows."""
-    actual = _kind_of(found)
-    # An all-missing column has no type of its own. Numbers can be read as text, not text as numbers.
-    return actual == kind or pt.is_null(found) or (kind == "text" and actual == "numeric")
-
-
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pt.is_dictionary(column.type) else column
-
-
-def _numeric(column: pa.ChunkedArray) -> np.ndarray:
-    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise _Infinite(infinite)
-    return values
-
-
-def _text(column: pa.ChunkedArray) -> Any:
-    text = _decoded(column).cast(pa.string())
-    text.validate(full=True)
-    return text.to_pandas().astype("str")
-
-
-def _datetime(column: pa.ChunkedArray) -> Any:
-    import pyarrow.compute as pc
-
-    zone = column.type.tz if pt.is_timestamp(column.type) else None
-    # Nanoseconds are cut off; what is out of range is still refused.
-    options = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
-    return column.cast(options=options).to_pandas()
-
-
-_CONVERT: dict[Kind, Callable[[pa.ChunkedArray], Any]] = {
-    "numeric": _numeric,
-    "text": _text,
-    "datetime": _datetime,
-}
+    return pd.DataFrame(arrays, copy=False)
 
 
 def _duplicates(types: dict[str, list[pa.DataType]]) -> list[str]:
@@ -355,7 +326,3 @@ def _refuse(problems: list[str], hint: str) -> None:
 def _list(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "no columns"
-
-
-def _first_sentence(error: Exception) -> str:
-    return re.split(r"[.\n]", str(error), maxsplit=1)[0] + "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -15,7 +16,30 @@ def _canonical(value: Any) -> str:
         raise ValueError("it must be an id, a UUID like 01a20767-aca3-73f1-8125-5e2a6f7d6e75") from None
 
 
+def _from_json(value: Any) -> Any:
+    """Read an object or a list that came as JSON text in the query string."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list | str):
+        value = value[0]
+    if not isinstance(value, str) or not value.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("it must be JSON") from None
+
+
+def _listed(value: Any) -> Any:
+    """Read a list that came as JSON, or a single item."""
+    value = _from_json(value)
+    return [value] if isinstance(value, str | float | int) else value
+
+
 Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
+Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
+Column = Annotated[str, Field(min_length=1, max_length=1000)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Request(BaseModel):
@@ -32,9 +56,29 @@ class FitRequest(Request):
     """What /fit takes."""
 
     id: Id = Field(description="The dataset, as /upload named it.")
-    target: str = Field("y", min_length=1, max_length=1000, description="The column to predict.")
+    target: Column | None = Field(
+        None, description="The column to predict; by default `y`, or the only one of target, label, class."
+    )
     task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="`auto` infers it from the target; docs/http_api.md has the rule."
+        "auto", description="`auto` infers it from the target; docs/tables.md has the rule."
+    )
+    learner: Literal["boosting", "linear", "forest", "baseline"] = Field(
+        "boosting", description="What learns; docs/models.md describes each."
+    )
+    params: Object = Field({}, description="The learner's parameters, a JSON object.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="The same input and seed give the same model.")
+    class_weight: Annotated[Literal["balanced"] | dict[str, Weight] | None, BeforeValidator(_from_json)] = (
+        Field(None, description="`balanced`, or a JSON object of classes and their weights.")
+    )
+    sample_weight: Column | None = Field(None, description="The column that holds each row's weight.")
+    validation: Literal["auto", "holdout", "cv", "none"] = Field(
+        "auto", description="Which rows the model is judged by; docs/models.md has the rule."
+    )
+    importance_s: float | None = Field(
+        None,
+        ge=0,
+        le=3600,
+        description="Seconds for importances, 0 for none; by default a tenth of the fit, at least 0.1.",
     )
 
 
@@ -43,6 +87,18 @@ class PredictRequest(Request):
 
     dataset_id: Id = Field(description="The rows to predict, as /upload named them.")
     model_id: Id = Field(description="The model, as /fit named it.")
+    output: Literal["labels", "probabilities", "quantiles"] = Field(
+        "labels", description="What is written beside the prediction itself."
+    )
+    quantiles: Annotated[
+        list[Annotated[float, Field(ge=0, le=1)]],
+        BeforeValidator(_listed),
+        Field(min_length=1, max_length=99),
+    ] = Field([0.05, 0.5, 0.95], description="Which quantiles, as a JSON list of numbers from 0 to 1.")
+    keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = Field(
+        [], description="Columns to copy into the result, as a JSON list."
+    )
+    format: Literal["parquet", "csv", "jsonl"] = Field("parquet", description="The result's format.")
 
 
 class StatusRequest(Request):
@@ -102,7 +158,7 @@ class StatusAnswer(Answer):
 
 
 class ResultAnswer(Answer):
-    """Where to GET the predictions: Parquet, one column named as the target."""
+    """Where to GET the predictions, a row for each row of the dataset."""
 
     url: str
     expires_at: float = Field(description="When the url ends, in Unix seconds.")

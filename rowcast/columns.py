@@ -1,0 +1,492 @@
+"""What a column holds: its kind, and its values as learners take them.
+
+The kind is found out once, when a model is fitted, and noted with the model; at a prediction the noted kind
+decides how a column is read, whatever the file's format. Importing this module loads pyarrow alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+Kind = Literal["numeric", "boolean", "category", "text", "datetime", "duration"]
+
+# The first test that holds decides; a type that none takes is refused.
+_KINDS: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
+    (pt.is_boolean, "boolean"),
+    (pt.is_integer, "numeric"),
+    (pt.is_floating, "numeric"),
+    (pt.is_decimal, "numeric"),
+    (pt.is_null, "numeric"),
+    (pt.is_string, "text"),
+    (pt.is_large_string, "text"),
+    (pt.is_string_view, "text"),
+    (pt.is_date, "datetime"),
+    (pt.is_timestamp, "datetime"),
+    (pt.is_duration, "duration"),
+    (pt.is_time, "duration"),
+)
+
+# Which kinds of columns can be read as the kind that a model knows.
+_READABLE: dict[Kind, frozenset[str]] = {
+    "numeric": frozenset({"numeric", "boolean"}),
+    "boolean": frozenset({"boolean", "numeric", "text"}),
+    "category": frozenset({"text", "numeric", "boolean"}),
+    "text": frozenset({"text", "numeric", "boolean"}),
+    "datetime": frozenset({"datetime", "text"}),
+    "duration": frozenset({"duration", "numeric"}),
+}
+
+# Text with at most so many distinct values is taken for categories (skrub's threshold), and a column that
+# its writer declared categorical with as many as scikit-learn's boosting can tell apart.
+MAX_CATEGORIES = 40
+MAX_DECLARED_CATEGORIES = 255
+# Distinct numbers are counted in so many rows; a full count of many columns would take longer than a fit.
+_COUNTED_ROWS = 10_000
+_PROBED_VALUES = 200
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|Inf|infinity|Infinity|nan|NaN)$"
+_BOOLEANS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+ISO = "ISO 8601"
+_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y")
+_DATE_FORMATS = (ISO, *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")))
+_NAMED_AS_ID = re.compile(r"(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|.*[a-z]I[dD]$|^unnamed: 0$", re.I)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column that a model was trained on, and how it is read.
+
+    `type` is the Arrow type it had, or `text` in a file that has no types. `categories` are the values
+    of a category, `date_format` says how dates stand in text, `profile` how its values spread (see `drift`).
+    """
+
+    name: str
+    kind: Kind
+    type: str = ""
+    categories: Sequence[str] | None = None
+    date_format: str | None = None
+    profile: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that a manifest holds."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Values:
+    """A column's values as a learner takes them, with how many were missing and how many never seen.
+
+    `array` has the shape (n_rows,): float64 with NaN for numbers, booleans (0 and 1) and durations
+    (seconds), a pandas Categorical, str Series or datetime64 Series (UTC) for the others. `places` are
+    those of categories in the feature's list: -1 is missing, and the list's length an unseen one.
+    """
+
+    array: Any
+    n_missing: int
+    n_unseen: int = 0
+    places: np.ndarray | None = None
+
+    def for_bins(self, most: int) -> np.ndarray:
+        """Return what to count in a profile's bins, of about `most` rows at regular distances."""
+        step = max(1, -(-len(self.array) // most))
+        if self.places is not None:
+            return self.places[::step]
+        return Values(self.array[::step], 0).as_numbers()
+
+    def as_numbers(self) -> np.ndarray:
+        """Return float64 of shape (n_rows,) to count in bins: times in seconds since 1970, texts' lengths."""
+        if isinstance(self.array, np.ndarray):
+            return self.array
+        if self.array.dtype.kind == "M":
+            seconds: np.ndarray = self.array.to_numpy("datetime64[us]").astype(np.float64) / 1e6
+            return np.where(self.array.isna(), np.nan, seconds)
+        return np.asarray(self.array.str.len().to_numpy(np.float64, na_value=np.nan))
+
+
+class Unreadable(Exception):
+    """Values of a column cannot be read; `reason` says why, `rows` are where, from 0 on."""
+
+    def __init__(self, reason: str, rows: np.ndarray) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.rows = rows
+
+
+def kind_of_type(found: pa.DataType) -> Kind | None:
+    """Return the kind that a type alone tells; text may turn out to be something else."""
+    # A category is one, whatever its values.
+    if pt.is_dictionary(found):
+        return "category" if kind_of_type(found.value_type) else None
+    return next((kind for test, kind in _KINDS if test(found)), None)
+
+
+def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
+    """Tell whether a column of this type can be read as the kind that a model knows.
+
+    `untyped`: the file has no types, so that text may be anything.
+    """
+    actual = kind_of_type(found.value_type if pt.is_dictionary(found) else found)
+    # An all-missing column has no type of its own.
+    return untyped or pt.is_null(found) or actual in _READABLE[kind]
+
+
+def is_text(found: pa.DataType) -> bool:
+    """Tell whether a type holds strings."""
+    return any(test(found) for test in (pt.is_string, pt.is_large_string, pt.is_string_view))
+
+
+def decoded(column: Any) -> Any:
+    """Return a column with values in place of a dictionary's codes."""
+    return column.cast(column.type.value_type) if pt.is_dictionary(column.type) else column
+
+
+# Reading
+
+
+def read(feature: Feature, column: Any, decimal: str = ".") -> Values:
+    """Return a column's values as the feature's kind wants them.
+
+    `decimal` is the decimal point of numbers in text.
+
+    Raises:
+        Unreadable: some cannot be read, or are infinite.
+    """
+    return _READERS[feature.kind](feature, decoded(column), decimal)
+
+
+def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
+    column = parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
+    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    is_finite = np.isfinite(values)
+    if is_finite.all():
+        return Values(values, 0)
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise Unreadable("infinite values", infinite)
+    return Values(values, int(len(values) - is_finite.sum()))
+
+
+def seconds(column: Any) -> Any:
+    """Return durations and times of day as seconds, other columns as they are."""
+    if not (pt.is_duration(column.type) or pt.is_time(column.type)):
+        return column
+    import pyarrow.compute as pc
+
+    integers = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
+    per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+    return pc.divide(integers.cast(pa.float64(), safe=False), per_second)
+
+
+def parsed_numbers(text: Any, decimal: str = ".") -> Any:
+    """Return numbers that are written as text, as float64; empty text is missing.
+
+    Raises:
+        Unreadable: some are none.
+    """
+    import pyarrow.compute as pc
+
+    if decimal == ".":
+        try:
+            return text.cast(pa.float64())
+        except pa.ArrowException:
+            pass
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    text = pc.replace_substring(text, decimal, ".") if decimal != "." else text
+    is_number = pc.match_substring_regex(text, _NUMBER)
+    _refuse_where(pc.invert(is_number), "values that are no numbers")
+    return pc.utf8_ltrim(text, "+").cast(pa.float64())
+
+
+def _refuse_where(is_bad: Any, reason: str) -> None:
+    import pyarrow.compute as pc
+
+    rows = np.flatnonzero(pc.fill_null(is_bad, False).to_numpy(zero_copy_only=False))
+    if len(rows):
+        raise Unreadable(reason, rows)
+
+
+def _read_booleans(feature: Feature, column: Any, decimal: str) -> Values:
+    if is_text(column.type):
+        column, n_unseen = _boolean_words(column)
+        return Values(column, int(np.isnan(column).sum()) - n_unseen, n_unseen)
+    found = _read_numbers(feature, column, decimal)
+    is_unseen = ~np.isnan(found.array) & (found.array != 0) & (found.array != 1)
+    return Values(np.where(is_unseen, np.nan, found.array), found.n_missing, int(is_unseen.sum()))
+
+
+def _boolean_words(text: Any) -> tuple[np.ndarray, int]:
+    """Return 0, 1 and NaN, and how many values are neither a word for one of them nor missing."""
+    import pyarrow.compute as pc
+
+    text = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    # Numbers in a file without types may stand for booleans.
+    words = {**_BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+    places = pc.index_in(text, value_set=pa.array(list(words), text.type))
+    values = np.append(list(words.values()), np.nan)[pc.fill_null(places, -1).to_numpy(zero_copy_only=False)]
+    return values, int(np.isnan(values).sum()) - text.null_count
+
+
+def _read_categories(feature: Feature, column: Any, _: str) -> Values:
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    categories = list(feature.categories or ())
+    text = _as_text(column)
+    places = pc.fill_null(pc.index_in(text, value_set=pa.array(categories, text.type)), -1)
+    codes = places.to_numpy(zero_copy_only=False)
+    array = pd.Categorical.from_codes(codes, categories=pd.Index(categories, dtype="str"))
+    is_unseen = (codes < 0) & text.is_valid().to_numpy(zero_copy_only=False)
+    places = np.where(is_unseen, len(categories), codes)
+    return Values(array, text.null_count, int(is_unseen.sum()), places)
+
+
+def _as_text(column: Any) -> Any:
+    text = column.cast(pa.string())
+    text.validate(full=True)
+    return text
+
+
+def _read_text(_: Feature, column: Any, __: str) -> Values:
+    text = _as_text(column)
+    return Values(text.to_pandas().astype("str"), text.null_count)
+
+
+def _read_dates(feature: Feature, column: Any, _: str) -> Values:
+    if is_text(column.type):
+        column = parsed_dates(column, feature.date_format or ISO)
+    elif not pt.is_null(column.type):
+        column = _utc(column)
+    column = column.cast(pa.timestamp("us"))
+    return Values(column.to_pandas(), column.null_count)
+
+
+def _utc(column: Any) -> Any:
+    """Return dates and times as times in UTC, without a zone; parts of a microsecond are cut off."""
+    import pyarrow.compute as pc
+
+    zone = column.type.tz if pt.is_timestamp(column.type) else None
+    options = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
+    return column.cast(options=options).cast(pa.int64()).cast(pa.timestamp("us"))
+
+
+def parsed_dates(text: Any, date_format: str = ISO) -> Any:
+    """Return dates and times that are written as text, in UTC; empty text is missing.
+
+    Raises:
+        Unreadable: some are not written in this format.
+    """
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(text)
+    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    times = _iso_times(text) if date_format == ISO else _formatted_times(text, date_format)
+    _refuse_where(pc.and_(pc.is_valid(text), pc.is_null(times)), f"values that are no dates ({date_format})")
+    return times
+
+
+def _iso_times(text: Any) -> Any:
+    """Return the times of ISO 8601 text, null where it is none; with an offset they become UTC."""
+    for target in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
+        try:
+            return text.cast(target).cast(pa.int64()).cast(pa.timestamp("us"))
+        except pa.ArrowException:
+            continue
+    return _formatted_times(text, "ISO8601")
+
+
+def _formatted_times(text: Any, date_format: str) -> Any:
+    import pandas as pd
+
+    # pandas refuses what Arrow's strptime lets pass, such as the 31st of February.
+    times = pd.to_datetime(text.to_pandas(), format=date_format, errors="coerce", utc=True)
+    return pa.array(times.dt.tz_localize(None).astype("datetime64[us]"), from_pandas=True)
+
+
+_READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {
+    "numeric": _read_numbers,
+    "boolean": _read_booleans,
+    "category": _read_categories,
+    "text": _read_text,
+    "datetime": _read_dates,
+    "duration": _read_numbers,
+}
+
+
+# Finding out
+
+
+def infer(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[Feature, str]:
+    """Return how to read a column of a training table, and a note where this may surprise its owner.
+
+    Text is read as numbers only where the file has no types; as booleans and dates where all values are.
+    """
+    found = kind_of_type(column.type)
+    type_name = "text" if untyped else str(column.type)
+    if found in ("numeric", "boolean", "datetime", "duration"):
+        return Feature(name, found, type_name), ""
+    return _infer_text(name, column, type_name, untyped=untyped, decimal=decimal)
+
+
+def _infer_text(
+    name: str, column: Any, type_name: str, *, untyped: bool, decimal: str
+) -> tuple[Feature, str]:
+    is_declared = pt.is_dictionary(column.type) and not is_text(column.type.value_type)
+    text = _as_text(decoded(column)).drop_null()
+    note = ""
+    if untyped and not has_leading_zeros(text):
+        share, note = _share_of_numbers(text, decimal)
+        if share == 1:
+            return Feature(name, "numeric", type_name), ""
+    if not is_declared and len(text) and _boolean_words_alone(text):
+        return Feature(name, "boolean", type_name), ""
+    if not is_declared and (date_format := find_date_format(text)):
+        return Feature(name, "datetime", type_name, date_format=date_format), ""
+    distinct = text.unique()
+    limit = MAX_DECLARED_CATEGORIES if pt.is_dictionary(column.type) and not untyped else MAX_CATEGORIES
+    if len(distinct) <= limit:
+        return Feature(name, "category", type_name, categories=sorted(distinct.to_pylist())), note
+    return Feature(name, "text", type_name), note
+
+
+def _share_of_numbers(text: Any, decimal: str) -> tuple[float, str]:
+    """Return which share of the values are numbers, and a note if most are but not all."""
+    for part in (text[:_PROBED_VALUES], text):
+        try:
+            parsed_numbers(part, decimal)
+        except Unreadable as error:
+            share = 1 - len(error.rows) / max(1, len(part))
+            if share < 0.5 or part is text:
+                n_bad = len(error.rows)
+                note = f"{n_bad} of its {len(part)} values are no numbers, so that all are read as text."
+                return share, note if share >= 0.5 else ""
+    return (1.0 if len(text) else 0.0), ""
+
+
+def has_leading_zeros(text: Any) -> bool:
+    """Tell whether any value is a whole number with a leading zero, as codes have; a number would lose it."""
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(text, r"^\s*[+-]?0[0-9]+\s*$")).as_py())
+
+
+def _boolean_words_alone(text: Any) -> bool:
+    import pyarrow.compute as pc
+
+    for part in (text[:_PROBED_VALUES], text):
+        lower = pc.utf8_lower(pc.utf8_trim_whitespace(part))
+        if not pc.all(pc.is_in(lower, value_set=pa.array(list(_BOOLEANS), lower.type))).as_py():
+            return False
+    return True
+
+
+def find_date_format(text: Any) -> str | None:
+    """Return the one format in which all values are dates; None if there is none, or more than one.
+
+    01/02/2024 may be in January or February: where both readings fit all values, neither is taken.
+    """
+    probe = text[:_PROBED_VALUES]
+    if not len(probe) or not _may_be_date(probe[0].as_py()):
+        return None
+    fitting = [date_format for date_format in _DATE_FORMATS if _are_dates(probe, date_format)]
+    fitting = [date_format for date_format in fitting if _are_dates(text, date_format)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _may_be_date(value: str) -> bool:
+    return len(value) <= 40 and len(re.findall(r"[0-9]", value)) >= 3 and bool(re.search(r"[-/. ]", value))
+
+
+def _are_dates(text: Any, date_format: str) -> bool:
+    try:
+        parsed_dates(text, date_format)
+    except Unreadable:
+        return False
+    return True
+
+
+# Reporting
+
+
+def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:
+    """Return what a manifest says of a training column: kind, share missing, distinct values.
+
+    `n_distinct` is a lower bound, from the first rows, where `n_distinct_is_exact` is false.
+    """
+    n_distinct, is_exact = _distinct(feature, column, values)
+    return {
+        "name": feature.name,
+        "type": feature.type,
+        "kind": feature.kind,
+        "share_missing": round(values.n_missing / max(1, len(column)), 6),
+        "n_distinct": n_distinct,
+        "n_distinct_is_exact": is_exact,
+    }
+
+
+def _distinct(feature: Feature, column: Any, values: Values) -> tuple[int, bool]:
+    if feature.categories is not None:
+        return len(feature.categories), True
+    if isinstance(values.array, np.ndarray):
+        counted = values.array[:_COUNTED_ROWS]
+        return len(np.unique(counted[~np.isnan(counted)])), len(counted) == len(column)
+    return len(decoded(column).drop_null().unique()), True
+
+
+def reason_to_leave_out(feature: Feature, column: Any, values: Values) -> str:
+    """Return why a learner cannot use a column: no value, one value, or an identifier; else nothing."""
+    if values.n_missing == len(column):
+        return "no value at all"
+    if _is_constant(column, values):
+        return "the same value in every row"
+    return "an identifier: another value in every row" if _is_identifier(feature, column, values) else ""
+
+
+def _is_constant(column: Any, values: Values) -> bool:
+    """Tell whether all values are equal and none is missing."""
+    if values.n_missing:
+        # That a value is missing tells two kinds of rows apart.
+        return False
+    if isinstance(values.array, np.ndarray):
+        return bool(values.array.min() == values.array.max())
+    # Most columns show it in their first rows already.
+    return all(len(decoded(part).unique()) < 2 for part in (column[:_PROBED_VALUES], column))
+
+
+def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
+    """Tell whether a column numbers or names its rows.
+
+    Whole numbers do if they go up by one from row to row, or all differ under a name such as `id`; text
+    does if all values differ and none has a space.
+    """
+    if values.n_missing:
+        return False
+    if feature.kind == "numeric" and (pt.is_integer(column.type) or feature.type == "text"):
+        return _numbers_rows(feature.name, values.array)
+    if feature.kind == "text" or (feature.kind == "category" and feature.categories):
+        return _names_rows(decoded(column))
+    return False
+
+
+def _numbers_rows(name: str, values: np.ndarray) -> bool:
+    if np.any(values[:_PROBED_VALUES] != np.floor(values[:_PROBED_VALUES])):
+        return False
+    if bool(np.all(np.diff(values) == 1)):
+        return True
+    return bool(_NAMED_AS_ID.match(name)) and len(np.unique(values)) == len(values)
+
+
+def _names_rows(text: Any) -> bool:
+    import pyarrow.compute as pc
+
+    if len(text[:_PROBED_VALUES].unique()) < len(text[:_PROBED_VALUES]) or len(text.unique()) < len(text):
+        return False
+    return not pc.any(pc.match_substring_regex(text, r"\s")).as_py()

@@ -1,0 +1,215 @@
+"""Predictions in batches, so that memory does not grow with the rows, and what the rows were like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rowcast import columns, drift, intervals, labels
+from rowcast.columns import Feature, Unreadable, Values
+from rowcast.errors import InvalidTable
+from rowcast.formats import Source
+from rowcast.tables import Problems, frame_of
+
+Output = Literal["labels", "probabilities", "quantiles"]
+FileFormat = Literal["parquet", "csv", "jsonl"]
+DEFAULT_QUANTILES = (0.05, 0.5, 0.95)
+
+# A batch holds at most so many rows, and so many values of features or classes: 16 MB of float64.
+MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
+# So many rows of each batch are looked at for drift.
+DRIFT_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write: `keep` are columns of the table that stand in front of the predictions."""
+
+    output: Output = "labels"
+    quantiles: Sequence[float] = DEFAULT_QUANTILES
+    keep: Sequence[str] = ()
+    format: FileFormat = "parquet"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model, and what its manifest says of it."""
+
+    model: Any
+    features: Sequence[Feature]
+    target: str
+    target_type: str
+    classes: Sequence[str] | None
+    intervals: Mapping[str, Any] | None
+
+    def columns(self, plan: Plan, frame: Any) -> list[pa.Array]:
+        """Return what is predicted for a frame (n_rows, n_features): arrays (n_rows,), named by `names`."""
+        if plan.output == "labels":
+            return [labels.to_arrow(self.model.predict(frame), self.target_type)]
+        if plan.output == "quantiles":
+            values = np.asarray(self.model.predict(frame), np.float64)
+            found = intervals.quantiles(self.intervals or {}, values, plan.quantiles)
+            return [pa.array(values), *(pa.array(column) for column in found.T)]
+        probabilities = self.model.predict_proba(frame)
+        chosen = self.model.classes_[probabilities.argmax(axis=1)]
+        return [
+            labels.to_arrow(chosen, self.target_type),
+            *(pa.array(column.astype(np.float64)) for column in probabilities.T),
+        ]
+
+    def names(self, plan: Plan) -> list[str]:
+        """Return the names of the columns that `columns` gives."""
+        return [self.target, *extra_names(plan.output, plan.quantiles, self.classes)]
+
+    def types(self, plan: Plan) -> list[pa.DataType]:
+        """Return the types of the columns that `columns` gives."""
+        return [labels.arrow_type(self.target_type), *[pa.float64()] * (len(self.names(plan)) - 1)]
+
+
+def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns beside the predicted one."""
+    if output == "probabilities":
+        return [f"probability_{label}" for label in classes or ()]
+    return [f"quantile_{level:g}" for level in quantiles] if output == "quantiles" else []
+
+
+def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[str, Any]:
+    """Predict all rows of a table, one out for each row in, in order, and return what they were like.
+
+    Raises:
+        InvalidTable: values cannot be read; names every such column, how many, and the first row.
+    """
+    needed = {feature.name for feature in predictor.features}
+    tally = Tally(predictor.features)
+    schema = _schema(predictor, source, plan)
+    with _WRITERS[plan.format](path, schema) as put:
+        for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
+            frame = tally.read(batch, source.format.decimal or ".")
+            if frame is not None:
+                kept = [batch.column(name) for name in plan.keep]
+                put(pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema))
+    tally.refuse()
+    return tally.report()
+
+
+def batch_rows(predictor: Predictor) -> int:
+    """Return how many rows to predict at once, so that neither features nor probabilities grow large."""
+    width = max(len(predictor.features), len(predictor.classes or ()), 1)
+    return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // width))
+
+
+def _schema(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
+    kept = [source.schema.field(name) for name in plan.keep]
+    own = zip(predictor.names(plan), predictor.types(plan), strict=True)
+    return pa.schema([*(pa.field(field.name, field.type) for field in kept), *own])
+
+
+class Tally:
+    """Reads batches, and counts what was missing, never seen, unreadable, and how the values spread."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        """Count for these features."""
+        self._features = features
+        self.n_rows = 0
+        self._missing = dict.fromkeys((feature.name for feature in features), 0)
+        self._unseen = dict(self._missing)
+        self._counts: dict[str, Any] = {}
+        self._problems: dict[str, Problems] = {}
+
+    def read(self, batch: pa.RecordBatch, decimal: str) -> Any | None:
+        """Return the batch's frame (n_rows, n_features); None once a value could not be read."""
+        arrays = {}
+        for feature in self._features:
+            try:
+                values = columns.read(feature, batch.column(feature.name), decimal)
+            except Unreadable as error:
+                self._note(feature.name, error.reason, error.rows)
+            except (pa.ArrowException, ValueError, OverflowError):
+                # Arrow's messages quote values, which neither logs nor records may hold.
+                self._note(feature.name, "values that cannot be converted", np.arange(0))
+            else:
+                arrays[feature.name] = values.array
+                self._count(feature, values)
+        self.n_rows += batch.num_rows
+        return None if self._problems else frame_of(arrays)
+
+    def _note(self, name: str, reason: str, rows: np.ndarray) -> None:
+        first = self._problems.get(name)
+        n_rows = (first.n_rows if first else 0) + len(rows)
+        first_row = first.first_row if first else self.n_rows + (int(rows[0]) if len(rows) else 0)
+        self._problems[name] = Problems(name, reason, n_rows, first_row)
+
+    def _count(self, feature: Feature, values: Values) -> None:
+        self._missing[feature.name] += values.n_missing
+        self._unseen[feature.name] += values.n_unseen
+        if feature.profile is not None and len(values.array):
+            found = drift.count(feature.profile, values.for_bins(DRIFT_ROWS))
+            self._counts[feature.name] = self._counts.get(feature.name, 0) + found
+
+    def refuse(self) -> None:
+        """Raise InvalidTable if values could not be read."""
+        if self._problems:
+            found = [str(problem) for problem in self._problems.values()]
+            count = f" ({len(found)} problems)" if len(found) > 1 else ""
+            raise InvalidTable(
+                found[0] + count,
+                hint="Correct these values, upload the table again and submit the new id.",
+                errors=found[:100],
+            )
+
+    def report(self) -> dict[str, Any]:
+        """Return rows, missing and unseen values per column, and each feature's drift."""
+        return {
+            "n_rows": self.n_rows,
+            "columns": [self._of(feature) for feature in self._features],
+        }
+
+    def _of(self, feature: Feature) -> dict[str, Any]:
+        counts = self._counts.get(feature.name)
+        index = None if counts is None else drift.stability_index(feature.profile or {}, counts)
+        return {
+            "name": feature.name,
+            "n_missing": self._missing[feature.name],
+            "n_unseen": self._unseen[feature.name],
+            "stability_index": index,
+            "drift": drift.verdict(index),
+        }
+
+
+Put = Callable[[pa.RecordBatch], None]
+
+
+@contextmanager
+def _parquet(path: Path, schema: pa.Schema) -> Iterator[Put]:
+    with pq.ParquetWriter(path, schema) as writer:
+        yield writer.write_batch
+
+
+@contextmanager
+def _csv(path: Path, schema: pa.Schema) -> Iterator[Put]:
+    import pyarrow.csv
+
+    with pyarrow.csv.CSVWriter(path, schema) as writer:
+        yield writer.write_batch
+
+
+@contextmanager
+def _jsonl(path: Path, schema: pa.Schema) -> Iterator[Put]:  # noqa: ARG001 - the writers' signature
+    with path.open("wb") as file:
+        yield lambda batch: _write_lines(file, batch)
+
+
+def _write_lines(file: BinaryIO, batch: pa.RecordBatch) -> None:
+    lines = (orjson.dumps(row, default=str) for row in batch.to_pylist())
+    file.write(b"".join(line + b"\n" for line in lines))
+
+
+_WRITERS: dict[FileFormat, Any] = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}
