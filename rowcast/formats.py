@@ -1,0 +1,292 @@
+"""What a file is, and its rows in batches of Arrow.
+
+A file is what its content says, whatever its name. The server looks at the footer or the first megabyte
+(`peek`), the job reads all of it (`open_file`); both refuse with the same sentences. Messages of Arrow and
+of other parsers quote cells, so none of them is passed on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from rowcast import columnar, csv_dialect, csv_rows, json_lines, magic, text_stream
+from rowcast.csv_dialect import Dialect
+from rowcast.errors import InvalidTable
+from rowcast.limits import Limits, decoded_bytes, halved, row_bytes
+from rowcast.text_stream import Compression
+
+__all__ = ["Format", "Limits", "Sample", "Source", "open_file", "peek"]
+
+Read = Callable[[int, int], bytes]
+# Yields the columns at these positions, at most so many rows at a time.
+Batches = Callable[[Sequence[int], int], Iterator[pa.RecordBatch]]
+
+_NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a table is written."""
+
+    name: Literal["parquet", "arrow", "csv", "jsonl"]
+    compression: Compression | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    has_header: bool | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that a manifest holds."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the footer or the first megabyte shows. `rows` are those of the first megabyte of a text."""
+
+    format: Format
+    schema: pa.Schema
+    rows: pa.Table | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file whose rows can be read any number of times. `n_rows` is None for CSV, which does not say."""
+
+    format: Format
+    schema: pa.Schema
+    rows: pa.Table | None
+    n_rows: int | None
+    limits: Limits = field(repr=False)
+    _batches: Batches = field(repr=False)
+
+    def batches(
+        self, columns: Collection[str] | None = None, max_rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield all rows of these columns, in the file's order and in the schema's types.
+
+        Raises:
+            InvalidTable: the file is damaged, or over a limit.
+        """
+        wanted = self._wanted(columns)
+        n_rows = 0
+        for batch in self._batches(wanted, max_rows) if wanted else ():
+            for part in halved(batch, max_rows, columnar.BATCH_BYTES):
+                self.limits.check_cells(part, n_rows)
+                n_rows += part.num_rows
+                self.limits.check_rows(n_rows, len(self.schema), is_all=False)
+                if part.num_rows:
+                    yield part
+
+    def read(self, columns: Collection[str] | None = None) -> pa.Table:
+        """Return all rows of these columns.
+
+        Raises:
+            InvalidTable: as `batches`; or the table is too large for memory.
+        """
+        schema = pa.schema([self.schema.field(i) for i in self._wanted(columns)], self.schema.metadata)
+        self.limits.check_table((self.n_rows or 0) * row_bytes(schema))
+        found, n_bytes = [], 0
+        for batch in self.batches(columns):
+            n_bytes += decoded_bytes(batch)
+            self.limits.check_table(n_bytes)
+            found.append(batch.replace_schema_metadata(self.schema.metadata))
+        return pa.Table.from_batches(found, schema=schema)
+
+    def _wanted(self, columns: Collection[str] | None) -> list[int]:
+        return [i for i, name in enumerate(self.schema.names) if columns is None or name in columns]
+
+
+def peek(size: int, read: Read, limits: Limits) -> Sample:
+    """Return what an object of `size` bytes is, of which `read(offset, length)` returns a part.
+
+    Raises:
+        InvalidTable: it is no table, or the part that is read shows what is wrong with it.
+    """
+    head = read(0, min(size, magic.HEAD_BYTES))
+    kind = magic.kind_of(head)
+    if kind in _PEEK:
+        schema = columnar.plain_schema(_PEEK[kind](size, read, limits))
+        return Sample(Format("parquet" if kind == "parquet" else "arrow"), schema)
+    start = head if size <= len(head) else read(0, min(size, text_stream.SAMPLE_BYTES))
+    is_whole = size <= len(start)
+    compression = _COMPRESSION.get(kind)
+    if compression and is_whole:
+        start, is_whole = text_stream.first_bytes(io.BytesIO(start), compression)
+    elif compression:
+        start = text_stream.first_bytes_of_part(io.BytesIO(start), compression)
+    found = _text(start, is_whole, compression, limits)
+    return Sample(found.format, found.schema, found.rows)
+
+
+_PEEK: dict[str, Callable[[int, Read, Limits], pa.Schema]] = {
+    "parquet": columnar.peek_parquet,
+    "arrow file": columnar.peek_arrow_file,
+    "arrow stream": columnar.peek_arrow_stream,
+}
+_COMPRESSION: dict[str, Compression] = {"gzip": "gzip", "zstd": "zstd"}
+
+
+def open_file(path: Path, limits: Limits) -> Source:
+    """Return a file as a source of rows. A text is read once to find out how it is written.
+
+    Raises:
+        InvalidTable: it is no table, damaged, or over a limit as far as its rows need not be read for that.
+    """
+    with path.open("rb") as file:
+        kind = magic.kind_of(file.read(magic.HEAD_BYTES))
+    if kind == "parquet":
+        return _parquet_source(path, limits)
+    if kind in ("arrow file", "arrow stream"):
+        return _arrow_source(path, limits, is_file=kind == "arrow file")
+    return _text_source(path, _COMPRESSION.get(kind), limits)
+
+
+def _parquet_source(path: Path, limits: Limits) -> Source:
+    found, n_rows = columnar.open_parquet(path, limits)
+    schema = columnar.plain_schema(found)
+
+    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        names = [schema.names[i] for i in wanted]
+        return columnar.without_views(columnar.parquet_batches(path, names, max_rows), max_rows)
+
+    return Source(Format("parquet"), schema, None, n_rows, limits, batches)
+
+
+def _arrow_source(path: Path, limits: Limits, *, is_file: bool) -> Source:
+    found, n_rows = columnar.open_arrow(path, limits, is_file=is_file)
+
+    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        return columnar.without_views(columnar.arrow_batches(path, wanted, is_file=is_file), max_rows)
+
+    return Source(Format("arrow"), columnar.plain_schema(found), None, n_rows, limits, batches)
+
+
+def _text_source(path: Path, compression: Compression | None, limits: Limits) -> Source:
+    with path.open("rb") as file:
+        start, is_whole = text_stream.first_bytes(file, compression)
+    if compression:
+        _refuse_packed(start)
+    encoding = text_stream.encoding_of(path, compression, limits)
+    found = _text(start, is_whole, compression, limits, encoding)
+    chunks = partial(text_stream.utf8_chunks, path, compression, encoding, limits)
+    if found.dialect is None:
+        return _json_source(found, chunks, limits)
+    return _csv_source(found, found.dialect, chunks, limits)
+
+
+def _csv_source(
+    found: _Text, dialect: Dialect, chunks: Callable[[], Iterator[bytes]], limits: Limits
+) -> Source:
+    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        del max_rows
+        return csv_rows.batches(chunks, dialect, wanted, limits)
+
+    return Source(found.format, found.schema, found.rows, None, limits, batches)
+
+
+def _json_source(found: _Text, chunks: Callable[[], Iterator[bytes]], limits: Limits) -> Source:
+    scan = json_lines.scan(chunks(), limits)
+    schema = scan.schema()
+
+    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        del max_rows
+        return json_lines.batches(chunks, schema, wanted, limits)
+
+    return Source(found.format, schema, found.rows, scan.n_rows, limits, batches)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What the beginning of a text shows; a dialect if it is CSV."""
+
+    format: Format
+    schema: pa.Schema
+    rows: pa.Table | None
+    dialect: Dialect | None = None
+
+
+def _refuse_packed(start: bytes) -> None:
+    if not start:
+        raise InvalidTable("The table is an empty file, packed.")
+    magic.refuse_text(start)
+
+
+def _text(
+    start: bytes, is_whole: bool, compression: Compression | None, limits: Limits, encoding: str | None = None
+) -> _Text:
+    """Return what a text is whose first megabyte, or all of it, are these bytes."""
+    if compression:
+        _refuse_packed(start)
+    sample = text_stream.sample_of(start, is_whole=is_whole, encoding=encoding)
+    if not sample.text.strip():
+        raise InvalidTable("The file holds no rows, only blanks.", hint=_NO_ROWS)
+    head = sample.text[: magic.HEAD_BYTES].encode()
+    magic.refuse_text(head)
+    how = Format("csv", compression, sample.encoding)
+    if magic.kind_of_text(head) == "jsonl":
+        return _json_text(sample.text, sample.is_whole, how, limits)
+    return _csv_text(sample.text, sample.is_whole, how, limits)
+
+
+def _csv_text(text: str, is_whole: bool, how: Format, limits: Limits) -> _Text:
+    delimiter = csv_dialect.delimiter_of(text)
+    part = text if is_whole else csv_dialect.complete_part(text, delimiter)
+    if not part.strip():
+        limits.check_columns(csv_dialect.first_fields(text), is_all=False)
+        raise InvalidTable("The first row is longer than 1 MiB.", hint="A quote in it may not be closed.")
+    dialect = csv_dialect.dialect_of(part)
+    limits.check_columns(len(dialect.names))
+    every = range(len(dialect.names))
+    rows = _table(csv_rows.batches(lambda: iter([part.encode()]), dialect, every, limits), limits)
+    if rows is None:
+        raise _no_rows(text, is_whole, dialect)
+    found = Format(
+        "csv", how.compression, how.encoding, dialect.delimiter, dialect.decimal, dialect.has_header
+    )
+    return _Text(found, rows.schema, rows, dialect)
+
+
+def _no_rows(text: str, is_whole: bool, dialect: Dialect) -> InvalidTable:
+    """Return the refusal of a text that has a header and no complete row."""
+    if csv_dialect.is_quote_open(text, dialect.delimiter) and is_whole:
+        return csv_rows.open_quote()
+    if is_whole:
+        return InvalidTable("The file holds a header and no rows.", hint=_NO_ROWS)
+    longest = csv_dialect.longest_field(text, dialect)
+    detail = f"Row 0 is longer than 1 MiB; its longest cell is in the column {longest!r}."
+    return InvalidTable(
+        detail, hint="Shorten or leave out such cells; a quote that is not closed makes one, too."
+    )
+
+
+def _json_text(text: str, is_whole: bool, how: Format, limits: Limits) -> _Text:
+    part = text if is_whole else text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
+    content = part.encode()
+    found = Format("jsonl", how.compression, how.encoding)
+    if not part.strip():
+        limits.check_columns(json_lines.n_members(text.encode()), is_all=False)
+        raise InvalidTable(
+            "The first row is longer than 1 MiB.", hint="Write one object a line, each under 1 MiB."
+        )
+    schema = json_lines.scan([content], limits).schema()
+    flat = [i for i, column in enumerate(schema) if not pa.types.is_nested(column.type)]
+    rows = _table(json_lines.batches(lambda: [content], schema, flat, limits), limits)
+    return _Text(found, schema, rows)
+
+
+def _table(found: Iterator[pa.RecordBatch], limits: Limits) -> pa.Table | None:
+    """Return the rows of a sample, None if there are none."""
+    batches, n_rows = [], 0
+    for batch in found:
+        limits.check_cells(batch, n_rows)
+        n_rows += batch.num_rows
+        batches.append(batch)
+    return pa.Table.from_batches(batches) if n_rows else None

@@ -1,0 +1,267 @@
+"""The rows of a JSON Lines file: one object a line, its members the columns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from rowcast.errors import InvalidTable
+from rowcast.limits import Limits, over
+
+Row = dict[str, Any]
+
+_CHUNK_BYTES = 2 << 20
+_CHUNK_ROWS = 16_384
+_MAX_PROBLEMS = 100
+_INT64 = (-(2**63), 2**63 - 1)
+_UINT64 = (0, 2**64 - 1)
+_HINT = "Write one complete JSON object a line, in UTF-8; upload the table again."
+_KINDS: dict[type, str] = {
+    bool: "booleans",
+    int: "numbers",
+    float: "numbers",
+    str: "text",
+    list: "lists",
+    dict: "objects",
+}
+_STRING = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
+
+
+@dataclass
+class Seen:
+    """What a column held so far: values of each kind, the row of the first, the range of the integers."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first_rows: dict[str, int] = field(default_factory=dict)
+    has_floats: bool = False
+    least: int = 0
+    most: int = 0
+
+    def note(self, values: Sequence[Any], first_row: int) -> None:
+        """Count a column's values, of which the first is in row `first_row`."""
+        types = Counter(map(type, values))
+        types.pop(type(None), None)
+        for found, n_values in types.items():
+            kind = _KINDS[found]
+            self.counts[kind] += n_values
+            if kind not in self.first_rows:
+                self.first_rows[kind] = first_row + next(
+                    i for i, value in enumerate(values) if _KINDS.get(type(value)) == kind
+                )
+        self.has_floats |= float in types
+        if int in types:
+            integers = [value for value in values if type(value) is int]
+            self.least, self.most = min(self.least, *integers), max(self.most, *integers)
+
+    def type(self) -> pa.DataType:
+        """Return the type that holds all values."""
+        (kind,) = self.counts or ("nothing",)
+        return self._number() if kind == "numbers" else _TYPES[kind]
+
+    def problem(self, name: str) -> str | None:
+        """Return what is wrong with a column that mixes kinds."""
+        if len(self.counts) < 2:
+            return None
+        (common, _), *others = self.counts.most_common()
+        rare, n_rare = others[-1]
+        rows = f"{n_rare:,} row{'s' if n_rare > 1 else ''}, first in row {self.first_rows[rare]}"
+        return f"The column {name!r} mixes {common} with {rare}: {rare} in {rows}."
+
+    def _number(self) -> pa.DataType:
+        if not self.has_floats and _INT64[0] <= self.least and self.most <= _INT64[1]:
+            return pa.int64()
+        if not self.has_floats and _UINT64[0] <= self.least and self.most <= _UINT64[1]:
+            return pa.uint64()
+        return pa.float64()
+
+
+_TYPES: dict[str, pa.DataType] = {
+    "nothing": pa.null(),
+    "booleans": pa.bool_(),
+    "text": pa.string(),
+    "lists": pa.list_(pa.null()),
+    "objects": pa.struct([]),
+}
+
+
+@dataclass
+class Scan:
+    """What a whole text, or the beginning of one, holds."""
+
+    columns: dict[str, Seen]
+    n_rows: int
+
+    def schema(self) -> pa.Schema:
+        """Return the columns in the order in which they first appear.
+
+        Raises:
+            InvalidTable: columns mix types; all of them are named.
+        """
+        problems = [problem for name, seen in self.columns.items() if (problem := seen.problem(name))]
+        if problems:
+            count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
+            hint = (
+                "Write the values of a column as one type, and missing ones as null; upload the table again."
+            )
+            raise InvalidTable(problems[0] + count, hint=hint, errors=problems[:_MAX_PROBLEMS])
+        return pa.schema([(name, seen.type()) for name, seen in self.columns.items()])
+
+
+def scan(chunks: Iterable[bytes], limits: Limits) -> Scan:
+    """Return the columns of a text in UTF-8, and what they hold.
+
+    Raises:
+        InvalidTable: a line is no object or too long; there are too many rows or columns, or none.
+    """
+    found = Scan({}, 0)
+    for rows in _parsed(chunks, limits):
+        for name in dict.fromkeys(chain.from_iterable(rows)):
+            found.columns.setdefault(name, Seen())
+        if found.columns:
+            limits.check_columns(len(found.columns))
+        n_rows = found.n_rows + len(rows)
+        limits.check_rows(n_rows, len(found.columns), is_all=False)
+        for name, seen in found.columns.items():
+            seen.note([row.get(name) for row in rows], found.n_rows)
+        found.n_rows = n_rows
+    limits.check_columns(len(found.columns))
+    return found
+
+
+def batches(
+    chunks: Callable[[], Iterable[bytes]], schema: pa.Schema, wanted: Sequence[int], limits: Limits
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a text in UTF-8, of the columns at these positions, in the schema's types.
+
+    Raises:
+        InvalidTable: as `scan`; or a column holds lists or objects.
+    """
+    part = pa.schema([schema.field(i) for i in wanted])
+    nested = [field.name for field in part if pa.types.is_nested(field.type)]
+    if nested:
+        problems = [f"The column {name!r} holds lists or objects, which cannot be read." for name in nested]
+        raise InvalidTable(problems[0], hint="Leave these columns out.", errors=problems[:_MAX_PROBLEMS])
+    for rows in _parsed(chunks(), limits):
+        arrays = [
+            _array([row.get(name) for row in rows], found)
+            for name, found in zip(part.names, part.types, strict=True)
+        ]
+        yield pa.RecordBatch.from_arrays(arrays, schema=part)
+
+
+def _array(values: list[Any], found: pa.DataType) -> pa.Array:
+    if pa.types.is_float64(found):
+        # Arrow refuses integers that a double does not hold exactly.
+        values = [None if value is None else _double(value) for value in values]
+    return pa.array(values, found)
+
+
+def _double(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _parsed(chunks: Iterable[bytes], limits: Limits) -> Iterator[list[Row]]:
+    n_rows = 0
+    for lines in _groups(chunks, limits):
+        rows = _rows(lines, n_rows)
+        _check_cells(lines, rows, n_rows, limits)
+        yield rows
+        n_rows += len(rows)
+
+
+def _rows(lines: Sequence[bytes], first_row: int) -> list[Row]:
+    try:
+        rows = [orjson.loads(line) for line in lines]
+    except orjson.JSONDecodeError:
+        rows = [_row(line, first_row + i) for i, line in enumerate(lines)]
+    if set(map(type, rows)) - {dict}:
+        number = first_row + next(i for i, row in enumerate(rows) if type(row) is not dict)
+        raise InvalidTable(f"Row {number} is not a JSON object.", hint=_HINT)
+    return rows
+
+
+def _row(line: bytes, number: int) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Python's own parser reads NaN and Infinity, which Python's own writer writes.
+        row = json.loads(line.decode())
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidTable(
+            f"Row {number} holds text that is not Unicode (half of a surrogate pair).", hint=_HINT
+        ) from None
+    except (ValueError, RecursionError):
+        raise InvalidTable(f"Row {number} is not valid JSON, or not all on one line.", hint=_HINT) from None
+    return row
+
+
+def _check_cells(lines: Sequence[bytes], rows: Sequence[Row], first_row: int, limits: Limits) -> None:
+    for i, line in enumerate(lines):
+        if len(line) > limits.max_cell_bytes:
+            for name, value in rows[i].items():
+                if isinstance(value, str) and len(value.encode()) > limits.max_cell_bytes:
+                    raise limits.long_cell(name, first_row + i)
+
+
+def _groups(chunks: Iterable[bytes], limits: Limits) -> Iterator[list[bytes]]:
+    """Yield lines that are not empty, in groups of bounded size."""
+    group: list[bytes] = []
+    n_bytes = n_rows = 0
+    for line in _lines(chunks, limits.max_row_bytes):
+        if len(line) > limits.max_row_bytes:
+            raise _too_long(line, n_rows, limits)
+        if not line.strip():
+            continue
+        group.append(line)
+        n_rows += 1
+        n_bytes += len(line)
+        if n_bytes > _CHUNK_BYTES or len(group) == _CHUNK_ROWS:
+            yield group
+            group, n_bytes = [], 0
+    if group:
+        yield group
+
+
+def _lines(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Yield lines without their ends; of one that is too long, its beginning."""
+    rest = b""
+    for chunk in chunks:
+        # Bytes break at line feeds and carriage returns alone, and no string in JSON holds one.
+        *lines, rest = (rest + chunk + b"\0").splitlines()
+        rest = rest[:-1]
+        yield from lines
+        if len(rest) > max_bytes:
+            yield rest
+            return
+    yield rest
+
+
+def n_members(line: bytes) -> int:
+    """Return how many members the beginning of a line names."""
+    return sum(bool(match[2]) for match in _STRING.finditer(line))
+
+
+def _too_long(line: bytes, row: int, limits: Limits) -> InvalidTable:
+    """Return the refusal of a line whose beginning this is."""
+    names = [match[1] for match in _STRING.finditer(line) if match[2]]
+    rest = line.rpartition(names[-1])[2] if names else b""
+    if len(rest) > limits.max_cell_bytes:
+        try:
+            return limits.long_cell(str(orjson.loads(b'"' + names[-1] + b'"')), row)
+        except orjson.JSONDecodeError:
+            pass
+    return over(f"Row {row} is too long", limits.max_row_bytes, "MAX_CELL_BYTES")
