@@ -73,7 +73,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     with cores.seat(job.settings.cores_dir) as seat:
         dataset = _download_dataset(job, dataset_id, options)
         clock.lap("download")
-        source = formats.open_file(job.folder / "dataset", formats.limits_of(job.settings))
+        source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
         table = tables.training(source, options["target"], options["sample_weight"])
         task = learners.task_of(table.target, options["task"], max_classes=job.settings.max_classes)
         plan = _plan(task, options)
@@ -129,7 +129,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         model, about = _load_model(job, model_id)
         dataset = _download_dataset(job, dataset_id, options)
         clock.lap("download")
-        source = formats.open_file(job.folder / "dataset", formats.limits_of(job.settings))
+        source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
         predictor = _predictor(model, about)
         tables.check_predict(source, predictor.features, wanted.keep)
         path = job.folder / publishing.RESULT_FILES[wanted.format]

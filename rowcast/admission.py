@@ -51,7 +51,7 @@ def dataset(
             lambda offset, length: storage.read(
                 "datasets", owner, dataset_id, "data", offset=offset, length=length
             ),
-            formats.limits_of(settings),
+            formats.Limits.of(settings),
         )
     except ObjectMissing:
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.") from None

@@ -7,7 +7,7 @@ a dictionary can promise any amount of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ class Limits:
     max_cell_bytes: int
     max_unpacked_bytes: int
     max_table_bytes: int
+
+    @classmethod
+    def of(cls, settings: Any) -> Limits:
+        """Return the limits among the settings, which have their names."""
+        return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})
 
     @property
     def max_row_bytes(self) -> int:

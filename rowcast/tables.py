@@ -162,8 +162,6 @@ def training(source: Source, target: str, weights: str | None = None) -> Trainin
     """
     check_fit(source, target, weights)
     table, decimal, untyped = source.read(), source.format.decimal or ".", is_untyped(source)
-    # Chunks of JSON Lines may widen a type that the sample showed.
-    check_fit(Sample(source.format, table.schema, None), target, weights)
     values, is_known, target_type = labels.read(
         target, table.column(target), untyped=untyped, decimal=decimal
     )
