@@ -50,7 +50,16 @@ def dataset(storage: Storage, settings: Settings, owner: str, dataset_id: str) -
 
 
 def features(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> list[tables.Feature]:
-    """Return the features of a model.
+    """Return the features of a model. Raises as `model`."""
+    manifest = model(storage, jobs, owner, model_id).manifest
+    try:
+        return [tables.Feature(**feature) for feature in manifest["features"]]
+    except (KeyError, TypeError):
+        raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
+
+
+def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication:
+    """Return a published model.
 
     Raises:
         ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be none.
@@ -59,16 +68,25 @@ def features(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> list[ta
     """
     found, job = _look(storage, jobs, "fit", owner, model_id)
     if found:
-        try:
-            return [tables.Feature(**feature) for feature in found.manifest["features"]]
-        except (KeyError, TypeError):
-            raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
+        return found
     if job is None or job["kind"] != "fit":
         raise ModelNotFound(f"There is no model {model_id}.")
     if job["status"] in FINAL:
         reason = [job["error"]["detail"]] if job["error"] else []
         raise ModelFailed(f"The fit of model {model_id} is {job['status']}.", errors=reason)
     raise ModelNotReady(f"Model {model_id} is {job['status']}.")
+
+
+def file_of(found: Publication, model_id: str) -> tuple[str, int]:
+    """Return the SHA-256, in hexadecimal, and the bytes of a model's file.
+
+    Raises:
+        ModelUntrusted: its manifest is damaged.
+    """
+    try:
+        return str(found.manifest["file"]["sha256"]), int(found.manifest["file"]["size"])
+    except (KeyError, TypeError, ValueError):
+        raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
 
 
 def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication:
@@ -96,12 +114,14 @@ def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication
 def _look(
     storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
 ) -> tuple[Publication | None, dict[str, Any] | None]:
-    """Return what a job has published or, where it has not, its status."""
+    """Return what a job has published or, where it has not, its status; neither of what was deleted."""
     found = publishing.find(storage, kind, owner, identifier)
     if found:
         return found, None
     job = jobs.status(owner, identifier)
     if job and job["kind"] == kind and job["status"] == "finished":
-        # It ended between the two looks.
-        found = publishing.find(storage, kind, owner, identifier)
-    return found, job
+        # It ended between the two looks; else what it made is gone, and Redis has yet to forget it.
+        return publishing.find(storage, kind, owner, identifier), None
+    if job and publishing.is_deleted(storage, kind, owner, identifier):
+        return None, None
+    return None, job
