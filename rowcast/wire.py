@@ -137,6 +137,11 @@ def _canonical_or_none(value: Any) -> str | None:
     return None if value is None else _canonical(value)
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    # Null is no text, which the schema of an id wants.
+    schema.pop("default", None)
+
+
 Before = Annotated[
     str | None, BeforeValidator(_canonical_or_none), WithJsonSchema({"type": "string", "format": "uuid"})
 ]
@@ -155,8 +160,7 @@ class PageRequest(Request):
     before: Before = Field(
         None,
         description="Go on after this id: the `next` of the page before.",
-        # Null is no text.
-        json_schema_extra=lambda schema: schema.pop("default", None),
+        json_schema_extra=_without_default,
     )
 
 
