@@ -109,6 +109,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "file": {"sha256": _sha256(path), "size": path.stat().st_size},
         **_made(clock),
     }
+    publishing.check_needed(job, dataset_id=dataset_id)
     signed = signing.sign(job.signing_keys, job.owner, model_id, manifest)
     publishing.publish(job, "fit", model_id, path, signed)
 
@@ -151,6 +152,8 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         "file": {"sha256": _sha256(path), "size": path.stat().st_size},
         **_made(clock),
     }
+    publishing.check_needed(job, dataset_id=dataset_id)
+    publishing.note_result(job, model_id, result_id)
     publishing.publish(job, "predict", result_id, path, manifest)
 
 

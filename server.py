@@ -16,19 +16,26 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, errors, learners, publishing, tables, web
+from rowcast import admission, deletion, errors, learners, listing, publishing, tables, web
 from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.jobs import FINAL, Jobs, Submission, connect_for_requests
 from rowcast.storage import Storage
 from rowcast.wire import (
     Alive,
+    DatasetsAnswer,
+    FileAnswer,
     FitRequest,
     JobAnswer,
+    ModelAnswer,
+    ModelsAnswer,
+    Named,
     Nothing,
+    PageRequest,
     PredictRequest,
     Ready,
     ResultAnswer,
+    ResultManifest,
     ResultRequest,
     StatusAnswer,
     StatusRequest,
@@ -139,6 +146,68 @@ def result(query: ResultRequest) -> Answer:
     internal = web.is_internal(parts.settings)
     url = parts.storage.download_url("results", flask.g.owner, query.id, name, ttl_s, internal=internal)
     return {"url": url, "expires_at": time.time() + ttl_s}
+
+
+@api.get("/models", responses={200: ModelsAnswer})
+def models(query: PageRequest) -> Answer:
+    """List the finished models, newest first."""
+    page = listing.models(parts.storage, flask.g.owner, query.before, query.limit)
+    return {"models": page.items, "next": page.next}
+
+
+@api.get("/models/<id>", responses={200: ModelAnswer})
+def model(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
+    """Tell all that is known of a model."""
+    found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
+    # Only the workers can check the signature.
+    about = {name: value for name, value in found.manifest.items() if name != "signature"}
+    return {**about, "id": path.id}
+
+
+@api.get("/models/<id>/file", responses={200: FileAnswer})
+def model_file(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
+    """Get the URL of a model's file, and the SHA-256 that its bytes must have."""
+    found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
+    sha256, size = admission.file_of(found, path.id)
+    name, ttl_s = f"{found.attempt}/{publishing.MODEL_FILE}", parts.settings.download_url_ttl_s
+    internal = web.is_internal(parts.settings)
+    url = parts.storage.download_url("models", flask.g.owner, path.id, name, ttl_s, internal=internal)
+    return {"url": url, "expires_at": time.time() + ttl_s, "sha256": sha256, "size": size}
+
+
+@api.delete("/models/<id>", responses={204: None})
+def delete_model(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - as in upload
+    """Delete a model with all results that were made with it, or what a failed fit left."""
+    deletion.model(parts.storage, parts.jobs, flask.g.owner, path.id)
+    return "", 204
+
+
+@api.get("/datasets", responses={200: DatasetsAnswer})
+def datasets(query: PageRequest) -> Answer:
+    """List the uploaded datasets, newest first."""
+    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit)
+    return {"datasets": page.items, "next": page.next}
+
+
+@api.delete("/datasets/<id>", responses={204: None})
+def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - as in upload
+    """Delete a dataset; the models and results that were made from it stay."""
+    deletion.dataset(parts.storage, flask.g.owner, path.id)
+    return "", 204
+
+
+@api.get("/results/<id>", responses={200: ResultManifest})
+def result_manifest(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
+    """Tell all that is known of a result."""
+    found = admission.result(parts.storage, parts.jobs, flask.g.owner, path.id)
+    return {**found.manifest, "id": path.id}
+
+
+@api.delete("/results/<id>", responses={204: None})
+def delete_result(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - as in upload
+    """Delete a result, or what a failed prediction left."""
+    deletion.result(parts.storage, parts.jobs, flask.g.owner, path.id)
+    return "", 204
 
 
 @api.get("/healthz", responses={200: Alive})

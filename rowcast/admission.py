@@ -109,6 +109,18 @@ def _ungivable(manifest: dict[str, Any], wanted: PredictRequest) -> Iterator[str
             yield f"keep names {name!r}, which is a column of the predictions."
 
 
+def file_of(found: Publication, model_id: str) -> tuple[str, int]:
+    """Return the SHA-256, in hexadecimal, and the bytes of a model's file.
+
+    Raises:
+        ModelUntrusted: its manifest is damaged.
+    """
+    try:
+        return str(found.manifest["file"]["sha256"]), int(found.manifest["file"]["size"])
+    except (KeyError, TypeError, ValueError):
+        raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
+
+
 def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication:
     """Return the published result of a predict job.
 
@@ -134,12 +146,14 @@ def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication
 def _look(
     storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
 ) -> tuple[Publication | None, dict[str, Any] | None]:
-    """Return what a job has published or, where it has not, its status."""
+    """Return what a job has published or, where it has not, its status; neither of what was deleted."""
     found = publishing.find(storage, kind, owner, identifier)
     if found:
         return found, None
     job = jobs.status(owner, identifier)
     if job and job["kind"] == kind and job["status"] == "finished":
-        # It ended between the two looks.
-        found = publishing.find(storage, kind, owner, identifier)
-    return found, job
+        # It ended between the two looks; else what it made is gone, and Redis has yet to forget it.
+        return publishing.find(storage, kind, owner, identifier), None
+    if job and publishing.is_deleted(storage, kind, owner, identifier):
+        return None, None
+    return None, job

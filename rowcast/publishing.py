@@ -2,6 +2,10 @@
 
 The manifest is written last and makes the attempt count. Readers take the lowest attempt that has
 one, so a late write by an attempt that was given up changes nothing.
+
+What is deleted keeps an empty tombstone, `deleted`, which hides whatever else lies beside it. It is
+written before anything is removed, and every writer looks for it after writing and takes its own back:
+so one of the two removes the object, whoever comes first.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rowcast.errors import ModelUntrusted
+from rowcast.errors import DatasetNotFound, ModelNotFound, ModelUntrusted
 from rowcast.run import Run
 from rowcast.storage import Bucket, ObjectMissing, Storage
 
@@ -21,6 +25,8 @@ BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
 # The store is not trusted: names that are none of ours are passed over.
 _MANIFEST = re.compile(r"([0-9]{1,9})/manifest\.json")
 _RECORD = re.compile(r"record/([0-9]{1,9})\.json")
+_NOTE = re.compile(r"made/([0-9a-f-]{36})")
+TOMBSTONE = "deleted"
 MODEL_FILE = "model.joblib"
 RESULT_FILES = {name: f"result.{name}" for name in ("parquet", "csv", "jsonl")}
 
@@ -34,10 +40,55 @@ class Publication:
 
 
 def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[str, Any]) -> None:
-    """Write an attempt's file and, last, its manifest. Raises StoreUnavailable."""
-    bucket = BUCKETS[kind]
-    job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/{file.name}", file)
-    job.storage.write(bucket, job.owner, identifier, f"{job.attempt}/manifest.json", _json(manifest))
+    """Write an attempt's file and, last, its manifest.
+
+    Raises:
+        ModelNotFound: it was deleted while the job ran, a result with its model; nothing is left behind.
+        StoreUnavailable: the store does not answer.
+    """
+    bucket, names = BUCKETS[kind], [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"]
+    job.storage.write(bucket, job.owner, identifier, names[0], file)
+    job.storage.write(bucket, job.owner, identifier, names[1], _json(manifest))
+    if is_deleted(job.storage, kind, job.owner, identifier):
+        job.storage.delete(bucket, job.owner, identifier, names)
+        raise _deleted_model(manifest.get("model_id", identifier))
+
+
+def note_result(job: Run, model_id: str, result_id: str) -> None:
+    """Note that a result is made with a model, right before publishing it: who deletes the model finds it so.
+
+    The notes lie in the results' bucket, under the model's id, where they slow down no look at the model.
+
+    Raises:
+        ModelNotFound: the model was deleted while the job ran.
+        StoreUnavailable: the store does not answer.
+    """
+    job.storage.write("results", job.owner, model_id, note_of(result_id), b"")
+    try:
+        check_needed(job, model_id=model_id)
+    except ModelNotFound:
+        job.storage.delete("results", job.owner, model_id, [note_of(result_id)])
+        raise
+
+
+def check_needed(job: Run, *, dataset_id: str | None = None, model_id: str | None = None) -> None:
+    """Make sure, right before publishing, that what a job works on has not been deleted in the meantime.
+
+    Raises:
+        DatasetNotFound, ModelNotFound: it has.
+        StoreUnavailable: the store does not answer.
+    """
+    if dataset_id and "data" not in job.storage.names("datasets", job.owner, dataset_id):
+        raise DatasetNotFound(f"Dataset {dataset_id} was deleted while the job ran.", hint=_DELETED_HINT)
+    if model_id and not attempts_in(job.storage.names("models", job.owner, model_id)):
+        raise _deleted_model(model_id)
+
+
+_DELETED_HINT = "Deleting ends the jobs that need it; submit again with one that is there."
+
+
+def _deleted_model(model_id: str) -> ModelNotFound:
+    return ModelNotFound(f"Model {model_id} was deleted while the job ran.", hint=_DELETED_HINT)
 
 
 def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publication | None:
@@ -47,13 +98,16 @@ def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publicati
         ModelUntrusted: its manifest is damaged.
         StoreUnavailable: the store does not answer.
     """
-    names = storage.names(BUCKETS[kind], owner, identifier)
-    attempts = [int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))]
-    if not attempts or "canceled" in names:
+    attempts = attempts_in(storage.names(BUCKETS[kind], owner, identifier))
+    if not attempts:
         return None
-    content = storage.read(BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json")
     try:
-        manifest = json.loads(content)
+        manifest = json.loads(
+            storage.read(BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json")
+        )
+    except ObjectMissing:
+        # It was deleted between the two requests.
+        return None
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict):
@@ -66,9 +120,49 @@ def result_file(manifest: dict[str, Any]) -> str:
     return RESULT_FILES.get(str(manifest.get("format")), RESULT_FILES["parquet"])
 
 
+def attempts_in(names: list[str]) -> list[int]:
+    """Return the attempts that have published, of all names under an id; none where it does not count."""
+    if "canceled" in names or TOMBSTONE in names:
+        return []
+    return [int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))]
+
+
+def is_deleted(storage: Storage, kind: Kind, owner: str, identifier: str) -> bool:
+    """Tell whether a model or result was deleted. Raises StoreUnavailable."""
+    try:
+        storage.version(BUCKETS[kind], owner, identifier, TOMBSTONE)
+    except ObjectMissing:
+        return False
+    return True
+
+
+def note_of(result_id: str) -> str:
+    """Return the name of the note of a result, under the id of its model, in the bucket of results."""
+    return f"made/{result_id}"
+
+
+def results_of(storage: Storage, owner: str, model_id: str) -> list[str]:
+    """Return the ids of all results that were made with a model, of those being made as well."""
+    notes = map(_NOTE.fullmatch, storage.names("results", owner, model_id))
+    return [note[1] for note in notes if note]
+
+
+def model_of(storage: Storage, owner: str, result_id: str) -> str | None:
+    """Return the model that a result, even one half deleted, was made with; None where nothing says."""
+    for name in storage.names("results", owner, result_id):
+        if _MANIFEST.fullmatch(name) or _RECORD.fullmatch(name):
+            said = _read_json(storage, "results", owner, result_id, name) or {}
+            if isinstance(said.get("model_id"), str):
+                return str(said["model_id"])
+    return None
+
+
 def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:
-    """Write the final record of a job's attempt. Raises StoreUnavailable."""
-    storage.write(BUCKETS[kind], owner, identifier, f"record/{record['attempts']}.json", _json(record))
+    """Write the final record of a job's attempt, unless it was deleted. Raises StoreUnavailable."""
+    name = f"record/{record['attempts']}.json"
+    storage.write(BUCKETS[kind], owner, identifier, name, _json(record))
+    if is_deleted(storage, kind, owner, identifier):
+        storage.delete(BUCKETS[kind], owner, identifier, [name])
 
 
 def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any] | None:
@@ -81,7 +175,7 @@ def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any]
         names = storage.names(bucket, owner, identifier)
         records = sorted((n for n in names if _RECORD.fullmatch(n)), key=_attempt_of)
         finished = [n for n in records if f"{_attempt_of(n)}/manifest.json" in names]
-        if records:
+        if records and TOMBSTONE not in names:
             return _read_json(storage, bucket, owner, identifier, (finished or records[-1:])[0])
     return None
 

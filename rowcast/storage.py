@@ -1,7 +1,7 @@
-"""The three buckets: presign, read, write, list.
+"""The three buckets: presign, read, write, list, delete.
 
 An object is named by bucket, owner, id and the name below the id's folder (see `ids.folder_of`).
-Nothing beyond PUT, GET, HEAD, LIST and multipart is asked of the store, so any S3 will do, and every
+Nothing beyond PUT, GET, HEAD, DELETE, LIST and multipart is asked of the store, so any S3 will do, and every
 error of the SDK and of the connection below it becomes one of ours.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,12 @@ Bucket = Literal["datasets", "models", "results"]
 
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "ResourceNotFound"})
 _CHUNK_BYTES = 1 << 20
+# The folders between an owner and an object: day, hour, id. The store may hold others; they are passed over.
+_LEVELS = (
+    re.compile(r"\d{4}-\d{2}-\d{2}"),
+    re.compile(r"\d{2}"),
+    re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+)
 
 
 class ObjectMissing(Exception):
@@ -128,6 +135,12 @@ class Storage:
             found = self._client.stat_object(self._buckets[bucket], _key(owner, identifier, name))
         return _version(found.size, found.etag, found.last_modified)
 
+    def uploaded(self, owner: str, dataset_id: str) -> tuple[int, float | None]:
+        """Return a dataset's bytes and when they were uploaded, in Unix seconds. Raises as `version`."""
+        with _our_errors():
+            found = self._client.stat_object(self._buckets["datasets"], _key(owner, dataset_id, "data"))
+        return found.size or 0, found.last_modified.timestamp() if found.last_modified else None
+
     def read(
         self, bucket: Bucket, owner: str, identifier: str, name: str, *, offset: int = 0, length: int = 0
     ) -> bytes:
@@ -184,12 +197,55 @@ class Storage:
         folder = folder_of(owner, identifier)
         if folder is None:
             return []
+        return [name.removeprefix(f"{folder}/") for name in self._list(bucket, f"{folder}/", recursive=True)]
+
+    def newest(self, bucket: Bucket, owner: str, *, before: str | None = None) -> Iterator[str]:
+        """Yield the ids under which something lies, newest first, beginning with the next after `before`.
+
+        Days and hours are listed as the ids are asked for, one request each, never the whole bucket.
+
+        Raises:
+            StoreUnavailable: the store does not answer or refuses.
+        """
+        bound = folder_of(owner, before) if before else None
+        for path in self._walk(bucket, owner, bound, _LEVELS):
+            identifier = path.rpartition("/")[2]
+            if path == folder_of(owner, identifier):
+                yield identifier
+
+    def _walk(
+        self, bucket: Bucket, folder: str, bound: str | None, levels: Sequence[re.Pattern[str]]
+    ) -> Iterator[str]:
+        """Yield the folders of the last level that lie in one and sort before `bound`, the last one first."""
+        listed = [name[:-1] for name in self._list(bucket, f"{folder}/") if name.endswith("/")]
+        for path in sorted(listed, reverse=True):
+            is_ours = levels[0].fullmatch(path.rpartition("/")[2])
+            # All names of a level are of the same length, so the text of a path is its time.
+            if not is_ours or (bound and path > bound[: len(path)]):
+                continue
+            if levels[1:]:
+                yield from self._walk(bucket, path, bound, levels[1:])
+            elif path != bound:
+                yield path
+
+    def _list(self, bucket: Bucket, prefix: str, *, recursive: bool = False) -> list[str]:
+        """Return the keys below a prefix, or only those of the next level, where folders end in a slash."""
         try:
             with _our_errors():
-                found = list(self._client.list_objects(self._buckets[bucket], f"{folder}/", recursive=True))
+                found = list(self._client.list_objects(self._buckets[bucket], prefix, recursive=recursive))
         except ObjectMissing:
             return []
-        return [(item.object_name or "").removeprefix(f"{folder}/") for item in found]
+        return [item.object_name or "" for item in found]
+
+    def delete(self, bucket: Bucket, owner: str, identifier: str, names: Sequence[str]) -> None:
+        """Delete objects of an id, one after the other; one that is not there is passed over.
+
+        Raises:
+            StoreUnavailable: the store does not answer or refuses; those before are deleted.
+        """
+        for name in names:
+            with suppress(ObjectMissing), _our_errors():
+                self._client.remove_object(self._buckets[bucket], _key(owner, identifier, name))
 
     @contextmanager
     def _opened(self, bucket: Bucket, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:

@@ -189,6 +189,104 @@ class Problem(BaseModel):
     request_id: str | None
 
 
+def _canonical_or_none(value: Any) -> str | None:
+    return None if value is None else _canonical(value)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    # Null is no text, which the schema of an id wants.
+    schema.pop("default", None)
+
+
+Before = Annotated[
+    str | None, BeforeValidator(_canonical_or_none), WithJsonSchema({"type": "string", "format": "uuid"})
+]
+
+
+class Named(Request):
+    """The id in a path."""
+
+    id: Id = Field(description="The model, result or dataset.")
+
+
+class PageRequest(Request):
+    """What a listing takes."""
+
+    limit: int = Field(20, ge=1, le=100, description="How many at most.")
+    before: Before = Field(
+        None,
+        description="Go on after this id: the `next` of the page before.",
+        json_schema_extra=_without_default,
+    )
+
+
+class Score(BaseModel):
+    """How good a model is on rows that it was not trained on."""
+
+    metric: Literal["accuracy", "r2"]
+    value: float
+
+
+class ModelLine(BaseModel):
+    """A finished model in short."""
+
+    id: str
+    created_at: float = Field(description="Unix seconds.")
+    dataset_id: str
+    target: str
+    task: Literal["classification", "regression"]
+    learner: str
+    n_rows: int = Field(description="The rows it was trained on.")
+    score: Score | None = Field(description="Null for a model that was not validated.")
+
+
+class ModelsAnswer(Answer):
+    """A page of models, newest first."""
+
+    models: list[ModelLine]
+    next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
+
+
+class ModelAnswer(Answer):
+    """A model's manifest: what it was trained on, how, and how good it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+
+
+class FileAnswer(Answer):
+    """Where to GET a model's file, and what must come."""
+
+    url: str
+    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+    sha256: str = Field(description="In hexadecimal.")
+    size: int = Field(description="Bytes.")
+
+
+class DatasetLine(BaseModel):
+    """An uploaded dataset."""
+
+    id: str
+    size: int = Field(description="Bytes.")
+    uploaded_at: float | None = Field(description="Unix seconds; null where the store does not say.")
+
+
+class DatasetsAnswer(Answer):
+    """A page of datasets, newest first."""
+
+    datasets: list[DatasetLine]
+    next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
+
+
+class ResultManifest(Answer):
+    """A result's manifest: what was predicted, with which model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+
+
 def parameters_schema(request: type[Request]) -> dict[str, Any]:
     """Return the request body's part of an OpenAPI operation, for parameters sent as JSON."""
     schema = request.model_json_schema(ref_template="#/components/schemas/{model}")

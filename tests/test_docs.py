@@ -125,7 +125,7 @@ def test_endpoint_beside_the_openapi_document_answers(method: str, path: str) ->
         assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("section", ["Upload", "Fit", "Predict", "Status", "Result"])
+@pytest.mark.parametrize("section", ["Upload", "Fit", "Predict", "Status", "Result", "Models", "Datasets"])
 def test_parameters_of_a_section_are_those_of_its_endpoint(section: str) -> None:
     rows = rows_of(section_of("http_api.md", section), "parameter", "type", "default", "range", "meaning")
     for operation in openapi()["paths"][f"/{section.lower()}"].values():
@@ -136,10 +136,25 @@ def test_parameters_of_a_section_are_those_of_its_endpoint(section: str) -> None
 
 @pytest.mark.parametrize(
     ("section", "answer"),
-    [("Upload", "UploadAnswer"), ("Status", "StatusAnswer"), ("Result", "ResultAnswer")],
+    [
+        ("Upload", "UploadAnswer"),
+        ("Status", "StatusAnswer"),
+        ("Result", "ResultAnswer"),
+        ("Models", "ModelsAnswer"),
+        ("Datasets", "DatasetsAnswer"),
+    ],
 )
 def test_members_of_an_answer_are_documented(section: str, answer: str) -> None:
     rows = rows_of(section_of("http_api.md", section), "member", "meaning")
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert named == set(openapi()["components"]["schemas"][answer]["properties"])
+
+
+@pytest.mark.parametrize(
+    ("thing", "answer"), [("model", "ModelLine"), ("file", "FileAnswer"), ("dataset", "DatasetLine")]
+)
+def test_members_of_a_listed_thing_are_documented(thing: str, answer: str) -> None:
+    rows = rows_of(text_of("http_api.md"), f"of a {thing}", "meaning")
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert named == set(openapi()["components"]["schemas"][answer]["properties"])
 

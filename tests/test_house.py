@@ -98,6 +98,8 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("learners", {"errors", "tables"}),
         ("signing", {"errors"}),
         ("storage", {"config", "errors", "ids"}),
+        ("listing", {"errors", "ids", "publishing", "storage"}),
+        ("deletion", {"errors", "jobs", "publishing", "storage"}),
         ("logs", {"config", "errors"}),
         ("web", {"config", "errors", "logs", "wire"}),
         ("processes", {"death_signal"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import requests
@@ -35,6 +37,9 @@ CALLS: dict[str, Callable[[Storage, Path], Any]] = {
     "download": lambda storage, path: storage.download("datasets", "acme", new_id(), "data", path),
     "write": lambda storage, path: storage.write("datasets", "acme", new_id(), "data", b"x"),
     "names": lambda storage, path: storage.names("datasets", "acme", new_id()),
+    "newest": lambda storage, path: list(storage.newest("datasets", "acme")),
+    "uploaded": lambda storage, path: storage.uploaded("acme", new_id()),
+    "delete": lambda storage, path: storage.delete("datasets", "acme", new_id(), ["data", "more"]),
 }
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
@@ -141,6 +146,108 @@ def test_fault_of_the_local_disk_is_not_blamed_on_the_store(
 ) -> None:
     with pytest.raises(FileNotFoundError):
         storage.download("datasets", "acme", dataset_id, "data", tmp_path / "no folder" / "copy")
+
+
+# Listing and deleting
+
+
+def id_at(moment: datetime, number: int = 0) -> str:
+    """Return an id of ours that was minted at a moment; numbers sort ids of the same moment."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return str(UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | number))
+
+
+@pytest.fixture(scope="module")
+def history(storage: Storage) -> list[str]:
+    """Return ids of the owner `annals`, newest first, over years, days, hours, and within a millisecond."""
+    moments = ["2026-03-02T09:59:59", "2026-03-02T00:00:00", "2026-03-01T23:59:59", "2025-12-31T10:00:00"]
+    ids = [id_at(datetime.fromisoformat(f"{at}+00:00"), number) for at in moments for number in (2, 1)]
+    for identifier in ids:
+        storage.write("results", "annals", identifier, "1/manifest.json", b"{}")
+    return ids
+
+
+def test_ids_are_listed_newest_first(storage: Storage, history: list[str]) -> None:
+    assert list(storage.newest("results", "annals")) == history
+
+
+@pytest.mark.parametrize("position", range(8))
+def test_listing_goes_on_after_any_id(position: int, storage: Storage, history: list[str]) -> None:
+    found = storage.newest("results", "annals", before=history[position])
+    assert list(found) == history[position + 1 :]
+
+
+def test_listing_goes_on_after_an_id_that_is_gone(storage: Storage, history: list[str]) -> None:
+    gone = id_at(datetime.fromisoformat("2026-03-02T05:00:00+00:00"))
+    assert list(storage.newest("results", "annals", before=gone)) == history[2:]
+
+
+def test_listing_asks_for_no_more_than_is_wanted(stack: Stack, history: list[str]) -> None:
+    asked: list[str] = []
+
+    class Watched(Storage):
+        """A store that notes what is listed."""
+
+        def _list(self, bucket: Any, prefix: str, *, recursive: bool = False) -> list[str]:
+            asked.append(prefix)
+            return super()._list(bucket, prefix, recursive=recursive)
+
+    assert next(Watched(stack.settings()).newest("results", "annals")) == history[0]
+    assert asked == ["annals/", "annals/2026-03-02/", "annals/2026-03-02/09/"]
+
+
+def test_objects_of_other_shapes_are_passed_over(storage: Storage) -> None:
+    identifier = id_at(datetime.fromisoformat("2026-03-02T09:00:00+00:00"))
+    misplaced = id_at(datetime.fromisoformat("2026-03-02T08:00:00+00:00"))
+    keys = [
+        "a note",
+        "2026-03-02 (copy)/09/x",
+        "2026-03-02/9/x",
+        "2026-03-02/09/not an id/x",
+        f"2026-03-02/09/{misplaced}/x",
+        f"2026-03-02/09/{FOREIGN}/x",
+        f"2026-03-02/09/{id_at(datetime.fromisoformat('2026-03-02T09:10:00+00:00'))}",
+        f"9999-99-99/99/{identifier}/x",
+    ]
+    for key in keys:
+        storage._client.put_object("results", f"odd/{key}", io.BytesIO(b""), 0)
+    storage.write("results", "odd", identifier, "x", b"")
+    assert list(storage.newest("results", "odd")) == [identifier]
+
+
+def test_owner_without_anything_has_no_ids(storage: Storage, history: list[str]) -> None:
+    for owner in ("annal", "annals2", "nobody"):
+        assert list(storage.newest("results", owner)) == []
+
+
+def test_deleted_objects_are_gone_and_others_stay(storage: Storage) -> None:
+    identifier = new_id()
+    for name in ("1/model.joblib", "1/manifest.json", "record/1.json"):
+        storage.write("models", "acme", identifier, name, b"x")
+    storage.delete("models", "acme", identifier, ["1/manifest.json", "never there", "record/1.json"])
+    assert storage.names("models", "acme", identifier) == ["1/model.joblib"]
+
+
+def test_objects_can_be_written_while_others_beside_them_are_deleted(storage: Storage) -> None:
+    # Some stores remove folders that have become empty.
+    def write_and_delete(_: int) -> bytes:
+        doomed, kept = new_id(), new_id()
+        storage.write("models", "busy", doomed, "1/model.joblib", b"x")
+        storage.delete("models", "busy", doomed, ["1/model.joblib"])
+        storage.write("models", "busy", kept, "1/model.joblib", b"x")
+        content = storage.read("models", "busy", kept, "1/model.joblib")
+        storage.delete("models", "busy", kept, ["1/model.joblib"])
+        return content
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(write_and_delete, range(200))) == [b"x"] * 200
+    assert list(storage.newest("models", "busy")) == []
+
+
+def test_size_and_time_of_an_upload_are_told(storage: Storage, dataset_id: str) -> None:
+    size, uploaded_at = storage.uploaded("acme", dataset_id)
+    assert size == 10
+    assert uploaded_at == pytest.approx(time.time(), abs=60)
 
 
 # Presigned URLs
@@ -342,7 +449,7 @@ class _OddAnswers(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_GET = do_HEAD = do_PUT = do_POST = _answer  # noqa: N815 - the names are http.server's
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the names are http.server's
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the name is http.server's
         """Say nothing."""

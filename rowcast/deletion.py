@@ -1,0 +1,102 @@
+"""Deleting: first a tombstone, which hides a thing at once, then everything that lies under its id.
+
+A deletion that failed in the middle is finished by asking again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from rowcast import publishing
+from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, ModelNotReady, NotFinished
+from rowcast.jobs import FINAL, Jobs
+from rowcast.publishing import BUCKETS, TOMBSTONE, Kind
+from rowcast.storage import Storage
+
+# Results of a model that are deleted at once.
+N_THREADS = 16
+
+
+def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
+    """Delete a dataset.
+
+    Raises:
+        DatasetNotFound: nothing lies under the id.
+        StoreUnavailable: the store does not answer.
+    """
+    names = storage.names("datasets", owner, dataset_id)
+    if not names:
+        raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
+    storage.delete("datasets", owner, dataset_id, names)
+
+
+def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
+    """Delete a model, or what a failed fit left, and all results that were made with it.
+
+    Raises:
+        ModelNotFound: nothing lies under the id.
+        ModelNotReady: the fit has not ended.
+        StoreUnavailable, QueueUnavailable: a part does not answer.
+    """
+    if status := _running(storage, jobs, "fit", owner, model_id):
+        raise ModelNotReady(
+            f"Model {model_id} is {status}.",
+            hint="Wait for the fit to end, GET /status?id=<model>&wait=20, then delete it.",
+        )
+    if not (_left(storage, "fit", owner, model_id) or publishing.results_of(storage, owner, model_id)):
+        raise ModelNotFound(f"There is no model {model_id}.")
+    _bury(storage, "fit", owner, model_id)
+    # Those that are noted later find the tombstone.
+    results = publishing.results_of(storage, owner, model_id)
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        list(pool.map(partial(_remove_result, storage, owner, model_id), results))
+    _empty(storage, "fit", owner, model_id)
+
+
+def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
+    """Delete a result, or what a failed prediction left.
+
+    Raises:
+        JobNotFound: nothing lies under the id.
+        NotFinished: the prediction has not ended.
+        StoreUnavailable, QueueUnavailable: a part does not answer.
+    """
+    if status := _running(storage, jobs, "predict", owner, result_id):
+        raise NotFinished(f"Job {result_id} is {status}.")
+    # Under the id of a model lie the notes of its results, which are no result.
+    if not _left(storage, "predict", owner, result_id) or publishing.results_of(storage, owner, result_id):
+        raise JobNotFound(f"There is no result {result_id}.")
+    _bury(storage, "predict", owner, result_id)
+    if model_id := publishing.model_of(storage, owner, result_id):
+        storage.delete("results", owner, model_id, [publishing.note_of(result_id)])
+    _empty(storage, "predict", owner, result_id)
+
+
+def _running(storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str) -> str | None:
+    """Return the status of a job that has not ended, and has neither published nor been deleted."""
+    names = storage.names(BUCKETS[kind], owner, identifier)
+    if TOMBSTONE in names or publishing.attempts_in(names):
+        return None
+    job = jobs.status(owner, identifier)
+    return job["status"] if job and job["kind"] == kind and job["status"] not in FINAL else None
+
+
+def _remove_result(storage: Storage, owner: str, model_id: str, result_id: str) -> None:
+    _bury(storage, "predict", owner, result_id)
+    _empty(storage, "predict", owner, result_id)
+    # Last, so that a deletion that failed before finds the result again.
+    storage.delete("results", owner, model_id, [publishing.note_of(result_id)])
+
+
+def _bury(storage: Storage, kind: Kind, owner: str, identifier: str) -> None:
+    storage.write(BUCKETS[kind], owner, identifier, TOMBSTONE, b"")
+
+
+def _empty(storage: Storage, kind: Kind, owner: str, identifier: str) -> None:
+    storage.delete(BUCKETS[kind], owner, identifier, _left(storage, kind, owner, identifier))
+
+
+def _left(storage: Storage, kind: Kind, owner: str, identifier: str) -> list[str]:
+    """Return the names of all that lies under an id besides its tombstone."""
+    return [name for name in storage.names(BUCKETS[kind], owner, identifier) if name != TOMBSTONE]
