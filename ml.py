@@ -148,6 +148,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         "output": wanted.output,
         "format": wanted.format,
         **rows,
+        "n_threads": n_threads,
         "ignored_columns": [name for name in source.schema.names if name not in used],
         "file": {"sha256": _sha256(path), "size": path.stat().st_size},
         **_made(clock),

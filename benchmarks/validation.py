@@ -1,4 +1,4 @@
-"""What it costs to judge a model: fits with holdout, scores and importances against bare early-stopping fits."""
+"""What it costs to judge a model: fits with holdout, scores and importances against bare fits."""
 
 from __future__ import annotations
 

@@ -96,6 +96,9 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
     [
         ("tables", {"errors"}),
         ("learners", {"errors", "tables"}),
+        ("scores", set()),
+        ("importance", {"scores"}),
+        ("drift", set()),
         ("signing", {"errors"}),
         ("storage", {"config", "errors", "ids"}),
         ("listing", {"errors", "ids", "publishing", "storage"}),
@@ -116,7 +119,7 @@ def test_module_stands_on_what_the_design_says(module: str, allowed: set[str]) -
 
 def test_learners_know_no_http_redis_or_store() -> None:
     strangers = {"flask", "requests", "redis", "rq", "minio", "urllib3"}
-    for module in ("learners", "tables", "cores"):
+    for module in ("learners", "tables", "scores", "importance", "drift", "cores"):
         assert not roots(imports_of(PACKAGE[module])) & strangers, module
 
 
