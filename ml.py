@@ -116,9 +116,9 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         tables.check_predict(source, predictor.features, wanted.keep)
         path = job.folder / publishing.RESULT_FILES[wanted.format]
         n_cells = _n_cells(job.folder / "dataset", source, predictor)
-        with seat.threads(n_cells=n_cells, others_wait=job.others_wait) as n_threads:
-            with models.refused_if_of_other_versions(about):
-                rows = predictions.write(path, predictor, source, wanted)
+        threads = seat.threads(n_cells=n_cells, others_wait=job.others_wait)
+        with threads as n_threads, models.refused_if_of_other_versions(about):
+            rows = predictions.write(path, predictor, source, wanted)
         clock.lap("predict")
     manifest = {
         "id": result_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -34,12 +35,22 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | float | int) else value
 
 
+def _class_weight(value: Any) -> Any:
+    value = _from_json(value)
+    is_object = isinstance(value, dict) and all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < math.inf
+        for weight in value.values()
+    )
+    if value in (None, "balanced") or is_object:
+        return value
+    raise ValueError("it must be balanced, or a JSON object of classes and weights of 0 or more")
+
+
 Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Request(BaseModel):
@@ -67,7 +78,7 @@ class FitRequest(Request):
     )
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="The same input and seed give the same model.")
-    class_weight: Annotated[Literal["balanced"] | dict[str, Weight] | None, BeforeValidator(_from_json)] = (
+    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = (
         Field(None, description="`balanced`, or a JSON object of classes and their weights.")
     )
     sample_weight: Column | None = Field(None, description="The column that holds each row's weight.")
