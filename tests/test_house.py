@@ -94,6 +94,17 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
+        ("limits", {"errors"}),
+        ("magic", {"errors"}),
+        ("text_stream", {"errors", "limits", "magic"}),
+        ("csv_dialect", {"errors"}),
+        ("csv_rows", {"csv_dialect", "errors", "limits", "text_stream"}),
+        ("json_lines", {"errors", "limits"}),
+        ("columnar", {"errors", "limits"}),
+        (
+            "formats",
+            {"columnar", "csv_dialect", "csv_rows", "errors", "json_lines", "limits", "magic", "text_stream"},
+        ),
         ("tables", {"errors"}),
         ("learners", {"errors", "tables"}),
         ("scores", set()),
@@ -119,7 +130,11 @@ def test_module_stands_on_what_the_design_says(module: str, allowed: set[str]) -
 
 def test_learners_know_no_http_redis_or_store() -> None:
     strangers = {"flask", "requests", "redis", "rq", "minio", "urllib3"}
+<<<<<<< HEAD
     for module in ("learners", "tables", "scores", "importance", "drift", "cores"):
+=======
+    for module in ("learners", "tables", "formats", "columnar", "csv_rows", "json_lines", "cores"):
+>>>>>>> formats
         assert not roots(imports_of(PACKAGE[module])) & strangers, module
 
 
