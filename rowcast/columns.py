@@ -54,7 +54,8 @@ _PROBED_VALUES = 200
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|Inf|infinity|Infinity|nan|NaN)$"
 _BOOLEANS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 ISO = "ISO 8601"
-_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y")
+# 2024/01/31 and 2024.01.31 are read as ISO 8601, too.
+_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%b %d, %Y")
 _DATE_FORMATS = (ISO, *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")))
 _NAMED_AS_ID = re.compile(r"(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|.*[a-z]I[dD]$|^unnamed: 0$", re.I)
 
