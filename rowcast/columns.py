@@ -349,8 +349,14 @@ def _infer_text(
             return Feature(name, "numeric", type_name), ""
     if not is_declared and len(text) and _boolean_words_alone(text):
         return Feature(name, "boolean", type_name), ""
-    if not is_declared and (date_format := find_date_format(text)):
-        return Feature(name, "datetime", type_name, date_format=date_format), ""
+    formats = () if is_declared else date_formats(text)
+    if len(formats) == 1:
+        return Feature(name, "datetime", type_name, date_format=formats[0]), ""
+    note = (
+        "its dates can be read with the day or the month first, so that they are read as text."
+        if formats
+        else note
+    )
     distinct = text.unique()
     limit = MAX_DECLARED_CATEGORIES if pt.is_dictionary(column.type) and not untyped else MAX_CATEGORIES
     if len(distinct) <= limit:
@@ -389,17 +395,16 @@ def _boolean_words_alone(text: Any) -> bool:
     return True
 
 
-def find_date_format(text: Any) -> str | None:
-    """Return the one format in which all values are dates; None if there is none, or more than one.
+def date_formats(text: Any) -> list[str]:
+    """Return the formats in which all values are dates: more than one where the day cannot be told from the month.
 
-    01/02/2024 may be in January or February: where both readings fit all values, neither is taken.
+    01/02/2024 may be in January or February: where both readings fit all values, neither can be taken.
     """
     probe = text[:_PROBED_VALUES]
     if not len(probe) or not _may_be_date(probe[0].as_py()):
-        return None
+        return []
     fitting = [date_format for date_format in _DATE_FORMATS if _are_dates(probe, date_format)]
-    fitting = [date_format for date_format in fitting if _are_dates(text, date_format)]
-    return fitting[0] if len(fitting) == 1 else None
+    return [date_format for date_format in fitting if _are_dates(text, date_format)]
 
 
 def _may_be_date(value: str) -> bool:
