@@ -396,7 +396,7 @@ def _boolean_words_alone(text: Any) -> bool:
 
 
 def date_formats(text: Any) -> list[str]:
-    """Return the formats in which all values are dates: more than one where the day cannot be told from the month.
+    """Return the formats in which all values are dates: two if the day cannot be told from the month.
 
     01/02/2024 may be in January or February: where both readings fit all values, neither can be taken.
     """
