@@ -40,6 +40,7 @@ from client import (
 
 ROOT = Path(module.__file__).parent
 PREDICTIONS = pd.DataFrame({"y": [2, 0, 1]})
+D1, D2 = (f"01a20842-a75d-7589-a082-0000000000d{i}" for i in (1, 2))
 
 
 class Request(NamedTuple):
@@ -114,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         if reply is not DROP:
             self.write(reply)
 
-    do_GET = do_POST = do_PUT = handle_any  # noqa: N815 - http.server looks for these names
+    do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server looks for these names
 
     def write(self, reply: Reply) -> None:
         body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
@@ -184,7 +185,7 @@ def problem(status: int, code: str, **rest: Any) -> Reply:
 @pytest.fixture
 def service(serve: Callable[..., Server], store: Server) -> Server:
     answers = {
-        "/upload": {"id": "d1", "url": f"{store.url}/datasets/d1?X-Amz-Signature=secret"},
+        "/upload": {"id": D1, "url": f"{store.url}/datasets/d1?X-Amz-Signature=secret"},
         "/fit": {"id": "j1"},
         "/predict": {"id": "r1"},
         "/status": job(),
@@ -218,7 +219,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table):
-    assert client.upload(table) == "d1"
+    assert client.upload(table) == D1
     (put,) = store.requests
     assert (put.method, put.path, put.body) == ("PUT", "/datasets/d1", table.read_bytes())
     assert put.headers["content-length"] == "17"
@@ -316,7 +317,7 @@ def test_store_may_think_longer_than_the_timeout_of_the_service(service, store, 
 
     store.queued["/datasets/d1"] = [slow]
     with Client(service.url, timeout_s=0.3) as client:
-        assert client.upload(table) == "d1"
+        assert client.upload(table) == D1
     assert len(store.requests) == 1
 
 
@@ -391,7 +392,7 @@ def test_refusal_after_a_redirect_names_the_address_to_use(service, serve):
     elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
     service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
     with Client(service.url) as client, pytest.raises(APIError, match=f"use {elsewhere.url} as the address"):
-        client.fit("d1")
+        client.fit(D1)
 
 
 def test_url_and_key_come_from_the_environment(service, monkeypatch):
@@ -456,7 +457,7 @@ def test_silence_is_repeated_and_then_no_answer(service, pauses):
 @pytest.mark.parametrize("fault", [problem(503, "store_unavailable"), Reply(429)])
 def test_job_is_submitted_again_if_surely_nothing_was_queued(client, service, pauses, method, fault):
     service.queued[f"/{method}"] = [fault]
-    arguments = ["d1"] if method == "fit" else ["d1", "j1"]
+    arguments = [D1] if method == "fit" else [D1, "j1"]
     getattr(client, method)(*arguments)
     assert len(service.requests) == 2
     assert len(client.jobs) == 1
@@ -470,7 +471,7 @@ FAULTS = [DROP, problem(503, "queue_unavailable"), Reply(502), Reply(504), Reply
 def test_job_that_may_have_been_queued_is_not_submitted_again(client, service, pauses, method, fault):
     service.queued[f"/{method}"] = [fault]
     with pytest.raises(RowcastError) as raised:
-        getattr(client, method)(*["d1", "j1"][: 1 if method == "fit" else 2])
+        getattr(client, method)(*[D1, "j1"][: 1 if method == "fit" else 2])
     assert len(service.requests) == 1
     assert client.jobs == []
     assert isinstance(raised.value, APIError) or raised.value.sent
@@ -483,7 +484,7 @@ def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch
 
     monkeypatch.setattr(module, "_jittered", come_back)
     with Client(f"http://127.0.0.1:{free_port}") as client:
-        assert client.fit("d1") == "j1"
+        assert client.fit(D1) == "j1"
 
 
 @pytest.fixture
@@ -511,7 +512,7 @@ def test_cause_is_that_of_the_network_even_inside_another_handler(client, servic
         Path("/nowhere/at/all").stat()
     except OSError:
         with pytest.raises(ServiceUnreachableError, match="closed connection without response"):
-            client.fit("d1")
+            client.fit(D1)
 
 
 def test_retry_after_is_obeyed(client, service, pauses):
@@ -538,47 +539,47 @@ def test_jitter_never_comes_back_earlier_than_asked():
 
 
 def test_fit_and_predict_send_ids_and_options_as_json(client, service):
-    assert client.fit("d1", target="price", seed=3) == "j1"
-    assert client.predict("d2", "j1", proba=True) == "r1"
+    assert client.fit(D1, target="price", seed=3) == "j1"
+    assert client.predict(D2, "j1", proba=True) == "r1"
     fit, predict = service.requests
     assert (fit.method, fit.query, json.loads(fit.body)) == (
         "POST",
         {},
-        {"id": "d1", "target": "price", "seed": 3},
+        {"id": D1, "target": "price", "seed": 3},
     )
-    assert json.loads(predict.body) == {"dataset_id": "d2", "model_id": "j1", "proba": True}
+    assert json.loads(predict.body) == {"dataset_id": D2, "model_id": "j1", "proba": True}
     assert fit.headers["content-type"] == "application/json"
 
 
 def test_options_that_are_not_json_are_refused_clearly(client, service):
     with pytest.raises(RowcastError, match="not possible: Out of range float"):
-        client.fit("d1", rate=float("nan"))
+        client.fit(D1, rate=float("nan"))
     assert service.requests == []
 
 
 def test_jobs_lists_what_was_submitted_oldest_first(client):
-    client.fit("d1")
-    client.predict("d1", "j1")
+    client.fit(D1)
+    client.predict(D1, "j1")
     assert client.jobs == [{"id": "j1", "kind": "fit"}, {"id": "r1", "kind": "predict"}]
 
 
 def test_without_a_timeout_nothing_is_waited_for(client, service):
-    client.fit("d1")
-    client.fit("d1", timeout=-0.5)
+    client.fit(D1)
+    client.fit(D1, timeout=-0.5)
     assert service.received("/status") == []
 
 
 def test_timeout_none_waits_for_the_end(client, service, pauses):
     service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
-    assert client.fit("d1", timeout=None) == "j1"
+    assert client.fit(D1, timeout=None) == "j1"
     assert [float(request.query["wait"]) for request in service.received("/status")] == [20, 20, 20]
 
 
 def test_timeout_0_raises_unless_the_job_has_finished(client, service):
-    assert client.fit("d1", timeout=0) == "j1"
+    assert client.fit(D1, timeout=0) == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
     with pytest.raises(WaitTimeoutError, match="j1 did not end in the time given: it is started") as raised:
-        client.fit("d1", timeout=0)
+        client.fit(D1, timeout=0)
     assert raised.value.job_id == "j1"
     assert isinstance(raised.value, TimeoutError)
     assert len(client.jobs) == 2
@@ -658,7 +659,7 @@ def test_failed_job_says_why_and_what_to_do(client, service):
     }
     service.queued["/status"] = [Reply(200, job("failed", error=cause))]
     with pytest.raises(JobFailedError) as raised:
-        client.fit("d1", timeout=None)
+        client.fit(D1, timeout=None)
     error = raised.value
     assert (
         str(error) == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
@@ -780,7 +781,7 @@ def test_module_docstring_draws_every_error(error):
 def test_refusals_have_classes_to_catch(client, service, status, error, builtin):
     service.queued["/fit"] = [problem(status, "some_code", request_id="q1")]
     with pytest.raises(builtin) as raised:
-        client.fit("d1")
+        client.fit(D1)
     assert type(raised.value) is error
     assert (raised.value.status, raised.value.code, raised.value.request_id) == (status, "some_code", "q1")
 
@@ -791,7 +792,7 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
     )
     service.queued["/fit"] = [reply]
     with pytest.raises(InvalidRequestError) as raised:
-        client.fit("d1")
+        client.fit(D1)
     assert str(raised.value) == "It is invalid_table. 'a' is empty. Upload again."
     assert raised.value.errors == ["'a' is empty", "It is invalid_table."]
 
@@ -802,14 +803,14 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
 def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
     service.queued["/fit"] = [Reply(502, body)]
     with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 502: .+"):
-        client.fit("d1")
+        client.fit(D1)
 
 
 @pytest.mark.parametrize("body", [b"<html>Please log in</html>", {"other": "service"}, [1], b""])
 def test_good_answer_of_another_service_is_recognized(client, service, body):
     service.queued["/fit"] = [Reply(200, body)]
     with pytest.raises(APIError, match="not as Rowcast does"):
-        client.fit("d1")
+        client.fit(D1)
 
 
 # What a person sees
@@ -871,10 +872,10 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
 def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path, capsys):
     saved = tmp_path / "result.parquet"
     commands = {
-        f"upload {table}": "d1",
-        "fit d1": "j1",
-        "fit d1 --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
-        "predict d1 j1 --timeout 5": "r1",
+        f"upload {table}": D1,
+        f"fit {D1}": "j1",
+        f"fit {D1} --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
+        f"predict {D1} j1 --timeout 5": "r1",
         "status j1": "finished",
         "status j1 --wait": "finished",
         f"download r1 {saved}": str(saved),
@@ -882,7 +883,7 @@ def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
         assert capsys.readouterr() == (f"{printed}\n", "")
-    options = {"id": "d1", "target": "price", "task": "regression", "seed": 3, "name": "a=b"}
+    options = {"id": D1, "target": "price", "task": "regression", "seed": 3, "name": "a=b"}
     assert json.loads(service.received("/fit")[1].body) == options
     assert saved.exists()
 
