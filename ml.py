@@ -92,7 +92,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         **clock.made(),
     }
     publishing.check_needed(job, dataset_id=dataset_id)
-    signed = signing.sign(job.signing_keys, job.owner, model_id, manifest)
+    signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
     publishing.publish(job, "fit", model_id, path, signed)
 
 
@@ -131,7 +131,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     }
     publishing.check_needed(job, dataset_id=dataset_id)
     publishing.note_result(job, model_id, result_id)
-    publishing.publish(job, "predict", result_id, path, manifest)
+    publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
 
 
 def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:

@@ -122,26 +122,30 @@ def _rows_a_batch(path: Path, file: pq.ParquetFile, wanted: Collection[str], max
     ]
     if texts:
         packed = _parquet(path, read_dictionary=[paths[i] for i in texts])
-        longest = max(
-            (_longest(packed, group, i, paths[i]) for group in range(metadata.num_row_groups) for i in texts),
-            default=1,
-        )
-        n_rows = min(n_rows, BATCH_BYTES // max(1, longest))
+        groups = range(metadata.num_row_groups)
+        lengths = (_longest(file, packed, group, i, paths[i]) for group in groups for i in texts)
+        n_rows = min(n_rows, BATCH_BYTES // max(lengths, default=1))
     return max(16, n_rows)
 
 
-def _longest(packed: pq.ParquetFile, group: int, column: int, path: str) -> int:
-    """Return how long a value may be that stands in the file once, and in a batch many times."""
-    # The first row brings the whole dictionary with it.
-    first = next(packed.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
-    if first is None:
-        return 1
+def _longest(file: pq.ParquetFile, packed: pq.ParquetFile, group: int, column: int, path: str) -> int:
+    """Return how long a value may be that stands in the file once, and in a batch many times; at least 1.
+
+    `packed` gives the column as a dictionary, of which the first row brings all values.
+    """
     # Looking at the metadata of a damaged column ends the process, unless rows could be read before.
-    chunk = packed.metadata.row_group(group).column(column)
+    if _first_row(file, group, path) is None:
+        return 1
+    chunk = file.metadata.row_group(group).column(column)
     if "DELTA_BYTE_ARRAY" in chunk.encodings:
-        return int(chunk.total_uncompressed_size)
-    lengths = [cell_bytes(column.dictionary) for column in first.columns if pt.is_dictionary(column.type)]
-    return int(max((length.max(initial=1) for length in lengths), default=1))
+        return max(1, int(chunk.total_uncompressed_size))
+    row = _first_row(packed, group, path) if chunk.has_dictionary_page else None
+    columns = [found for found in row.columns if pt.is_dictionary(found.type)] if row is not None else []
+    return max((int(cell_bytes(found.dictionary).max(initial=1)) for found in columns), default=1)
+
+
+def _first_row(file: pq.ParquetFile, group: int, path: str) -> pa.RecordBatch | None:
+    return next(file.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
 
 
 def _ordered(batch: pa.RecordBatch, wanted: Sequence[str]) -> pa.RecordBatch:

@@ -230,8 +230,8 @@ def _csv_text(text: str, is_whole: bool, how: Format, limits: Limits, whole: Chu
     if not part.strip():
         limits.check_columns(csv_dialect.first_fields(text), is_all=False)
         raise InvalidTable("The first row is longer than 1 MiB.", hint="A quote in it may not be closed.")
+    limits.check_columns(len(csv_dialect.records(part, delimiter, 1)[0]))
     dialect = csv_dialect.dialect_of(part)
-    limits.check_columns(len(dialect.names))
     rows = _csv_rows(part, dialect, limits, is_strict=whole is None)
     if rows is None:
         raise _no_rows(text, is_whole, dialect)
@@ -240,12 +240,12 @@ def _csv_text(text: str, is_whole: bool, how: Format, limits: Limits, whole: Chu
 
 
 def _csv_rows(part: str, dialect: Dialect, limits: Limits, *, is_strict: bool) -> pa.Table | None:
-    """Return the rows of a sample; when not strict, without bad ones: those of the whole are refused at once."""
+    """Return the rows of a sample; when not strict, without the bad ones, which the whole is refused for."""
     every = range(len(dialect.names))
     content = [part.encode()]
     found = csv_rows.batches(lambda: iter(content), dialect, every, limits, is_strict=is_strict)
     rows = _table(found, limits)
-    return rows if rows or is_strict else _csv_rows(part, dialect, limits, is_strict=True)
+    return rows if rows is not None or is_strict else _csv_rows(part, dialect, limits, is_strict=True)
 
 
 def _no_rows(text: str, is_whole: bool, dialect: Dialect) -> InvalidTable:

@@ -105,15 +105,15 @@ def cell_bytes(column: pa.Array) -> np.ndarray:
         if not _is_text(column.type.value_type) or not len(column.dictionary):
             return np.zeros(len(column), np.int64)
         places: np.ndarray = column.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        lengths: np.ndarray = cell_bytes(column.dictionary)[places.astype(np.int64)]
-        return lengths
+        return np.take(cell_bytes(column.dictionary), places.astype(np.int64))
     if not _is_text(column.type) or not len(column):
         return np.zeros(len(column), np.int64)
     buffer = column.buffers()[1]
     if _is_view(column.type):
         # A view begins with its length, as an int32 among four; that of a missing value may be anything.
         views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
-        return views[::4].astype(np.int64) * column.is_valid().to_numpy(zero_copy_only=False)
+        known: np.ndarray = column.is_valid().to_numpy(zero_copy_only=False)
+        return views[::4] * known.astype(np.int64)
     is_large = pt.is_large_string(column.type) or pt.is_large_binary(column.type)
     width = np.dtype(np.int64 if is_large else np.int32)
     offsets = np.frombuffer(buffer, width, len(column) + 1, width.itemsize * column.offset)

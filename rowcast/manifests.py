@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def of_file(path: Path) -> dict[str, Any]:
     """Return the SHA-256, in hexadecimal, and the bytes of a file."""
     with path.open("rb") as file:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}
+
+
+def finite(value: Any) -> Any:
+    """Return a manifest with null in place of what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: finite(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(member) for member in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Clock:

@@ -7,7 +7,9 @@ import math
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from rowcast.learners import LEARNERS
 
 
 def _canonical(value: Any) -> str:
@@ -49,6 +51,15 @@ def _class_weight(value: Any) -> Any:
 Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
+def _known_learner(value: str) -> str:
+    if value not in LEARNERS:
+        raise ValueError(f"it must be one of {', '.join(LEARNERS)}")
+    return value
+
+
+LearnerName = Annotated[
+    str, AfterValidator(_known_learner), WithJsonSchema({"type": "string", "enum": list(LEARNERS)})
+]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -73,9 +84,7 @@ class FitRequest(Request):
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="`auto` infers it from the target; docs/tables.md has the rule."
     )
-    learner: Literal["boosting", "linear", "forest", "baseline"] = Field(
-        "boosting", description="What learns; docs/models.md describes each."
-    )
+    learner: LearnerName = Field("boosting", description="What learns; docs/models.md describes each.")
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="The same input and seed give the same model.")
     class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = (

@@ -136,6 +136,15 @@ def test_batches_hold_the_wanted_columns_in_the_order_of_the_file(content: bytes
     assert pa.Table.from_batches(batches).equals(found.read(wanted).replace_schema_metadata(None))
 
 
+def test_odd_columns_of_parquet_are_told_apart(tmp_path: Path) -> None:
+    table = pa.table([[{"x": 1}] * 3, [2] * 3, ["k"] * 3, [3] * 3], names=["a", "a.x", "s", "s"])
+    found = source(tmp_path, parquet(table, row_group_size=1))
+    assert found.read(["a.x"]).to_pydict() == {"a.x": [2] * 3}
+    assert found.read().schema.names == ["a", "a.x", "s", "s"]
+    assert [column.to_pylist() for column in found.read(["s"]).columns] == [["k"] * 3, [3] * 3]
+    assert [batch.num_rows for batch in found.batches(["s"])] == [3]
+
+
 CSV_FILES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "comma": (FRAME.to_csv(index=False).encode(), {"encoding": "utf-8", "delimiter": ",", "decimal": "."}),
     "semicolon and Windows-1252": (
@@ -579,6 +588,16 @@ def test_batches_of_long_text_stay_small(tmp_path: Path) -> None:
     sizes = [batch.nbytes for batch in source(tmp_path, repeated(2_000, keep=False), limits).batches()]
     assert len(sizes) > 2
     assert max(sizes) <= 64 << 20
+
+
+def test_text_that_repeats_the_one_before_is_read_in_small_batches(tmp_path: Path) -> None:
+    table = pa.table({"s": ["x" * 500_000] * 500})
+    content = parquet(table, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY")
+    limits = replace(LIMITS, max_unpacked_bytes=1 << 30)
+    assert len(content) < 1_000_000
+    batches = list(source(tmp_path, content, limits).batches())
+    assert max(batch.nbytes for batch in batches) <= 64 << 20
+    assert pa.Table.from_batches(batches).equals(table)
 
 
 @pytest.mark.parametrize("content", [parquet(TABLE), b"a,b\n" + b"1,2\n" * 1_000], ids=["parquet", "csv"])
