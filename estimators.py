@@ -9,7 +9,6 @@ Needs scikit-learn 1.6 or newer, pandas, pyarrow, and client.py beside this file
 
 from __future__ import annotations
 
-import copy
 import importlib
 import importlib.metadata
 import warnings
@@ -37,6 +36,18 @@ else:
 MIN_ROWS = 10
 PREFIX = "params__"
 LIBRARIES = ("scikit-learn", "skrub", "numpy", "pandas", "pyarrow", "joblib")
+
+
+class _Key(str):
+    """A key that does not show where an estimator prints its parameters, as in a notebook."""
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def _hidden(key: str | None) -> str | None:
+    # What clone() gives must be kept as it is.
+    return key if key is None or isinstance(key, _Key) else _Key(key)
 
 
 class _Remote(BaseEstimator):
@@ -94,18 +105,6 @@ class _Remote(BaseEstimator):
         if nested:
             self.params = {**(self.params or {}), **nested}
         return self
-
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        return str(BaseEstimator.__repr__(self._without_key(), N_CHAR_MAX))
-
-    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
-        # Notebooks are shared, and with them what scikit-learn shows of an estimator.
-        return super(_Remote, self._without_key())._get_params_html(*args, **kwargs)
-
-    def _without_key(self) -> _Remote:
-        shown = copy.copy(self)
-        shown.api_key = shown.api_key and "***"
-        return shown
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -187,7 +186,7 @@ class RowcastClassifier(ClassifierMixin, _Remote):
         self.class_weight = class_weight
         self.validation = validation
         self.url = url
-        self.api_key = api_key
+        self.api_key = _hidden(api_key)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastClassifier:
         """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and labels y (n_rows,).
@@ -254,7 +253,7 @@ class RowcastRegressor(RegressorMixin, _Remote):
         self.seed = seed
         self.validation = validation
         self.url = url
-        self.api_key = api_key
+        self.api_key = _hidden(api_key)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastRegressor:
         """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and numbers y (n_rows,).
