@@ -382,11 +382,13 @@ class Model:
         self.importances: dict[str, float | None] = {each["name"]: each["mean"] for each in features}
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<12} {text}" for name, text in self._summary())
+        rows = self._summary()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
     def _repr_html_(self) -> str:
-        cells = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in self._summary())
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        rows = ([html.escape(cell) for cell in row] for row in self._summary())
+        return f"<table>{''.join(f'<tr><th>{name}</th><td>{text}</td></tr>' for name, text in rows)}</table>"
 
     def plot(self) -> Any:
         """Return a matplotlib Figure of the importances and the confusion matrix or the residuals."""
@@ -396,7 +398,7 @@ class Model:
             raise RowcastError("plot() needs matplotlib: pip install matplotlib") from error
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
         known = [(name, value) for name, value in self.importances.items() if value is not None][:15][::-1]
-        left.barh([name.replace("$", r"\$") for name, _ in known], [value for _, value in known])
+        left.barh([_literal(name) for name, _ in known], [value for _, value in known])
         left.set(title="importances", xlabel="increase of the loss")
         self._plot_errors(right)
         return figure
@@ -404,16 +406,12 @@ class Model:
     def _plot_errors(self, axes: Any) -> None:
         matrix, quantiles = self.scores.get("confusion_matrix"), self.scores.get("residual_quantiles")
         if matrix:
-            shown = axes.imshow(matrix["counts"], cmap="Blues")
-            names, places = (
-                [str(name).replace("$", r"\$") for name in matrix["labels"]],
-                range(len(matrix["labels"])),
-            )
-            axes.set_xticks(places, names, rotation=90)
-            axes.set_yticks(places, names)
+            shown, names = axes.imshow(matrix["counts"], cmap="Blues"), [*map(_literal, matrix["labels"])]
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
             axes.set(title="confusion matrix", xlabel="predicted", ylabel="true")
             axes.figure.colorbar(shown, ax=axes, label="rows")
-        elif quantiles:
+        elif quantiles and None not in quantiles.values():
             axes.plot([float(level) for level in quantiles], list(quantiles.values()), marker="o")
             axes.set(title="residuals", xlabel="quantile", ylabel="target - prediction")
         else:
@@ -427,7 +425,7 @@ class Model:
         return [
             ("model", str(self.id)),
             ("target", f"{self.target} ({self.task})"),
-            ("learner", " ".join([str(self.learner), json.dumps(about.get("params") or {})])),
+            ("learner", f"{self.learner} {json.dumps(about.get('params') or {})}"),
             ("rows", rows),
             ("validation", judged),
             *((name, self._beside_baseline(name)) for name in self.scores if _is_number(self.scores[name])),
@@ -514,9 +512,10 @@ def _read_table(file: BinaryIO, suffix: str) -> DataFrame:
 
     file.seek(0)
     if suffix == ".csv":
-        return pandas.read_csv(file, keep_default_na=False, na_values=[""])
+        return pandas.read_csv(file, keep_default_na=False, na_values=[""], float_precision="round_trip")
     if suffix == ".jsonl":
-        return pandas.read_json(file, lines=True, convert_dates=False)
+        # pandas' own reader takes columns for dates by their names, and rounds.
+        return pandas.DataFrame([json.loads(line) for line in file])
     return pandas.read_parquet(file)
 
 
@@ -547,6 +546,11 @@ def _estimators(url: str) -> Any:
 def _id(thing: str | Model) -> str:
     """Return an id, ready to be a part of a path."""
     return quote(thing if isinstance(thing, str) else str(thing.id), safe="")
+
+
+def _literal(name: Any) -> str:
+    """Return a name for matplotlib, which takes what is between dollars for a formula."""
+    return str(name).replace("$", r"\$")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The client against small servers, which also make the faults that a real service rarely shows."""
+"""The client against a real service, and small servers, which make the faults that it rarely shows."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pandas as pd
 import pytest
+from conftest import Stack
+from conftest import table as numbers
 
 import client as module
 from client import (
@@ -745,6 +747,322 @@ def test_download_never_replaces_what_is_no_file(client, service, tmp_path):
     assert service.requests == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.csv", b'label,y\n"NA",1.5\n"1, 2",\n'),
+        ("result.jsonl", b'{"label":"NA","y":1.5}\n{"label":"1, 2","y":null}\n'),
+    ],
+)
+def test_download_of_another_format_is_a_dataframe_too(client, service, store, objects, name, content):
+    objects[f"/results/1/{name}"] = content
+    service.queued["/result"] = [Reply(200, {"url": f"{store.url}/results/1/{name}?X-Amz-Signature=secret"})]
+    expected = pd.DataFrame({"label": ["NA", "1, 2"], "y": [1.5, None]})
+    pd.testing.assert_frame_equal(client.download("r1"), expected)
+
+
+# Tables, paths and ids
+
+
+def test_fit_and_predict_upload_what_is_no_id(client, service, objects, table):
+    for data in (
+        table,
+        str(table),
+        table.read_bytes(),
+        io.BytesIO(table.read_bytes()),
+        pd.DataFrame({"a": [1]}),
+    ):
+        objects.clear()
+        client.fit(data)
+        assert json.loads(service.requests[-1].body) == {"id": D1}
+        assert "/datasets/d1" in objects
+    client.predict(table, "j1")
+    assert json.loads(service.requests[-1].body) == {"dataset_id": D1, "model_id": "j1"}
+
+
+def test_fit_of_an_id_uploads_nothing(client, service):
+    client.fit(D2.upper())
+    assert [request.path for request in service.requests] == ["/fit"]
+
+
+def test_text_that_is_no_id_is_a_path(client, service):
+    with pytest.raises(FileNotFoundError):
+        client.fit(f"{D1}.parquet")
+    assert service.requests == []
+
+
+def test_predict_table_waits_and_returns_the_predictions(client, service, table):
+    pd.testing.assert_frame_equal(client.predict_table(table, "j1", output="labels"), PREDICTIONS)
+    assert [request.path for request in service.requests] == ["/upload", "/predict", "/status", "/result"]
+    assert json.loads(service.received("/predict")[0].body)["output"] == "labels"
+
+
+def test_names_of_columns_become_text(client, objects):
+    client.upload(pd.DataFrame([[1, 2]], columns=[0, ("a", 1)]))
+    assert list(pd.read_parquet(io.BytesIO(objects["/datasets/d1"])).columns) == ["0", "('a', 1)"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"a": [1, 2], "b": pd.Series([1, "two"], dtype=object)}), "column 'b'"),
+        (pd.DataFrame({"a": [1, 2], "b": [1j, 2j]}), "column 'b'"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "Duplicate column names"),
+    ],
+)
+def test_column_that_cannot_be_written_is_named(client, service, frame, said):
+    with pytest.raises(RowcastError, match=f"The .* cannot be written as Parquet: .*|{said}") as raised:
+        client.upload(frame)
+    assert said in str(raised.value)
+    assert service.requests == []
+
+
+# Models, and what there is
+
+
+MANIFEST = {
+    "id": "m1",
+    "task": "classification",
+    "target": "<b>kind</b>",
+    "learner": "boosting",
+    "params": {"max_iter": 9},
+    "n_rows": 900,
+    "n_rows_left_out": 3,
+    "validation": {
+        "method": "split",
+        "n_rows": 180,
+        "scores": {
+            "accuracy": 0.91,
+            "f1": None,
+            "confusion_matrix": {"labels": ["$a$", "b$"], "counts": [[3, 1], [0, 4]]},
+        },
+        "baseline": {"accuracy": 0.5},
+    },
+    "importances": {
+        "features": [
+            {"name": "<script>alert(1)</script>", "mean": 0.25, "std": 0.1},
+            {"name": "$x$", "mean": None, "std": None},
+        ]
+    },
+    "notes": ["The column 'id' was left out: an identifier."],
+}
+REGRESSION = {
+    **MANIFEST,
+    "task": "regression",
+    "validation": {
+        "method": "cv",
+        "n_rows": 9,
+        "scores": {"r2": 0.5, "residual_quantiles": {"0.05": -1, "0.95": 2}},
+    },
+}
+ALONE = {**MANIFEST, "validation": {"method": "none"}, "importances": None, "notes": []}
+
+
+@pytest.fixture
+def known(client: Client, service: Server) -> Any:
+    service.queued["/models/m1"] = [Reply(200, MANIFEST)]
+    return client.model("m1")
+
+
+def test_model_has_what_matters_at_hand(known):
+    assert (known.id, known.task, known.target, known.learner) == (
+        "m1",
+        "classification",
+        "<b>kind</b>",
+        "boosting",
+    )
+    assert known.scores["accuracy"] == 0.91
+    assert known.baseline == {"accuracy": 0.5}
+    assert list(known.importances.values()) == [0.25, None]
+    assert known.notes == MANIFEST["notes"]
+    assert known.manifest == MANIFEST
+
+
+def test_model_prints_as_a_summary(known):
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in str(known).splitlines())
+    assert lines == {
+        "model": "m1",
+        "target": "<b>kind</b> (classification)",
+        "learner": 'boosting {"max_iter": 9}',
+        "rows": "900, 3 left out without a target",
+        "validation": "split, on 180 rows",
+        "accuracy": "0.91 (baseline 0.5)",
+        "importances": "<script>alert(1)</script> 0.25",
+        "note": "The column 'id' was left out: an identifier.",
+    }
+
+
+def test_model_is_a_table_in_a_notebook_and_names_are_no_markup(known):
+    page = known._repr_html_()
+    assert page.startswith("<table><tr><th>model</th><td>m1</td></tr>")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.25" in page
+    assert not re.search("<(?!/?(table|tr|th|td)>)", page)
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, ALONE])
+def test_model_plots_importances_and_errors(manifest, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    figure = module.Model(manifest).plot()
+    figure.savefig(tmp_path / "plot.png")
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    shown = {"split": "confusion matrix", "cv": "residuals", "none": "not validated"}
+    assert titles == ["importances", shown[manifest["validation"]["method"]]]
+    matplotlib.pyplot.close(figure)
+
+
+def test_plot_without_matplotlib_says_what_to_install(known, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RowcastError, match="pip install matplotlib"):
+        known.plot()
+
+
+def test_model_stands_for_its_id(client, service, known):
+    service.queued["/models/m1"] = [Reply(204)]
+    client.predict(D1, known)
+    client.delete(known)
+    assert json.loads(service.received("/predict")[0].body)["model_id"] == "m1"
+    assert service.requests[-1][:2] == ("DELETE", "/models/m1")
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_listings_ask_for_pages_as_they_are_needed(client, service, kind):
+    pages = [
+        {kind: [{"id": "a"}, {"id": "b"}], "next": "b"},
+        {kind: [], "next": "c"},
+        {kind: [{"id": "d"}], "next": None},
+    ]
+    service.queued[f"/{kind}"] = [Reply(200, page) for page in pages]
+    things = getattr(client, kind)()
+    assert service.requests == []
+    assert [next(things)["id"], next(things)["id"]] == ["a", "b"]
+    assert len(service.requests) == 1
+    assert [thing["id"] for thing in things] == ["d"]
+    assert [r.query for r in service.requests] == [
+        {"limit": "100", **more} for more in ({}, {"before": "b"}, {"before": "c"})
+    ]
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(1, "1"), (3, "3"), (250, "100")])
+def test_limit_of_a_listing_bounds_its_pages_too(client, service, limit, asked):
+    service.answer = lambda _request: Reply(200, {"models": [{"id": "a"}] * int(asked), "next": "a"})
+    assert len(list(client.models(limit))) == limit
+    assert service.requests[0].query["limit"] == asked
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets", "results"])
+def test_delete_finds_out_what_the_id_is_of(client, service, kind):
+    service.answer = lambda request: (
+        Reply(204) if request.path == f"/{kind}/x1" else problem(404, "not_found")
+    )
+    client.delete("x1")
+    assert {request.method for request in service.requests} == {"DELETE"}
+    assert service.requests[-1].path == f"/{kind}/x1"
+
+
+def test_delete_of_nothing_is_a_not_found_error(client, service):
+    service.answer = lambda _request: problem(404, "not_found")
+    with pytest.raises(NotFoundError, match="no model, dataset or result x1"):
+        client.delete("x1")
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(502)])
+def test_deletion_that_may_have_happened_is_not_repeated(client, service, pauses, fault):
+    service.queued["/models/x1"] = [fault]
+    with pytest.raises(RowcastError):
+        client.delete("x1")
+    assert len(service.requests) == 1
+
+
+def test_delete_of_a_model_that_is_being_fitted_is_a_conflict(client, service):
+    service.queued["/models/x1"] = [problem(409, "model_not_ready")]
+    with pytest.raises(ConflictError):
+        client.delete("x1")
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("missing", ["estimators", "sklearn"])
+def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(client, service, monkeypatch, missing):
+    service.queued["/models/m1"] = [Reply(200, MANIFEST)]
+    monkeypatch.delitem(sys.modules, "estimators", raising=False)
+    for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = {"estimators": f"{service.url}/estimators.py", "sklearn": "pip install 'scikit-learn"}
+    with pytest.raises(RowcastError, match=re.escape(said[missing])):
+        client.download_model("m1")
+    assert len(service.requests) == 1
+
+
+# On a real service
+
+
+@pytest.fixture
+def live(stack: Stack) -> Iterator[Client]:
+    with Client(stack.url) as connected:
+        yield connected
+
+
+def test_every_kind_of_data_gives_the_same_predictions(live, tmp_path):
+    frame = numbers(200, 3)
+    path = tmp_path / "train.csv"
+    frame.to_csv(path, index=False)
+    model_id = live.fit(frame, None)
+    dataset_id = live.upload(path)
+    kinds = [frame, path, str(path), path.read_bytes(), path.open("rb"), dataset_id]
+    first, *others = [live.predict_table(data, model_id) for data in kinds]
+    kinds[4].close()
+    for other in others:
+        pd.testing.assert_frame_equal(other, first)
+    assert (first["y"] == frame["y"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_formats_of_results_are_the_same_dataframe(live, form):
+    frame = numbers(60, 2).assign(code=[f"0{i}" for i in range(60)], y=["NA", "no, nor yes"] * 30)
+    model_id = live.fit(frame, None, validation="none", learner="linear")
+    found = live.predict_table(frame, model_id, output="probabilities", format=form, keep=["col_0"])
+    expected = live.predict_table(frame, model_id, output="probabilities", keep=["col_0"])
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_listed_things_are_deleted_with_what_hangs_on_them(live):
+    frame = numbers(50, 2)
+    dataset_id = live.upload(frame)
+    model_ids = [live.fit(dataset_id, None, validation="none") for _ in range(3)]
+    result_id = live.predict(dataset_id, model_ids[0], None)
+    assert [each["id"] for each in live.models(limit=3)] == model_ids[::-1]
+    assert next(live.datasets())["id"] == dataset_id
+    live.delete(model_ids[0])
+    with pytest.raises(NotFoundError):
+        live.result(result_id)
+    other = live.predict(dataset_id, model_ids[1], None)
+    live.delete(other)
+    with pytest.raises(NotFoundError):
+        live.download(other)
+    live.delete(dataset_id)
+    assert next(live.datasets())["id"] != dataset_id
+    with pytest.raises(NotFoundError):
+        live.fit(dataset_id)
+
+
+def test_model_of_a_real_service_is_summed_up(live):
+    frame = numbers(200, 3).rename(columns={"col_0": "<script>"})
+    known = live.model(live.fit(frame, None))
+    assert known.scores["accuracy"] > known.baseline["accuracy"]
+    assert "<script>" in str(known)
+    assert "<script>" in known.importances
+    assert "<script>" not in known._repr_html_()
+
+
+def test_model_that_is_not_there_yet_is_a_conflict(live, stack):
+    with stack.frozen():
+        model_id = live.fit(numbers(50, 2))
+        with pytest.raises(ConflictError):
+            live.model(model_id)
+    live.wait(model_id)
+
+
 # Errors
 
 
@@ -901,6 +1219,25 @@ def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(service, cap
         assert capsys.readouterr() == ("", f"{said}\n")
 
 
+def test_commands_that_list_show_and_delete(service, capsys):
+    models = [
+        {"id": "m2", "target": "y", "learner": "linear", "score": {"metric": "r2", "value": 0.5}},
+        {"id": "m1", "score": None},
+    ]
+    service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
+    service.queued["/datasets"] = [Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})]
+    service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
+    commands = {
+        "models": "m2\ty\tlinear\tr2\t0.5\nm1\n",
+        "datasets": "d1\t7\n",
+        "model m1": f"{module.Model(MANIFEST)}\n",
+        "delete m1": "",
+    }
+    for command, printed in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 0
+        assert capsys.readouterr() == (printed, "")
+
+
 @pytest.mark.parametrize(
     "command", ["", "fit", "fit d1 --option x", "fit d1 --wait --timeout 3", "upload a --api-key k"]
 )
@@ -913,7 +1250,18 @@ def test_misuse_of_the_command_line_is_exit_code_2(command, capsys):
 
 def test_help_names_the_commands_and_where_the_key_comes_from():
     shown = run_python(str(ROOT / "client.py"), "--help").stdout
-    for word in ("upload", "fit", "predict", "status", "download", "ROWCAST_API_KEY", "ROWCAST_URL"):
+    for word in (
+        "upload",
+        "fit",
+        "predict",
+        "status",
+        "download",
+        "models",
+        "datasets",
+        "delete",
+        "ROWCAST_API_KEY",
+        "ROWCAST_URL",
+    ):
         assert word in shown
 
 
