@@ -512,7 +512,7 @@ def _read_table(file: BinaryIO, suffix: str) -> DataFrame:
 
     file.seek(0)
     if suffix == ".csv":
-        return pandas.read_csv(file, keep_default_na=False, na_values=[""], float_precision="round_trip")
+        return pandas.read_csv(file, keep_default_na=False, na_values=[""])
     if suffix == ".jsonl":
         # pandas' own reader takes columns for dates by their names, and rounds.
         return pandas.DataFrame([json.loads(line) for line in file])

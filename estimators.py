@@ -13,7 +13,6 @@ import importlib
 import importlib.metadata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, ClassVar
 
 import joblib
@@ -74,13 +73,9 @@ class _Remote(BaseEstimator):
                 f"Model {model_id} is a {about['task']}, {cls.__name__} is for another."
             )
         method = about["validation"]["method"]
-        told = {
-            "validation": method if method in ("none", "cv") else "auto",
-            "params": about["params"] or None,
-        }
-        told.update({name: about[name] for name in ("learner", "seed", "class_weight")})
-        known = cls._get_param_names()
-        model = cls(**{name: told[name] for name in told if name in known}, url=url, api_key=api_key)
+        model = cls(url=url, api_key=api_key)
+        model.learner, model.params, model.seed = about["learner"], about["params"] or None, about["seed"]
+        model.validation = method if method in ("none", "cv") else "auto"
         model._take(about)
         return model
 
@@ -139,10 +134,8 @@ class _Remote(BaseEstimator):
         with self._connected() as service:
             return service.predict_table(table, self.model_id_, output=output)
 
-    @contextmanager
-    def _connected(self) -> Iterator[client.Client]:
-        with client.Client(self.url, api_key=self.api_key) as service:
-            yield service
+    def _connected(self) -> client.Client:
+        return client.Client(self.url, api_key=self.api_key)
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of float64.
@@ -223,9 +216,10 @@ class RowcastClassifier(ClassifierMixin, _Remote):
     def _take(self, about: Mapping[str, Any]) -> None:
         super()._take(about)
         self.classes_ = _typed(about["classes"], about["target_type"])
+        self.class_weight = about["class_weight"]
         if isinstance(self.class_weight, Mapping):
-            weights = self.class_weight
-            self.class_weight = {c: weights[_text(c)] for c in self.classes_.tolist() if _text(c) in weights}
+            labels = {_text(label): label for label in self.classes_.tolist()}
+            self.class_weight = {labels[name]: weight for name, weight in self.class_weight.items()}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -901,7 +901,8 @@ def test_model_is_a_table_in_a_notebook_and_names_are_no_markup(known):
 
 @pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, ALONE])
 def test_model_plots_importances_and_errors(manifest, tmp_path):
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib.pyplot
+
     matplotlib.use("Agg")
     figure = module.Model(manifest).plot()
     figure.savefig(tmp_path / "plot.png")
@@ -1026,12 +1027,15 @@ def test_formats_of_results_are_the_same_dataframe(live, form):
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_listed_things_are_deleted_with_what_hangs_on_them(live):
+def test_listed_things_are_deleted_with_what_hangs_on_them(live, monkeypatch):
+    monkeypatch.setattr(module, "PAGE", 2)
     frame = numbers(50, 2)
     dataset_id = live.upload(frame)
     model_ids = [live.fit(dataset_id, None, validation="none") for _ in range(3)]
     result_id = live.predict(dataset_id, model_ids[0], None)
     assert [each["id"] for each in live.models(limit=3)] == model_ids[::-1]
+    listed = [each["id"] for each in live.models()]
+    assert listed == sorted(set(listed), reverse=True)
     assert next(live.datasets())["id"] == dataset_id
     live.delete(model_ids[0])
     with pytest.raises(NotFoundError):

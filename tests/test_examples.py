@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -106,4 +107,8 @@ def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
         [sys.executable, "-m", "zipfile", "-l", str(wheel)], check=True, capture_output=True, text=True
     ).stdout
     modules = [line.split()[0] for line in files.splitlines() if line.split()[0].endswith(".py")]
-    assert modules == ["rowcast_client/__init__.py"]
+    assert modules == ["rowcast_client/__init__.py", "rowcast_client/estimators.py"]
+    code = "import rowcast_client.estimators, sys; assert 'client' not in sys.modules"
+    # A wheel can be imported from as it is; elsewhere than here, where `client` would be found too.
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
