@@ -57,7 +57,7 @@ ISO = "ISO 8601"
 # 2024/01/31 and 2024.01.31 are read as ISO 8601, too.
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%b %d, %Y")
 _DATE_FORMATS = (ISO, *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")))
-_NAMED_AS_ID = re.compile(r"(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|.*[a-z]I[dD]$|^unnamed: 0$", re.I)
+_NAMED_AS_ID = re.compile(r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$")
 
 
 @dataclass(frozen=True)
