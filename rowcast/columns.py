@@ -200,7 +200,9 @@ def parsed_numbers(text: Any, decimal: str = ".") -> Any:
             pass
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
-    text = pc.replace_substring(text, decimal, ".") if decimal != "." else text
+    if decimal != ".":
+        # 1.500 may be meant as 1500, and is no number where 1,5 is one.
+        text = pc.replace_substring(pc.replace_substring(text, ".", "?"), decimal, ".")
     is_number = pc.match_substring_regex(text, _NUMBER)
     _refuse_where(pc.invert(is_number), "values that are no numbers")
     return pc.utf8_ltrim(text, "+").cast(pa.float64())
