@@ -164,7 +164,7 @@ def read(feature: Feature, column: Any, decimal: str = ".") -> Values:
 
 def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
     column = parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
-    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    values = _floats(column.cast(pa.float64(), safe=False))
     is_finite = np.isfinite(values)
     if is_finite.all():
         return Values(values, 0)
@@ -172,6 +172,19 @@ def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
     if len(infinite):
         raise Unreadable("infinite values", infinite)
     return Values(values, int(len(values) - is_finite.sum()))
+
+
+def _floats(column: Any) -> np.ndarray:
+    """Return float64 of shape (n_rows,), with NaN for null."""
+    return _numpy(column.fill_null(float("nan")) if column.null_count else column, np.float64)
+
+
+def _numpy(column: Any, dtype: type) -> np.ndarray:
+    # Arrow's own conversion loads pandas, which the server does without.
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(array):
+        return np.empty(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
 
 
 def seconds(column: Any) -> Any:
@@ -211,7 +224,7 @@ def parsed_numbers(text: Any, decimal: str = ".") -> Any:
 def _refuse_where(is_bad: Any, reason: str) -> None:
     import pyarrow.compute as pc
 
-    rows = np.flatnonzero(pc.fill_null(is_bad, False).to_numpy(zero_copy_only=False))
+    rows = _numpy(pc.indices_nonzero(is_bad), np.uint64)
     if len(rows):
         raise Unreadable(reason, rows)
 

@@ -145,7 +145,7 @@ def check_predict(sample: Sample | Source, features: Sequence[Feature], keep: Se
 def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | None:
     # Only these kinds are read without pandas, which the server does without.
     rows = sample.rows if isinstance(sample, Sample) else None
-    if rows is None or feature.kind not in ("numeric", "boolean", "duration"):
+    if rows is None or feature.kind not in ("numeric", "duration"):
         return None
     try:
         columns.read(feature, rows.column(feature.name), sample.format.decimal or ".")
