@@ -47,6 +47,8 @@ _READABLE: dict[Kind, frozenset[str]] = {
 # its writer declared categorical with as many as scikit-learn's boosting can tell apart.
 MAX_CATEGORIES = 40
 MAX_DECLARED_CATEGORIES = 255
+# Trees of scikit-learn compare in float32, and the squares of what is far beyond overflow.
+MAX_NUMBER = float(np.finfo(np.float32).max)
 # Distinct numbers are counted in so many rows; a full count of many columns would take longer than a fit.
 _COUNTED_ROWS = 10_000
 _PROBED_VALUES = 200
@@ -165,13 +167,14 @@ def read(feature: Feature, column: Any, decimal: str = ".") -> Values:
 def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
     column = parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
     values = _floats(column.cast(pa.float64(), safe=False))
-    is_finite = np.isfinite(values)
-    if is_finite.all():
+    is_taken = np.abs(values) <= MAX_NUMBER
+    if is_taken.all():
         return Values(values, 0)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise Unreadable("infinite values", infinite)
-    return Values(values, int(len(values) - is_finite.sum()))
+    bad = np.flatnonzero(~is_taken & ~np.isnan(values))
+    if len(bad):
+        is_infinite = np.isinf(values[bad]).all()
+        raise Unreadable("infinite values" if is_infinite else "values over 3.4e38 or infinite ones", bad)
+    return Values(values, int(len(values) - is_taken.sum()))
 
 
 def _floats(column: Any) -> np.ndarray:
