@@ -370,11 +370,17 @@ def _usable(features: list[Feature], frame: Any) -> list[Feature]:
         InvalidTable: none is left.
     """
     least = 1 if len(frame) <= LARGE_ROWS else 20 * max(1, len(frame) // 200_000)
-    known = frame.notna().sum()
-    kept = [feature for feature in features if known[feature.name] >= least]
+    kept = [feature for feature in features if _n_known(feature, frame[feature.name]) >= least]
     if not kept:
         raise InvalidTable("No column holds enough values to learn from.")
     return kept
+
+
+def _n_known(feature: Feature, values: Any) -> int:
+    if feature.kind != "text":
+        return int(values.notna().sum())
+    # The encoder of text fails where all is blank.
+    return int((values.str.strip().fillna("") != "").sum())
 
 
 def _can_stop_early(target: np.ndarray) -> bool:
