@@ -259,6 +259,14 @@ def test_duplicate_of_a_needed_column_is_refused_and_of_another_is_not() -> None
     assert "'id' appears 2 times" in refusal(tables.check_predict, kept, one, ["id"]).detail
 
 
+@pytest.mark.parametrize(("name", "column"), REFUSED.items(), ids=REFUSED)
+def test_column_that_is_no_value_a_cell_cannot_be_kept(name: str, column: pa.Array) -> None:
+    sample = sample_of(pa.table({"a": [1.5] * N_ROWS, "odd": column}))
+    tables.check_predict(sample, FEATURES[:1])
+    error = refusal(tables.check_predict, sample, FEATURES[:1], ["odd"])
+    assert error.detail.startswith(f"The column 'odd' has the type {name}")
+
+
 def test_column_without_a_value_is_accepted_as_any_kind() -> None:
     tables.check_predict(sample_of(pa.table({name: pa.nulls(3) for name in "abc"})), FEATURES)
 
