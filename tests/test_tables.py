@@ -260,7 +260,7 @@ def test_duplicate_of_a_needed_column_is_refused_and_of_another_is_not() -> None
 
 
 @pytest.mark.parametrize(("name", "column"), REFUSED.items(), ids=REFUSED)
-def test_column_that_is_no_value_a_cell_cannot_be_kept(name: str, column: pa.Array) -> None:
+def test_column_of_lists_objects_or_bytes_cannot_be_kept(name: str, column: pa.Array) -> None:
     sample = sample_of(pa.table({"a": [1.5] * N_ROWS, "odd": column}))
     tables.check_predict(sample, FEATURES[:1])
     error = refusal(tables.check_predict, sample, FEATURES[:1], ["odd"])
