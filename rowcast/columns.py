@@ -494,24 +494,16 @@ def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
     if values.n_missing:
         return False
     if feature.kind == "numeric":
-        return _are_whole(column) and _numbers_rows(feature.name, values.array)
+        return _numbers_rows(feature.name, values.array)
     if feature.kind == "text" or (feature.kind == "category" and feature.categories):
         return _names_rows(decoded(column))
     return False
 
 
-def _are_whole(column: Any) -> bool:
-    """Tell whether numbers are of an integer type or, in text, written as integers: 1.0 is a measure."""
-    import pyarrow.compute as pc
-
-    if not is_text(column.type):
-        return bool(pt.is_integer(column.type))
-    pattern = r"^\s*[+-]?[0-9]+\s*$"
-    parts = (column[:_PROBED_VALUES], column)
-    return all(pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in parts)
-
-
 def _numbers_rows(name: str, values: np.ndarray) -> bool:
+    # Whatever their type: text does not tell whole floats from integers.
+    if np.any(values[:_PROBED_VALUES] != np.floor(values[:_PROBED_VALUES])):
+        return False
     if bool(np.all(np.diff(values) == 1)):
         return True
     return bool(_NAMED_AS_ID.match(name)) and len(np.unique(values)) == len(values)
