@@ -233,7 +233,7 @@ def test_missing_features_are_refused_by_predict_all_at_once(stack: Stack, model
     assert len(body["errors"]) == 2  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", [b"", b"a,y\n1,2\n", b"PAR1" + b"\0" * 100, parquet(table())[:-1]])
+@pytest.mark.parametrize("content", [b"", b"a,y\n", b"\0\1\2", b"PAR1" + b"\0" * 100, parquet(table())[:-1]])
 def test_what_is_not_a_table_is_refused_by_fit(stack: Stack, content: bytes) -> None:
     assert_problem(stack.post("/fit", id=stack.upload(content)), 422, "invalid_table")
 
