@@ -334,6 +334,15 @@ def test_infinite_values_are_refused_with_their_rows(column: pa.Array) -> None:
     assert caught.value.rows.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "column", [pa.array([0.5, 1e39, -1e300]), pa.array(["0.5", "1e39", "-1e300"])], ids=["float", "text"]
+)
+def test_numbers_that_some_learners_cannot_take_are_refused(column: pa.Array) -> None:
+    with pytest.raises(Unreadable, match=r"over 3\.4e38") as caught:
+        read(Feature("x", "numeric"), column)
+    assert caught.value.rows.tolist() == [1, 2]
+
+
 def test_unseen_categories_are_counted_and_apart_from_missing_ones() -> None:
     values = read(Feature("x", "category", categories=["a", "b"]), ["b", None, "c", "C", "a"])
     assert (values.n_missing, values.n_unseen) == (1, 2)
