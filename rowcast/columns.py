@@ -37,7 +37,7 @@ _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
 _READABLE: dict[Kind, frozenset[str]] = {
     "numeric": frozenset({"numeric", "boolean"}),
     "boolean": frozenset({"boolean", "numeric", "text"}),
-    "category": frozenset({"text", "numeric", "boolean"}),
+    "category": frozenset({"text", "numeric", "boolean", "datetime", "duration"}),
     "text": frozenset({"text", "numeric", "boolean"}),
     "datetime": frozenset({"datetime", "text"}),
     "duration": frozenset({"duration", "numeric"}),
