@@ -39,6 +39,7 @@ TYPED: dict[str, tuple[pa.Array, str, list[Any]]] = {
     "string view": (pa.array(WORDS, pa.string_view()), "category", ["red", NAN]),
     "category of strings": (pa.array(WORDS).dictionary_encode(), "category", ["red", NAN]),
     "category of integers": (pa.array([3, None, 4] * 4).dictionary_encode(), "category", ["3", NAN]),
+    "category of dates": (pa.array(DAYS).dictionary_encode(), "category", ["2020-01-31", NAN]),
     "category of booleans": (pa.array([True, None] * 6).dictionary_encode(), "category", ["true", NAN]),
     "date": (pa.array(DAYS), "datetime", [DAY, pd.NaT]),
     "date64": (pa.array(DAYS, pa.date64()), "datetime", [DAY, pd.NaT]),
@@ -434,6 +435,8 @@ def test_no_rows_are_read_as_none(name: str) -> None:
         ("numeric", pa.date32(), False),
         ("boolean", pa.string(), True),
         ("category", pa.int64(), True),
+        ("category", pa.dictionary(pa.int8(), pa.date32()), True),
+        ("category", pa.dictionary(pa.int8(), pa.duration("s")), True),
         ("text", pa.float64(), True),
         ("text", pa.date32(), False),
         ("datetime", pa.string(), True),
@@ -450,6 +453,12 @@ def test_no_rows_are_read_as_none(name: str) -> None:
 def test_types_that_stand_for_a_kind(kind: Any, found: pa.DataType, is_readable: bool) -> None:
     assert columns.can_be(kind, found, untyped=False) is is_readable
     assert columns.can_be(kind, pa.string(), untyped=True)
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_column_can_be_read_as_the_kind_that_it_was_taken_for(name: str) -> None:
+    column = TYPED[name][0]
+    assert columns.can_be(infer(column).kind, column.type, untyped=False)
 
 
 # What is left out
