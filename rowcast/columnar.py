@@ -10,8 +10,9 @@ import contextlib
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
@@ -65,7 +66,7 @@ def open_parquet(path: Path, limits: Limits) -> tuple[pa.Schema, int]:
 
 
 def parquet_batches(path: Path, wanted: Sequence[str], max_rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of these columns, which are in the order of the file; memory does not grow with row groups."""
+    """Yield the rows of these columns, given in the file's order; memory does not grow with row groups."""
     with _damage("Parquet"):
         file = _parquet(path)
         n_rows = _rows_a_batch(path, file, wanted, max_rows)
@@ -121,26 +122,30 @@ def _rows_a_batch(path: Path, file: pq.ParquetFile, wanted: Collection[str], max
     ]
     if texts:
         packed = _parquet(path, read_dictionary=[paths[i] for i in texts])
-        longest = max(
-            (_longest(packed, group, i, paths[i]) for group in range(metadata.num_row_groups) for i in texts),
-            default=1,
-        )
-        n_rows = min(n_rows, BATCH_BYTES // max(1, longest))
+        groups = range(metadata.num_row_groups)
+        lengths = (_longest(file, packed, group, i, paths[i]) for group in groups for i in texts)
+        n_rows = min(n_rows, BATCH_BYTES // max(lengths, default=1))
     return max(16, n_rows)
 
 
-def _longest(packed: pq.ParquetFile, group: int, column: int, path: str) -> int:
-    """Return how long a value may be that stands in the file once, and in a batch many times."""
-    chunk = packed.metadata.row_group(group).column(column)
-    if "DELTA_BYTE_ARRAY" in chunk.encodings:
-        return int(chunk.total_uncompressed_size)
-    if not chunk.has_dictionary_page:
+def _longest(file: pq.ParquetFile, packed: pq.ParquetFile, group: int, column: int, path: str) -> int:
+    """Return how long a value may be that stands in the file once, and in a batch many times; at least 1.
+
+    `packed` gives the column as a dictionary, of which the first row brings all values.
+    """
+    # Looking at the metadata of a damaged column ends the process, unless rows could be read before.
+    if _first_row(file, group, path) is None:
         return 1
-    # The first row brings the whole dictionary with it.
-    first = next(packed.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
-    columns = first.columns if first is not None else []
-    lengths = [cell_bytes(column.dictionary) for column in columns if pt.is_dictionary(column.type)]
-    return int(max((length.max(initial=1) for length in lengths), default=1))
+    chunk = file.metadata.row_group(group).column(column)
+    if "DELTA_BYTE_ARRAY" in chunk.encodings:
+        return max(1, int(chunk.total_uncompressed_size))
+    row = _first_row(packed, group, path) if chunk.has_dictionary_page else None
+    columns = [found for found in row.columns if pt.is_dictionary(found.type)] if row is not None else []
+    return max((int(cell_bytes(found.dictionary).max(initial=1)) for found in columns), default=1)
+
+
+def _first_row(file: pq.ParquetFile, group: int, path: str) -> pa.RecordBatch | None:
+    return next(file.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
 
 
 def _ordered(batch: pa.RecordBatch, wanted: Sequence[str]) -> pa.RecordBatch:
@@ -214,8 +219,13 @@ def open_arrow(path: Path, limits: Limits, *, is_file: bool) -> tuple[pa.Schema,
     Raises:
         InvalidTable: the file is truncated or damaged, or holds more than the limits.
     """
+    with path.open("rb") as file:
+        peek = peek_arrow_file if is_file else peek_arrow_stream
+        schema = peek(path.stat().st_size, lambda offset, length: _part(file, offset, length), limits)
     with _damage("Arrow"), pa.memory_map(str(path)) as mapped:
-        schema = _arrow_schema(_open_arrow(mapped, is_file).schema, limits)
+        # A file says its schema twice.
+        if not _open_arrow(mapped, is_file).schema.equals(schema):
+            raise _damaged("Arrow")
         n_rows = n_bytes = 0
         for message in _messages(mapped, is_file):
             n_message_rows, n_message_bytes = _promised(message)
@@ -242,13 +252,38 @@ def without_views(found: Iterator[pa.RecordBatch], max_rows: int) -> Iterator[pa
         _check_values(batch)
         schema = plain_schema(batch.schema)
         for part in halved(batch, max_rows, BATCH_BYTES):
-            yield part if schema == batch.schema else part.cast(schema)
+            if schema == batch.schema:
+                yield part
+            else:
+                yield pa.RecordBatch.from_arrays([_plain(column) for column in part.columns], schema=schema)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """Return a schema with strings in place of string views."""
-    fields = [f.with_type(pa.string()) if pt.is_string_view(f.type) else f for f in schema]
-    return pa.schema(fields, schema.metadata)
+    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema], schema.metadata)
+
+
+def _plain_type(found: pa.DataType) -> pa.DataType:
+    if pt.is_dictionary(found):
+        return pa.dictionary(found.index_type, _plain_type(found.value_type), found.ordered)
+    return pa.string() if pt.is_string_view(found) else found
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    if pt.is_dictionary(column.type) and pt.is_string_view(column.type.value_type):
+        words = _plain(column.dictionary)
+        return pa.DictionaryArray.from_arrays(column.indices, words, ordered=column.type.ordered)
+    if not pt.is_string_view(column.type):
+        return column
+    # Arrow follows the views of missing values, too, and never checks where those lead.
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    _, buffer, *texts = column.buffers()
+    views = (
+        np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4) * known[:, None]
+    )
+    bits = np.packbits(known, bitorder="little")
+    parts = [pa.py_buffer(bits), pa.py_buffer(views.astype(np.int32)), *texts]
+    return pa.Array.from_buffers(pa.string_view(), len(column), parts).cast(pa.string())
 
 
 def _check_values(batch: pa.RecordBatch) -> None:
@@ -274,6 +309,11 @@ def _open_arrow(mapped: Any, is_file: bool, **options: Any) -> Any:
 def _messages(mapped: Any, is_file: bool) -> Iterator[ipc.Message]:
     mapped.seek(8 if is_file else 0)
     yield from ipc.MessageReader.open_stream(mapped)
+
+
+def _part(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
 
 
 def _promised(message: ipc.Message) -> tuple[int, int]:

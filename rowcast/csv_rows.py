@@ -24,12 +24,17 @@ _ROWS_HINT = (
 
 
 def batches(
-    chunks: Callable[[], Iterator[bytes]], dialect: Dialect, wanted: Sequence[int], limits: Limits
+    chunks: Callable[[], Iterator[bytes]],
+    dialect: Dialect,
+    wanted: Sequence[int],
+    limits: Limits,
+    *,
+    is_strict: bool = True,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a text, of the columns at these positions, all as strings.
 
     `chunks()` gives the text from its start, as UTF-8. Rows of a wrong length end the batches; the others
-    are counted before they are refused together.
+    are counted before they are refused together. When not strict, they are left out.
 
     Raises:
         InvalidTable: rows have too few or too many fields, a row is too long, or a quote is not closed.
@@ -38,13 +43,14 @@ def batches(
     schema = pa.schema([(dialect.names[i], pa.string()) for i in wanted])
     try:
         for batch in _without_end(_arrow_batches(chunks, dialect, wanted, reading), reading):
-            if not reading.n_bad:
+            if not (reading.n_bad and is_strict):
                 reading.n_rows += batch.num_rows
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
     except (pa.ArrowException, UnicodeDecodeError):
         # Arrow's message quotes the text, and does not say where it is.
         raise _long_row(chunks, dialect, limits) from None
-    reading.refuse()
+    if is_strict:
+        reading.refuse()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from rowcast import publishing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, ModelNotReady, NotFinished
 from rowcast.jobs import FINAL, Jobs
 from rowcast.publishing import BUCKETS, TOMBSTONE, Kind
-from rowcast.storage import Storage
+from rowcast.storage import Bucket, Storage
 
 # Results of a model that are deleted at once.
 N_THREADS = 16
@@ -25,10 +25,12 @@ def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
         DatasetNotFound: nothing lies under the id.
         StoreUnavailable: the store does not answer.
     """
-    names = storage.names("datasets", owner, dataset_id)
-    if not names:
+    if not _left(storage, "datasets", owner, dataset_id):
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
-    storage.delete("datasets", owner, dataset_id, names)
+    # Nobody looks for this tombstone. It keeps the folder: some stores remove one that becomes empty, and
+    # fail who uploads to its neighbour at that moment.
+    _bury(storage, "datasets", owner, dataset_id)
+    _empty(storage, "datasets", owner, dataset_id)
 
 
 def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
@@ -44,14 +46,14 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
             f"Model {model_id} is {status}.",
             hint="Wait for the fit to end, GET /status?id=<model>&wait=20, then delete it.",
         )
-    if not (_left(storage, "fit", owner, model_id) or publishing.results_of(storage, owner, model_id)):
+    if not (_left(storage, "models", owner, model_id) or publishing.results_of(storage, owner, model_id)):
         raise ModelNotFound(f"There is no model {model_id}.")
-    _bury(storage, "fit", owner, model_id)
+    _bury(storage, "models", owner, model_id)
     # Those that are noted later find the tombstone.
     results = publishing.results_of(storage, owner, model_id)
     with ThreadPoolExecutor(N_THREADS) as pool:
         list(pool.map(partial(_remove_result, storage, owner, model_id), results))
-    _empty(storage, "fit", owner, model_id)
+    _empty(storage, "models", owner, model_id)
 
 
 def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
@@ -65,12 +67,12 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
     if status := _running(storage, jobs, "predict", owner, result_id):
         raise NotFinished(f"Job {result_id} is {status}.")
     # Under the id of a model lie the notes of its results, which are no result.
-    if not _left(storage, "predict", owner, result_id) or publishing.results_of(storage, owner, result_id):
+    if not _left(storage, "results", owner, result_id) or publishing.results_of(storage, owner, result_id):
         raise JobNotFound(f"There is no result {result_id}.")
-    _bury(storage, "predict", owner, result_id)
+    _bury(storage, "results", owner, result_id)
     if model_id := publishing.model_of(storage, owner, result_id):
         storage.delete("results", owner, model_id, [publishing.note_of(result_id)])
-    _empty(storage, "predict", owner, result_id)
+    _empty(storage, "results", owner, result_id)
 
 
 def _running(storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str) -> str | None:
@@ -83,20 +85,20 @@ def _running(storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: s
 
 
 def _remove_result(storage: Storage, owner: str, model_id: str, result_id: str) -> None:
-    _bury(storage, "predict", owner, result_id)
-    _empty(storage, "predict", owner, result_id)
+    _bury(storage, "results", owner, result_id)
+    _empty(storage, "results", owner, result_id)
     # Last, so that a deletion that failed before finds the result again.
     storage.delete("results", owner, model_id, [publishing.note_of(result_id)])
 
 
-def _bury(storage: Storage, kind: Kind, owner: str, identifier: str) -> None:
-    storage.write(BUCKETS[kind], owner, identifier, TOMBSTONE, b"")
+def _bury(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
+    storage.write(bucket, owner, identifier, TOMBSTONE, b"")
 
 
-def _empty(storage: Storage, kind: Kind, owner: str, identifier: str) -> None:
-    storage.delete(BUCKETS[kind], owner, identifier, _left(storage, kind, owner, identifier))
+def _empty(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
+    storage.delete(bucket, owner, identifier, _left(storage, bucket, owner, identifier))
 
 
-def _left(storage: Storage, kind: Kind, owner: str, identifier: str) -> list[str]:
+def _left(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> list[str]:
     """Return the names of all that lies under an id besides its tombstone."""
-    return [name for name in storage.names(BUCKETS[kind], owner, identifier) if name != TOMBSTONE]
+    return [name for name in storage.names(bucket, owner, identifier) if name != TOMBSTONE]

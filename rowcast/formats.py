@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import pyarrow as pa
 from rowcast import columnar, csv_dialect, csv_rows, json_lines, magic, text_stream
 from rowcast.csv_dialect import Dialect
 from rowcast.errors import InvalidTable
-from rowcast.limits import Limits, decoded_bytes, halved, row_bytes
+from rowcast.limits import Limits, decoded_bytes, halved, row_bytes, text_bytes
 from rowcast.text_stream import Compression
 
 __all__ = ["Format", "Limits", "Sample", "Source", "open_file", "peek"]
@@ -27,6 +27,8 @@ __all__ = ["Format", "Limits", "Sample", "Source", "open_file", "peek"]
 Read = Callable[[int, int], bytes]
 # Yields the columns at these positions, at most so many rows at a time.
 Batches = Callable[[Sequence[int], int], Iterator[pa.RecordBatch]]
+# Gives a text from its start, as UTF-8.
+Chunks = Callable[[], Iterator[bytes]]
 
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
 
@@ -76,12 +78,15 @@ class Source:
             InvalidTable: the file is damaged, or over a limit.
         """
         wanted = self._wanted(columns)
-        n_rows = 0
+        n_rows = n_bytes = 0
         for batch in self._batches(wanted, max_rows) if wanted else ():
             for part in halved(batch, max_rows, columnar.BATCH_BYTES):
                 self.limits.check_cells(part, n_rows)
                 n_rows += part.num_rows
+                n_bytes += text_bytes(part)
                 self.limits.check_rows(n_rows, len(self.schema), is_all=False)
+                # A dictionary of a few values may stand for any amount of text.
+                self.limits.check_unpacked(n_bytes)
                 if part.num_rows:
                     yield part
 
@@ -122,7 +127,10 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
         start, is_whole = text_stream.first_bytes(io.BytesIO(start), compression)
     elif compression:
         start = text_stream.first_bytes_of_part(io.BytesIO(start), compression)
-    found = _text(start, is_whole, compression, limits)
+    if compression:
+        _refuse_packed(start)
+    sample = text_stream.sample_of(start, is_whole=is_whole)
+    found = _text(sample, Format("csv", compression, sample.encoding), limits)
     return Sample(found.format, found.schema, found.rows)
 
 
@@ -175,42 +183,29 @@ def _text_source(path: Path, compression: Compression | None, limits: Limits) ->
     if compression:
         _refuse_packed(start)
     encoding = text_stream.encoding_of(path, compression, limits)
-    found = _text(start, is_whole, compression, limits, encoding)
     chunks = partial(text_stream.utf8_chunks, path, compression, encoding, limits)
-    if found.dialect is None:
-        return _json_source(found, chunks, limits)
-    return _csv_source(found, found.dialect, chunks, limits)
-
-
-def _csv_source(
-    found: _Text, dialect: Dialect, chunks: Callable[[], Iterator[bytes]], limits: Limits
-) -> Source:
-    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
-        del max_rows
-        return csv_rows.batches(chunks, dialect, wanted, limits)
-
-    return Source(found.format, found.schema, found.rows, None, limits, batches)
-
-
-def _json_source(found: _Text, chunks: Callable[[], Iterator[bytes]], limits: Limits) -> Source:
-    scan = json_lines.scan(chunks(), limits)
-    schema = scan.schema()
+    sample = text_stream.sample_of(start, is_whole=is_whole, encoding=encoding)
+    found = _text(sample, Format("csv", compression, encoding), limits, chunks)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        # Both make small batches of their own.
         del max_rows
-        return json_lines.batches(chunks, schema, wanted, limits)
+        if found.dialect is None:
+            return json_lines.batches(chunks, found.schema, wanted, limits)
+        return csv_rows.batches(chunks, found.dialect, wanted, limits)
 
-    return Source(found.format, schema, found.rows, scan.n_rows, limits, batches)
+    return Source(found.format, found.schema, found.rows, found.n_rows, limits, batches)
 
 
 @dataclass(frozen=True)
 class _Text:
-    """What the beginning of a text shows; a dialect if it is CSV."""
+    """What is known of a text: the dialect if it is CSV, the number of rows if it is JSON Lines."""
 
     format: Format
     schema: pa.Schema
     rows: pa.Table | None
     dialect: Dialect | None = None
+    n_rows: int | None = None
 
 
 def _refuse_packed(start: bytes) -> None:
@@ -219,39 +214,38 @@ def _refuse_packed(start: bytes) -> None:
     magic.refuse_text(start)
 
 
-def _text(
-    start: bytes, is_whole: bool, compression: Compression | None, limits: Limits, encoding: str | None = None
-) -> _Text:
-    """Return what a text is whose first megabyte, or all of it, are these bytes."""
-    if compression:
-        _refuse_packed(start)
-    sample = text_stream.sample_of(start, is_whole=is_whole, encoding=encoding)
+def _text(sample: text_stream.Sample, how: Format, limits: Limits, whole: Chunks | None = None) -> _Text:
+    """Return what a text is that begins with this sample; `whole` gives all of it, where it is there."""
     if not sample.text.strip():
         raise InvalidTable("The file holds no rows, only blanks.", hint=_NO_ROWS)
     head = sample.text[: magic.HEAD_BYTES].encode()
     magic.refuse_text(head)
-    how = Format("csv", compression, sample.encoding)
-    if magic.kind_of_text(head) == "jsonl":
-        return _json_text(sample.text, sample.is_whole, how, limits)
-    return _csv_text(sample.text, sample.is_whole, how, limits)
+    read = _json_text if magic.kind_of_text(head) == "jsonl" else _csv_text
+    return read(sample.text, sample.is_whole, how, limits, whole)
 
 
-def _csv_text(text: str, is_whole: bool, how: Format, limits: Limits) -> _Text:
+def _csv_text(text: str, is_whole: bool, how: Format, limits: Limits, whole: Chunks | None) -> _Text:
     delimiter = csv_dialect.delimiter_of(text)
     part = text if is_whole else csv_dialect.complete_part(text, delimiter)
     if not part.strip():
         limits.check_columns(csv_dialect.first_fields(text), is_all=False)
         raise InvalidTable("The first row is longer than 1 MiB.", hint="A quote in it may not be closed.")
+    limits.check_columns(len(csv_dialect.records(part, delimiter, 1)[0]))
     dialect = csv_dialect.dialect_of(part)
-    limits.check_columns(len(dialect.names))
-    every = range(len(dialect.names))
-    rows = _table(csv_rows.batches(lambda: iter([part.encode()]), dialect, every, limits), limits)
+    rows = _csv_rows(part, dialect, limits, is_strict=whole is None)
     if rows is None:
         raise _no_rows(text, is_whole, dialect)
-    found = Format(
-        "csv", how.compression, how.encoding, dialect.delimiter, dialect.decimal, dialect.has_header
-    )
+    found = replace(how, delimiter=dialect.delimiter, decimal=dialect.decimal, has_header=dialect.has_header)
     return _Text(found, rows.schema, rows, dialect)
+
+
+def _csv_rows(part: str, dialect: Dialect, limits: Limits, *, is_strict: bool) -> pa.Table | None:
+    """Return the rows of a sample; when not strict, without the bad ones, which the whole is refused for."""
+    every = range(len(dialect.names))
+    content = [part.encode()]
+    found = csv_rows.batches(lambda: iter(content), dialect, every, limits, is_strict=is_strict)
+    rows = _table(found, limits)
+    return rows if rows is not None or is_strict else _csv_rows(part, dialect, limits, is_strict=True)
 
 
 def _no_rows(text: str, is_whole: bool, dialect: Dialect) -> InvalidTable:
@@ -267,19 +261,18 @@ def _no_rows(text: str, is_whole: bool, dialect: Dialect) -> InvalidTable:
     )
 
 
-def _json_text(text: str, is_whole: bool, how: Format, limits: Limits) -> _Text:
+def _json_text(text: str, is_whole: bool, how: Format, limits: Limits, whole: Chunks | None) -> _Text:
     part = text if is_whole else text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
-    content = part.encode()
-    found = Format("jsonl", how.compression, how.encoding)
     if not part.strip():
         limits.check_columns(json_lines.n_members(text.encode()), is_all=False)
-        raise InvalidTable(
-            "The first row is longer than 1 MiB.", hint="Write one object a line, each under 1 MiB."
-        )
-    schema = json_lines.scan([content], limits).schema()
+        hint = "Write one object a line, each under 1 MiB."
+        raise InvalidTable("The first row is longer than 1 MiB.", hint=hint)
+    content = [part.encode()]
+    scan = json_lines.scan(whole() if whole else content, limits)
+    schema = scan.schema()
     flat = [i for i, column in enumerate(schema) if not pa.types.is_nested(column.type)]
-    rows = _table(json_lines.batches(lambda: [content], schema, flat, limits), limits)
-    return _Text(found, schema, rows)
+    rows = _table(json_lines.batches(lambda: content, schema, flat, limits), limits)
+    return _Text(replace(how, name="jsonl"), schema, rows, n_rows=scan.n_rows)
 
 
 def _table(found: Iterator[pa.RecordBatch], limits: Limits) -> pa.Table | None:

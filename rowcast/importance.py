@@ -168,8 +168,8 @@ def _probe(predict: Predict, frame: Any, order: np.ndarray, n_features: int, wat
         row_s = max(slope, seconds / n_rows / 4, 1e-9)
         n_affordable = _rung(watch.left_s() / 2, seconds / n_rows, n_useful)
     overhead_s = max(seconds - row_s * n_rows, 0)
-    n_timely = int((_SHARE_OF_A_CALL * watch.budget_s - overhead_s) / row_s)
-    n_at_once = max(1, min(n_timely, _MAX_CELLS // max(frame.shape[1], 1)))
+    n_timely = (_SHARE_OF_A_CALL * watch.budget_s - overhead_s) / row_s
+    n_at_once = max(1, int(min(n_timely, _MAX_CELLS / max(frame.shape[1], 1))))
     return _Probe(predictions[: len(order)], n_at_once, overhead_s / max(n_at_once, n_rows) + row_s)
 
 
@@ -221,7 +221,7 @@ def _shuffled_losses(trial: _Trial, names: list[str], number: int) -> list[float
 
 
 def _take(frame: Any, rows: np.ndarray) -> Any:
-    return frame[rows] if isinstance(frame, np.ndarray) else frame.take(rows)
+    return frame[rows] if isinstance(frame, np.ndarray) else frame.take(rows).reset_index(drop=True)
 
 
 def _stacked(sample: Any, shuffles: list[tuple[Sequence[int], np.ndarray]]) -> Any:
@@ -238,7 +238,7 @@ def _stacked(sample: Any, shuffles: list[tuple[Sequence[int], np.ndarray]]) -> A
         for column in columns:
             orders.setdefault(column, straight.copy())[i * n_rows : (i + 1) * n_rows] = order
     # Arrays of pandas' own types, such as categories, keep their type when they are taken from.
-    stacked = sample.take(straight).reset_index(drop=True)
+    stacked = _take(sample, straight)
     for column, order in orders.items():
         stacked.isetitem(column, sample.iloc[:, column].array.take(order))
     return stacked

@@ -19,6 +19,9 @@ Task = Literal["classification", "regression"]
 Preparation = Literal["trees", "ordinal", "linear", "none"]
 TASKS: tuple[Task, ...] = ("classification", "regression")
 
+# Larger whole numbers do not fit into the integers in which scikit-learn counts.
+_MOST = {int: 2**31 - 1, float: 1e308}
+
 # With more distinct values than this, whole numbers are taken for quantities, not for labels.
 MAX_INFERRED_CLASSES = 20
 
@@ -42,14 +45,24 @@ class Param:
         """Return why a value cannot be taken, nothing if it can."""
         if (value is None and self.none) or (isinstance(value, str) and value in self.words):
             return ""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if self.kind is bool and isinstance(value, bool):
-            return ""
-        if self.kind in (int, float) and is_number and not (self.kind is int and value != int(value)):
-            is_low = self.least is not None and (value <= self.least if self.above else value < self.least)
-            is_high = self.most is not None and value > self.most
-            return f"must be {self}" if is_low or is_high else ""
-        return f"must be {self}"
+        if self.kind is bool:
+            return "" if isinstance(value, bool) else f"must be {self}"
+        return "" if self._is_in_range(value) else f"must be {self}"
+
+    def _is_in_range(self, value: Any) -> bool:
+        # JSON as Python reads it knows NaN and Infinity, and integers of any length.
+        most = _MOST.get(self.kind, -1)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= most:
+            return False
+        if self.kind is int and value != int(value):
+            return False
+        is_low = self.least is not None and (value <= self.least if self.above else value < self.least)
+        is_high = self.most is not None and value > self.most
+        return not (is_low or is_high)
+
+    def converted(self, value: Any) -> Any:
+        """Return a value that can be taken as scikit-learn wants it: 10.0 is no whole number there."""
+        return int(value) if self.kind is int and isinstance(value, float) else value
 
     def __str__(self) -> str:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: ""}
@@ -81,6 +94,7 @@ class Learner:
         estimator = getattr(importlib.import_module(module), name)()
         known = estimator.get_params(deep=False)
         extra = {"random_state": seed, "class_weight": class_weight}
+        params = {name: self.params[name].converted(value) for name, value in params.items()}
         given = {**{n: v for n, v in extra.items() if n in known}, **self.defaults, **params}
         return estimator.set_params(**{n: v for n, v in given.items() if n in known})
 

@@ -36,10 +36,10 @@ class Limits:
     @property
     def max_row_bytes(self) -> int:
         """Return how long a row of text may be."""
-        return max(4 << 20, 2 * self.max_cell_bytes)
+        return max(2 << 20, 2 * self.max_cell_bytes)
 
     def check_columns(self, n_columns: int, *, is_all: bool = True) -> None:
-        """Refuse a table that is too wide, or has no columns; `is_all` tells whether these are all of them."""
+        """Refuse a table that is too wide or has no columns; `is_all` tells whether these are all."""
         if n_columns == 0:
             raise InvalidTable("The table has no columns.")
         if n_columns > self.max_columns:
@@ -105,20 +105,29 @@ def cell_bytes(column: pa.Array) -> np.ndarray:
         if not _is_text(column.type.value_type) or not len(column.dictionary):
             return np.zeros(len(column), np.int64)
         places: np.ndarray = column.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        return cell_bytes(column.dictionary)[places.astype(np.int64)]
+        return np.take(cell_bytes(column.dictionary), places.astype(np.int64))
     if not _is_text(column.type) or not len(column):
         return np.zeros(len(column), np.int64)
     buffer = column.buffers()[1]
     if _is_view(column.type):
-        # A view begins with its length, as an int32 among four.
-        return np.frombuffer(buffer, np.int32)[4 * column.offset :: 4][: len(column)].astype(np.int64)
-    width = np.int64 if pt.is_large_string(column.type) or pt.is_large_binary(column.type) else np.int32
-    return np.diff(np.frombuffer(buffer, width)[column.offset :][: len(column) + 1]).astype(np.int64)
+        # A view begins with its length, as an int32 among four; that of a missing value may be anything.
+        views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
+        known: np.ndarray = column.is_valid().to_numpy(zero_copy_only=False)
+        return views[::4] * known.astype(np.int64)
+    is_large = pt.is_large_string(column.type) or pt.is_large_binary(column.type)
+    width = np.dtype(np.int64 if is_large else np.int32)
+    offsets = np.frombuffer(buffer, width, len(column) + 1, width.itemsize * column.offset)
+    return np.diff(offsets).astype(np.int64)
 
 
 def decoded_bytes(batch: pa.RecordBatch) -> int:
     """Return how much memory a batch takes with its categories and views written out."""
     return sum(_decoded_bytes(column) for column in batch.columns)
+
+
+def text_bytes(batch: pa.RecordBatch) -> int:
+    """Return how much text a batch holds, with its categories written out."""
+    return sum(int(cell_bytes(column).sum()) for column in batch.columns)
 
 
 def halved(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> Iterator[pa.RecordBatch]:

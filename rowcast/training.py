@@ -113,7 +113,11 @@ def train(
     course = _Course(plan, list(features), rows, _classes_of(plan, rows), lap)
     with warnings.catch_warnings(record=True) as caught:
         _note_only_convergence()
-        trained = _WAYS[way_of(plan.validation, len(rows))](course)
+        way = way_of(plan.validation, len(rows))
+        is_judged = way not in ("holdout", "split") or _can_be_split(plan, rows.target)
+        trained = _WAYS[way if is_judged else "none"](course)
+    if not is_judged:
+        trained.notes.append("No rows were held back to judge the model: no class has two rows.")
     if caught:
         trained.notes.append(f"The {plan.learner} learner did not converge; raise its parameter max_iter.")
     return trained
@@ -311,6 +315,11 @@ def split(target: np.ndarray, share: float, plan: Plan) -> tuple[np.ndarray, np.
     return np.concatenate([kept, held[~is_known], places[alone]]), held[is_known]
 
 
+def _can_be_split(plan: Plan, target: np.ndarray) -> bool:
+    # A class of one row is learned from, so that nobody could tell how well it is predicted.
+    return plan.task == "regression" or len(set(target.tolist())) < len(target)
+
+
 def _folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -370,11 +379,17 @@ def _usable(features: list[Feature], frame: Any) -> list[Feature]:
         InvalidTable: none is left.
     """
     least = 1 if len(frame) <= LARGE_ROWS else 20 * max(1, len(frame) // 200_000)
-    known = frame.notna().sum()
-    kept = [feature for feature in features if known[feature.name] >= least]
+    kept = [feature for feature in features if _n_known(feature, frame[feature.name]) >= least]
     if not kept:
         raise InvalidTable("No column holds enough values to learn from.")
     return kept
+
+
+def _n_known(feature: Feature, values: Any) -> int:
+    if feature.kind != "text":
+        return int(values.notna().sum())
+    # The encoder of text fails where all is blank.
+    return int((values.str.strip().fillna("") != "").sum())
 
 
 def _can_stop_early(target: np.ndarray) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from rowcast.learners import LEARNERS
 
 
 def _canonical(value: Any) -> str:
@@ -34,12 +37,31 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | float | int) else value
 
 
+def _class_weight(value: Any) -> Any:
+    value = _from_json(value)
+    is_object = isinstance(value, dict) and all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < math.inf
+        for weight in value.values()
+    )
+    if value in (None, "balanced") or is_object:
+        return value
+    raise ValueError("it must be balanced, or a JSON object of classes and weights of 0 or more")
+
+
 Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
+def _known_learner(value: str) -> str:
+    if value not in LEARNERS:
+        raise ValueError(f"it must be one of {', '.join(LEARNERS)}")
+    return value
+
+
+LearnerName = Annotated[
+    str, AfterValidator(_known_learner), WithJsonSchema({"type": "string", "enum": list(LEARNERS)})
+]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Request(BaseModel):
@@ -62,12 +84,10 @@ class FitRequest(Request):
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="`auto` infers it from the target; docs/tables.md has the rule."
     )
-    learner: Literal["boosting", "linear", "forest", "baseline"] = Field(
-        "boosting", description="What learns; docs/models.md describes each."
-    )
+    learner: LearnerName = Field("boosting", description="What learns; docs/models.md describes each.")
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="The same input and seed give the same model.")
-    class_weight: Annotated[Literal["balanced"] | dict[str, Weight] | None, BeforeValidator(_from_json)] = (
+    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = (
         Field(None, description="`balanced`, or a JSON object of classes and their weights.")
     )
     sample_weight: Column | None = Field(None, description="The column that holds each row's weight.")

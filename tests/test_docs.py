@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pyarrow.parquet as pq
 import pytest
+import threadpoolctl
 from annotated_types import Ge, Le
 from conftest import ROOT, Stack, table
 from pydantic import SecretStr
@@ -19,6 +20,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from test_house import PACKAGE, imports_of, ours
 
+from rowcast import learners, training
+from rowcast.columns import Feature
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import all_errors
 from server import create_app
@@ -253,3 +256,38 @@ def test_configuration_example_of_a_misspelt_variable_is_true(monkeypatch: pytes
     monkeypatch.setenv("SIGNING_KEY", "x" * 16)
     with pytest.raises(ConfigurationError, match=re.escape(sentence)):
         Settings.from_environment()
+
+
+def test_parameters_of_learners_are_documented() -> None:
+    rows = rows_of(text_of("models.md"), "`learner`", "`params`")
+    documented = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows}
+    assert documented == {name: set(learner.params) for name, learner in learners.LEARNERS.items()}
+
+
+def test_members_of_a_model_manifest_are_documented(stack: Stack, model_id: str) -> None:
+    rows = rows_of(text_of("models.md"), "member of a model's", "what it is")
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert documented == set(stack.get(f"/models/{model_id}").json())
+
+
+def test_members_of_a_result_manifest_are_documented(stack: Stack, model_id: str) -> None:
+    result_id = stack.predict(table(20), model_id)
+    stack.finished(result_id)
+    rows = rows_of(text_of("models.md"), "member of a result's", "what it is")
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert documented == set(stack.get(f"/results/{result_id}").json())
+
+
+def test_learner_of_the_guide_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    (entry,) = code_blocks("models.md", "python")
+    ((name, learner),) = eval(f"{{{entry}}}", dict(vars(learners))).items()
+    monkeypatch.setitem(learners.LEARNERS, name, learner)
+    frame = table(200, 3)
+    plan = training.Plan(name, "classification", {"n_neighbors": 3})
+    learners.check(plan.learner, plan.params, task=plan.task)
+    features = [Feature(f"col_{i}", "numeric") for i in range(3)]
+    with threadpoolctl.threadpool_limits(1):
+        trained = training.train(
+            plan, features, training.Rows(frame.drop(columns="y"), frame["y"].to_numpy())
+        )
+    assert trained.validation["scores"]["accuracy"] > trained.validation["baseline"]["accuracy"]

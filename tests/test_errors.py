@@ -26,6 +26,7 @@ STATUS_OF_CODE = {
     "job_canceled": 409,
     "dataset_changed": 409,
     "model_untrusted": 409,
+    "model_incompatible": 409,
     "timed_out": 409,
     "worker_lost": 409,
     "dataset_too_large": 413,

@@ -11,7 +11,7 @@ from conftest import Stack
 from rowcast import publishing
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.publishing import BUCKETS, FILES, Kind, Publication
+from rowcast.publishing import BUCKETS, Kind, Publication
 from rowcast.run import Run
 from rowcast.storage import Storage
 
@@ -60,7 +60,7 @@ def test_published_attempt_is_found_with_its_manifest_and_file(
     publish(storage, stack, tmp_path, kind, identifier, 1)
     found = publishing.find(storage, kind, "acme", identifier)
     assert found == Publication(1, {"attempt": 1, "target": "größe"})
-    assert storage.read(BUCKETS[kind], "acme", identifier, f"1/file") == b"of attempt 1"
+    assert storage.read(BUCKETS[kind], "acme", identifier, "1/file") == b"of attempt 1"
 
 
 @pytest.mark.parametrize("order", [(2, 3), (3, 2), (10, 2)])
@@ -86,7 +86,7 @@ def test_late_files_of_an_attempt_that_was_given_up_change_nothing(
 
 @each_kind
 def test_attempt_without_its_manifest_does_not_count(kind: Kind, storage: Storage, identifier: str) -> None:
-    storage.write(BUCKETS[kind], "acme", identifier, f"1/file", b"all of it")
+    storage.write(BUCKETS[kind], "acme", identifier, "1/file", b"all of it")
     assert publishing.find(storage, kind, "acme", identifier) is None
 
 

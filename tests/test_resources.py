@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -640,6 +641,32 @@ def test_deletion_of_a_result_that_broke_off_can_be_finished(
     assert remains(storage, "default", result_id) == set()
     with pytest.raises(JobNotFound):
         deletion.result(storage, jobs, "default", result_id)
+
+
+def test_tables_can_be_uploaded_while_all_beside_them_are_deleted(storage: Storage) -> None:
+    # Some stores remove folders that have become empty, and fail who writes there at that moment.
+    def upload_and_delete(_: int) -> str:
+        dataset_id = new_id()
+        storage.write("datasets", "busy", dataset_id, "data", b"x")
+        deletion.dataset(storage, "busy", dataset_id)
+        return dataset_id
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(upload_and_delete, range(200)))
+    assert len(set(ids)) == 200
+    assert remains(storage, "busy", *ids) == set()
+    assert listing.datasets(storage, "busy", None, 100).items == []
+
+
+def test_model_with_many_results_is_deleted_with_all_of_them(
+    stack: Stack, storage: Storage, jobs: Jobs, tmp_path: Path
+) -> None:
+    model_id = put_model(storage, "busy", new_id())
+    results = [new_id() for _ in range(100)]
+    for result_id in results:
+        assert predict_late(job_on(stack, storage, tmp_path, owner="busy"), model_id, result_id) is None
+    deletion.model(storage, jobs, "busy", model_id)
+    assert remains(storage, "busy", model_id, *results) == set()
 
 
 # Outages

@@ -228,22 +228,6 @@ def test_deleted_objects_are_gone_and_others_stay(storage: Storage) -> None:
     assert storage.names("models", "acme", identifier) == ["1/model.joblib"]
 
 
-def test_objects_can_be_written_while_others_beside_them_are_deleted(storage: Storage) -> None:
-    # Some stores remove folders that have become empty.
-    def write_and_delete(_: int) -> bytes:
-        doomed, kept = new_id(), new_id()
-        storage.write("models", "busy", doomed, "1/model.joblib", b"x")
-        storage.delete("models", "busy", doomed, ["1/model.joblib"])
-        storage.write("models", "busy", kept, "1/model.joblib", b"x")
-        content = storage.read("models", "busy", kept, "1/model.joblib")
-        storage.delete("models", "busy", kept, ["1/model.joblib"])
-        return content
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(write_and_delete, range(200))) == [b"x"] * 200
-    assert list(storage.newest("models", "busy")) == []
-
-
 def test_size_and_time_of_an_upload_are_told(storage: Storage, dataset_id: str) -> None:
     size, uploaded_at = storage.uploaded("acme", dataset_id)
     assert size == 10

@@ -1,0 +1,70 @@
+"""A published model, loaded: nothing is unpickled before its signature and its digest match."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from rowcast import publishing, signing, versions
+from rowcast.columns import Feature
+from rowcast.errors import ModelIncompatible, ModelNotFound, ModelUntrusted
+from rowcast.predictions import Predictor
+from rowcast.run import Run
+from rowcast.storage import ObjectMissing
+
+
+def load(job: Run, model_id: str) -> tuple[Predictor, dict[str, Any]]:
+    """Return a model and its manifest.
+
+    Raises:
+        ModelNotFound: there is none, or its file is missing.
+        ModelUntrusted: its signature or its file is not what the workers have made.
+        ModelIncompatible: it was made by other versions of libraries, and cannot be loaded.
+        StoreUnavailable: the store does not answer.
+    """
+    found = publishing.find(job.storage, "fit", job.owner, model_id)
+    if found is None:
+        raise ModelNotFound(f"There is no model {model_id}.")
+    about = found.manifest
+    signing.verify(job.signing_keys, job.owner, model_id, about)
+    path = job.folder / "model"
+    name = f"{found.attempt}/{publishing.MODEL_FILE}"
+    try:
+        digest = job.storage.download("models", job.owner, model_id, name, path)
+    except ObjectMissing:
+        raise ModelNotFound(f"The file of model {model_id} is missing.") from None
+    if digest != about["file"]["sha256"]:
+        raise ModelUntrusted(f"The file of model {model_id} is not the one that was signed.")
+    with refused_if_of_other_versions(about):
+        return _predictor(path, about), about
+
+
+def _predictor(path: Path, about: dict[str, Any]) -> Predictor:
+    with warnings.catch_warnings():
+        # scikit-learn warns of a model of another version; what does not work is refused.
+        warnings.simplefilter("ignore")
+        model = joblib.load(path)
+    features = [Feature(**feature) for feature in about["features"]]
+    return Predictor(
+        model, features, about["target"], about["target_type"], about["classes"], about["intervals"]
+    )
+
+
+@contextmanager
+def refused_if_of_other_versions(about: dict[str, Any]) -> Iterator[None]:
+    """Turn what a model raises into ModelIncompatible where other versions, the likely cause, made it."""
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError, KeyError, ValueError, EOFError) as error:
+        different = versions.differences(about.get("versions", {}))
+        if not different:
+            raise
+        raise ModelIncompatible(
+            f"Model {about['id']} was made by other versions of libraries and does not work with these: "
+            f"{different}."
+        ) from error
