@@ -1,9 +1,9 @@
 """The Python client of Rowcast. It needs requests; pandas and tqdm are used where they are installed.
 
     with Client("http://127.0.0.1:8000") as client:
-        model_id = client.fit(client.upload("train.parquet"), timeout=None)
-        result_id = client.predict(client.upload("test.parquet"), model_id, timeout=None)
-        predictions = client.download(result_id)
+        model_id = client.fit("train.csv", target="price", timeout=None)
+        print(client.model(model_id))
+        predictions = client.predict_table("test.csv", model_id)
 
 What goes wrong is a RowcastError, except that local files raise the OSError of open():
 
@@ -23,6 +23,9 @@ from __future__ import annotations
 
 import argparse
 import errno
+import hashlib
+import html
+import importlib
 import io
 import json
 import math
@@ -37,9 +40,10 @@ import uuid
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar, Union, cast, overload
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -60,8 +64,10 @@ STORE_TIMEOUT_S = (30.0, 600.0)
 CHUNK_BYTES = 1 << 20
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 PASSING = frozenset({429, 502, 503, 504})
-# The member of each answer without which it did not come from Rowcast.
-MEMBER = {"/upload": "url", "/fit": "id", "/predict": "id", "/status": "kind", "/result": "url"}
+ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+PAGE = 100
+# The ids are arguments of their own.
+RESERVED = frozenset({"data", "dataset_id", "model", "model_id"})
 
 T = TypeVar("T")
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "DataFrame"]
@@ -165,30 +171,37 @@ class Client:
         """Upload a table and return the id of the dataset.
 
         `source` is a path, the bytes of a file, an open binary file, or a DataFrame, which is sent as Parquet
-        without its index. Raises RowcastError if a file changes its length meanwhile.
+        without its index. Raises RowcastError if a file changes its length meanwhile, or a column of a
+        DataFrame cannot be written.
         """
         with _opened(source) as body:
-            dataset = self._call("POST", "/upload", {})
+            dataset = self._call("POST", "/upload", {}, "url")
             # Empty bytes, because requests would send a stream of length 0 chunked, which S3 refuses.
             put = partial(self._store, "PUT", dataset["url"], data=body or b"")
             _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
         return cast(str, dataset["id"])
 
-    def fit(self, dataset_id: str, timeout: float | None = -1, **options: Any) -> str:
+    def fit(self, data: Source, timeout: float | None = -1, **options: Any) -> str:
         """Submit a fit and return its id, which is also that of the model.
 
+        `data` is the id of a dataset, or what upload() takes; a str that is no UUID is a path.
         `timeout` in seconds: below 0 returns at once, None waits for the end, otherwise the end must come in
         that time. Raises what the service refuses as an APIError, and when it waits, what wait() raises.
         """
-        return self._submit("fit", {**options, "id": dataset_id}, timeout)
+        return self._submit("fit", {**options, "id": self._dataset_id(data)}, timeout)
 
-    def predict(self, dataset_id: str, model_id: str, timeout: float | None = -1, **options: Any) -> str:
-        """Submit a prediction and return its id, also that of the result; `timeout` as in fit()."""
-        return self._submit("predict", {**options, "dataset_id": dataset_id, "model_id": model_id}, timeout)
+    def predict(self, data: Source, model: str | Model, timeout: float | None = -1, **options: Any) -> str:
+        """Submit a prediction and return its id, also that of the result; `data`, `timeout` as in fit()."""
+        ids = {"dataset_id": self._dataset_id(data), "model_id": _id(model)}
+        return self._submit("predict", {**options, **ids}, timeout)
+
+    def predict_table(self, data: Source, model: str | Model, **options: Any) -> DataFrame:
+        """Predict, wait for the end and return the predictions; arguments and errors as in predict()."""
+        return self.download(self.predict(data, model, timeout=None, **options))
 
     def status(self, job_id: str) -> dict[str, Any]:
         """Return what the service knows of the job; that it failed is no error here."""
-        return self._call("GET", "/status", {"id": job_id})
+        return self._call("GET", "/status", {"id": job_id}, "kind")
 
     def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait until the job has finished, at most `timeout` seconds, and return its last status.
@@ -205,25 +218,74 @@ class Client:
         return _finished(job)
 
     def result(self, result_id: str) -> str:
-        """Return a URL from which anybody can download the predictions as Parquet for a while."""
-        return cast(str, self._call("GET", "/result", {"id": result_id})["url"])
+        """Return a URL from which anybody can download the predictions for a while."""
+        return cast(str, self._call("GET", "/result", {"id": result_id}, "url")["url"])
 
     @overload
     def download(self, result_id: str) -> DataFrame: ...
     @overload
     def download(self, result_id: str, path: str | os.PathLike[str]) -> Path: ...
     def download(self, result_id: str, path: str | os.PathLike[str] | None = None) -> DataFrame | Path:
-        """Return the predictions as a DataFrame, or save them as Parquet to `path` and return that.
+        """Return the predictions as a DataFrame, or save them in their format to `path` and return that.
 
         The file appears whole or not at all. Raises ConflictError if the job has not finished.
         """
         with tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file:
-            _repeat(partial(self._fetch, self.result(result_id), file), _passes)
+            url = self.result(result_id)
+            _repeat(partial(self._fetch, url, file), _passes)
             if path is None:
-                import pandas
-
-                return pandas.read_parquet(file)
+                return _read_table(file, PurePosixPath(urlsplit(url).path).suffix)
         return Path(path)
+
+    def model(self, model_id: str | Model) -> Model:
+        """Return what is known of a model. Raises ConflictError if its fit has not finished."""
+        return Model(self._call("GET", f"/models/{_id(model_id)}", {}))
+
+    @overload
+    def download_model(self, model: str | Model) -> Any: ...
+    @overload
+    def download_model(self, model: str | Model, path: str | os.PathLike[str]) -> Path: ...
+    def download_model(self, model: str | Model, path: str | os.PathLike[str] | None = None) -> Any:
+        """Return an estimator that predicts here what the service predicts, or save its file to `path`.
+
+        Loading runs code that lies in the file: do it only if you trust the service. Raises RowcastError,
+        before anything is loaded, if the file is not the one that the model's manifest names.
+        """
+        about = self.model(model)
+        load = _estimators(self.url).load if path is None else None
+        with tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file:
+            url = self._call("GET", f"/models/{about.id}/file", {}, "url")["url"]
+            _repeat(partial(self._fetch, url, file), _passes)
+            _check_sha256(file, about)
+            return Path(cast(Any, path)) if load is None else load(file, about.manifest)
+
+    def models(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Iterate over the finished models, newest first, `limit` at most; pages are asked for as needed."""
+        return islice(self._pages("models", limit), limit)
+
+    def datasets(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Iterate over the uploaded datasets, newest first, `limit` at most."""
+        return islice(self._pages("datasets", limit), limit)
+
+    def delete(self, id: str | Model) -> None:  # noqa: A002 - as the service names it
+        """Delete a model with its results, a dataset or a result. Raises NotFoundError if it is none."""
+        for kind in ("models", "datasets", "results"):
+            with suppress(NotFoundError):
+                self._call("DELETE", f"/{kind}/{_id(id)}", {}, None)
+                return
+        raise NotFoundError(f"There is no model, dataset or result {_id(id)}.", status=404)
+
+    def _pages(self, kind: str, limit: int | None) -> Iterator[dict[str, Any]]:
+        parameters: dict[str, Any] = {"limit": PAGE if limit is None else max(1, min(limit, PAGE))}
+        while True:
+            page = self._call("GET", f"/{kind}", parameters, kind)
+            yield from page[kind]
+            if page.get("next") is None:
+                return
+            parameters["before"] = page["next"]
+
+    def _dataset_id(self, data: Source) -> str:
+        return data if isinstance(data, str) and ID.fullmatch(data) else self.upload(data)
 
     def _submit(self, kind: str, parameters: dict[str, Any], timeout: float | None) -> str:
         job_id: str = self._call("POST", f"/{kind}", parameters)["id"]
@@ -260,15 +322,19 @@ class Client:
         wait_s = min(WATCHED_POLL_S if _is_watched() else LONG_POLL_S, left_s)
         timeout_s = wait_s + min(self.timeout_s, max(left_s - wait_s, 2))
         response = self._ask("GET", "/status", {"id": job_id, "wait": wait_s}, timeout_s)
-        return _answer(response, "/status"), _jittered(_retry_after_s(response) or SHORTEST_PAUSE_S)
+        return _answer(response, "kind"), _jittered(_retry_after_s(response) or SHORTEST_PAUSE_S)
 
-    def _call(self, method: str, path: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Ask the service, again where that is safe, and return its answer."""
+    def _call(
+        self, method: str, path: str, parameters: dict[str, Any], member: str | None = "id"
+    ) -> dict[str, Any]:
+        """Ask the service, again where that is safe, and return its answer, which must have the member."""
         ask = partial(self._ask, method, path, parameters, self.timeout_s)
-        return _answer(_repeat(ask, partial(_passes, queues=path in {"/fit", "/predict"})), path)
+        # What may have been done is not asked for twice: a second deletion would find nothing.
+        once = method == "DELETE" or path in {"/fit", "/predict"}
+        return _answer(_repeat(ask, partial(_passes, queues=once)), member)
 
     def _ask(self, method: str, path: str, parameters: dict[str, Any], timeout_s: float) -> requests.Response:
-        where = {"params" if method == "GET" else "json": parameters}
+        where = {"json" if method == "POST" else "params": parameters}
         timeouts_s = (min(self.timeout_s, timeout_s), timeout_s)
         return self._send(method, self.url + path, auth=self._auth, timeout=timeouts_s, **where)
 
@@ -295,6 +361,81 @@ class Client:
             if not 200 <= response.status_code < 300:
                 raise _bad_answer(response)
         return response
+
+
+class Model:
+    """What is known of a model: prints as a summary, in a notebook as a table.
+
+    `manifest` is all of it. `scores` and `baseline` are figures by name, on rows that were not trained on;
+    `importances` is by how much the loss grows without a feature, largest first.
+    """
+
+    def __init__(self, manifest: dict[str, Any]) -> None:
+        self.manifest = manifest
+        self.id, self.task, self.target, self.learner, self.notes = (
+            manifest.get(name) for name in ("id", "task", "target", "learner", "notes")
+        )
+        self.validation: dict[str, Any] = manifest.get("validation") or {}
+        self.scores: dict[str, Any] = self.validation.get("scores") or {}
+        self.baseline: dict[str, Any] = self.validation.get("baseline") or {}
+        features = (manifest.get("importances") or {}).get("features") or ()
+        self.importances: dict[str, float | None] = {each["name"]: each["mean"] for each in features}
+
+    def __repr__(self) -> str:
+        rows = self._summary()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+    def _repr_html_(self) -> str:
+        rows = ([html.escape(cell) for cell in row] for row in self._summary())
+        return f"<table>{''.join(f'<tr><th>{name}</th><td>{text}</td></tr>' for name, text in rows)}</table>"
+
+    def plot(self) -> Any:
+        """Return a matplotlib Figure of the importances and the confusion matrix or the residuals."""
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise RowcastError("plot() needs matplotlib: pip install matplotlib") from error
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+        known = [(name, value) for name, value in self.importances.items() if value is not None][:15][::-1]
+        left.barh([_literal(name) for name, _ in known], [value for _, value in known])
+        left.set(title="importances", xlabel="increase of the loss")
+        self._plot_errors(right)
+        return figure
+
+    def _plot_errors(self, axes: Any) -> None:
+        matrix, quantiles = self.scores.get("confusion_matrix"), self.scores.get("residual_quantiles")
+        if matrix:
+            shown, names = axes.imshow(matrix["counts"], cmap="Blues"), [*map(_literal, matrix["labels"])]
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
+            axes.set(title="confusion matrix", xlabel="predicted", ylabel="true")
+            axes.figure.colorbar(shown, ax=axes, label="rows")
+        elif quantiles and None not in quantiles.values():
+            axes.plot([float(level) for level in quantiles], list(quantiles.values()), marker="o")
+            axes.set(title="residuals", xlabel="quantile", ylabel="target - prediction")
+        else:
+            axes.set(title="not validated")
+
+    def _summary(self) -> list[tuple[str, str]]:
+        about, method = self.manifest, self.validation.get("method", "none")
+        rows = f"{about.get('n_rows')}, {about.get('n_rows_left_out', 0)} left out without a target"
+        judged = f"{method}, on {self.validation['n_rows']} rows" if "n_rows" in self.validation else method
+        top = [f"{name} {value:.4g}" for name, value in self.importances.items() if value is not None][:5]
+        return [
+            ("model", str(self.id)),
+            ("target", f"{self.target} ({self.task})"),
+            ("learner", f"{self.learner} {json.dumps(about.get('params') or {})}"),
+            ("rows", rows),
+            ("validation", judged),
+            *((name, self._beside_baseline(name)) for name in self.scores if _is_number(self.scores[name])),
+            ("importances", ", ".join(top) or "none"),
+            *(("note", str(note)) for note in self.notes or ()),
+        ]
+
+    def _beside_baseline(self, name: str) -> str:
+        base = self.baseline.get(name)
+        return f"{self.scores[name]:.4g}" + (f" (baseline {base:.4g})" if _is_number(base) else "")
 
 
 class _Body:
@@ -333,16 +474,87 @@ def _opened(source: Source) -> Iterator[_Body]:
         yield _Body(io.BytesIO(source))
     elif hasattr(source, "to_parquet"):
         with tempfile.TemporaryFile() as file:
-            try:
-                source.to_parquet(file, index=False)
-            except (ValueError, TypeError) as error:
-                raise RowcastError(f"The DataFrame cannot be written as Parquet: {error}") from error
+            _write_parquet(cast("DataFrame", source), file)
             file.seek(0)
             yield _Body(file)
     elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         yield _Body(source)
     else:
         raise TypeError(f"A table is a path, bytes, a binary file or a DataFrame, not {type(source)}.")
+
+
+def _write_parquet(frame: DataFrame, file: BinaryIO) -> None:
+    """Write a DataFrame without its index; names of columns become text."""
+    names = [str(name) for name in frame.columns]
+    frame = frame if list(frame.columns) == names else frame.set_axis(names, axis="columns")
+    try:
+        frame.to_parquet(cast(Any, file), index=False)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        culprit = next(
+            (name for name in names if names.count(name) == 1 and not _is_writable(frame[name])), None
+        )
+        what = "DataFrame" if culprit is None else f"column {culprit!r}"
+        hint = "" if culprit is None else " Give all its values one type, for example with astype(str)."
+        raise RowcastError(f"The {what} cannot be written as Parquet: {error}.{hint}") from error
+
+
+def _is_writable(column: Any) -> bool:
+    try:
+        column.to_frame().to_parquet(io.BytesIO(), index=False)
+    except (ValueError, TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def _read_table(file: BinaryIO, suffix: str) -> DataFrame:
+    """Return a result as a DataFrame; pandas infers the types of a format that has none."""
+    import pandas
+
+    file.seek(0)
+    if suffix == ".csv":
+        return pandas.read_csv(file, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    if suffix == ".jsonl":
+        # pandas' own reader takes columns for dates by their names, and rounds.
+        return pandas.DataFrame([json.loads(line) for line in file])
+    return pandas.read_parquet(file)
+
+
+def _check_sha256(file: BinaryIO, about: Model) -> None:
+    """Raise unless the file is the one that the manifest names; leave it at its start."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    for chunk in iter(partial(file.read, CHUNK_BYTES), b""):
+        digest.update(chunk)
+    file.seek(0)
+    if digest.hexdigest() != (about.manifest.get("file") or {}).get("sha256"):
+        hint = "Somebody may have changed it in the store."
+        raise RowcastError(f"The file of model {about.id} is not the one that its manifest names. {hint}")
+
+
+def _estimators(url: str) -> Any:
+    """Return our other module, which needs scikit-learn; it lies beside this one."""
+    name = f"{__package__}.estimators" if __package__ else "estimators"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        hint = f"Fetch {_origin(url)}/estimators.py and save it beside this file."
+        if error.name != name:
+            hint = "pip install 'scikit-learn>=1.6' pandas pyarrow"
+        raise RowcastError(f"Models are loaded with the help of {error.name}. {hint}") from error
+
+
+def _id(thing: str | Model) -> str:
+    """Return an id, ready to be a part of a path."""
+    return quote(thing if isinstance(thing, str) else str(thing.id), safe="")
+
+
+def _literal(name: Any) -> str:
+    """Return a name for matplotlib, which takes what is between dollars for a formula."""
+    return str(name).replace("$", r"\$")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @contextmanager
@@ -409,9 +621,10 @@ def _json(response: requests.Response) -> dict[str, Any]:
     return {}
 
 
-def _answer(response: requests.Response, path: str) -> dict[str, Any]:
+def _answer(response: requests.Response, member: str | None) -> dict[str, Any]:
+    """Return the answer; without this member it did not come from Rowcast."""
     answer = _json(response)
-    if MEMBER[path] not in answer:
+    if member is not None and member not in answer:
         message = f"{_origin(response.url)} answered, but not as Rowcast does. Is this the service's address?"
         raise APIError(message, detail=message, status=response.status_code)
     return answer
@@ -519,11 +732,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Client(given.pop("url")) as client:
             options = dict(given.pop("options", ()))
-            if reserved := {"self", "method", *given, "dataset_id", "model_id", "timeout"} & set(options):
+            if reserved := {"self", "method", "timeout", *given, *RESERVED} & set(options):
                 raise RowcastError(f"--option {min(reserved)}=... is not an option of the service.")
             given.update(options)
-            answer = getattr(client, given.pop("method"))(**given)
-            print(answer["status"] if isinstance(answer, dict) else answer)
+            for line in _lines(getattr(client, given.pop("method"))(**given)):
+                print(line)
     except (RowcastError, OSError) as error:
         filename = getattr(error, "filename", None)
         print(f"{filename}: {error.args[1]}" if filename else error, file=sys.stderr)
@@ -531,6 +744,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _lines(answer: Any) -> Iterator[Any]:
+    """Yield what a command prints: of a listing a line for each thing, its id in front."""
+    if isinstance(answer, Iterator):
+        for thing in answer:
+            known = [thing[name] for name in ("id", "target", "task", "learner", "size") if name in thing]
+            score = thing.get("score") or {}
+            yield "\t".join(map(str, [*known, *score.values()]))
+    elif answer is not None:
+        yield answer["status"] if isinstance(answer, dict) else answer
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -549,8 +773,8 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add("upload", "upload a table; prints the id of the dataset", "source")
-    fit = add("fit", "fit a model; prints its id", "dataset_id", "--target", "--task")
-    predict = add("predict", "predict rows; prints the id of the result", "dataset_id", "model_id")
+    fit = add("fit", "fit a model on a file or dataset; prints its id", "data", "--target", "--task")
+    predict = add("predict", "predict a file or dataset; prints the id of the result", "data", "model")
     for command in (fit, predict):
         command.add_argument("--option", metavar="NAME=VALUE", dest="options", action="append", type=_option)
         wait = command.add_mutually_exclusive_group()
@@ -558,7 +782,11 @@ def _parser() -> argparse.ArgumentParser:
         wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="wait for the end that long")
     status = add("status", "print the status of a job, one word", "job_id")
     status.add_argument("--wait", dest="method", action="store_const", const="wait", help="wait for the end")
-    add("download", "save a result as Parquet; prints the path", "result_id", "path")
+    add("download", "save a result; prints the path", "result_id", "path")
+    add("models", "list the models, newest first")
+    add("datasets", "list the datasets, newest first")
+    add("model", "print what is known of a model", "model_id")
+    add("delete", "delete a model, dataset or result", "id")
     return parser
 
 

@@ -233,3 +233,9 @@ def openapi() -> Answer:
 def client() -> flask.Response:
     """Hand out the Python client that matches this server."""
     return flask.send_file(Path(__file__).with_name("client.py"), mimetype="text/x-python")
+
+
+@api.get("/estimators.py", doc_ui=False)
+def estimators() -> flask.Response:
+    """Hand out the scikit-learn estimators that go with the Python client."""
+    return flask.send_file(Path(__file__).with_name("estimators.py"), mimetype="text/x-python")

@@ -353,9 +353,7 @@ def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = N
     frame = rows.frame[[feature.name for feature in features]]
     transformer = preparation.transformer(learner.preparation, features, seed=plan.seed)
     prepared = frame if transformer is None else transformer.fit_transform(frame)
-    estimator = learner.make(
-        plan.task, plan.params, seed=plan.seed, class_weight=_class_weight(plan, rows.target)
-    )
+    estimator = learner.make(plan.task, plan.params, seed=plan.seed, class_weight=_own_class_weight(plan))
     fitted = Fitted(transformer, estimator, features)
     extra: dict[str, Any] = {}
     if judge is not None:
@@ -364,8 +362,8 @@ def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = N
         extra |= {} if judge.weights is None else {"sample_weight_val": judge.weights}
     elif learner.stops_early and plan.task == "classification" and not _can_stop_early(rows.target):
         estimator.set_params(early_stopping=False)
-    if rows.weights is not None:
-        extra["sample_weight"] = rows.weights
+    if (weights := _weights(plan, rows)) is not None:
+        extra["sample_weight"] = weights
     estimator.fit(prepared, rows.target, **extra)
     return Fitted(transformer, estimator, features, time.monotonic() - began)
 
@@ -399,11 +397,23 @@ def _can_stop_early(target: np.ndarray) -> bool:
     return bool(counts.min() > 1 and len(counts) <= len(target) // 10)
 
 
-def _class_weight(plan: Plan, target: np.ndarray) -> Any:
+def _own_class_weight(plan: Plan) -> Any:
+    """Return what the estimator itself does about classes; weights by name are weights of rows to it."""
+    return None if isinstance(plan.class_weight, Mapping) else plan.class_weight
+
+
+def _weights(plan: Plan, rows: Rows) -> np.ndarray | None:
+    """Return the weights (n_rows,) to learn with: those of rows, times those of their classes.
+
+    scikit-learn's boosting looks up a class's weight under its position (1.9.1), where others want its label.
+    """
     if not isinstance(plan.class_weight, Mapping):
-        return plan.class_weight
-    weights = {label_text(label): label for label in set(target.tolist())}
-    return {label: plan.class_weight[text] for text, label in weights.items() if text in plan.class_weight}
+        return rows.weights
+    import pandas as pd
+
+    codes, labels = pd.factorize(rows.target)
+    factors = np.array([plan.class_weight.get(label_text(label), 1.0) for label in labels.tolist()])
+    return factors[codes] if rows.weights is None else factors[codes] * rows.weights
 
 
 # Judging

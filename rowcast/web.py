@@ -30,7 +30,7 @@ from rowcast.wire import Problem
 
 log = logging.getLogger("rowcast.server")
 
-OPEN_ENDPOINTS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/client.py")
+OPEN_ENDPOINTS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/client.py", "/estimators.py")
 MAX_BODY_BYTES = 1_000_000
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

@@ -1,4 +1,4 @@
-"""The client against small servers, which also make the faults that a real service rarely shows."""
+"""The client against a real service, and small servers, which make the faults that it rarely shows."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pandas as pd
 import pytest
+from conftest import Stack
+from conftest import table as numbers
 
 import client as module
 from client import (
@@ -40,6 +42,7 @@ from client import (
 
 ROOT = Path(module.__file__).parent
 PREDICTIONS = pd.DataFrame({"y": [2, 0, 1]})
+D1, D2 = (f"01a20842-a75d-7589-a082-0000000000d{i}" for i in (1, 2))
 
 
 class Request(NamedTuple):
@@ -114,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         if reply is not DROP:
             self.write(reply)
 
-    do_GET = do_POST = do_PUT = handle_any  # noqa: N815 - http.server looks for these names
+    do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server looks for these names
 
     def write(self, reply: Reply) -> None:
         body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
@@ -184,7 +187,7 @@ def problem(status: int, code: str, **rest: Any) -> Reply:
 @pytest.fixture
 def service(serve: Callable[..., Server], store: Server) -> Server:
     answers = {
-        "/upload": {"id": "d1", "url": f"{store.url}/datasets/d1?X-Amz-Signature=secret"},
+        "/upload": {"id": D1, "url": f"{store.url}/datasets/d1?X-Amz-Signature=secret"},
         "/fit": {"id": "j1"},
         "/predict": {"id": "r1"},
         "/status": job(),
@@ -218,7 +221,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table):
-    assert client.upload(table) == "d1"
+    assert client.upload(table) == D1
     (put,) = store.requests
     assert (put.method, put.path, put.body) == ("PUT", "/datasets/d1", table.read_bytes())
     assert put.headers["content-length"] == "17"
@@ -316,7 +319,7 @@ def test_store_may_think_longer_than_the_timeout_of_the_service(service, store, 
 
     store.queued["/datasets/d1"] = [slow]
     with Client(service.url, timeout_s=0.3) as client:
-        assert client.upload(table) == "d1"
+        assert client.upload(table) == D1
     assert len(store.requests) == 1
 
 
@@ -391,7 +394,7 @@ def test_refusal_after_a_redirect_names_the_address_to_use(service, serve):
     elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
     service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
     with Client(service.url) as client, pytest.raises(APIError, match=f"use {elsewhere.url} as the address"):
-        client.fit("d1")
+        client.fit(D1)
 
 
 def test_url_and_key_come_from_the_environment(service, monkeypatch):
@@ -456,7 +459,7 @@ def test_silence_is_repeated_and_then_no_answer(service, pauses):
 @pytest.mark.parametrize("fault", [problem(503, "store_unavailable"), Reply(429)])
 def test_job_is_submitted_again_if_surely_nothing_was_queued(client, service, pauses, method, fault):
     service.queued[f"/{method}"] = [fault]
-    arguments = ["d1"] if method == "fit" else ["d1", "j1"]
+    arguments = [D1] if method == "fit" else [D1, "j1"]
     getattr(client, method)(*arguments)
     assert len(service.requests) == 2
     assert len(client.jobs) == 1
@@ -470,7 +473,7 @@ FAULTS = [DROP, problem(503, "queue_unavailable"), Reply(502), Reply(504), Reply
 def test_job_that_may_have_been_queued_is_not_submitted_again(client, service, pauses, method, fault):
     service.queued[f"/{method}"] = [fault]
     with pytest.raises(RowcastError) as raised:
-        getattr(client, method)(*["d1", "j1"][: 1 if method == "fit" else 2])
+        getattr(client, method)(*[D1, "j1"][: 1 if method == "fit" else 2])
     assert len(service.requests) == 1
     assert client.jobs == []
     assert isinstance(raised.value, APIError) or raised.value.sent
@@ -483,7 +486,7 @@ def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch
 
     monkeypatch.setattr(module, "_jittered", come_back)
     with Client(f"http://127.0.0.1:{free_port}") as client:
-        assert client.fit("d1") == "j1"
+        assert client.fit(D1) == "j1"
 
 
 @pytest.fixture
@@ -511,7 +514,7 @@ def test_cause_is_that_of_the_network_even_inside_another_handler(client, servic
         Path("/nowhere/at/all").stat()
     except OSError:
         with pytest.raises(ServiceUnreachableError, match="closed connection without response"):
-            client.fit("d1")
+            client.fit(D1)
 
 
 def test_retry_after_is_obeyed(client, service, pauses):
@@ -538,47 +541,47 @@ def test_jitter_never_comes_back_earlier_than_asked():
 
 
 def test_fit_and_predict_send_ids_and_options_as_json(client, service):
-    assert client.fit("d1", target="price", seed=3) == "j1"
-    assert client.predict("d2", "j1", proba=True) == "r1"
+    assert client.fit(D1, target="price", seed=3) == "j1"
+    assert client.predict(D2, "j1", proba=True) == "r1"
     fit, predict = service.requests
     assert (fit.method, fit.query, json.loads(fit.body)) == (
         "POST",
         {},
-        {"id": "d1", "target": "price", "seed": 3},
+        {"id": D1, "target": "price", "seed": 3},
     )
-    assert json.loads(predict.body) == {"dataset_id": "d2", "model_id": "j1", "proba": True}
+    assert json.loads(predict.body) == {"dataset_id": D2, "model_id": "j1", "proba": True}
     assert fit.headers["content-type"] == "application/json"
 
 
 def test_options_that_are_not_json_are_refused_clearly(client, service):
     with pytest.raises(RowcastError, match="not possible: Out of range float"):
-        client.fit("d1", rate=float("nan"))
+        client.fit(D1, rate=float("nan"))
     assert service.requests == []
 
 
 def test_jobs_lists_what_was_submitted_oldest_first(client):
-    client.fit("d1")
-    client.predict("d1", "j1")
+    client.fit(D1)
+    client.predict(D1, "j1")
     assert client.jobs == [{"id": "j1", "kind": "fit"}, {"id": "r1", "kind": "predict"}]
 
 
 def test_without_a_timeout_nothing_is_waited_for(client, service):
-    client.fit("d1")
-    client.fit("d1", timeout=-0.5)
+    client.fit(D1)
+    client.fit(D1, timeout=-0.5)
     assert service.received("/status") == []
 
 
 def test_timeout_none_waits_for_the_end(client, service, pauses):
     service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
-    assert client.fit("d1", timeout=None) == "j1"
+    assert client.fit(D1, timeout=None) == "j1"
     assert [float(request.query["wait"]) for request in service.received("/status")] == [20, 20, 20]
 
 
 def test_timeout_0_raises_unless_the_job_has_finished(client, service):
-    assert client.fit("d1", timeout=0) == "j1"
+    assert client.fit(D1, timeout=0) == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
     with pytest.raises(WaitTimeoutError, match="j1 did not end in the time given: it is started") as raised:
-        client.fit("d1", timeout=0)
+        client.fit(D1, timeout=0)
     assert raised.value.job_id == "j1"
     assert isinstance(raised.value, TimeoutError)
     assert len(client.jobs) == 2
@@ -658,7 +661,7 @@ def test_failed_job_says_why_and_what_to_do(client, service):
     }
     service.queued["/status"] = [Reply(200, job("failed", error=cause))]
     with pytest.raises(JobFailedError) as raised:
-        client.fit("d1", timeout=None)
+        client.fit(D1, timeout=None)
     error = raised.value
     assert (
         str(error) == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
@@ -744,6 +747,322 @@ def test_download_never_replaces_what_is_no_file(client, service, tmp_path):
     assert service.requests == []
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.csv", b'label,y\n"NA",1.5\n"1, 2",\n'),
+        ("result.jsonl", b'{"label":"NA","y":1.5}\n{"label":"1, 2","y":null}\n'),
+    ],
+)
+def test_download_of_another_format_is_a_dataframe_too(client, service, store, objects, name, content):
+    objects[f"/results/1/{name}"] = content
+    service.queued["/result"] = [Reply(200, {"url": f"{store.url}/results/1/{name}?X-Amz-Signature=secret"})]
+    expected = pd.DataFrame({"label": ["NA", "1, 2"], "y": [1.5, None]})
+    pd.testing.assert_frame_equal(client.download("r1"), expected)
+
+
+# Tables, paths and ids
+
+
+def test_fit_and_predict_upload_what_is_no_id(client, service, objects, table):
+    for data in (
+        table,
+        str(table),
+        table.read_bytes(),
+        io.BytesIO(table.read_bytes()),
+        pd.DataFrame({"a": [1]}),
+    ):
+        objects.clear()
+        client.fit(data)
+        assert json.loads(service.requests[-1].body) == {"id": D1}
+        assert "/datasets/d1" in objects
+    client.predict(table, "j1")
+    assert json.loads(service.requests[-1].body) == {"dataset_id": D1, "model_id": "j1"}
+
+
+def test_fit_of_an_id_uploads_nothing(client, service):
+    client.fit(D2.upper())
+    assert [request.path for request in service.requests] == ["/fit"]
+
+
+def test_text_that_is_no_id_is_a_path(client, service):
+    with pytest.raises(FileNotFoundError):
+        client.fit(f"{D1}.parquet")
+    assert service.requests == []
+
+
+def test_predict_table_waits_and_returns_the_predictions(client, service, table):
+    pd.testing.assert_frame_equal(client.predict_table(table, "j1", output="labels"), PREDICTIONS)
+    assert [request.path for request in service.requests] == ["/upload", "/predict", "/status", "/result"]
+    assert json.loads(service.received("/predict")[0].body)["output"] == "labels"
+
+
+def test_names_of_columns_become_text(client, objects):
+    client.upload(pd.DataFrame([[1, 2]], columns=[0, ("a", 1)]))
+    assert list(pd.read_parquet(io.BytesIO(objects["/datasets/d1"])).columns) == ["0", "('a', 1)"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pd.DataFrame({"a": [1, 2], "b": pd.Series([1, "two"], dtype=object)}), "column 'b'"),
+        (pd.DataFrame({"a": [1, 2], "b": [1j, 2j]}), "column 'b'"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "Duplicate column names"),
+    ],
+)
+def test_column_that_cannot_be_written_is_named(client, service, frame, said):
+    with pytest.raises(RowcastError, match=f"The .* cannot be written as Parquet: .*|{said}") as raised:
+        client.upload(frame)
+    assert said in str(raised.value)
+    assert service.requests == []
+
+
+# Models, and what there is
+
+
+MANIFEST = {
+    "id": "m1",
+    "task": "classification",
+    "target": "<b>kind</b>",
+    "learner": "boosting",
+    "params": {"max_iter": 9},
+    "n_rows": 900,
+    "n_rows_left_out": 3,
+    "validation": {
+        "method": "split",
+        "n_rows": 180,
+        "scores": {
+            "accuracy": 0.91,
+            "f1": None,
+            "confusion_matrix": {"labels": ["$a$", "b$"], "counts": [[3, 1], [0, 4]]},
+        },
+        "baseline": {"accuracy": 0.5},
+    },
+    "importances": {
+        "features": [
+            {"name": "<script>alert(1)</script>", "mean": 0.25, "std": 0.1},
+            {"name": "$x$", "mean": None, "std": None},
+        ]
+    },
+    "notes": ["The column 'id' was left out: an identifier."],
+}
+REGRESSION = {
+    **MANIFEST,
+    "task": "regression",
+    "validation": {
+        "method": "cv",
+        "n_rows": 9,
+        "scores": {"r2": 0.5, "residual_quantiles": {"0.05": -1, "0.95": 2}},
+    },
+}
+ALONE = {**MANIFEST, "validation": {"method": "none"}, "importances": None, "notes": []}
+
+
+@pytest.fixture
+def known(client: Client, service: Server) -> Any:
+    service.queued["/models/m1"] = [Reply(200, MANIFEST)]
+    return client.model("m1")
+
+
+def test_model_has_what_matters_at_hand(known):
+    assert (known.id, known.task, known.target, known.learner) == (
+        "m1",
+        "classification",
+        "<b>kind</b>",
+        "boosting",
+    )
+    assert known.scores["accuracy"] == 0.91
+    assert known.baseline == {"accuracy": 0.5}
+    assert list(known.importances.values()) == [0.25, None]
+    assert known.notes == MANIFEST["notes"]
+    assert known.manifest == MANIFEST
+
+
+def test_model_prints_as_a_summary(known):
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in str(known).splitlines())
+    assert lines == {
+        "model": "m1",
+        "target": "<b>kind</b> (classification)",
+        "learner": 'boosting {"max_iter": 9}',
+        "rows": "900, 3 left out without a target",
+        "validation": "split, on 180 rows",
+        "accuracy": "0.91 (baseline 0.5)",
+        "importances": "<script>alert(1)</script> 0.25",
+        "note": "The column 'id' was left out: an identifier.",
+    }
+
+
+def test_model_is_a_table_in_a_notebook_and_names_are_no_markup(known):
+    page = known._repr_html_()
+    assert page.startswith("<table><tr><th>model</th><td>m1</td></tr>")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.25" in page
+    assert not re.search("<(?!/?(table|tr|th|td)>)", page)
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, ALONE])
+def test_model_plots_importances_and_errors(manifest, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    figure = module.Model(manifest).plot()
+    figure.savefig(tmp_path / "plot.png")
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    shown = {"split": "confusion matrix", "cv": "residuals", "none": "not validated"}
+    assert titles == ["importances", shown[manifest["validation"]["method"]]]
+    matplotlib.pyplot.close(figure)
+
+
+def test_plot_without_matplotlib_says_what_to_install(known, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RowcastError, match="pip install matplotlib"):
+        known.plot()
+
+
+def test_model_stands_for_its_id(client, service, known):
+    service.queued["/models/m1"] = [Reply(204)]
+    client.predict(D1, known)
+    client.delete(known)
+    assert json.loads(service.received("/predict")[0].body)["model_id"] == "m1"
+    assert service.requests[-1][:2] == ("DELETE", "/models/m1")
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_listings_ask_for_pages_as_they_are_needed(client, service, kind):
+    pages = [
+        {kind: [{"id": "a"}, {"id": "b"}], "next": "b"},
+        {kind: [], "next": "c"},
+        {kind: [{"id": "d"}], "next": None},
+    ]
+    service.queued[f"/{kind}"] = [Reply(200, page) for page in pages]
+    things = getattr(client, kind)()
+    assert service.requests == []
+    assert [next(things)["id"], next(things)["id"]] == ["a", "b"]
+    assert len(service.requests) == 1
+    assert [thing["id"] for thing in things] == ["d"]
+    assert [r.query for r in service.requests] == [
+        {"limit": "100", **more} for more in ({}, {"before": "b"}, {"before": "c"})
+    ]
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(1, "1"), (3, "3"), (250, "100")])
+def test_limit_of_a_listing_bounds_its_pages_too(client, service, limit, asked):
+    service.answer = lambda _request: Reply(200, {"models": [{"id": "a"}] * int(asked), "next": "a"})
+    assert len(list(client.models(limit))) == limit
+    assert service.requests[0].query["limit"] == asked
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets", "results"])
+def test_delete_finds_out_what_the_id_is_of(client, service, kind):
+    service.answer = lambda request: (
+        Reply(204) if request.path == f"/{kind}/x1" else problem(404, "not_found")
+    )
+    client.delete("x1")
+    assert {request.method for request in service.requests} == {"DELETE"}
+    assert service.requests[-1].path == f"/{kind}/x1"
+
+
+def test_delete_of_nothing_is_a_not_found_error(client, service):
+    service.answer = lambda _request: problem(404, "not_found")
+    with pytest.raises(NotFoundError, match="no model, dataset or result x1"):
+        client.delete("x1")
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(502)])
+def test_deletion_that_may_have_happened_is_not_repeated(client, service, pauses, fault):
+    service.queued["/models/x1"] = [fault]
+    with pytest.raises(RowcastError):
+        client.delete("x1")
+    assert len(service.requests) == 1
+
+
+def test_delete_of_a_model_that_is_being_fitted_is_a_conflict(client, service):
+    service.queued["/models/x1"] = [problem(409, "model_not_ready")]
+    with pytest.raises(ConflictError):
+        client.delete("x1")
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("missing", ["estimators", "sklearn"])
+def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(client, service, monkeypatch, missing):
+    service.queued["/models/m1"] = [Reply(200, MANIFEST)]
+    monkeypatch.delitem(sys.modules, "estimators", raising=False)
+    for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = {"estimators": f"{service.url}/estimators.py", "sklearn": "pip install 'scikit-learn"}
+    with pytest.raises(RowcastError, match=re.escape(said[missing])):
+        client.download_model("m1")
+    assert len(service.requests) == 1
+
+
+# On a real service
+
+
+@pytest.fixture
+def live(stack: Stack) -> Iterator[Client]:
+    with Client(stack.url) as connected:
+        yield connected
+
+
+def test_every_kind_of_data_gives_the_same_predictions(live, tmp_path):
+    frame = numbers(200, 3)
+    path = tmp_path / "train.csv"
+    frame.to_csv(path, index=False)
+    model_id = live.fit(frame, None)
+    dataset_id = live.upload(path)
+    kinds = [frame, path, str(path), path.read_bytes(), path.open("rb"), dataset_id]
+    first, *others = [live.predict_table(data, model_id) for data in kinds]
+    kinds[4].close()
+    for other in others:
+        pd.testing.assert_frame_equal(other, first)
+    assert (first["y"] == frame["y"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_formats_of_results_are_the_same_dataframe(live, form):
+    frame = numbers(60, 2).assign(code=[f"0{i}" for i in range(60)], y=["NA", "no, nor yes"] * 30)
+    model_id = live.fit(frame, None, validation="none", learner="linear")
+    found = live.predict_table(frame, model_id, output="probabilities", format=form, keep=["col_0"])
+    expected = live.predict_table(frame, model_id, output="probabilities", keep=["col_0"])
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_listed_things_are_deleted_with_what_hangs_on_them(live):
+    frame = numbers(50, 2)
+    dataset_id = live.upload(frame)
+    model_ids = [live.fit(dataset_id, None, validation="none") for _ in range(3)]
+    result_id = live.predict(dataset_id, model_ids[0], None)
+    assert [each["id"] for each in live.models(limit=3)] == model_ids[::-1]
+    assert next(live.datasets())["id"] == dataset_id
+    live.delete(model_ids[0])
+    with pytest.raises(NotFoundError):
+        live.result(result_id)
+    other = live.predict(dataset_id, model_ids[1], None)
+    live.delete(other)
+    with pytest.raises(NotFoundError):
+        live.download(other)
+    live.delete(dataset_id)
+    assert next(live.datasets())["id"] != dataset_id
+    with pytest.raises(NotFoundError):
+        live.fit(dataset_id)
+
+
+def test_model_of_a_real_service_is_summed_up(live):
+    frame = numbers(200, 3).rename(columns={"col_0": "<script>"})
+    known = live.model(live.fit(frame, None))
+    assert known.scores["accuracy"] > known.baseline["accuracy"]
+    assert "<script>" in str(known)
+    assert "<script>" in known.importances
+    assert "<script>" not in known._repr_html_()
+
+
+def test_model_that_is_not_there_yet_is_a_conflict(live, stack):
+    with stack.frozen():
+        model_id = live.fit(numbers(50, 2))
+        with pytest.raises(ConflictError):
+            live.model(model_id)
+    live.wait(model_id)
+
+
 # Errors
 
 
@@ -780,7 +1099,7 @@ def test_module_docstring_draws_every_error(error):
 def test_refusals_have_classes_to_catch(client, service, status, error, builtin):
     service.queued["/fit"] = [problem(status, "some_code", request_id="q1")]
     with pytest.raises(builtin) as raised:
-        client.fit("d1")
+        client.fit(D1)
     assert type(raised.value) is error
     assert (raised.value.status, raised.value.code, raised.value.request_id) == (status, "some_code", "q1")
 
@@ -791,7 +1110,7 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
     )
     service.queued["/fit"] = [reply]
     with pytest.raises(InvalidRequestError) as raised:
-        client.fit("d1")
+        client.fit(D1)
     assert str(raised.value) == "It is invalid_table. 'a' is empty. Upload again."
     assert raised.value.errors == ["'a' is empty", "It is invalid_table."]
 
@@ -802,14 +1121,14 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
 def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
     service.queued["/fit"] = [Reply(502, body)]
     with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 502: .+"):
-        client.fit("d1")
+        client.fit(D1)
 
 
 @pytest.mark.parametrize("body", [b"<html>Please log in</html>", {"other": "service"}, [1], b""])
 def test_good_answer_of_another_service_is_recognized(client, service, body):
     service.queued["/fit"] = [Reply(200, body)]
     with pytest.raises(APIError, match="not as Rowcast does"):
-        client.fit("d1")
+        client.fit(D1)
 
 
 # What a person sees
@@ -871,10 +1190,10 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
 def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path, capsys):
     saved = tmp_path / "result.parquet"
     commands = {
-        f"upload {table}": "d1",
-        "fit d1": "j1",
-        "fit d1 --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
-        "predict d1 j1 --timeout 5": "r1",
+        f"upload {table}": D1,
+        f"fit {D1}": "j1",
+        f"fit {D1} --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
+        f"predict {D1} j1 --timeout 5": "r1",
         "status j1": "finished",
         "status j1 --wait": "finished",
         f"download r1 {saved}": str(saved),
@@ -882,7 +1201,7 @@ def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
         assert capsys.readouterr() == (f"{printed}\n", "")
-    options = {"id": "d1", "target": "price", "task": "regression", "seed": 3, "name": "a=b"}
+    options = {"id": D1, "target": "price", "task": "regression", "seed": 3, "name": "a=b"}
     assert json.loads(service.received("/fit")[1].body) == options
     assert saved.exists()
 
@@ -900,6 +1219,25 @@ def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(service, cap
         assert capsys.readouterr() == ("", f"{said}\n")
 
 
+def test_commands_that_list_show_and_delete(service, capsys):
+    models = [
+        {"id": "m2", "target": "y", "learner": "linear", "score": {"metric": "r2", "value": 0.5}},
+        {"id": "m1", "score": None},
+    ]
+    service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
+    service.queued["/datasets"] = [Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})]
+    service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
+    commands = {
+        "models": "m2\ty\tlinear\tr2\t0.5\nm1\n",
+        "datasets": "d1\t7\n",
+        "model m1": f"{module.Model(MANIFEST)}\n",
+        "delete m1": "",
+    }
+    for command, printed in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 0
+        assert capsys.readouterr() == (printed, "")
+
+
 @pytest.mark.parametrize(
     "command", ["", "fit", "fit d1 --option x", "fit d1 --wait --timeout 3", "upload a --api-key k"]
 )
@@ -912,7 +1250,18 @@ def test_misuse_of_the_command_line_is_exit_code_2(command, capsys):
 
 def test_help_names_the_commands_and_where_the_key_comes_from():
     shown = run_python(str(ROOT / "client.py"), "--help").stdout
-    for word in ("upload", "fit", "predict", "status", "download", "ROWCAST_API_KEY", "ROWCAST_URL"):
+    for word in (
+        "upload",
+        "fit",
+        "predict",
+        "status",
+        "download",
+        "models",
+        "datasets",
+        "delete",
+        "ROWCAST_API_KEY",
+        "ROWCAST_URL",
+    ):
         assert word in shown
 
 

@@ -28,8 +28,8 @@ from server import create_app
 
 DOCS = {path.name: path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]}
 LOCAL_URL = "http://127.0.0.1:8000"
-# Answers that the OpenAPI document does not describe: itself, its page, and a file.
-BESIDE_OPENAPI = {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/client.py")}
+# Answers that the OpenAPI document does not describe: itself, its page, and files.
+BESIDE_OPENAPI = {("GET", path) for path in ("/openapi.json", "/docs", "/client.py", "/estimators.py")}
 
 
 def text_of(name: str) -> str:

@@ -166,6 +166,12 @@ def test_client_is_an_island() -> None:
     assert not roots(imports_of(client)) & ({"rowcast"} | RUNNABLE)
 
 
+def test_estimators_know_the_client_alone() -> None:
+    names = imports_of(ROOT / "estimators.py")
+    foreign = roots(names) - set(sys.stdlib_module_names)
+    assert foreign == {"client", "joblib", "numpy", "pandas", "pyarrow", "sklearn"}
+
+
 def test_heavy_libraries_are_loaded_only_where_they_work() -> None:
     for path in [*PACKAGE.values(), *(ROOT / f"{door}.py" for door in DOORS)]:
         assert not roots(loaded_by(path)) & {"pandas", "sklearn", "skrub", "matplotlib"}, path.name

@@ -468,7 +468,8 @@ def test_logs_carry_the_ids_from_the_request_to_the_horse_and_no_signature(stack
 
 
 def test_the_client_that_the_server_hands_out_is_ours(stack: Stack) -> None:
-    assert stack.get("/client.py").text == (ROOT / "client.py").read_text()
+    for name in ("client.py", "estimators.py"):
+        assert stack.get(f"/{name}").text == (ROOT / name).read_text()
 
 
 def test_the_documentation_page_and_all_it_loads_are_served(stack: Stack) -> None:
@@ -598,7 +599,9 @@ def test_every_endpoint_refuses_a_missing_or_wrong_key(
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs/swagger", "/client.py"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/openapi.json", "/docs/swagger", "/client.py", "/estimators.py"]
+)
 def test_open_endpoints_want_no_key(keyed: Stack, path: str) -> None:
     assert keyed.get(path).status_code == 200
 

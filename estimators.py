@@ -1,0 +1,510 @@
+"""scikit-learn's estimators whose work a Rowcast service does, and models of it that are used here.
+
+    model = RowcastClassifier(url="http://127.0.0.1:8000").fit(X, y)
+    model.predict(X)
+    same = RowcastClassifier.from_model(model.model_id_, url="http://127.0.0.1:8000")
+
+Needs scikit-learn 1.6 or newer, pandas, pyarrow, and client.py beside this file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, ClassVar
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
+
+if TYPE_CHECKING:
+    import client
+else:
+    # In the installed package the client is the package itself, else it lies beside this file.
+    client = importlib.import_module(__package__ or "client")
+
+MIN_ROWS = 10
+PREFIX = "params__"
+LIBRARIES = ("scikit-learn", "skrub", "numpy", "pandas", "pyarrow", "joblib")
+
+
+class _Key(str):
+    """A key that does not show where an estimator prints its parameters, as in a notebook."""
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def _hidden(key: str | None) -> str | None:
+    # What clone() gives must be kept as it is.
+    return key if key is None or isinstance(key, _Key) else _Key(key)
+
+
+class _Remote(BaseEstimator):
+    """What both estimators share; each lists its parameters itself, as scikit-learn wants it."""
+
+    _task: ClassVar[str]
+    learner: str
+    params: Mapping[str, Any] | None
+    seed: int
+    validation: str
+    url: str | None
+    api_key: str | None
+
+    @classmethod
+    def from_model(cls, model_id: str, *, url: str | None = None, api_key: str | None = None) -> Any:
+        """Return an estimator that is fitted: the model with this id.
+
+        Raises RowcastError if the model is for the other task, and what Client.model() raises.
+        """
+        with client.Client(url, api_key=api_key) as service:
+            about = service.model(model_id).manifest
+        if about["task"] != cls._task:
+            raise client.RowcastError(
+                f"Model {model_id} is a {about['task']}, {cls.__name__} is for another."
+            )
+        method = about["validation"]["method"]
+        told = {
+            "validation": method if method in ("none", "cv") else "auto",
+            "params": about["params"] or None,
+        }
+        told.update({name: about[name] for name in ("learner", "seed", "class_weight")})
+        known = cls._get_param_names()
+        model = cls(**{name: told[name] for name in told if name in known}, url=url, api_key=api_key)
+        model._take(about)
+        return model
+
+    def _take(self, about: Mapping[str, Any]) -> None:
+        """Become the model that a manifest describes."""
+        self.model_id_ = about["id"]
+        names = [column["name"] for column in about["columns"]]
+        self.n_features_in_ = len(names)
+        if names != _names_of_arrays(len(names)):
+            self.feature_names_in_ = np.array(names, object)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; those of the learner are also there as params__<name>."""
+        found: dict[str, Any] = super().get_params(deep)
+        nested = self.params if deep and isinstance(self.params, Mapping) else {}
+        return {**found, **{f"{PREFIX}{name}": value for name, value in nested.items()}}
+
+    def set_params(self, **given: Any) -> Any:
+        """Set parameters; params__<name> sets one of the learner's and leaves the others."""
+        nested = {name[len(PREFIX) :]: given[name] for name in given if name.startswith(PREFIX)}
+        super().set_params(**{name: given[name] for name in given if not name.startswith(PREFIX)})
+        if nested:
+            self.params = {**(self.params or {}), **nested}
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _fit(self, table: pd.DataFrame, y: np.ndarray, sample_weight: Any, **more: Any) -> None:
+        if len(table) < MIN_ROWS:
+            raise ValueError(f"A fit needs at least {MIN_ROWS} rows, and there are n_samples={len(table)}.")
+        target, weight = _free_name("y", table), _free_name("sample_weight", table)
+        columns = {target: y}
+        if sample_weight is not None:
+            columns[weight] = _weights(sample_weight, len(table))
+            more["sample_weight"] = weight
+        params = {name: _plain(value) for name, value in (self.params or {}).items()}
+        with self._connected() as service:
+            self.model_id_ = service.fit(
+                table.assign(**columns),
+                timeout=None,
+                target=target,
+                task=self._task,
+                learner=self.learner,
+                params=params,
+                seed=_plain(self.seed),
+                validation=self.validation,
+                **more,
+            )
+
+    def _predicted(self, X: Any, output: str = "labels") -> pd.DataFrame:
+        check_is_fitted(self, "model_id_")
+        table = self._table(X, reset=False)
+        with self._connected() as service:
+            return service.predict_table(table, self.model_id_, output=output)
+
+    @contextmanager
+    def _connected(self) -> Iterator[client.Client]:
+        with client.Client(self.url, api_key=self.api_key) as service:
+            yield service
+
+    def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
+        """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of float64.
+
+        As floats, whole numbers are never taken for identifiers.
+        """
+        if not isinstance(X, pd.DataFrame):
+            X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+            return pd.DataFrame(X, columns=_names_of_arrays(X.shape[1]))
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        if not len(X):
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
+            )
+        return X.set_axis([str(name) for name in X.columns], axis="columns")
+
+
+class RowcastClassifier(ClassifierMixin, _Remote):
+    """A classifier that a Rowcast service fits and that predicts there.
+
+    `learner`, `params`, `seed`, `class_weight` and `validation` are options of the service's /fit, described
+    in docs/models.md; `url` and `api_key` are those of Client. `model_id_` is the model's id after fit().
+    """
+
+    _task = "classification"
+
+    def __init__(
+        self,
+        *,
+        learner: str = "boosting",
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        validation: str = "none",
+        url: str | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        self.learner = learner
+        self.params = params
+        self.seed = seed
+        self.class_weight = class_weight
+        self.validation = validation
+        self.url = url
+        self.api_key = _hidden(api_key)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastClassifier:
+        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and labels y (n_rows,).
+
+        Raises ValueError for what scikit-learn refuses, and what Client.fit() raises.
+        """
+        table = self._table(X, reset=True)
+        y = _checked(self, table, y)
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) < 2:
+            raise ValueError("A classifier cannot be fitted when y has only one class.")
+        self._fit(table, y, sample_weight, class_weight=self._class_weight())
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the labels (n_rows,), in the type that y had."""
+        labels: np.ndarray = self._predicted(X).iloc[:, 0].to_numpy()
+        return labels.astype(self.classes_.dtype, copy=False)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities (n_rows, n_classes), in the order of classes_."""
+        return self._predicted(X, "probabilities").iloc[:, 1:].to_numpy(np.float64)
+
+    def _class_weight(self) -> Any:
+        """Return the weights as JSON takes them; of classes that y does not have, none."""
+        if not isinstance(self.class_weight, Mapping):
+            return self.class_weight
+        classes = self.classes_.tolist()
+        return {
+            _text(label): _plain(weight) for label, weight in self.class_weight.items() if label in classes
+        }
+
+    def _take(self, about: Mapping[str, Any]) -> None:
+        super()._take(about)
+        self.classes_ = _typed(about["classes"], about["target_type"])
+        if isinstance(self.class_weight, Mapping):
+            weights = self.class_weight
+            self.class_weight = {c: weights[_text(c)] for c in self.classes_.tolist() if _text(c) in weights}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = self.learner == "baseline"
+        return tags
+
+
+class RowcastRegressor(RegressorMixin, _Remote):
+    """A regressor that a Rowcast service fits and that predicts there; parameters as RowcastClassifier's."""
+
+    _task = "regression"
+
+    def __init__(
+        self,
+        *,
+        learner: str = "boosting",
+        params: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        validation: str = "none",
+        url: str | None = None,
+        api_key: str | None = None,
+    ) -> None:
+        self.learner = learner
+        self.params = params
+        self.seed = seed
+        self.validation = validation
+        self.url = url
+        self.api_key = _hidden(api_key)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastRegressor:
+        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and numbers y (n_rows,).
+
+        Raises ValueError for what scikit-learn refuses, and what Client.fit() raises.
+        """
+        table = self._table(X, reset=True)
+        y = _checked(self, table, y, y_numeric=True)
+        self._fit(table, y.astype(np.float64), sample_weight)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predictions (n_rows,), float64."""
+        return self._predicted(X).iloc[:, 0].to_numpy(np.float64)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = self.learner == "baseline"
+        return tags
+
+
+def _names_of_arrays(n_features: int) -> list[str]:
+    return [f"x{place}" for place in range(n_features)]
+
+
+def _checked(estimator: _Remote, table: pd.DataFrame, y: Any, **checks: Any) -> np.ndarray:
+    """Return y as scikit-learn wants it: (n_rows,), nothing missing, as many as there are rows."""
+    return np.asarray(check_X_y(np.zeros((len(table), 1)), y, estimator=estimator, **checks)[1])
+
+
+def _weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    if np.isscalar(sample_weight):
+        sample_weight = np.full(n_rows, sample_weight)
+    weights: np.ndarray = check_array(
+        sample_weight, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.shape != (n_rows,):
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}!")
+    if (weights < 0).any() or not weights.any():
+        raise ValueError("sample_weight must not be below zero anywhere, nor zero everywhere.")
+    return weights
+
+
+def _free_name(wanted: str, table: pd.DataFrame) -> str:
+    while wanted in table.columns:
+        wanted += "_"
+    return wanted
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can carry: searches give numpy's numbers."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _text(label: Any) -> str:
+    """Return a label as the service writes it."""
+    return str(label).lower() if isinstance(label, (bool, np.bool_)) else str(label)
+
+
+def _typed(classes: Sequence[str], type_name: str) -> np.ndarray:
+    """Return the classes of a manifest in the type of the target, as text where this is no simple one."""
+    try:
+        found: np.ndarray = (
+            pa.array(classes).cast(pa.type_for_alias(type_name)).to_numpy(zero_copy_only=False)
+        )
+    except (pa.ArrowException, ValueError):
+        return np.array(classes, object)
+    return found
+
+
+# Models used here
+
+
+def load(file: BinaryIO, manifest: Mapping[str, Any]) -> LoadedModel:
+    """Load a model's file, which runs the code in it; check before that it is the manifest's.
+
+    Warns if libraries differ from those that made it. Raises RowcastError if it cannot be loaded with these.
+    """
+    different = ", ".join(_differences(manifest.get("versions", {})))
+    if different:
+        said = f"Model {manifest['id']} was made by other versions: {different}. Its predictions may differ."
+        warnings.warn(said, stacklevel=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        try:
+            return LoadedModel(joblib.load(file), manifest)
+        except Exception as error:
+            hint = f"Install the versions that made it: {different}." if different else ""
+            message = f"Model {manifest['id']} cannot be loaded: {error}. {hint}"
+            raise client.RowcastError(message.strip()) from error
+
+
+def _differences(made_by: Mapping[str, str]) -> Iterator[str]:
+    for name in LIBRARIES:
+        try:
+            here = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            # Only tables with dates or text need skrub; if this is one, loading says so.
+            continue
+        if made_by.get(name, here) != here:
+            yield f"{name} {made_by[name]}, here {here}"
+
+
+class LoadedModel:
+    """A downloaded model, which predicts the numbers that the service predicts.
+
+    `pipeline` is scikit-learn's part. `feature_names_in_` are the columns it looks at, others are ignored.
+    """
+
+    def __init__(self, pipeline: Any, manifest: Mapping[str, Any]) -> None:
+        self.pipeline = pipeline
+        self.manifest = manifest
+        self.features: list[dict[str, Any]] = list(manifest["features"])
+        self.feature_names_in_ = np.array([feature["name"] for feature in self.features], object)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels (n_classes,), sorted."""
+        return np.asarray(self.pipeline.classes_)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return labels or numbers (n_rows,) for a DataFrame, or an array with all columns of the training.
+
+        Raises ValueError with every column that is missing or cannot be read.
+        """
+        return np.asarray(self.pipeline.predict(self._frame(X)))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return probabilities (n_rows, n_classes), in the order of classes_; X as in predict()."""
+        return np.asarray(self.pipeline.predict_proba(self._frame(X)), np.float64)
+
+    def _frame(self, X: Any) -> pd.DataFrame:
+        """Return the features as the learner takes them, read as the service reads them."""
+        if not isinstance(X, pd.DataFrame):
+            X = pd.DataFrame(X, columns=[column["name"] for column in self.manifest["columns"]])
+        names = [str(name) for name in X.columns]
+        columns, problems = {}, []
+        for feature in self.features:
+            name = feature["name"]
+            try:
+                if names.count(name) != 1:
+                    raise _Unreadable(f"appears {names.count(name)} times")
+                columns[name] = _read(feature, X.iloc[:, names.index(name)])
+            except (_Unreadable, pa.ArrowException) as error:
+                problems.append(f"The column {name!r} {error}.")
+        if problems:
+            raise ValueError(" ".join(problems))
+        return pd.DataFrame(columns, copy=False)
+
+
+class _Unreadable(Exception):
+    """A column cannot be read as its feature's kind; the text goes on where its name ends."""
+
+
+_FAMILIES: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (pt.is_null, "nothing"),
+    (pt.is_boolean, "boolean"),
+    (pt.is_integer, "numeric"),
+    (pt.is_floating, "numeric"),
+    (pt.is_decimal, "numeric"),
+    (pt.is_string, "text"),
+    (pt.is_large_string, "text"),
+    (pt.is_date, "datetime"),
+    (pt.is_timestamp, "datetime"),
+    (pt.is_duration, "duration"),
+    (pt.is_time, "duration"),
+)
+# Which columns can be read as which kind, as rowcast/columns.py has it.
+_READABLE = {
+    "numeric": {"numeric", "boolean"},
+    "boolean": {"boolean", "numeric", "text"},
+    "category": {"text", "numeric", "boolean"},
+    "text": {"text", "numeric", "boolean"},
+    "datetime": {"datetime", "text"},
+    "duration": {"duration", "numeric"},
+}
+_WORDS = {"true": 1.0, "yes": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "no": 0.0, "0": 0.0, "0.0": 0.0}
+
+
+def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
+    """Return the values (n_rows,) of a column as the kind of a feature wants them."""
+    column = pa.Table.from_pandas(pd.DataFrame({"": values}), preserve_index=False).column(0).combine_chunks()
+    if pt.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    family = next((family for test, family in _FAMILIES if test(column.type)), "")
+    if family not in _READABLE[feature["kind"]] | {"nothing"}:
+        raise _Unreadable(f"has the type {column.type}, and the model needs {feature['kind']}")
+    return _READERS[feature["kind"]](feature, column, family)
+
+
+def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
+    if family == "duration":
+        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+        whole = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
+        column = pc.divide(whole.cast(pa.float64(), safe=False), per_second)
+    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if np.isinf(values).any():
+        raise _Unreadable("holds infinite values")
+    return values
+
+
+def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
+    if family == "text":
+        places = pc.index_in(_trimmed(pc.utf8_lower(column)), value_set=pa.array(list(_WORDS), column.type))
+        found = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+        values: np.ndarray = np.array([*_WORDS.values(), np.nan])[found]
+        return values
+    values = _numbers(feature, column, family)
+    return np.where((values == 0) | (values == 1), values, np.nan)
+
+
+def _categories(feature: Mapping[str, Any], column: Any, _: str) -> pd.Categorical:
+    known = list(feature["categories"])
+    places = pc.index_in(column.cast(pa.string()), value_set=pa.array(known, pa.string()))
+    codes = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(known, dtype="str"))
+
+
+def _texts(_: Mapping[str, Any], column: Any, __: str) -> pd.Series:
+    found: pd.Series = column.cast(pa.string()).to_pandas().astype("str")
+    return found
+
+
+def _dates(feature: Mapping[str, Any], column: Any, family: str) -> pd.Series:
+    if family == "text":
+        text = _trimmed(column)
+        form = feature.get("date_format", "")
+        form = "ISO8601" if form == "ISO 8601" else form
+        times = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
+        if times.isna().sum() > text.null_count:
+            raise _Unreadable(f"holds values that are no dates ({feature.get('date_format')})")
+        read: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]")
+        return read
+    zone = column.type.tz if pt.is_timestamp(column.type) else None
+    exact = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
+    column = column if family == "nothing" else column.cast(options=exact).cast(pa.int64())
+    found: pd.Series = column.cast(pa.timestamp("us")).to_pandas()
+    return found
+
+
+def _trimmed(text: Any) -> Any:
+    """Return text without white space around it; empty text is missing."""
+    text = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any], Any, str], Any]] = {
+    "numeric": _numbers,
+    "boolean": _booleans,
+    "category": _categories,
+    "text": _texts,
+    "datetime": _dates,
+    "duration": _numbers,
+}
