@@ -154,6 +154,8 @@ def _check(plan: Plan, rows: Rows) -> None:
             for name in plan.class_weight
             if name not in labels
         ]
+        if not any(plan.class_weight.get(label, 1) for label in labels):
+            problems.append("class_weight gives no class a weight over 0.")
     if problems:
         raise InvalidRequest(" ".join(problems), errors=problems)
 

@@ -105,6 +105,7 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
         ("POST", "/fit", {"id": "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"}, 404, "dataset_not_found"),
         ("POST", "/fit", {"id": UNKNOWN, "task": "magic"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "traget": "y"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"0": 1e308}'}, 400, "invalid_request"),
         ("POST", "/predict", {"dataset_id": UNKNOWN}, 400, "invalid_request"),
         ("POST", "/predict", {"dataset_id": UNKNOWN, "model_id": UNKNOWN}, 404, "model_not_found"),
         ("POST", "/upload", {"name": "x"}, 400, "invalid_request"),

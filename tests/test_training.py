@@ -452,6 +452,12 @@ def test_weight_of_what_is_no_class_is_refused_by_name() -> None:
     ]
 
 
+@each_learner
+def test_class_weight_that_is_0_for_every_class_is_refused(learner: str) -> None:
+    with pytest.raises(InvalidRequest, match="gives no class a weight over 0"):
+        trained(table_of("numbers"), learner, class_weight={"0": 0, "1": 0})
+
+
 @each_task
 def test_rows_of_weight_two_count_as_two_rows(task: Task) -> None:
     n_times = np.arange(N_ROWS) % 3
