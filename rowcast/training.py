@@ -56,6 +56,10 @@ class Rows:
         weights = None if self.weights is None else self.weights[places]
         return Rows(self.frame.iloc[places], self.target[places], weights)
 
+    def without_frame(self) -> Rows:
+        """Return what a baseline learns from, which does not keep a copy of the frame alive."""
+        return Rows(None, self.target, self.weights)
+
     def __len__(self) -> int:
         return len(self.target)
 
@@ -181,9 +185,10 @@ class _Course:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A fitted estimator, and rows that it has not learned from, as they are and prepared for it."""
+    """A fitted estimator, what it has learned to predict, and other rows, as they are and prepared for it."""
 
     fitted: Fitted
+    learned: Rows
     held: Rows
     prepared: Any
 
@@ -215,16 +220,16 @@ def _train_with_split(course: _Course) -> Trained:
 
 def _fit_and_hold(course: _Course, share: float, *, stops: bool) -> _Trial:
     kept, places = split(course.rows.target, share, course.plan)
-    held = course.rows.take(places)
-    fitted = _fit(course.plan, course.features, course.rows.take(kept), held if stops else None)
+    learned, held = course.rows.take(kept), course.rows.take(places)
+    fitted = _fit(course.plan, course.features, learned, held if stops else None)
     course.lap("fit")
-    return _Trial(fitted, held, fitted.prepare(held.frame))
+    return _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
 
 
 def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped: bool) -> Trained:
     held = trial.held
     predictions = _predictions(trial.fitted, trial.prepared, course.classes)
-    baseline = _baseline(course, course.rows, held)
+    baseline = _baseline(course, trial.learned, held)
     validation = {
         "method": way,
         "n_rows": len(held),
@@ -256,7 +261,7 @@ def _train_with_cv(course: _Course) -> Trained:
     for kept, places in _folds(plan, rows):
         held, learned = rows.take(places), rows.take(kept)
         fitted = _fit(plan, course.features, learned)
-        trial = _Trial(fitted, held, fitted.prepare(held.frame))
+        trial = _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
         predictions[places] = _predictions(fitted, trial.prepared, classes)
         baseline[places] = _baseline(course, learned, held)
         folds.append(score(held, predictions[places], classes))

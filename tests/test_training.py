@@ -210,6 +210,16 @@ def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(learn
     assert better > 0.2 if learner in LEARNING else abs(better) < 0.1
 
 
+@pytest.mark.parametrize("validation", ["auto", "holdout"])
+def test_baseline_has_not_seen_the_rows_that_judge_it(validation: Any) -> None:
+    y = np.random.default_rng(1).normal(size=10)
+    found, _ = trained(pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation=validation)
+    # The mean of the rows that it learned from, m, misses the two held back by (a - m) and (b - m).
+    _, held = training.split(y, 0.2, Plan("linear", "regression"))
+    learned = np.delete(y, held)
+    assert found.validation["baseline"]["mae"] == pytest.approx(np.abs(y[held] - learned.mean()).mean())
+
+
 @each_task
 @each_learner
 def test_account_of_a_model_is_ready_for_json(learner: str, task: Task) -> None:
