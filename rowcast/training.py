@@ -319,6 +319,9 @@ def split(target: np.ndarray, share: float, plan: Plan) -> tuple[np.ndarray, np.
         able, test_size=share, random_state=plan.seed, stratify=codes[able] if is_stratified else None
     )
     is_known = np.isin(codes[held], codes[kept])
+    if not is_known.any():
+        # All rows of these classes were drawn. One stays, and another of its class is learned from.
+        is_known[0] = True
     return np.concatenate([kept, held[~is_known], places[alone]]), held[is_known]
 
 

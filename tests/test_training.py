@@ -405,6 +405,14 @@ def test_classes_of_one_row_each_are_no_obstacle(validation: str) -> None:
     assert bool(found.notes) is (validation in ("auto", "holdout"))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(seed: int) -> None:
+    table = pa.table({"x": np.arange(10) / 2, "y": [f"label {i // 2}" for i in range(10)]})
+    found, _ = trained(table, validation="auto", seed=seed)
+    assert found.validation["n_rows"] > 0
+    assert found.validation["scores"]["accuracy"] is not None
+
+
 @each_learner
 def test_thousand_classes_are_no_obstacle(learner: str) -> None:
     quick = {"boosting": {"max_iter": 1}, "linear": {"max_iter": 5}, "forest": {"n_estimators": 2}}
