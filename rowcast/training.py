@@ -56,6 +56,10 @@ class Rows:
         weights = None if self.weights is None else self.weights[places]
         return Rows(self.frame.iloc[places], self.target[places], weights)
 
+    def without_frame(self) -> Rows:
+        """Return what a baseline learns from, which does not keep a copy of the frame alive."""
+        return Rows(None, self.target, self.weights)
+
     def __len__(self) -> int:
         return len(self.target)
 
@@ -154,6 +158,8 @@ def _check(plan: Plan, rows: Rows) -> None:
             for name in plan.class_weight
             if name not in labels
         ]
+        if not any(plan.class_weight.get(label, 1) for label in labels):
+            problems.append("class_weight gives no class a weight over 0.")
     if problems:
         raise InvalidRequest(" ".join(problems), errors=problems)
 
@@ -179,7 +185,7 @@ class _Course:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A fitted estimator, the rows that it has learned from, and others, as they are and prepared for it."""
+    """A fitted estimator, what it has learned to predict, and other rows, as they are and prepared for it."""
 
     fitted: Fitted
     learned: Rows
@@ -217,7 +223,7 @@ def _fit_and_hold(course: _Course, share: float, *, stops: bool) -> _Trial:
     learned, held = course.rows.take(kept), course.rows.take(places)
     fitted = _fit(course.plan, course.features, learned, held if stops else None)
     course.lap("fit")
-    return _Trial(fitted, learned, held, fitted.prepare(held.frame))
+    return _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
 
 
 def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped: bool) -> Trained:
@@ -255,7 +261,7 @@ def _train_with_cv(course: _Course) -> Trained:
     for kept, places in _folds(plan, rows):
         held, learned = rows.take(places), rows.take(kept)
         fitted = _fit(plan, course.features, learned)
-        trial = _Trial(fitted, learned, held, fitted.prepare(held.frame))
+        trial = _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
         predictions[places] = _predictions(fitted, trial.prepared, classes)
         baseline[places] = _baseline(course, learned, held)
         folds.append(score(held, predictions[places], classes))
@@ -313,6 +319,9 @@ def split(target: np.ndarray, share: float, plan: Plan) -> tuple[np.ndarray, np.
         able, test_size=share, random_state=plan.seed, stratify=codes[able] if is_stratified else None
     )
     is_known = np.isin(codes[held], codes[kept])
+    if not is_known.any():
+        # All rows of these classes were drawn. One stays, and another of its class is learned from.
+        is_known[0] = True
     return np.concatenate([kept, held[~is_known], places[alone]]), held[is_known]
 
 

@@ -34,7 +34,8 @@ def ends_of(param: Param) -> list[Any]:
     least = param.least if param.least is not None else -1
     most = param.most if param.most is not None else 2**31 - 1
     if param.kind is float:
-        return [least + 1e-9 if param.above else float(least), float(most), *param.words]
+        ends = (least + 1e-9 if param.above else float(least), most - 1e-9 if param.below else float(most))
+        return [*ends, *param.words]
     return [int(least), float(least), int(most), *param.words]
 
 

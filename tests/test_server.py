@@ -125,6 +125,7 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
         ("POST", "/fit", {"id": UNKNOWN, "validation": "guess"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "importance_s": "inf"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "target": ""}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"0": 1e308}'}, 400, "invalid_request"),
         ("POST", "/predict", {"dataset_id": UNKNOWN}, 400, "invalid_request"),
         ("POST", "/predict", {"dataset_id": UNKNOWN, "model_id": UNKNOWN}, 404, "model_not_found"),
         ("POST", "/upload", {"name": "x"}, 400, "invalid_request"),

@@ -210,6 +210,16 @@ def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(learn
     assert better > 0.2 if learner in LEARNING else abs(better) < 0.1
 
 
+@pytest.mark.parametrize("validation", ["auto", "holdout"])
+def test_baseline_has_not_seen_the_rows_that_judge_it(validation: Any) -> None:
+    y = np.random.default_rng(1).normal(size=10)
+    found, _ = trained(pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation=validation)
+    # The mean of the rows that it learned from, m, misses the two held back by (a - m) and (b - m).
+    _, held = training.split(y, 0.2, Plan("linear", "regression"))
+    learned = np.delete(y, held)
+    assert found.validation["baseline"]["mae"] == pytest.approx(np.abs(y[held] - learned.mean()).mean())
+
+
 @each_task
 @each_learner
 def test_account_of_a_model_is_ready_for_json(learner: str, task: Task) -> None:
@@ -395,6 +405,14 @@ def test_classes_of_one_row_each_are_no_obstacle(validation: str) -> None:
     assert bool(found.notes) is (validation in ("auto", "holdout"))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(seed: int) -> None:
+    table = pa.table({"x": np.arange(10) / 2, "y": [f"label {i // 2}" for i in range(10)]})
+    found, _ = trained(table, validation="auto", seed=seed)
+    assert found.validation["n_rows"] > 0
+    assert found.validation["scores"]["accuracy"] is not None
+
+
 @each_learner
 def test_thousand_classes_are_no_obstacle(learner: str) -> None:
     quick = {"boosting": {"max_iter": 1}, "linear": {"max_iter": 5}, "forest": {"n_estimators": 2}}
@@ -450,6 +468,12 @@ def test_weight_of_what_is_no_class_is_refused_by_name() -> None:
         "class_weight names '7', which is no class.",
         "class_weight names 'x', which is no class.",
     ]
+
+
+@each_learner
+def test_class_weight_that_is_0_for_every_class_is_refused(learner: str) -> None:
+    with pytest.raises(InvalidRequest, match="gives no class a weight over 0"):
+        trained(table_of("numbers"), learner, class_weight={"0": 0, "1": 0})
 
 
 @each_task
