@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench format clean
+.PHONY: help demo up test check bench quality format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,6 +32,9 @@ check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
 
 bench: $(VENV)/dev ## Measure speed and memory against scikit-learn in one process.
 	@$(BIN)/python -m benchmarks
+
+quality: $(VENV)/dev ## Compare models of ten tables with scikit-learn called by hand; write docs/quality.md.
+	@$(BIN)/python -m benchmarks.quality
 
 format: $(VENV)/dev ## Format the code.
 	$(BIN)/ruff check --fix .

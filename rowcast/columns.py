@@ -37,7 +37,7 @@ _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
 _READABLE: dict[Kind, frozenset[str]] = {
     "numeric": frozenset({"numeric", "boolean"}),
     "boolean": frozenset({"boolean", "numeric", "text"}),
-    "category": frozenset({"text", "numeric", "boolean"}),
+    "category": frozenset({"text", "numeric", "boolean", "datetime", "duration"}),
     "text": frozenset({"text", "numeric", "boolean"}),
     "datetime": frozenset({"datetime", "text"}),
     "duration": frozenset({"duration", "numeric"}),
@@ -47,6 +47,8 @@ _READABLE: dict[Kind, frozenset[str]] = {
 # its writer declared categorical with as many as scikit-learn's boosting can tell apart.
 MAX_CATEGORIES = 40
 MAX_DECLARED_CATEGORIES = 255
+# Trees of scikit-learn compare in float32, and the squares of what is far beyond overflow.
+MAX_NUMBER = float(np.finfo(np.float32).max)
 # Distinct numbers are counted in so many rows; a full count of many columns would take longer than a fit.
 _COUNTED_ROWS = 10_000
 _PROBED_VALUES = 200
@@ -57,7 +59,7 @@ ISO = "ISO 8601"
 # 2024/01/31 and 2024.01.31 are read as ISO 8601, too.
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%b %d, %Y")
 _DATE_FORMATS = (ISO, *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")))
-_NAMED_AS_ID = re.compile(r"(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|.*[a-z]I[dD]$|^unnamed: 0$", re.I)
+_NAMED_AS_ID = re.compile(r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$")
 
 
 @dataclass(frozen=True)
@@ -164,14 +166,28 @@ def read(feature: Feature, column: Any, decimal: str = ".") -> Values:
 
 def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
     column = parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
-    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    is_finite = np.isfinite(values)
-    if is_finite.all():
+    values = _floats(column.cast(pa.float64(), safe=False))
+    is_taken = np.abs(values) <= MAX_NUMBER
+    if is_taken.all():
         return Values(values, 0)
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise Unreadable("infinite values", infinite)
-    return Values(values, int(len(values) - is_finite.sum()))
+    bad = np.flatnonzero(~is_taken & ~np.isnan(values))
+    if len(bad):
+        is_infinite = np.isinf(values[bad]).all()
+        raise Unreadable("infinite values" if is_infinite else "values over 3.4e38 or infinite ones", bad)
+    return Values(values, int(len(values) - is_taken.sum()))
+
+
+def _floats(column: Any) -> np.ndarray:
+    """Return float64 of shape (n_rows,), with NaN for null."""
+    return _numpy(column.fill_null(float("nan")) if column.null_count else column, np.float64)
+
+
+def _numpy(column: Any, dtype: type) -> np.ndarray:
+    # Arrow's own conversion loads pandas, which the server does without.
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(array):
+        return np.empty(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
 
 
 def seconds(column: Any) -> Any:
@@ -200,7 +216,9 @@ def parsed_numbers(text: Any, decimal: str = ".") -> Any:
             pass
     text = pc.utf8_trim_whitespace(text)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
-    text = pc.replace_substring(text, decimal, ".") if decimal != "." else text
+    if decimal != ".":
+        # 1.500 may be meant as 1500, and is no number where 1,5 is one.
+        text = pc.replace_substring(pc.replace_substring(text, ".", "?"), decimal, ".")
     is_number = pc.match_substring_regex(text, _NUMBER)
     _refuse_where(pc.invert(is_number), "values that are no numbers")
     return pc.utf8_ltrim(text, "+").cast(pa.float64())
@@ -209,7 +227,7 @@ def parsed_numbers(text: Any, decimal: str = ".") -> Any:
 def _refuse_where(is_bad: Any, reason: str) -> None:
     import pyarrow.compute as pc
 
-    rows = np.flatnonzero(pc.fill_null(is_bad, False).to_numpy(zero_copy_only=False))
+    rows = _numpy(pc.indices_nonzero(is_bad), np.uint64)
     if len(rows):
         raise Unreadable(reason, rows)
 
@@ -476,24 +494,16 @@ def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
     if values.n_missing:
         return False
     if feature.kind == "numeric":
-        return _are_whole(column) and _numbers_rows(feature.name, values.array)
+        return _numbers_rows(feature.name, values.array)
     if feature.kind == "text" or (feature.kind == "category" and feature.categories):
         return _names_rows(decoded(column))
     return False
 
 
-def _are_whole(column: Any) -> bool:
-    """Tell whether numbers are of an integer type or, in text, written as integers: 1.0 is a measure."""
-    import pyarrow.compute as pc
-
-    if not is_text(column.type):
-        return bool(pt.is_integer(column.type))
-    pattern = r"^\s*[+-]?[0-9]+\s*$"
-    parts = (column[:_PROBED_VALUES], column)
-    return all(pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in parts)
-
-
 def _numbers_rows(name: str, values: np.ndarray) -> bool:
+    # Whatever their type: text does not tell whole floats from integers.
+    if np.any(values[:_PROBED_VALUES] != np.floor(values[:_PROBED_VALUES])):
+        return False
     if bool(np.all(np.diff(values) == 1)):
         return True
     return bool(_NAMED_AS_ID.match(name)) and len(np.unique(values)) == len(values)

@@ -44,8 +44,10 @@ def read(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[
     column = _plain(column)
     if pt.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        if pc.any(pc.is_inf(column)).as_py():
-            raise InvalidTable(f"The target column {name!r} holds infinite values.")
+        infinite = np.flatnonzero(pc.fill_null(pc.is_inf(column), False))
+        if len(infinite):
+            where = f"{len(infinite)}, first in row {infinite[0]}"
+            raise InvalidTable(f"The target column {name!r} holds infinite values: {where}.")
     is_known = pc.is_valid(column).to_numpy(zero_copy_only=False)
     if is_known.sum() < MIN_ROWS:
         raise InvalidTable(

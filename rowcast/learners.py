@@ -30,7 +30,7 @@ MAX_INFERRED_CLASSES = 20
 class Param:
     """What a parameter may be: a number from `least` to `most`, a word of `words`, or None.
 
-    `above` excludes `least` itself. `tasks` are those that know it.
+    `above` excludes `least` itself, `below` excludes `most`. `tasks` are those that know it.
     """
 
     kind: type[int] | type[float] | type[bool] | type[str]
@@ -39,6 +39,7 @@ class Param:
     words: tuple[str, ...] = ()
     none: bool = False
     above: bool = False
+    below: bool = False
     tasks: tuple[Task, ...] = TASKS
 
     def problem(self, value: Any) -> str:
@@ -57,7 +58,7 @@ class Param:
         if self.kind is int and value != int(value):
             return False
         is_low = self.least is not None and (value <= self.least if self.above else value < self.least)
-        is_high = self.most is not None and value > self.most
+        is_high = self.most is not None and (value >= self.most if self.below else value > self.most)
         return not (is_low or is_high)
 
     def converted(self, value: Any) -> Any:
@@ -67,7 +68,7 @@ class Param:
     def __str__(self) -> str:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: ""}
         range_ = "" if self.least is None else f" {'over' if self.above else 'from'} {self.least:g}"
-        range_ += "" if self.most is None else f" to {self.most:g}"
+        range_ += "" if self.most is None else f" {'and under' if self.below else 'to'} {self.most:g}"
         number = (names[self.kind] + range_) if self.kind is not str else ""
         choices = [*([number] if number else []), *self.words, *(["null"] if self.none else [])]
         return " or ".join(choices)
@@ -115,7 +116,7 @@ LEARNERS: dict[str, Learner] = {
                 words=("squared_error", "absolute_error", "gamma", "poisson", "quantile"),
                 tasks=_REGRESSION,
             ),
-            "quantile": Param(float, 0, 1, none=True, tasks=_REGRESSION),
+            "quantile": Param(float, 0, 1, none=True, above=True, below=True, tasks=_REGRESSION),
             "learning_rate": Param(float, 0, 1, above=True),
             "max_iter": Param(int, 1, 10_000),
             "max_leaf_nodes": Param(int, 2, 100_000, none=True),

@@ -139,13 +139,18 @@ def check_predict(sample: Sample | Source, features: Sequence[Feature], keep: Se
         elif problem := _problem_in_sample(sample, feature):
             problems.append(str(problem))
     problems += [f"The column {name!r} is missing, which keep names." for name in keep if name not in types]
+    problems += [
+        f"The column {name!r} has the type {_short(types[name][0])}, which keep cannot copy."
+        for name in keep
+        if name in types and columns.kind_of_type(types[name][0]) is None
+    ]
     _refuse(problems, "Send the columns that the model was trained on, with the same names and types.")
 
 
 def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | None:
     # Only these kinds are read without pandas, which the server does without.
     rows = sample.rows if isinstance(sample, Sample) else None
-    if rows is None or feature.kind not in ("numeric", "boolean", "duration"):
+    if rows is None or feature.kind not in ("numeric", "duration"):
         return None
     try:
         columns.read(feature, rows.column(feature.name), sample.format.decimal or ".")

@@ -56,6 +56,10 @@ class Rows:
         weights = None if self.weights is None else self.weights[places]
         return Rows(self.frame.iloc[places], self.target[places], weights)
 
+    def without_frame(self) -> Rows:
+        """Return what a baseline learns from, which does not keep a copy of the frame alive."""
+        return Rows(None, self.target, self.weights)
+
     def __len__(self) -> int:
         return len(self.target)
 
@@ -113,7 +117,11 @@ def train(
     course = _Course(plan, list(features), rows, _classes_of(plan, rows), lap)
     with warnings.catch_warnings(record=True) as caught:
         _note_only_convergence()
-        trained = _WAYS[way_of(plan.validation, len(rows))](course)
+        way = way_of(plan.validation, len(rows))
+        is_judged = way not in ("holdout", "split") or _can_be_split(plan, rows.target)
+        trained = _WAYS[way if is_judged else "none"](course)
+    if not is_judged:
+        trained.notes.append("No rows were held back to judge the model: no class has two rows.")
     if caught:
         trained.notes.append(f"The {plan.learner} learner did not converge; raise its parameter max_iter.")
     return trained
@@ -150,6 +158,8 @@ def _check(plan: Plan, rows: Rows) -> None:
             for name in plan.class_weight
             if name not in labels
         ]
+        if not any(plan.class_weight.get(label, 1) for label in labels):
+            problems.append("class_weight gives no class a weight over 0.")
     if problems:
         raise InvalidRequest(" ".join(problems), errors=problems)
 
@@ -175,9 +185,10 @@ class _Course:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A fitted estimator, and rows that it has not learned from, as they are and prepared for it."""
+    """A fitted estimator, what it has learned to predict, and other rows, as they are and prepared for it."""
 
     fitted: Fitted
+    learned: Rows
     held: Rows
     prepared: Any
 
@@ -209,16 +220,16 @@ def _train_with_split(course: _Course) -> Trained:
 
 def _fit_and_hold(course: _Course, share: float, *, stops: bool) -> _Trial:
     kept, places = split(course.rows.target, share, course.plan)
-    held = course.rows.take(places)
-    fitted = _fit(course.plan, course.features, course.rows.take(kept), held if stops else None)
+    learned, held = course.rows.take(kept), course.rows.take(places)
+    fitted = _fit(course.plan, course.features, learned, held if stops else None)
     course.lap("fit")
-    return _Trial(fitted, held, fitted.prepare(held.frame))
+    return _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
 
 
 def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped: bool) -> Trained:
     held = trial.held
     predictions = _predictions(trial.fitted, trial.prepared, course.classes)
-    baseline = _baseline(course, course.rows, held)
+    baseline = _baseline(course, trial.learned, held)
     validation = {
         "method": way,
         "n_rows": len(held),
@@ -250,7 +261,7 @@ def _train_with_cv(course: _Course) -> Trained:
     for kept, places in _folds(plan, rows):
         held, learned = rows.take(places), rows.take(kept)
         fitted = _fit(plan, course.features, learned)
-        trial = _Trial(fitted, held, fitted.prepare(held.frame))
+        trial = _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
         predictions[places] = _predictions(fitted, trial.prepared, classes)
         baseline[places] = _baseline(course, learned, held)
         folds.append(score(held, predictions[places], classes))
@@ -308,7 +319,15 @@ def split(target: np.ndarray, share: float, plan: Plan) -> tuple[np.ndarray, np.
         able, test_size=share, random_state=plan.seed, stratify=codes[able] if is_stratified else None
     )
     is_known = np.isin(codes[held], codes[kept])
+    if not is_known.any():
+        # All rows of these classes were drawn. One stays, and another of its class is learned from.
+        is_known[0] = True
     return np.concatenate([kept, held[~is_known], places[alone]]), held[is_known]
+
+
+def _can_be_split(plan: Plan, target: np.ndarray) -> bool:
+    # A class of one row is learned from, so that nobody could tell how well it is predicted.
+    return plan.task == "regression" or len(set(target.tolist())) < len(target)
 
 
 def _folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -368,11 +387,17 @@ def _usable(features: list[Feature], frame: Any) -> list[Feature]:
         InvalidTable: none is left.
     """
     least = 1 if len(frame) <= LARGE_ROWS else 20 * max(1, len(frame) // 200_000)
-    known = frame.notna().sum()
-    kept = [feature for feature in features if known[feature.name] >= least]
+    kept = [feature for feature in features if _n_known(feature, frame[feature.name]) >= least]
     if not kept:
         raise InvalidTable("No column holds enough values to learn from.")
     return kept
+
+
+def _n_known(feature: Feature, values: Any) -> int:
+    if feature.kind != "text":
+        return int(values.notna().sum())
+    # The encoder of text fails where all is blank.
+    return int((values.str.strip().fillna("") != "").sum())
 
 
 def _can_stop_early(target: np.ndarray) -> bool:

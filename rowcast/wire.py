@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from rowcast.learners import LEARNERS
+
+# The sums of far larger weights are no numbers any more.
+_MAX_WEIGHT = 1e12
 
 
 def _canonical(value: Any) -> str:
@@ -40,12 +42,12 @@ def _listed(value: Any) -> Any:
 def _class_weight(value: Any) -> Any:
     value = _from_json(value)
     is_object = isinstance(value, dict) and all(
-        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < math.inf
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= _MAX_WEIGHT
         for weight in value.values()
     )
     if value in (None, "balanced") or is_object:
         return value
-    raise ValueError("it must be balanced, or a JSON object of classes and weights of 0 or more")
+    raise ValueError("it must be balanced, or a JSON object of classes and weights from 0 to 1e12")
 
 
 Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]

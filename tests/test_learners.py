@@ -1,94 +1,42 @@
-"""Which task a target is for, and what every model keeps to, whatever the columns are."""
+"""Which task a target is for, and which parameters the learners take."""
 
 from __future__ import annotations
 
-import datetime as dt
 import tracemalloc
-from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
-import threadpoolctl
 
-from rowcast import learners, tables
-from rowcast.errors import InvalidTable
+from rowcast import learners
+from rowcast.errors import InvalidRequest, InvalidTable
+from rowcast.learners import LEARNERS, TASKS, Param, Task
 
-N_ROWS = 400
-RNG = np.random.default_rng(0)
-CLASS = RNG.integers(0, 2, N_ROWS)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    # Boosting with several threads beside other busy processes takes up to a hundred times as long.
-    with threadpoolctl.threadpool_limits(1):
-        yield
+PARAMS = [(learner, name) for learner, entry in LEARNERS.items() for name in entry.params]
 
 
 def task_of(values: Any, asked: str = "auto", max_classes: int = 1000) -> str:
     return learners.task_of(np.asarray(values), asked, max_classes=max_classes)
 
 
-def fitted(table: pa.Table, asked: str = "auto") -> tuple[Any, list[tables.Feature]]:
-    features = tables.check_fit(table.schema, "y")
-    target, is_known = tables.target_values(table, "y")
-    task = learners.task_of(target, asked, max_classes=1000)
-    frame = tables.features_frame(table.filter(is_known), features)
-    return learners.fit(task, features, frame, target), features
+def refusal(learner: str, params: dict[str, Any], **how: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        learners.check(learner, params, **how)
+    return caught.value
 
 
-@cache
-def fitted_on(name: str) -> tuple[Any, list[tables.Feature]]:
-    return fitted(table_of(x=COLUMNS[name]))
-
-
-def predicted(model: Any, features: list[tables.Feature], table: pa.Table) -> np.ndarray:
-    return learners.predict(model, tables.features_frame(table, features))
-
-
-def table_of(**columns: Any) -> pa.Table:
-    return pa.table({**columns, "y": CLASS})
-
-
-def telling_numbers() -> np.ndarray:
-    return CLASS + RNG.normal(size=N_ROWS) / 4
-
-
-def days() -> pa.Array:
-    """Return days in winter for one class and in summer for the other."""
-    starts = [dt.date(2020 + row % 3, 7 if row_class else 1, 1) for row, row_class in enumerate(CLASS)]
-    return pa.array([day + dt.timedelta(days=row % 40) for row, day in enumerate(starts)])
-
-
-def sentences() -> pa.Array:
-    words = ["a good", "quite a bad"]
-    return pa.array(
-        [f"this is {words[row_class]} thing, number {row}" for row, row_class in enumerate(CLASS)]
-    )
-
-
-COLUMNS: dict[str, pa.Array] = {
-    "numbers": pa.array(telling_numbers()),
-    "numbers with missing ones": pa.array(np.where(RNG.random(N_ROWS) < 0.1, np.nan, telling_numbers())),
-    "booleans": pa.array(CLASS == 1),
-    "nullable booleans": pa.array(
-        [None if row % 10 == 0 else row_class == 1 for row, row_class in enumerate(CLASS)]
-    ),
-    "decimals": pa.array(CLASS).cast(pa.decimal128(21, 2)),
-    "words": pa.array(np.where(CLASS, "yes", "no").tolist()),
-    "words with missing ones": pa.array([None if row % 10 == 0 else "ny"[c] for row, c in enumerate(CLASS)]),
-    "categories": pa.array(np.where(CLASS, "yes", "no").tolist()).dictionary_encode(),
-    "sentences": sentences(),
-    "numbers as text": pa.array([str(row_class) for row_class in CLASS]),
-    "dates": days(),
-    "dates as text": pa.array([str(day) for day in days().to_pylist()]),
-    "times": days().cast(pa.timestamp("us")),
-    "times with a zone": days().cast(pa.timestamp("us")).cast(pa.timestamp("us", "Europe/Paris")),
-}
+def ends_of(param: Param) -> list[Any]:
+    """Return values at both ends of what a parameter may be, and every word."""
+    if param.kind is bool:
+        return [True, False, *param.words]
+    if param.kind is str:
+        return [*param.words]
+    least = param.least if param.least is not None else -1
+    most = param.most if param.most is not None else 2**31 - 1
+    if param.kind is float:
+        ends = (least + 1e-9 if param.above else float(least), most - 1e-9 if param.below else float(most))
+        return [*ends, *param.words]
+    return [int(least), float(least), int(most), *param.words]
 
 
 # The task
@@ -162,150 +110,70 @@ def test_one_long_label_does_not_take_its_length_for_every_row() -> None:
     assert peak_bytes < 10_000_000
 
 
-# Models
+# Parameters
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_single_telling_column_is_learned(name: str) -> None:
-    assert np.mean(predicted(*fitted_on(name), table_of(x=COLUMNS[name])) == CLASS) > 0.85
+@pytest.mark.parametrize(("learner", "name"), PARAMS)
+def test_both_ends_of_a_parameter_are_taken_by_the_library_too(learner: str, name: str) -> None:
+    param = LEARNERS[learner].params[name]
+    for value in [*ends_of(param), *([None] if param.none else [])]:
+        learners.check(learner, {name: value}, task=param.tasks[0])
+        for task in param.tasks:
+            estimator = LEARNERS[learner].make(task, {name: value}, seed=0)
+            estimator._validate_params()
+            assert estimator.get_params()[name] == value
 
 
-def test_model_is_better_than_the_most_frequent_class_on_new_rows() -> None:
-    table = table_of(**{name: COLUMNS[name] for name in ("numbers", "words with missing ones", "dates")})
-    model, features = fitted(table.slice(0, 300))
-    frequent = max(np.mean(CLASS[300:]), 1 - np.mean(CLASS[300:]))
-    assert np.mean(predicted(model, features, table.slice(300)) == CLASS[300:]) > frequent + 0.3
+@pytest.mark.parametrize(("learner", "name"), PARAMS)
+def test_what_lies_beyond_the_ends_of_a_parameter_is_refused(learner: str, name: str) -> None:
+    param = LEARNERS[learner].params[name]
+    beyond: list[Any] = [float("nan"), float("inf"), 10**400, "no such word", [1], {"a": 1}, None]
+    if param.least is not None:
+        beyond += [param.least if param.above else param.least - 1, -1e9]
+    if param.most is not None:
+        beyond += [param.most + 1]
+    beyond += [1.5] if param.kind is int else []
+    beyond += [True] if param.kind is not bool else [1, 0]
+    for value in beyond:
+        if value is None and param.none:
+            continue
+        assert f"'{name}' of {learner} must be" in refusal(learner, {name: value}).detail
 
 
-def test_regression_is_better_than_the_mean_on_new_rows() -> None:
-    x = np.random.default_rng(1).normal(size=N_ROWS)
-    table = pa.table({"x": x, "word": COLUMNS["words"], "y": 3 * x + CLASS})
-    model, features = fitted(table.slice(0, 300))
-    residuals = predicted(model, features, table.slice(300)) - table["y"].to_numpy()[300:]
-    assert np.var(residuals) < np.var(table["y"].to_numpy()[300:]) / 4
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_learner_is_made_with_its_seed(learner: str, task: Task) -> None:
+    params = LEARNERS[learner].make(task, {}, seed=7).get_params()
+    assert params.get("random_state", 7) == 7
 
 
-@pytest.mark.parametrize("names", [["numbers"], ["sentences", "numbers", "dates"]])
-def test_same_seed_makes_the_same_model(names: list[str]) -> None:
-    table = table_of(**{name: COLUMNS[name] for name in names})
-    frame = tables.features_frame(table, tables.check_fit(table.schema, "y"))
-    first, second = (fitted(table)[0].predict_proba(frame) for _ in range(2))
-    assert first.tobytes() == second.tobytes()
-
-
-@pytest.mark.parametrize("names", [["numbers"], ["words", "numbers"]])
-def test_probabilities_sum_to_one(names: list[str]) -> None:
-    table = table_of(**{name: COLUMNS[name] for name in names})
-    model, features = fitted(table)
-    probabilities = model.predict_proba(tables.features_frame(table, features))
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-
-
-@pytest.mark.parametrize("name", COLUMNS)
-def test_missing_values_are_predicted(name: str) -> None:
-    assert len(predicted(*fitted_on(name), pa.table({"x": pa.nulls(3)}))) == 3
-
-
-@pytest.mark.parametrize("name", ["words", "categories", "sentences", "numbers as text", "dates as text"])
-def test_text_that_was_never_seen_is_predicted(name: str) -> None:
-    unseen = pa.table({"x": ["never seen", "", " ", "99", "2020-13-45", "\u65e5\u672c"]})
-    assert len(predicted(*fitted_on(name), unseen)) == len(unseen)
-
-
-@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
-@pytest.mark.parametrize("name", ["dates", "times", "times with a zone"])
-def test_time_is_predicted_whatever_its_zone(name: str, zone: str | None) -> None:
-    other = pa.table({"x": days().cast(pa.timestamp("ms")).cast(pa.timestamp("ms", zone))})
-    assert np.mean(predicted(*fitted_on(name), other) == CLASS) > 0.85
-
-
-@pytest.mark.parametrize(
-    "column",
-    [pa.nulls(N_ROWS, kind) for kind in (pa.null(), pa.string(), pa.date32())],
-    ids=lambda column: str(column.type),
-)
-def test_column_without_a_value_beside_another_is_no_obstacle(column: pa.Array) -> None:
-    model, features = fitted(table_of(empty=column, x=COLUMNS["numbers"]))
-    new = pa.table({"empty": column, "x": COLUMNS["numbers"]})
-    assert np.mean(predicted(model, features, new) == CLASS) > 0.85
-
-
-def test_columns_with_a_single_value_in_a_large_table_are_no_obstacle() -> None:
-    labels = np.arange(10_001) % 2
-    sparse = {f"sparse {i}": np.where(np.arange(10_001) == 100 * i, 1.0, np.nan) for i in range(40)}
-    table = pa.table({**sparse, "x": labels, "y": labels})
-    model, features = fitted(table)
-    assert predicted(model, features, table.slice(0, 2)).tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("kind", [pa.null(), pa.float64(), pa.string(), pa.date32()], ids=str)
-def test_table_without_any_value_is_refused_or_learned_as_a_constant(kind: pa.DataType) -> None:
-    table = table_of(x=pa.nulls(N_ROWS, kind), z=pa.nulls(N_ROWS, kind))
-    try:
-        model, features = fitted(table)
-    except InvalidTable:
-        return
-    assert len(set(predicted(model, features, table))) == 1
-
-
-@pytest.mark.parametrize("text", ["constant", " ", "", "N/A"])
-def test_constant_text_is_refused_or_learned_as_a_constant(text: str) -> None:
-    table = table_of(x=[text] * N_ROWS)
-    try:
-        model, features = fitted(table)
-    except InvalidTable:
-        return
-    assert len(set(predicted(model, features, table))) == 1
-
-
-@pytest.mark.parametrize("column", ["text", pd.Timestamp("2020-01-01")], ids=["text", "times"])
-def test_ten_rows_are_enough(column: Any) -> None:
-    table = pa.table({"x": [column] * 10, "z": range(10), "y": [0, 1] * 5})
-    model, features = fitted(table)
-    assert len(predicted(model, features, table)) == 10
-
-
-def test_names_of_columns_that_preparation_would_choose_itself_do_not_clash() -> None:
-    table = table_of(
-        day=COLUMNS["dates"], day_year=COLUMNS["words"], day_month=COLUMNS["numbers"], day_1=sentences()
+def test_all_problems_are_listed_at_once() -> None:
+    error = refusal(
+        "boosting", {"max_iter": 0, "n_trees": 7, "loss": "gamma", "tol": "x"}, task="classification"
     )
-    model, features = fitted(table)
-    assert np.mean(predicted(model, features, table) == CLASS) > 0.85
+    assert error.errors == [
+        "The parameter 'max_iter' of boosting must be a whole number from 1 to 10000.",
+        "The learner boosting has no parameter 'n_trees'.",
+        "The parameter 'loss' of boosting is for regression, and this is a classification.",
+        "The parameter 'tol' of boosting must be a number from 0.",
+    ]
+    assert "max_iter, max_leaf_nodes" in error.hint
 
 
-def test_class_of_one_row_in_a_large_table_is_no_obstacle() -> None:
-    labels = np.arange(10_001) % 2
-    labels[0] = 7
-    model, features = fitted(pa.table({"x": labels, "y": labels}))
-    assert predicted(model, features, pa.table({"x": [0, 1]})).tolist() == [0, 1]
+def test_parameter_of_one_task_is_taken_as_long_as_the_task_is_not_known() -> None:
+    learners.check("boosting", {"loss": "gamma"}, task="auto")
 
 
 @pytest.mark.parametrize(
-    "labels",
+    ("learner", "how", "reason"),
     [
-        *(
-            pa.array([0, 100], getattr(pa, kind)())
-            for kind in ("int8", "uint16", "int64", "float32", "float64")
-        ),
-        pa.array([2**64 - 2, 2**64 - 1], pa.uint64()),
-        pa.array(np.array([1.0, 2.0], np.float16)),
-        pa.array([False, True]),
-        pa.array(["no", "yes"]),
-        pa.array(["", "1"]),
-        pa.array(["no", "yes"], pa.large_string()),
+        ("baseline", {"class_weight": "balanced"}, "takes no class_weight"),
+        ("linear", {"class_weight": "balanced", "task": "regression"}, "has no classes"),
     ],
-    ids=str,
 )
-def test_predictions_are_labels_as_the_target_had_them(labels: pa.Array) -> None:
-    target = labels.take(pa.array(CLASS))
-    table = pa.table({"x": CLASS, "y": target})
-    model, features = fitted(table)
-    assert predicted(model, features, table).tolist() == target.to_pylist()
+def test_class_weight_that_cannot_be_taken_is_refused(learner: str, how: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(learner, {}, **how).detail
 
 
-@pytest.mark.parametrize(("labels", "kind"), [(["no", "yes"], "O"), ([0, 1], "i"), ([0.25, 0.5], "f")])
-def test_no_rows_are_predicted_as_none_of_the_same_kind(labels: list[Any], kind: str) -> None:
-    table = pa.table({"x": COLUMNS["numbers"], "y": pa.array(labels).take(pa.array(CLASS))})
-    model, features = fitted(table)
-    none = predicted(model, features, table.slice(0, 0))
-    assert (len(none), none.dtype.kind) == (0, kind)
+def test_whole_number_may_be_written_with_a_point() -> None:
+    assert LEARNERS["boosting"].make("regression", {"max_iter": 10.0}, seed=0).max_iter == 10

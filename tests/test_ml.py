@@ -26,6 +26,7 @@ from rowcast.errors import (
     DatasetChanged,
     DatasetNotFound,
     InvalidTable,
+    ModelIncompatible,
     ModelNotFound,
     ModelUntrusted,
     RowcastError,
@@ -33,10 +34,13 @@ from rowcast.errors import (
 )
 from rowcast.ids import folder_of, new_id
 from rowcast.storage import Storage
+from rowcast.wire import FitRequest, PredictRequest
 
 OLD_KEY, NEW_KEY = "an old signing key", "a new signing key"
 N_ROWS = 60
 LABELS = [0, 1] * 30
+# Scores do not matter to most of these tests.
+QUICK: dict[str, Any] = {"params": {"max_iter": 10}, "validation": "none"}
 
 
 @dataclass
@@ -64,9 +68,9 @@ class Bench:
         """Return what submitting notes of a dataset."""
         return asdict(self.storage.version("datasets", self.run.owner, dataset_id, "data"))
 
-    def fit(self, content: Any, *, target: str = "y", task: str = "auto", **changes: Any) -> str:
+    def fit(self, content: Any, *, changes: dict[str, Any] | None = None, **options: Any) -> str:
         dataset_id, model_id = self.upload(content), new_id()
-        self.fit_on(dataset_id, model_id, self.noted(dataset_id), target=target, task=task, **changes)
+        self.fit_on(dataset_id, model_id, self.noted(dataset_id), changes=changes, **options)
         return model_id
 
     def fit_on(
@@ -75,23 +79,36 @@ class Bench:
         model_id: str,
         noted: dict[str, Any],
         *,
-        target: str = "y",
-        task: str = "auto",
-        **changes: Any,
+        changes: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        with run.surround(self.fresh(**changes)):
-            ml.fit(dataset_id, model_id, {"target": target, "task": task, "dataset": noted})
+        """Fit as the server would have asked for it, quickly unless told otherwise."""
+        asked = FitRequest(id=dataset_id, **{"target": "y", **QUICK, **options})
+        with run.surround(self.fresh(**(changes or {}))):
+            ml.fit(dataset_id, model_id, {**asked.model_dump(exclude={"id"}), "dataset": noted})
 
-    def predict(self, content: Any, model_id: str, **changes: Any) -> pa.Table:
+    def predict(
+        self, content: Any, model_id: str, *, changes: dict[str, Any] | None = None, **options: Any
+    ) -> pa.Table:
         dataset_id, result_id = self.upload(content), new_id()
-        self.predict_on(dataset_id, model_id, result_id, self.noted(dataset_id), **changes)
+        noted = self.noted(dataset_id)
+        self.predict_on(dataset_id, model_id, result_id, noted, changes=changes, **options)
         return self.result(result_id)
 
     def predict_on(
-        self, dataset_id: str, model_id: str, result_id: str, noted: dict[str, Any], **changes: Any
+        self,
+        dataset_id: str,
+        model_id: str,
+        result_id: str,
+        noted: dict[str, Any],
+        *,
+        changes: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        with run.surround(self.fresh(**changes)):
-            ml.predict(dataset_id, model_id, result_id, {"dataset": noted})
+        asked = PredictRequest(dataset_id=dataset_id, model_id=model_id, **options)
+        submitted = asked.model_dump(exclude={"dataset_id", "model_id"})
+        with run.surround(self.fresh(**(changes or {}))):
+            ml.predict(dataset_id, model_id, result_id, {**submitted, "dataset": noted})
 
     def fresh(self, **changes: Any) -> run.Run:
         """Return a run with a scratch folder of its own."""
@@ -110,6 +127,14 @@ class Bench:
 
     def model_file(self, model_id: str) -> bytes:
         return self.storage.read("models", self.run.owner, model_id, "1/model.joblib")
+
+    def remake_model(self, model_id: str, file: bytes, made_by: dict[str, str]) -> None:
+        """Write a model's file as workers with other versions of libraries would have signed it."""
+        manifest = self.manifest("fit", model_id)
+        manifest["versions"] |= made_by
+        manifest["file"] = {"sha256": hashlib.sha256(file).hexdigest(), "size": len(file)}
+        manifest = signing.sign(self.run.signing_keys, self.run.owner, model_id, manifest)
+        self.replace_model(model_id, file, manifest)
 
     def replace_model(
         self, model_id: str, file: bytes, manifest: dict[str, Any], *, owner: str | None = None
@@ -142,36 +167,95 @@ def frame_of(labels: Any, **columns: Any) -> pd.DataFrame:
 
 
 def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
-    frame = frame_of(pd.array([None, *LABELS[1:]], dtype="Int64"), word=["yes", "no"] * 30)
+    frame = frame_of(
+        pd.array([None, *LABELS[1:]], dtype="Int64"), word=["yes", "no", None] * 20, row=range(N_ROWS)
+    )
     content = parquet(frame)
     dataset_id, model_id = bench.upload(content), new_id()
-    bench.fit_on(dataset_id, model_id, bench.noted(dataset_id))
+    bench.fit_on(dataset_id, model_id, bench.noted(dataset_id), learner="linear", params={"C": 2}, seed=3)
     manifest = bench.manifest("fit", model_id)
     file = bench.model_file(model_id)
-    assert manifest.pop("durations_s").keys() == {"download", "read", "fit"}
+    assert manifest.pop("durations_s").keys() == {"download", "read", "fit", "save"}
     assert manifest.pop("created_at") > 1_700_000_000
     assert manifest.pop("versions")["scikit-learn"] == sklearn.__version__
     assert len(manifest.pop("signature")) == 64
+    features = manifest.pop("features")
+    assert [(feature["name"], feature["kind"]) for feature in features] == [
+        ("x", "numeric"),
+        ("word", "boolean"),
+    ]
     assert manifest == {
         "id": model_id,
         "dataset_id": dataset_id,
         "dataset_sha256": hashlib.sha256(content).hexdigest(),
+        "format": {"name": "parquet"},
         "target": "y",
         "target_type": "int64",
         "task": "classification",
-        "learner": "boosting",
-        "seed": 0,
-        "features": [{"name": "x", "kind": "numeric"}, {"name": "word", "kind": "text"}],
-        "columns_left_out": [],
+        "classes": ["0", "1"],
+        "learner": "linear",
+        "params": {"C": 2},
+        "seed": 3,
+        "class_weight": None,
+        "sample_weight": None,
+        "columns": [
+            {
+                "name": "x",
+                "type": "int64",
+                "kind": "numeric",
+                "share_missing": 0.0,
+                "n_distinct": 2,
+                "n_distinct_is_exact": True,
+                "left_out": None,
+                "preparation": "as it is; missing ones by the mean; scaled",
+            },
+            {
+                "name": "word",
+                "type": "large_string",
+                "kind": "boolean",
+                "share_missing": 0.338983,
+                "n_distinct": 2,
+                "n_distinct_is_exact": True,
+                "left_out": None,
+                "preparation": "0 and 1; missing ones by the mean; scaled",
+            },
+            {
+                "name": "row",
+                "type": "int64",
+                "kind": "numeric",
+                "share_missing": 0.0,
+                "n_distinct": N_ROWS - 1,
+                "n_distinct_is_exact": True,
+                "left_out": "an identifier: another value in every row",
+                "preparation": None,
+            },
+        ],
         "n_rows": N_ROWS - 1,
         "n_rows_left_out": 1,
+        "validation": {"method": "none"},
+        "importances": None,
+        "intervals": None,
+        "notes": ["The column 'row' was left out: an identifier: another value in every row."],
         "n_threads": 1,
         "file": {"sha256": hashlib.sha256(file).hexdigest(), "size": len(file)},
     }
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_manifest_of_a_model_says_how_good_it_is(task: str, bench: Bench) -> None:
+    frame = frame_of(LABELS, noise=np.random.default_rng(0).normal(size=N_ROWS))
+    manifest = bench.manifest("fit", bench.fit(frame, task=task, validation="auto"))
+    figure = "accuracy" if task == "classification" else "r2"
+    assert manifest["validation"]["scores"][figure] > manifest["validation"]["baseline"][figure] + 0.4
+    assert [feature["name"] for feature in manifest["importances"]["features"]] == ["x", "noise"]
+    assert (manifest["intervals"] is None) is (task == "classification")
+    assert manifest["durations_s"].keys() == {
+        *("download", "read", "fit", "fit_on_all_rows", "score", "importances", "save")
+    }
+
+
 def test_attempt_is_published_under_its_number(bench: Bench) -> None:
-    model_id = bench.fit(frame_of(LABELS), attempt=2)
+    model_id = bench.fit(frame_of(LABELS), changes={"attempt": 2})
     assert sorted(bench.storage.names("models", "acme", model_id)) == ["2/manifest.json", "2/model.joblib"]
 
 
@@ -189,7 +273,7 @@ def test_same_dataset_makes_the_same_model(bench: Bench) -> None:
     [
         (LABELS, "int64"),
         (np.array(LABELS, np.uint8), "uint8"),
-        (["no", "yes"] * 30, "large_string"),
+        (["no", "yes"] * 30, "string"),
         (pd.Categorical(["no", "yes"] * 30), "string"),
         ([False, True] * 30, "bool"),
         ([1.0, 2.0] * 30, "double"),
@@ -210,15 +294,16 @@ def test_predictions_are_labels_of_the_targets_type_in_the_order_of_the_rows(
 def test_quantities_are_predicted_as_doubles(bench: Bench) -> None:
     x = np.arange(N_ROWS)
     frame = pd.DataFrame({"x": x % 2, "y": (x % 2) * 100 + x / 100})
-    result = bench.predict(frame.drop(columns="y"), bench.fit(frame))
+    result = bench.predict(frame.drop(columns="y"), bench.fit(frame, params={}))
     assert str(result.schema.field("y").type) == "double"
     np.testing.assert_allclose(result["y"].to_numpy(), (x % 2) * 100, atol=5)
 
 
 def test_rows_may_come_with_other_columns_and_their_target_and_in_any_order(bench: Bench) -> None:
-    model_id = bench.fit(frame_of(LABELS, z=0.5))
+    z = np.arange(N_ROWS) % 3 / 2
+    model_id = bench.fit(frame_of(LABELS, z=z))
     dataset_id, result_id = (
-        bench.upload(frame_of(LABELS, z=0.5, extra="e")[["extra", "y", "z", "x"]]),
+        bench.upload(frame_of(LABELS, z=z, extra="e")[["extra", "y", "z", "x"]]),
         new_id(),
     )
     bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id))
@@ -235,6 +320,40 @@ def test_manifest_of_a_result_says_what_it_was_made_from(bench: Bench) -> None:
     assert (manifest["id"], manifest["model_id"], manifest["dataset_id"]) == (result_id, model_id, dataset_id)
     assert (manifest["target"], manifest["n_rows"]) == ("y", N_ROWS)
     assert manifest["file"] == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def test_prediction_gives_what_was_asked_for(bench: Bench) -> None:
+    model_id = bench.fit(frame_of(["no", "yes"] * 30))
+    rows = pd.DataFrame({"x": [1, 0], "id": ["a", "b"]})
+    options = {"output": "probabilities", "keep": ["id"], "format": "csv"}
+    dataset_id, result_id = bench.upload(rows), new_id()
+    bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id), **options)
+    lines = bench.storage.read("results", "acme", result_id, "1/result.csv").decode().splitlines()
+    assert lines[0] == '"id","y","probability_no","probability_yes"'
+    assert [line.split(",")[:2] for line in lines[1:]] == [['"a"', '"yes"'], ['"b"', '"no"']]
+    manifest = bench.manifest("predict", result_id)
+    assert (manifest["output"], manifest["format"], manifest["ignored_columns"]) == (
+        "probabilities",
+        "csv",
+        [],
+    )
+
+
+def test_quantiles_of_a_regression_are_predicted(bench: Bench) -> None:
+    frame = frame_of(np.arange(N_ROWS) % 2 + np.random.default_rng(0).normal(size=N_ROWS))
+    result = bench.predict(
+        frame, bench.fit(frame, validation="auto"), output="quantiles", quantiles=[0.25, 0.75]
+    )
+    assert result.column_names == ["y", "quantile_0.25", "quantile_0.75"]
+
+
+def test_manifest_of_a_result_counts_missing_and_unseen_values_and_tells_drift(bench: Bench) -> None:
+    model_id = bench.fit(frame_of(LABELS, word=["a", "b", "c"] * 20))
+    dataset_id, result_id = bench.upload(pd.DataFrame({"x": [1, None] * 30, "word": ["d"] * 60})), new_id()
+    bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id))
+    columns = bench.manifest("predict", result_id)["columns"]
+    assert [(c["name"], c["n_missing"], c["n_unseen"]) for c in columns] == [("x", 30, 0), ("word", 0, 60)]
+    assert [column["drift"] for column in columns] == ["strong", "strong"]
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"] * 30, LABELS], ids=["str", "int"])
@@ -280,10 +399,11 @@ def test_dataset_that_is_not_as_it_was_submitted_is_refused(
         (frame_of(LABELS, z=np.inf), {}, "infinite values: 60, first"),
         (frame_of(pd.array([1] * 9 + [None] * 51, dtype="Int64")), {}, "Only 9 of 60 rows"),
         (frame_of([7] * N_ROWS), {"task": "classification"}, "same value"),
-        (b"x,y\n1,0\n", {}, "cannot be read"),
+        (bytes(100), {}, "neither Parquet nor Arrow"),
+        (b"x,y\n1,0\n", {}, "Only 1 of 1 rows"),
         (frame_of([f"label {i}" for i in range(N_ROWS)]), {}, "60 classes; at most 50"),
     ],
-    ids=["target", "fractions", "text", "infinite", "unknown", "constant", "CSV", "classes"],
+    ids=["target", "fractions", "text", "infinite", "unknown", "constant", "zeros", "CSV", "classes"],
 )
 def test_failing_fit_says_why_and_publishes_nothing(
     frame: Any, options: dict[str, Any], reason: str, bench: Bench, stack: Stack
@@ -291,7 +411,7 @@ def test_failing_fit_says_why_and_publishes_nothing(
     dataset_id, model_id = bench.upload(frame), new_id()
     settings = stack.settings(max_classes=50, cores_dir=bench.run.settings.cores_dir)
     with pytest.raises(InvalidTable, match=reason):
-        bench.fit_on(dataset_id, model_id, bench.noted(dataset_id), settings=settings, **options)
+        bench.fit_on(dataset_id, model_id, bench.noted(dataset_id), changes={"settings": settings}, **options)
     assert bench.storage.names("models", "acme", model_id) == []
 
 
@@ -326,6 +446,34 @@ def test_model_whose_file_is_gone_is_not_found(bench: Bench) -> None:
     bench.storage.write("models", "acme", model_id, "1/manifest.json", json.dumps(manifest).encode())
     with pytest.raises(ModelNotFound):
         bench.predict(frame_of(LABELS), model_id)
+
+
+# Models of other versions
+
+
+def test_model_of_other_versions_that_does_not_load_is_refused_with_these_versions(bench: Bench) -> None:
+    model_id = bench.fit(frame_of(LABELS))
+    # A pickle of a class that no library has.
+    file = b"csklearn.ensemble\nOldBooster\n."
+    bench.remake_model(model_id, file, {"scikit-learn": "0.99.7", "skrub": "0.0.1"})
+    with pytest.raises(ModelIncompatible) as caught:
+        bench.predict(frame_of(LABELS), model_id)
+    assert f"scikit-learn 0.99.7, here {sklearn.__version__}" in caught.value.detail
+    assert "skrub 0.0.1" in caught.value.detail
+    assert "Fit the model again" in caught.value.hint
+
+
+def test_model_of_other_versions_that_loads_and_fails_is_refused_too(bench: Bench) -> None:
+    model_id = bench.fit(frame_of(LABELS))
+    bench.remake_model(model_id, pickle.dumps({"no": "model"}), {"scikit-learn": "0.99.7"})
+    with pytest.raises(ModelIncompatible, match=r"scikit-learn 0\.99\.7"):
+        bench.predict(frame_of(LABELS), model_id)
+
+
+def test_model_of_other_versions_that_works_is_used(bench: Bench) -> None:
+    model_id = bench.fit(frame_of(LABELS))
+    bench.remake_model(model_id, bench.model_file(model_id), {"scikit-learn": "0.99.7", "pandas": "9.9"})
+    assert bench.predict(frame_of(LABELS), model_id)["y"].to_pylist() == LABELS
 
 
 # What is not trusted
@@ -405,12 +553,12 @@ def test_keys_can_be_rotated(bench: Bench, stack: Stack) -> None:
         stack.settings(signing_keys=keys, cores_dir=bench.run.settings.cores_dir)
         for keys in (OLD_KEY, f"{NEW_KEY},{OLD_KEY}", NEW_KEY)
     )
-    of_old = bench.fit(frame_of(LABELS), settings=old)
-    assert bench.predict(frame_of(LABELS), of_old, settings=both)["y"].to_pylist() == LABELS
-    of_both = bench.fit(frame_of(LABELS), settings=both)
-    assert bench.predict(frame_of(LABELS), of_both, settings=new)["y"].to_pylist() == LABELS
+    of_old = bench.fit(frame_of(LABELS), changes={"settings": old})
+    assert bench.predict(frame_of(LABELS), of_old, changes={"settings": both})["y"].to_pylist() == LABELS
+    of_both = bench.fit(frame_of(LABELS), changes={"settings": both})
+    assert bench.predict(frame_of(LABELS), of_both, changes={"settings": new})["y"].to_pylist() == LABELS
     with pytest.raises(ModelUntrusted):
-        bench.predict(frame_of(LABELS), of_old, settings=new)
+        bench.predict(frame_of(LABELS), of_old, changes={"settings": new})
 
 
 def test_store_that_is_down_is_said_to_be(bench: Bench, stack: Stack) -> None:
@@ -418,7 +566,7 @@ def test_store_that_is_down_is_said_to_be(bench: Bench, stack: Stack) -> None:
     noted = bench.noted(dataset_id)
     dead = Storage(stack.settings(s3_endpoint="http://127.0.0.1:9"))
     with pytest.raises(StoreUnavailable):
-        bench.fit_on(dataset_id, new_id(), noted, storage=dead)
+        bench.fit_on(dataset_id, new_id(), noted, changes={"storage": dead})
 
 
 def test_cores_are_free_again_after_a_job_however_it_ended(bench: Bench) -> None:

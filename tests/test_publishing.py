@@ -124,7 +124,7 @@ def test_manifest_is_written_after_the_file(stack: Stack, tmp_path: Path, identi
             super().write(bucket, owner, identifier, name, content)
 
     publish(Watched(stack.settings()), stack, tmp_path, "fit", identifier, 1)
-    assert names == ["1/model.joblib", "1/manifest.json"]
+    assert names == ["1/file", "1/manifest.json"]
 
 
 def test_failing_write_of_the_file_leaves_no_manifest(
@@ -134,7 +134,7 @@ def test_failing_write_of_the_file_leaves_no_manifest(
         """A store that fails in the midst of publishing."""
 
         def write(self, bucket: Any, owner: str, identifier: str, name: str, content: Any) -> None:
-            if name.endswith(".joblib"):
+            if name.endswith("/file"):
                 raise StoreUnavailable
             super().write(bucket, owner, identifier, name, content)
 

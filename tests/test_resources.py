@@ -384,7 +384,7 @@ def test_fit_that_has_not_ended_cannot_be_deleted(stack: Stack) -> None:
         queued = stack.fit(table())
         body = assert_problem(delete(stack, f"/models/{queued}"), 409, "model_not_ready")
         assert "then delete it" in str(body["hint"])
-    running = stack.fit(slow_table())
+    running = stack.fit(slow_table(), validation="none")
     eventually(lambda: stack.status(running)["status"] == "started")
     assert_problem(delete(stack, f"/models/{running}"), 409, "model_not_ready")
     for model_id in (queued, running):

@@ -105,6 +105,27 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
         ("POST", "/fit", {"id": "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"}, 404, "dataset_not_found"),
         ("POST", "/fit", {"id": UNKNOWN, "task": "magic"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "traget": "y"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "learner": "magic"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "params": "[1]"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "params": "{"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "params": '{"max_iter": NaN}'}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "params": '{"max_iter": 1e999}'}, 400, "invalid_request"),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "params": '{"max_iter": 1' + "0" * 400 + "}"},
+            400,
+            "invalid_request",
+        ),
+        ("POST", "/fit", {"id": UNKNOWN, "seed": -1}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "seed": 2**32}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "class_weight": "heavy"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"a": -1}'}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"a": NaN}'}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "validation": "guess"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "importance_s": "inf"}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "target": ""}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"0": 1e308}'}, 400, "invalid_request"),
         ("POST", "/predict", {"dataset_id": UNKNOWN}, 400, "invalid_request"),
         ("POST", "/predict", {"dataset_id": UNKNOWN, "model_id": UNKNOWN}, 404, "model_not_found"),
         ("POST", "/upload", {"name": "x"}, 400, "invalid_request"),
@@ -115,6 +136,94 @@ def test_wrong_requests_are_problems(
 ) -> None:
     answer = requests.request(method, stack.url + path, params=params)
     assert_problem(answer, status, code)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"output": "magic"},
+        {"format": "xlsx"},
+        {"quantiles": "[2]"},
+        {"quantiles": "[]"},
+        {"quantiles": "[NaN]"},
+        {"quantiles": '["a"]'},
+        {"quantiles": "{}"},
+        {"keep": "[1]"},
+        {"keep": '[""]'},
+        {"keep": "["},
+        {"keep": '["y"]'},
+        {"keep": '["a", "a"]'},
+        {"output": "quantiles"},
+    ],
+    ids=str,
+)
+def test_wrong_wishes_for_a_prediction_are_problems(stack: Stack, model_id: str, wanted: dict) -> None:
+    answer = stack.post("/predict", dataset_id=stack.upload(table(20)), model_id=model_id, **wanted)
+    assert_problem(answer, 400, "invalid_request")
+
+
+def test_probabilities_of_a_regression_and_quantiles_without_validation_are_refused(stack: Stack) -> None:
+    frame = table(60).assign(y=lambda f: f.col_0)
+    model = stack.fitted(frame, validation="none")
+    for output in ("probabilities", "quantiles"):
+        answer = stack.post("/predict", dataset_id=stack.upload(frame), model_id=model, output=output)
+        assert f"output={output}" in str(assert_problem(answer, 400, "invalid_request")["detail"])
+
+
+def test_params_of_a_learner_are_refused_all_at_once_before_there_is_a_job(stack: Stack) -> None:
+    params = json.dumps({"max_iter": 0, "n_trees": 5, "tol": "small"})
+    body = assert_problem(stack.post("/fit", id=UNKNOWN, params=params), 400, "invalid_request")
+    assert [str(error).split("'")[1] for error in body["errors"]] == ["max_iter", "n_trees", "tol"]  # type: ignore[attr-defined]
+
+
+def test_params_that_do_not_fit_the_task_that_was_found_fail_the_job(stack: Stack) -> None:
+    job = stack.fit(table(60), params=json.dumps({"loss": "gamma"}))
+    error = stack.wait(job)["error"]
+    assert error["code"] == "invalid_request"
+    assert "for regression, and this is a classification" in error["detail"]
+
+
+def test_target_is_found_under_its_usual_names(stack: Stack) -> None:
+    model = stack.fitted(table(60).rename(columns={"y": "label"}), validation="none")
+    assert stack.get(f"/models/{model}").json()["target"] == "label"
+
+
+def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None:
+    options = {
+        "target": "price",
+        "task": "classification",
+        "learner": "forest",
+        "params": {"n_estimators": 5},
+        "seed": 7,
+        "class_weight": {"0": 2.0},
+        "sample_weight": "col_1",
+        "validation": "cv",
+        "importance_s": 0,
+    }
+    frame = table(60).rename(columns={"y": "price"}).assign(col_1=1.5)
+    model = submitted(requests.post(stack.url + "/fit", json={"id": stack.upload(frame), **options}))
+    stack.finished(model)
+    manifest = stack.get(f"/models/{model}").json()
+    assert manifest["validation"].pop("method") == options.pop("validation")
+    assert manifest["importances"] is None
+    options.pop("importance_s")
+    assert {name: manifest[name] for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("format_", "first"), [("csv", b'"col_1","y"\n'), ("jsonl", b'{"col_1":'), ("parquet", b"PAR1")]
+)
+def test_result_comes_in_the_format_and_with_the_columns_asked_for(
+    stack: Stack, model_id: str, format_: str, first: bytes
+) -> None:
+    dataset = stack.upload(table(20))
+    job = submitted(
+        stack.post("/predict", dataset_id=dataset, model_id=model_id, keep='["col_1"]', format=format_)
+    )
+    stack.finished(job)
+    content = requests.get(stack.get("/result", id=job).json()["url"]).content
+    assert content.startswith(first)
+    assert stack.get(f"/results/{job}").json()["format"] == format_
 
 
 def test_missing_parameters_are_named_all_at_once(stack: Stack) -> None:
@@ -233,7 +342,7 @@ def test_missing_features_are_refused_by_predict_all_at_once(stack: Stack, model
     assert len(body["errors"]) == 2  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", [b"", b"a,y\n1,2\n", b"PAR1" + b"\0" * 100, parquet(table())[:-1]])
+@pytest.mark.parametrize("content", [b"", b"a,y\n", b"\0\1\2", b"PAR1" + b"\0" * 100, parquet(table())[:-1]])
 def test_what_is_not_a_table_is_refused_by_fit(stack: Stack, content: bytes) -> None:
     assert_problem(stack.post("/fit", id=stack.upload(content)), 422, "invalid_table")
 
@@ -403,7 +512,7 @@ def test_waiting_answers_at_the_end_of_the_job(stack: Stack) -> None:
 
 
 def test_waiting_ends_in_time_without_an_end(stack: Stack) -> None:
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     started = time.monotonic()
     assert stack.get("/status", id=job, wait=1.5).json()["ended_at"] is None
     assert 1.4 < time.monotonic() - started < 4
@@ -411,7 +520,7 @@ def test_waiting_ends_in_time_without_an_end(stack: Stack) -> None:
 
 
 def test_200_waiters_leave_the_rest_answering(stack: Stack) -> None:
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     with ThreadPoolExecutor(200) as pool:
         waiters = [pool.submit(stack.get, "/status", id=job, wait=3) for _ in range(200)]
         time.sleep(1)
@@ -430,7 +539,7 @@ def test_200_waiters_leave_the_rest_answering(stack: Stack) -> None:
 
 def test_an_abandoned_wait_frees_its_thread(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, SERVER_WORKERS="1", SERVER_THREADS="4")
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     host, port = urlsplit(stack.url).netloc.split(":")
     abandoned = [socket.create_connection((host, int(port))) for _ in range(2)]
     for connection in abandoned:

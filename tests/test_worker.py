@@ -25,14 +25,14 @@ def running(stack: Stack, job: str) -> None:
 
 
 def test_a_killed_horse_costs_the_job_nothing(workers: Stack) -> None:
-    job = workers.fit(slow_table())
+    job = workers.fit(slow_table(), validation="none")
     running(workers, job)
     workers.horses()[0].kill()
     assert workers.finished(job)["attempts"] == 2
 
 
 def test_a_killed_worker_takes_its_horse_along_and_the_job_runs_again(workers: Stack) -> None:
-    job = workers.fit(slow_table())
+    job = workers.fit(slow_table(), validation="none")
     running(workers, job)
     horse = workers.horses()[0]
     horse.parent().kill()  # type: ignore[union-attr]
@@ -41,7 +41,7 @@ def test_a_killed_worker_takes_its_horse_along_and_the_job_runs_again(workers: S
 
 
 def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> None:
-    job = workers.fit(slow_table())
+    job = workers.fit(slow_table(), validation="none")
     for attempt in (1, 2, 3):
         eventually(lambda n=attempt: workers.status(job)["attempts"] == n)
         eventually(workers.horses)[0].kill()
@@ -53,7 +53,7 @@ def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> N
 
 def test_a_job_whose_worker_dies_too_often_ends_worker_lost(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, MAX_ATTEMPTS="1")
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     running(stack, job)
     stack.part("worker").kill()
     status = stack.wait(job)
@@ -64,7 +64,7 @@ def test_a_job_whose_worker_dies_too_often_ends_worker_lost(start_stack: StartSt
 
 def test_a_job_whose_horse_dies_after_publishing_has_finished(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, MAX_ATTEMPTS="1")
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     running(stack, job)
     stack.storage().write("models", "default", job, "1/manifest.json", b"{}")
     stack.horses()[0].kill()
@@ -75,7 +75,7 @@ def test_a_job_whose_horse_dies_after_publishing_has_finished(start_stack: Start
 
 def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, JOB_TIMEOUT_S="1")
-    status = stack.wait(stack.fit(slow_table()))
+    status = stack.wait(stack.fit(slow_table(), validation="none"))
     assert (status["status"], status["error"]["code"]) == ("failed", "timed_out")
     assert "1 s" in status["error"]["detail"]
     stack.finished(stack.fit(table(100, 3)))
@@ -84,7 +84,7 @@ def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
 
 def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, JOB_TIMEOUT_S="2")
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     running(stack, job)
     # A stopped process is like a loop in C: it handles no signal but a kill.
     stack.horses()[0].send_signal(signal.SIGSTOP)
@@ -94,7 +94,7 @@ def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(start_stac
 
 def test_a_stopping_worker_finishes_its_job(start_stack: StartStack) -> None:
     stack = start_stack(workers=1)
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     running(stack, job)
     pool = stack.part("worker")
     pool.send_signal(signal.SIGTERM)
@@ -107,7 +107,7 @@ def test_a_worker_stopped_for_longer_than_the_grace_requeues_its_job_uncounted(
     start_stack: StartStack,
 ) -> None:
     stack = start_stack(workers=1, STOP_GRACE_S="1", MAX_ATTEMPTS="1")
-    job = stack.fit(slow_table())
+    job = stack.fit(slow_table(), validation="none")
     running(stack, job)
     stack.part("worker").send_signal(signal.SIGTERM)
     eventually(lambda: not stack.horses())
@@ -129,8 +129,8 @@ def test_no_other_function_is_run(workers: Stack, tmp_path: Path) -> None:
 
 
 def test_no_callback_that_redis_names_is_run(workers: Stack, tmp_path: Path) -> None:
-    job = workers.fit(slow_table())
-    waiting = [workers.fit(slow_table()) for _ in range(2)]
+    job = workers.fit(slow_table(), validation="none")
+    waiting = [workers.fit(slow_table(), validation="none") for _ in range(2)]
     connection = workers.redis()
     for name in ("success_callback_name", "failure_callback_name"):
         connection.hset(RqJob.key_for(waiting[1]), name, "os.abort")

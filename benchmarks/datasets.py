@@ -1,0 +1,189 @@
+"""Ten tables as people have them, written as raw files: six real ones, and four made ones like known ones.
+
+The real ones lie in scikit-learn's own package, so that nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import sklearn.datasets
+
+from benchmarks import imitations
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table as a file. `origin` says where it comes from, `form` what is peculiar to the file."""
+
+    name: str
+    file: str
+    target: str
+    origin: str
+    form: str
+    write: Callable[[Path], object]
+
+    def write_to(self, folder: Path) -> Path:
+        """Write the file into a folder and return its path."""
+        path = folder / self.file
+        self.write(path)
+        return path
+
+
+def _shipped(path: str) -> Path:
+    """Return a file that scikit-learn ships, by its path below `sklearn/datasets`."""
+    spec = importlib.util.find_spec("sklearn.datasets")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / path
+
+
+def _arff(path: str, quote: str = '"') -> pd.DataFrame:
+    """Return a dense ARFF file as a frame; `?` is missing."""
+    text = gzip.decompress(_shipped(path).read_bytes()).decode()
+    head, body = re.split(r"^@data\s+", re.sub(r"(?m)^%.*\n", "", text), flags=re.MULTILINE | re.IGNORECASE)
+    names = re.findall(r"(?mi)^@attribute\s+'?([^'\s]+)", head)
+    return pd.read_csv(io.StringIO(body), names=names, quotechar=quote, na_values="?", skipinitialspace=True)
+
+
+def _titanic(path: Path) -> None:
+    passengers = _arff(f"{_OPENML}/id_40945/data-v1-dl-16826755.arff.gz")
+    # The lifeboat and the number of the body tell who survived.
+    passengers.drop(columns=["boat", "body"]).to_csv(path, index=False)
+
+
+def _penguins(path: Path) -> None:
+    _arff(f"{_OPENML}/id_42585/data-v1-dl-21854866.arff.gz").to_feather(path)
+
+
+def _chess(path: Path) -> None:
+    _arff(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz", quote="'").to_json(path, orient="records", lines=True)
+
+
+def _breast_cancer(path: Path) -> None:
+    loaded = sklearn.datasets.load_breast_cancer(as_frame=True)
+    diagnosis = loaded.target.map(dict(enumerate(loaded.target_names)))
+    loaded.data.assign(diagnosis=diagnosis).to_parquet(path, index=False)
+
+
+def _digits(path: Path) -> None:
+    shutil.copyfile(_shipped("data/digits.csv.gz"), path)
+
+
+def _diabetes(path: Path) -> None:
+    loaded = sklearn.datasets.load_diabetes(as_frame=True, scaled=False)
+    loaded.frame.to_csv(path, sep="|", index=False)
+
+
+def _houses(path: Path) -> None:
+    imitations.house_prices().to_parquet(path, index=False)
+
+
+def _bikes(path: Path) -> None:
+    # pandas would need one more package for Zstandard.
+    with pa.output_stream(path, compression="zstd") as file:
+        imitations.bike_sharing().to_csv(file, index=False)
+
+
+def _credit(path: Path) -> None:
+    imitations.german_credit().to_csv(path, sep=";", decimal=",", encoding="cp1252", index=False)
+
+
+def _salaries(path: Path) -> None:
+    # Without a time in it the file is the same each time.
+    compression = {"method": "gzip", "mtime": 1}
+    imitations.employee_salaries().to_json(path, orient="records", lines=True, compression=compression)
+
+
+_OPENML = "tests/data/openml"
+DATASETS = (
+    Dataset(
+        "titanic",
+        "titanic.csv",
+        "survived",
+        "scikit-learn, `tests/data/openml/id_40945`, without lifeboat and body",
+        "CSV with quoted text",
+        _titanic,
+    ),
+    Dataset(
+        "penguins",
+        "penguins.feather",
+        "species",
+        "scikit-learn, `tests/data/openml/id_42585`",
+        "Arrow (Feather)",
+        _penguins,
+    ),
+    Dataset(
+        "chess endgames",
+        "chess.jsonl",
+        "class",
+        "scikit-learn, `tests/data/openml/id_3` (kr-vs-kp)",
+        "JSON Lines",
+        _chess,
+    ),
+    Dataset(
+        "breast cancer",
+        "breast_cancer.parquet",
+        "diagnosis",
+        "scikit-learn, `data/breast_cancer.csv`",
+        "Parquet",
+        _breast_cancer,
+    ),
+    Dataset(
+        "digits",
+        "digits.csv.gz",
+        "column_65",
+        "scikit-learn, `data/digits.csv.gz`, byte for byte",
+        "CSV, gzip, no header",
+        _digits,
+    ),
+    Dataset(
+        "diabetes",
+        "diabetes.txt",
+        "target",
+        "scikit-learn, `data/diabetes_data_raw.csv.gz` with `data/diabetes_target.csv.gz`",
+        "CSV delimited by bars",
+        _diabetes,
+    ),
+    Dataset(
+        "house prices",
+        "houses.parquet",
+        "SalePrice",
+        "made like the Ames housing data",
+        "Parquet with categories and nullable integers",
+        _houses,
+    ),
+    Dataset(
+        "bike sharing",
+        "bikes.csv.zst",
+        "count",
+        "made like the bike sharing data of Washington",
+        "CSV, Zstandard, times as text",
+        _bikes,
+    ),
+    Dataset(
+        "employee salaries",
+        "salaries.jsonl.gz",
+        "current_annual_salary",
+        "made like the salaries of Montgomery County",
+        "JSON Lines, gzip, dates as 12/31/2016",
+        _salaries,
+    ),
+    Dataset(
+        "German credit",
+        "kredite.csv",
+        "Rückzahlung",
+        "made like the German credit data",
+        "CSV with semicolons, decimal commas, cp1252, dates as 31.12.2016",
+        _credit,
+    ),
+)
