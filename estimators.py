@@ -125,6 +125,8 @@ class _Remote(BaseEstimator):
                 params=params,
                 seed=_plain(self.seed),
                 validation=self.validation,
+                # The columns of an array have no names that would tell what they are.
+                identifiers="leave_out" if hasattr(self, "feature_names_in_") else "use",
                 **more,
             )
 
@@ -138,10 +140,7 @@ class _Remote(BaseEstimator):
         return client.Client(self.url, api_key=self.api_key)
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of float64.
-
-        As floats, whole numbers are never taken for identifiers.
-        """
+        """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of float64."""
         if not isinstance(X, pd.DataFrame):
             X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
             return pd.DataFrame(X, columns=_names_of_arrays(X.shape[1]))
@@ -419,7 +418,7 @@ _FAMILIES: tuple[tuple[Callable[[Any], bool], str], ...] = (
 _READABLE = {
     "numeric": {"numeric", "boolean"},
     "boolean": {"boolean", "numeric", "text"},
-    "category": {"text", "numeric", "boolean"},
+    "category": {"text", "numeric", "boolean", "datetime", "duration"},
     "text": {"text", "numeric", "boolean"},
     "datetime": {"datetime", "text"},
     "duration": {"duration", "numeric"},
@@ -444,8 +443,8 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
         whole = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
         column = pc.divide(whole.cast(pa.float64(), safe=False), per_second)
     values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    if np.isinf(values).any():
-        raise _Unreadable("holds infinite values")
+    if (np.abs(values) > np.finfo(np.float32).max).any():
+        raise _Unreadable("holds infinite values, or numbers over 3.4e38")
     return values
 
 

@@ -71,7 +71,8 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         dataset = _download_dataset(job, dataset_id, options)
         clock.lap("download")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
-        table = tables.training(source, options["target"], options["sample_weight"])
+        use = options.get("identifiers") == "use"
+        table = tables.training(source, options["target"], options["sample_weight"], use_identifiers=use)
         task = learners.task_of(table.target, options["task"], max_classes=job.settings.max_classes)
         plan = _plan(task, options)
         clock.lap("read")
@@ -86,6 +87,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         **dataset,
         "target": options["target"],
         "sample_weight": options["sample_weight"],
+        "identifiers": options.get("identifiers", "leave_out"),
         **manifests.of_model(source, table, plan, trained),
         "n_threads": n_threads,
         "file": manifests.of_file(path),

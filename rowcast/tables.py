@@ -159,8 +159,10 @@ def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | 
     return None
 
 
-def training(source: Source, target: str, weights: str | None = None) -> Training:
-    """Read all rows and return what a model can be fitted on.
+def training(
+    source: Source, target: str, weights: str | None = None, *, use_identifiers: bool = False
+) -> Training:
+    """Read all rows and return what a model can be fitted on; identifiers are left out unless asked for.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
@@ -176,7 +178,7 @@ def training(source: Source, target: str, weights: str | None = None) -> Trainin
     fields = feature_fields(table.schema, target, weights)
     found = [reader.column(field.name, known, untyped=untyped) for field in fields]
     _refuse([str(problem) for problem in reader.problems], _AGAIN)
-    used, report, notes = _usable([one for one in found if one])
+    used, report, notes = _usable([one for one in found if one], use_identifiers=use_identifiers)
     return Training(
         features=[replace(feature, profile=_profile(feature, read)) for feature, read in used],
         frame=frame_of({feature.name: read.array for feature, read in used}),
@@ -237,14 +239,16 @@ class _Reader:
         self.problems.append(Problems(name, reason, len(rows), int(self._rows[rows[0]])))
 
 
-def _usable(found: list[Found]) -> tuple[list[tuple[Feature, Values]], list[dict[str, Any]], list[str]]:
+def _usable(
+    found: list[Found], *, use_identifiers: bool
+) -> tuple[list[tuple[Feature, Values]], list[dict[str, Any]], list[str]]:
     """Return the columns to learn from, the report of all, and the notes.
 
     Raises:
         InvalidTable: there are none; says why each was left out.
     """
     identifiers = [report for *_, report, _ in found if report["left_out"].startswith("an identifier")]
-    if len(identifiers) == sum(1 for *_, report, _ in found if not _is_empty(report)):
+    if use_identifiers or len(identifiers) == sum(1 for *_, report, _ in found if not _is_empty(report)):
         # A single telling column may look like an identifier; without it there would be nothing to learn.
         for report in identifiers:
             report["left_out"] = ""

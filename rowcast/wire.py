@@ -96,6 +96,9 @@ class FitRequest(Request):
     validation: Literal["auto", "holdout", "cv", "none"] = Field(
         "auto", description="Which rows the model is judged by; docs/models.md has the rule."
     )
+    identifiers: Literal["leave_out", "use"] = Field(
+        "leave_out", description="What to do with columns that number or name their rows."
+    )
     importance_s: float | None = Field(
         None,
         ge=0,

@@ -32,7 +32,7 @@ ESTIMATORS = [RowcastClassifier, RowcastRegressor]
 # As scikit-learn checks its own boosting: with leaves small enough that the checks' few rows grow trees.
 CHECKED = {"max_iter": 5, "min_samples_leaf": 5}
 EXPECTED_FAILURES = {
-    "check_sample_weight_equivalence_on_dense_data": "scikit-learn's boosting, which is the learner, fails it "
+    "check_sample_weight_equivalence_on_dense_data": "The learner, scikit-learn's boosting, fails it "
     "too: it bins the rows without their weights, so that a weight of two is not the same as two rows.",
 }
 
@@ -427,6 +427,7 @@ READ = {
         pa.array([1, 2]),
         pa.nulls(2),
         pa.array([True, False]),
+        pa.array([1, None], pa.date32()),
     ],
     "text": [pa.array(["some text", None, ""]), pa.array([1, 2]), pa.array([1.5, None])],
     "datetime": [

@@ -198,6 +198,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "seed": 3,
         "class_weight": None,
         "sample_weight": None,
+        "identifiers": "leave_out",
         "columns": [
             {
                 "name": "x",

@@ -372,6 +372,14 @@ def test_what_looks_like_an_identifier_is_learned_from_where_there_is_nothing_el
     assert names_of(tables.training(opened(table), "y")) == ["x"]
 
 
+def test_identifiers_are_used_when_that_is_asked_for(opened: Callable[[Any], Source]) -> None:
+    table = pa.table({"row": range(N_ROWS), "x": [0.5, 1.5] * (N_ROWS // 2), "y": LABELS})
+    assert names_of(tables.training(opened(table), "y")) == ["x"]
+    asked = tables.training(opened(table), "y", use_identifiers=True)
+    assert names_of(asked) == ["row", "x"]
+    assert asked.notes == []
+
+
 def test_table_with_nothing_to_learn_from_is_refused_with_every_reason(
     opened: Callable[[Any], Source],
 ) -> None:
