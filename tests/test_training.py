@@ -510,7 +510,7 @@ def test_rows_without_weight_count_nowhere(learner: str, task: Task, validation:
 @each_task
 @each_learner
 def test_few_rows_with_any_weight_are_no_obstacle(learner: str, task: Task) -> None:
-    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 2 + [0.0] * (N_ROWS - 2)))
+    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 12 + [0.0] * (N_ROWS - 12)))
     found, _ = trained(table, learner, weights="w", validation="auto")
     assert len(predicted(found, table)) == N_ROWS
 
