@@ -135,6 +135,8 @@ def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
 
     `untyped`: the file has no types, so that text may be anything.
     """
+    if pt.is_dictionary(found) and kind == "category":
+        return kind_of_type(found) == kind
     actual = kind_of_type(found.value_type if pt.is_dictionary(found) else found)
     # An all-missing column has no type of its own.
     return untyped or pt.is_null(found) or actual in _READABLE[kind]

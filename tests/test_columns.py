@@ -425,6 +425,8 @@ def test_no_rows_are_read_as_none(name: str) -> None:
         ("numeric", pa.date32(), False),
         ("boolean", pa.string(), True),
         ("category", pa.int64(), True),
+        ("category", pa.dictionary(pa.int8(), pa.date32()), True),
+        ("category", pa.dictionary(pa.int8(), pa.binary()), False),
         ("text", pa.float64(), True),
         ("text", pa.date32(), False),
         ("datetime", pa.string(), True),
