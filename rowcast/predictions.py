@@ -78,7 +78,7 @@ def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] 
     """Return the names of the columns beside the predicted one."""
     if output == "probabilities":
         return [f"probability_{label}" for label in classes or ()]
-    return [f"quantile_{level:g}" for level in quantiles] if output == "quantiles" else []
+    return [f"quantile_{level:.15g}" for level in quantiles] if output == "quantiles" else []
 
 
 def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[str, Any]:

@@ -17,10 +17,13 @@ import pytest
 import threadpoolctl
 from test_training import source_of
 
-from rowcast import formats, learners, predictions, tables, training
-from rowcast.errors import InvalidTable
+from rowcast import admission, formats, learners, predictions, tables, training
+from rowcast.errors import InvalidRequest, InvalidTable
+from rowcast.ids import new_id
 from rowcast.predictions import Plan, Predictor
+from rowcast.publishing import Publication
 from rowcast.training import Rows
+from rowcast.wire import PredictRequest
 
 N_ROWS = 400
 RNG = np.random.default_rng(0)
@@ -95,6 +98,28 @@ def test_quantiles_stand_beside_the_prediction(written: Written) -> None:
     assert result.column_names == ["y", "quantile_0.9", "quantile_0.1", "quantile_0.5"]
     assert (result["quantile_0.1"].to_numpy() <= result["quantile_0.9"].to_numpy()).all()
     assert result["y"] == pq.read_table(written(REGRESSOR)[0])["y"]
+
+
+def test_quantiles_that_hardly_differ_have_names_of_their_own(written: Written) -> None:
+    result = pq.read_table(written(REGRESSOR, output="quantiles", quantiles=[0.1234567, 0.1234568])[0])
+    assert result.column_names == ["y", "quantile_0.1234567", "quantile_0.1234568"]
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "how"),
+    [
+        ("probability_no", "classification", {"output": "probabilities"}),
+        ("quantile_0.5", "regression", {"output": "quantiles"}),
+    ],
+)
+def test_target_named_as_another_column_of_the_result_is_refused(
+    target: str, task: str, how: dict[str, Any]
+) -> None:
+    classes = ["no", "yes"]
+    manifest = {"features": [], "task": task, "target": target, "classes": classes, "intervals": {"x": 1}}
+    wanted = PredictRequest(dataset_id=new_id(), model_id=new_id(), **how)
+    with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
+        admission.features(Publication(1, manifest), wanted)
 
 
 def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
