@@ -207,3 +207,16 @@ def test_no_predictions_have_the_type_too(column: pa.Array) -> None:
     values, _, type_name = read(column)
     none = labels.to_arrow(values[:0], type_name)
     assert (len(none), none.type) == (0, labels.to_arrow(values, type_name).type)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (pa.array([2**60 + i for i in range(12)], pa.timestamp("s")), "out of range"),
+        (pa.array(range(12), pa.timestamp("s", "Mars/Olympus")), "a zone that is not known"),
+    ],
+    ids=["far", "zone"],
+)
+def test_times_that_cannot_be_written_are_no_labels(values: pa.Array, reason: str) -> None:
+    with pytest.raises(InvalidTable, match=reason):
+        labels.read("y", values, untyped=False)
