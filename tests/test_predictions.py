@@ -184,6 +184,43 @@ def test_column_of_any_type_is_kept_in_any_format(name: str, format_: Any, writt
         assert str(pq.read_table(path)["odd"].to_pylist()) == str(ODD[name].to_pylist())
 
 
+@pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**50] * N_ROWS, pa.timestamp("ms")),
+        pa.array([2**29] * N_ROWS, pa.int32()).cast(pa.date32()),
+        pa.array([0] * N_ROWS, pa.timestamp("us", "Mars/Olympus")),
+    ],
+    ids=["far time", "far date", "zone"],
+)
+def test_times_that_text_cannot_hold_are_kept_in_parquet_alone(
+    column: pa.Array, format_: Any, written: Written
+) -> None:
+    table = TABLE.append_column("odd", column)
+    if format_ == "parquet":
+        path, _ = written(CLASSIFIER, table, keep=["odd"], format=format_)
+        assert pq.read_schema(path).field("odd").type == column.type
+    else:
+        with pytest.raises(InvalidTable, match="'odd', which keep names") as caught:
+            written(CLASSIFIER, table, keep=["odd"], format=format_)
+        assert "format=parquet" in caught.value.hint
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_durations_are_kept_as_seconds_in_text(format_: Any, written: Written) -> None:
+    table = TABLE.append_column("odd", pa.array([1_500_000_001] * N_ROWS, pa.duration("ns")))
+    first, *_ = written(CLASSIFIER, table, keep=["odd"], format=format_)[0].read_text().splitlines()[1:]
+    assert "1.500000001" in first
+
+
+def test_categories_with_a_missing_value_among_them_are_kept(written: Written) -> None:
+    places = pa.array([0, 1] * (N_ROWS // 2), pa.int8())
+    odd = pa.DictionaryArray.from_arrays(places, pa.array(["a", None]))
+    result = pq.read_table(written(CLASSIFIER, TABLE.append_column("odd", odd), keep=["odd"])[0])
+    assert result["odd"].to_pylist() == ["a", None] * (N_ROWS // 2)
+
+
 @pytest.mark.parametrize(
     ("labels", "names"),
     [
