@@ -461,7 +461,7 @@ def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:
 def _distinct(feature: Feature, column: Any, values: Values) -> tuple[int, bool]:
     if feature.categories is not None:
         return len(feature.categories), True
-    if isinstance(values.array, np.ndarray):
+    if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
         counted = values.array[:_COUNTED_ROWS]
         return len(np.unique(counted[~np.isnan(counted)])), len(counted) == len(column)
     return len(decoded(column).drop_null().unique()), True
@@ -481,7 +481,7 @@ def _is_constant(column: Any, values: Values) -> bool:
     if values.n_missing:
         # That a value is missing tells two kinds of rows apart.
         return False
-    if isinstance(values.array, np.ndarray):
+    if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
         return bool(values.array.min() == values.array.max())
     # Most columns show it in their first rows already.
     return all(len(decoded(part).unique()) < 2 for part in (column[:_PROBED_VALUES], column))
@@ -496,10 +496,18 @@ def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
     if values.n_missing:
         return False
     if feature.kind == "numeric":
+        if _are_rounded(column, values):
+            return bool(_NAMED_AS_ID.match(feature.name)) and len(decoded(column).unique()) == len(column)
         return _are_whole(column) and _numbers_rows(feature.name, values.array)
     if feature.kind == "text" or (feature.kind == "category" and feature.categories):
         return _names_rows(decoded(column))
     return False
+
+
+def _are_rounded(column: Any, values: Values) -> bool:
+    """Tell whether whole numbers are beyond 2**53, where floats, which learners take, may make them equal."""
+    known = np.abs(values.array[~np.isnan(values.array)])
+    return bool(len(known) and known.max() > 2.0**53 and _are_whole(decoded(column).drop_null()))
 
 
 def _are_whole(column: Any) -> bool:

@@ -505,6 +505,15 @@ def test_measures_sentences_and_dates_are_no_identifiers(values: list[Any]) -> N
     assert left_out(values, "id") == ""
 
 
+@pytest.mark.parametrize("untyped", [False, True])
+def test_whole_numbers_that_floats_cannot_tell_apart_are_counted_as_they_are(untyped: bool) -> None:
+    values: list[Any] = [2**62 + i for i in range(50)]
+    values = list(map(str, values)) if untyped else values
+    assert report(values, untyped=untyped)["n_distinct"] == 50
+    assert left_out(values, untyped=untyped) == ""
+    assert left_out(values, "user_id", untyped=untyped).startswith("an identifier")
+
+
 def test_measures_in_text_are_no_identifiers_as_in_a_typed_file() -> None:
     assert left_out(["0.0", "1.0", "2.0", "3.0"], "id", untyped=True) == ""
 
