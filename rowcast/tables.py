@@ -136,7 +136,7 @@ def check_predict(sample: Sample | Source, features: Sequence[Feature], keep: Se
             problems.append(
                 f"The column {feature.name!r} has the type {_short(found)}; the model needs {feature.kind}."
             )
-        elif problem := _problem_in_sample(sample, feature):
+        elif len(types[feature.name]) == 1 and (problem := _problem_in_sample(sample, feature)):
             problems.append(str(problem))
     problems += [f"The column {name!r} is missing, which keep names." for name in keep if name not in types]
     problems += [

@@ -255,6 +255,9 @@ def test_duplicate_of_a_needed_column_is_refused_and_of_another_is_not() -> None
     tables.check_predict(sample_of(pa.table([LABELS] * 3, names=["a", "other", "other"])), one)
     twice = sample_of(pa.table([LABELS] * 2, names=["a", "a"]))
     assert "'a' appears 2 times" in refusal(tables.check_predict, twice, one).detail
+    content = b"a,a\n1,2\n"
+    peeked = formats.peek(len(content), lambda offset, length: content[offset : offset + length], LIMITS)
+    assert "'a' appears 2 times" in refusal(tables.check_predict, peeked, one).detail
     kept = sample_of(pa.table([LABELS] * 3, names=["a", "id", "id"]))
     assert "'id' appears 2 times" in refusal(tables.check_predict, kept, one, ["id"]).detail
 
