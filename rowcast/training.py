@@ -362,9 +362,13 @@ def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = N
     frame = rows.frame[[feature.name for feature in features]]
     transformer = preparation.transformer(learner.preparation, features, seed=plan.seed)
     prepared = frame if transformer is None else transformer.fit_transform(frame)
-    estimator = learner.make(
-        plan.task, plan.params, seed=plan.seed, class_weight=_class_weight(plan, rows.target)
-    )
+    class_weight = _class_weight(plan, rows.target)
+    if learner.stops_early and class_weight is not None:
+        # scikit-learn's boosting takes the classes' positions for their labels. As weights of rows, those
+        # that stop the training among them, they say what they are meant to.
+        judge = judge and _weighed(judge, class_weight, rows.target)
+        rows, class_weight = _weighed(rows, class_weight, rows.target), None
+    estimator = learner.make(plan.task, plan.params, seed=plan.seed, class_weight=class_weight)
     fitted = Fitted(transformer, estimator, features)
     extra: dict[str, Any] = {}
     if judge is not None:
@@ -413,6 +417,17 @@ def _class_weight(plan: Plan, target: np.ndarray) -> Any:
         return plan.class_weight
     weights = {label_text(label): label for label in set(target.tolist())}
     return {label: plan.class_weight[text] for text, label in weights.items() if text in plan.class_weight}
+
+
+def _weighed(rows: Rows, class_weight: Any, learned: np.ndarray) -> Rows:
+    """Return rows with weights that hold those of their classes, which are balanced in `learned`."""
+    classes, counts = np.unique(learned, return_counts=True)
+    if class_weight == "balanced":
+        of_classes = len(learned) / (len(classes) * counts)
+    else:
+        of_classes = np.array([class_weight.get(label, 1) for label in classes.tolist()], np.float64)
+    weights = of_classes[scores.positions(classes, rows.target)]
+    return Rows(rows.frame, rows.target, weights if rows.weights is None else weights * rows.weights)
 
 
 # Judging
