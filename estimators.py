@@ -466,7 +466,7 @@ def _categories(feature: Mapping[str, Any], column: Any, _: str) -> pd.Categoric
 
 
 def _texts(_: Mapping[str, Any], column: Any, __: str) -> pd.Series:
-    found: pd.Series = column.cast(pa.string()).to_pandas().astype("str")
+    found: pd.Series = _known(column.cast(pa.string())).to_pandas().astype("str")
     return found
 
 
@@ -489,7 +489,11 @@ def _dates(feature: Mapping[str, Any], column: Any, family: str) -> pd.Series:
 
 def _trimmed(text: Any) -> Any:
     """Return text without white space around it; empty text is missing."""
-    text = pc.utf8_trim_whitespace(text)
+    return _known(pc.utf8_trim_whitespace(text))
+
+
+def _known(text: Any) -> Any:
+    """Return text in which empty values are missing."""
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
 
 

@@ -156,7 +156,10 @@ def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) ->
             expected=Version(**options["dataset"]),
         )
     except ObjectMissing:
-        raise DatasetNotFound(f"Dataset {dataset_id} was deleted after the job was submitted.") from None
+        raise DatasetNotFound(
+            f"Dataset {dataset_id} was deleted after the job was submitted.",
+            hint="Upload the table again and submit the new id.",
+        ) from None
     return {"dataset_id": dataset_id, "dataset_sha256": digest}
 
 

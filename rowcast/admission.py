@@ -103,7 +103,10 @@ def _ungivable(manifest: dict[str, Any], wanted: PredictRequest) -> Iterator[str
         yield "output=quantiles needs a model that was validated; fit it with another validation than none."
     if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(wanted.quantiles):
         yield "keep and quantiles must not name anything twice."
-    written = {manifest["target"], *extra_names(wanted.output, wanted.quantiles, manifest["classes"])}
+    written = extra_names(wanted.output, wanted.quantiles, manifest["classes"])
+    if manifest["target"] in written:
+        yield f"output={wanted.output} makes a column {manifest['target']!r}, which is the target's name."
+    written.append(manifest["target"])
     for name in wanted.keep:
         if name in written:
             yield f"keep names {name!r}, which is a column of the predictions."

@@ -135,6 +135,8 @@ def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
 
     `untyped`: the file has no types, so that text may be anything.
     """
+    if pt.is_dictionary(found) and kind == "category":
+        return kind_of_type(found) == kind
     actual = kind_of_type(found.value_type if pt.is_dictionary(found) else found)
     # An all-missing column has no type of its own.
     return untyped or pt.is_null(found) or actual in _READABLE[kind]
@@ -214,8 +216,7 @@ def parsed_numbers(text: Any, decimal: str = ".") -> Any:
             return text.cast(pa.float64())
         except pa.ArrowException:
             pass
-    text = pc.utf8_trim_whitespace(text)
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    text = known_text(pc.utf8_trim_whitespace(text))
     if decimal != ".":
         # 1.500 may be meant as 1500, and is no number where 1,5 is one.
         text = pc.replace_substring(pc.replace_substring(text, ".", "?"), decimal, ".")
@@ -245,8 +246,7 @@ def _boolean_words(text: Any) -> tuple[np.ndarray, int]:
     """Return 0, 1 and NaN, and how many values are neither a word for one of them nor missing."""
     import pyarrow.compute as pc
 
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(text))
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    text = known_text(pc.utf8_lower(pc.utf8_trim_whitespace(text)))
     # Numbers in a file without types may stand for booleans.
     words = {**_BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
     places = pc.index_in(text, value_set=pa.array(list(words), text.type))
@@ -271,7 +271,16 @@ def _read_categories(feature: Feature, column: Any, _: str) -> Values:
 def _as_text(column: Any) -> Any:
     text = column.cast(pa.string())
     text.validate(full=True)
-    return text
+    return known_text(text)
+
+
+def known_text(text: Any) -> Any:
+    """Return text in which empty values are missing, as they are in CSV files that quote every cell."""
+    import pyarrow.compute as pc
+
+    # Arrow compares no string views.
+    text = text.cast(pa.string()) if pt.is_string_view(text.type) else text
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
 
 
 def _read_text(_: Feature, column: Any, __: str) -> Values:
@@ -305,8 +314,7 @@ def parsed_dates(text: Any, date_format: str = ISO) -> Any:
     """
     import pyarrow.compute as pc
 
-    text = pc.utf8_trim_whitespace(text)
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    text = known_text(pc.utf8_trim_whitespace(text))
     times = _iso_times(text) if date_format == ISO else _formatted_times(text, date_format)
     _refuse_where(pc.and_(pc.is_valid(text), pc.is_null(times)), f"values that are no dates ({date_format})")
     return times
@@ -459,7 +467,7 @@ def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:
 def _distinct(feature: Feature, column: Any, values: Values) -> tuple[int, bool]:
     if feature.categories is not None:
         return len(feature.categories), True
-    if isinstance(values.array, np.ndarray):
+    if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
         counted = values.array[:_COUNTED_ROWS]
         return len(np.unique(counted[~np.isnan(counted)])), len(counted) == len(column)
     return len(decoded(column).drop_null().unique()), True
@@ -479,7 +487,7 @@ def _is_constant(column: Any, values: Values) -> bool:
     if values.n_missing:
         # That a value is missing tells two kinds of rows apart.
         return False
-    if isinstance(values.array, np.ndarray):
+    if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
         return bool(values.array.min() == values.array.max())
     # Most columns show it in their first rows already.
     return all(len(decoded(part).unique()) < 2 for part in (column[:_PROBED_VALUES], column))
@@ -494,10 +502,29 @@ def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
     if values.n_missing:
         return False
     if feature.kind == "numeric":
+        if _are_rounded(column, values):
+            return bool(_NAMED_AS_ID.match(feature.name)) and len(decoded(column).unique()) == len(column)
         return _numbers_rows(feature.name, values.array)
     if feature.kind == "text" or (feature.kind == "category" and feature.categories):
         return _names_rows(decoded(column))
     return False
+
+
+def _are_rounded(column: Any, values: Values) -> bool:
+    """Tell whether whole numbers are beyond 2**53, where floats, which learners take, may make them equal."""
+    known = np.abs(values.array[~np.isnan(values.array)])
+    return bool(len(known) and known.max() > 2.0**53 and _are_whole(decoded(column).drop_null()))
+
+
+def _are_whole(column: Any) -> bool:
+    """Tell whether numbers are of an integer type or, in text, written as integers: 1.0 is a measure."""
+    import pyarrow.compute as pc
+
+    if not is_text(column.type):
+        return bool(pt.is_integer(column.type))
+    pattern = r"^\s*[+-]?[0-9]+\s*$"
+    parts = (column[:_PROBED_VALUES], column)
+    return all(pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in parts)
 
 
 def _numbers_rows(name: str, values: np.ndarray) -> bool:
@@ -514,4 +541,5 @@ def _names_rows(text: Any) -> bool:
 
     if len(text[:_PROBED_VALUES].unique()) < len(text[:_PROBED_VALUES]) or len(text.unique()) < len(text):
         return False
-    return not pc.any(pc.match_substring_regex(text, r"\s")).as_py()
+    # Amounts such as 1,234.56 and dates such as 1/5/21 have no space either, and tell more than a name.
+    return not pc.any(pc.match_substring_regex(text, r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]")).as_py()

@@ -32,10 +32,12 @@ def learned(residuals: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | 
     levels = np.linspace(0, 1, N_LEVELS)
     # Groups that share an edge may be empty; they take the residuals of all rows.
     parts = [residuals[group == number] for number in range(len(edges) + 1)]
+    parts = [part if len(part) else residuals for part in parts]
     return {
         "n_rows": len(residuals),
         "edges": edges.tolist(),
-        "residuals": [np.quantile(part if len(part) else residuals, levels).tolist() for part in parts],
+        # A new row falls below the i-th of n residuals with a chance of i / (n + 1), as this method counts.
+        "residuals": [np.quantile(part, levels, method="weibull").tolist() for part in parts],
     }
 
 

@@ -30,7 +30,7 @@ def read(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[
     which holds only whole numbers, numbers, or true and false is taken for these.
 
     Raises:
-        InvalidTable: a value is infinite or no Unicode, or fewer than 10 rows have one.
+        InvalidTable: a value is infinite, no Unicode or out of range, or fewer than 10 rows have one.
     """
     import pyarrow.compute as pc
 
@@ -39,9 +39,10 @@ def read(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[
         column.validate(full=True)
     except pa.ArrowException:
         raise InvalidTable(f"The target column {name!r} holds text that is not Unicode.") from None
+    column = columns.known_text(column) if columns.is_text(column.type) else column
     column = _typed(column, decimal) if untyped else column
     type_name = _type_name(column.type)
-    column = _plain(column)
+    column = _plain(name, column)
     if pt.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         infinite = np.flatnonzero(pc.fill_null(pc.is_inf(column), False))
@@ -78,14 +79,27 @@ def _typed(text: Any, decimal: str) -> Any:
         return numbers
 
 
-def _plain(column: Any) -> Any:
+def _plain(name: str, column: Any) -> Any:
     if pt.is_decimal(column.type):
         return column.cast(pa.float64())
     if pt.is_date(column.type) or pt.is_timestamp(column.type):
-        return column.cast(pa.string())
+        return _times_as_text(name, column)
     if pt.is_duration(column.type) or pt.is_time(column.type):
         return columns.seconds(column)
     return column
+
+
+def _times_as_text(name: str, column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowException:
+        raise InvalidTable(f"The target column {name!r} has times of a zone that is not known.") from None
+    # Arrow writes years beyond 32767 as "<value out of range: ...>", from which no time can be read.
+    if pc.any(pc.starts_with(text, "<")).as_py():
+        raise InvalidTable(f"The target column {name!r} holds times that are out of range.")
+    return text
 
 
 def _type_name(found: pa.DataType) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as pt
 
 from rowcast import columns, drift, intervals, labels
 from rowcast.columns import Feature, Unreadable, Values
@@ -25,6 +26,8 @@ DEFAULT_QUANTILES = (0.05, 0.5, 0.95)
 
 # A batch holds at most so many rows, and so many values of features or classes: 16 MB of float64.
 MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
+# The second of January of the year 1, and the thirty-first of December of 9999.
+_YEAR_1_S, _YEAR_9999_S = -62_135_510_400, 253_402_214_400
 # So many rows of each batch are looked at for drift.
 DRIFT_ROWS = 5_000
 
@@ -78,7 +81,7 @@ def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] 
     """Return the names of the columns beside the predicted one."""
     if output == "probabilities":
         return [f"probability_{label}" for label in classes or ()]
-    return [f"quantile_{level:g}" for level in quantiles] if output == "quantiles" else []
+    return [f"quantile_{level:.15g}" for level in quantiles] if output == "quantiles" else []
 
 
 def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[
         for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
             frame = tally.read(batch, source.format.decimal or ".")
             if frame is not None:
-                kept = [batch.column(name) for name in plan.keep]
+                kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
                 put(pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema))
     tally.refuse()
     return tally.report()
@@ -107,9 +110,50 @@ def batch_rows(predictor: Predictor) -> int:
 
 
 def _schema(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
-    kept = [source.schema.field(name) for name in plan.keep]
-    own = zip(predictor.names(plan), predictor.types(plan), strict=True)
-    return pa.schema([*(pa.field(field.name, field.type) for field in kept), *own])
+    kept = [(name, _kept_type(source.schema.field(name).type, plan.format)) for name in plan.keep]
+    return pa.schema([*kept, *zip(predictor.names(plan), predictor.types(plan), strict=True)])
+
+
+def _kept_type(found: pa.DataType, file_format: FileFormat) -> pa.DataType:
+    # Text has no durations: they are seconds there, as models read them.
+    return pa.float64() if pt.is_duration(found) and file_format != "parquet" else found
+
+
+def _kept(name: str, column: pa.Array, file_format: FileFormat) -> pa.Array:
+    """Return a column to copy into a result, as the format holds it.
+
+    Raises:
+        InvalidTable: text has no word for its times.
+    """
+    if pt.is_dictionary(column.type) and column.dictionary.null_count:
+        # Parquet takes no missing value among the categories.
+        column = columns.decoded(column).dictionary_encode().cast(column.type)
+    if file_format == "parquet":
+        return column
+    if not _can_be_written(column):
+        raise InvalidTable(
+            f"The column {name!r}, which keep names, holds times that cannot be written as {file_format}: "
+            "beyond the years 1 to 9999, or of a zone that is not known.",
+            hint="Use format=parquet, or leave the column out of keep.",
+        )
+    return columns.seconds(column) if pt.is_duration(column.type) else column
+
+
+def _can_be_written(column: pa.Array) -> bool:
+    """Tell whether times are in the years that text and Python have, and their zone is known."""
+    import pyarrow.compute as pc
+
+    if not (pt.is_timestamp(column.type) or pt.is_date(column.type)):
+        return True
+    try:
+        pa.lib.string_to_tzinfo(getattr(column.type, "tz", None) or "UTC")
+        column = column.cast(pa.timestamp("s"), safe=False) if pt.is_date(column.type) else column
+        found = pc.min_max(column.cast(pa.int64()))
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
+    except pa.ArrowException:
+        return False
+    least, most = found["min"].as_py(), found["max"].as_py()
+    return least is None or (least >= _YEAR_1_S * per_second and most < _YEAR_9999_S * per_second)
 
 
 class Tally:

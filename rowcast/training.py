@@ -251,7 +251,8 @@ def _account(
     known = None
     if course.classes is None:
         known = intervals.learned(errors.truth - errors.predictions, errors.predictions)
-    return Trained(final.model(), final.features, validation, importances, known, [])
+    notes = [] if final is trial.fitted else _notes(final)
+    return Trained(final.model(), final.features, validation, importances, known, notes)
 
 
 def _train_with_cv(course: _Course) -> Trained:
@@ -283,10 +284,16 @@ def _train_with_cv(course: _Course) -> Trained:
     return _account(course, final, trial, validation, _Errors(rows.target, predictions))
 
 
+def _notes(fitted: Fitted) -> list[str]:
+    if not getattr(fitted.estimator, "do_early_stopping_", False):
+        return []
+    return ["The learner held back a tenth of the rows by itself, to stop the training early."]
+
+
 def _train_alone(course: _Course) -> Trained:
     fitted = _fit(course.plan, course.features, course.rows)
     course.lap("fit")
-    return Trained(fitted.model(), fitted.features, {"method": "none"}, None, None, [])
+    return Trained(fitted.model(), fitted.features, {"method": "none"}, None, None, _notes(fitted))
 
 
 _WAYS: dict[Way, Callable[[_Course], Trained]] = {
@@ -368,7 +375,8 @@ def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = N
     if judge is not None:
         estimator.set_params(early_stopping=True)
         extra = {"X_val": fitted.prepare(judge.frame), "y_val": judge.target}
-        extra |= {} if judge.weights is None else {"sample_weight_val": judge.weights}
+        if (weights := _weights(plan, judge)) is not None:
+            extra["sample_weight_val"] = weights
     elif learner.stops_early and plan.task == "classification" and not _can_stop_early(rows.target):
         estimator.set_params(early_stopping=False)
     if (weights := _weights(plan, rows)) is not None:

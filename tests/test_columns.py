@@ -437,6 +437,7 @@ def test_no_rows_are_read_as_none(name: str) -> None:
         ("category", pa.int64(), True),
         ("category", pa.dictionary(pa.int8(), pa.date32()), True),
         ("category", pa.dictionary(pa.int8(), pa.duration("s")), True),
+        ("category", pa.dictionary(pa.int8(), pa.binary()), False),
         ("text", pa.float64(), True),
         ("text", pa.date32(), False),
         ("datetime", pa.string(), True),
@@ -523,6 +524,15 @@ def test_measures_sentences_and_dates_are_no_identifiers(values: list[Any]) -> N
     assert left_out(values, "id") == ""
 
 
+@pytest.mark.parametrize("untyped", [False, True])
+def test_whole_numbers_that_floats_cannot_tell_apart_are_counted_as_they_are(untyped: bool) -> None:
+    values: list[Any] = [2**62 + i for i in range(50)]
+    values = list(map(str, values)) if untyped else values
+    assert report(values, untyped=untyped)["n_distinct"] == 50
+    assert left_out(values, untyped=untyped) == ""
+    assert left_out(values, "user_id", untyped=untyped).startswith("an identifier")
+
+
 @pytest.mark.parametrize(
     "values", [[7] * 12, ["same"] * 12, [True] * 12, [dt.date(2020, 1, 1)] * 12], ids=str
 )
@@ -577,3 +587,26 @@ def test_feature_is_rebuilt_from_what_the_manifest_holds() -> None:
     feature = infer(["31.01.2024", "1.2.2024"])
     assert Feature(**feature.as_dict()) == feature
     assert "categories" not in feature.as_dict()
+
+
+@pytest.mark.parametrize("untyped", [False, True])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["red", "", "blue"] * 4, "category"),
+        ([f"a text, number {i}" if i % 3 else "" for i in range(60)], "text"),
+        (["yes", "", "no"] * 4, "boolean"),
+        (["2024-01-31", "", "2024-02-01"] * 4, "datetime"),
+    ],
+)
+def test_empty_text_is_missing_whatever_the_kind(values: list[str], kind: str, untyped: bool) -> None:
+    found = learned(values, untyped=untyped)
+    assert infer(values, untyped=untyped).kind == kind
+    assert (found.n_missing, found.n_unseen) == (values.count(""), 0)
+
+
+@pytest.mark.parametrize("value", ["{}1,234.56", "1/5/{}1", "{}1:30", "-{}1,5"])
+def test_amounts_and_dates_that_cannot_be_read_are_no_identifiers(value: str) -> None:
+    values = [value.format(i) for i in range(60)]
+    assert left_out(values) == ""
+    assert left_out([f"key{text}" for text in values]).startswith("an identifier")

@@ -33,6 +33,20 @@ def test_as_many_rows_lie_below_a_quantile_as_it_says(level: float) -> None:
     assert np.mean(truth < bounds) == pytest.approx(level, abs=0.02)
 
 
+@pytest.mark.parametrize(("n_rows", "tolerance"), [(60, 0.006), (600, 0.002)])
+def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(n_rows: int, tolerance: float) -> None:
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(300):
+        known = intervals.learned(rng.normal(size=n_rows), rng.normal(size=n_rows))
+        assert known is not None
+        predictions = rng.normal(size=1_000)
+        truth = predictions + rng.normal(size=1_000)
+        bounds = intervals.quantiles(known, predictions, [0.05, 0.95])
+        shares.append((truth[:, None] < bounds).mean(axis=0))
+    assert np.mean(shares, axis=0) == pytest.approx([0.05, 0.95], abs=tolerance)
+
+
 @pytest.mark.parametrize("part", [slice(0, 5_000), slice(15_000, 20_000)], ids=["small", "large"])
 def test_width_grows_where_the_errors_do(part: slice) -> None:
     predictions, truth = heteroscedastic(20_000, 1)

@@ -33,7 +33,7 @@ TYPED: dict[str, pa.Array] = {
     "large string": pa.array(["ja", "nein"] * 6, pa.large_string()),
     "string view": pa.array(["ja", "nein"] * 6, pa.string_view()),
     "numbers as text": pa.array(["1", "007"] * 6),
-    "empty text": pa.array(["", " "] * 6),
+    "a blank": pa.array(["a", " "] * 6),
     "decimal": pa.array([Decimal("1.10"), Decimal("-2.25")] * 6),
     "wide decimal": pa.array([Decimal("1.10"), Decimal("-2.25")] * 6, pa.decimal256(60, 2)),
     "category of strings": pa.array(["ja", "nein"] * 6).dictionary_encode(),
@@ -207,3 +207,23 @@ def test_no_predictions_have_the_type_too(column: pa.Array) -> None:
     values, _, type_name = read(column)
     none = labels.to_arrow(values[:0], type_name)
     assert (len(none), none.type) == (0, labels.to_arrow(values, type_name).type)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (pa.array([2**60 + i for i in range(12)], pa.timestamp("s")), "out of range"),
+        (pa.array(range(12), pa.timestamp("s", "Mars/Olympus")), "a zone that is not known"),
+    ],
+    ids=["far", "zone"],
+)
+def test_times_that_cannot_be_written_are_no_labels(values: pa.Array, reason: str) -> None:
+    with pytest.raises(InvalidTable, match=reason):
+        labels.read("y", values, untyped=False)
+
+
+@pytest.mark.parametrize("untyped", [False, True])
+def test_empty_label_is_a_missing_one(untyped: bool) -> None:
+    values, is_known, _ = read(["a", "", "b"] * 6, untyped=untyped)
+    assert values.tolist() == ["a", "b"] * 6
+    assert is_known.tolist() == [True, False, True] * 6

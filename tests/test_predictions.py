@@ -17,10 +17,13 @@ import pytest
 import threadpoolctl
 from test_training import source_of
 
-from rowcast import formats, learners, predictions, tables, training
-from rowcast.errors import InvalidTable
+from rowcast import admission, formats, learners, predictions, tables, training
+from rowcast.errors import InvalidRequest, InvalidTable
+from rowcast.ids import new_id
 from rowcast.predictions import Plan, Predictor
+from rowcast.publishing import Publication
 from rowcast.training import Rows
+from rowcast.wire import PredictRequest
 
 N_ROWS = 400
 RNG = np.random.default_rng(0)
@@ -97,6 +100,28 @@ def test_quantiles_stand_beside_the_prediction(written: Written) -> None:
     assert result["y"] == pq.read_table(written(REGRESSOR)[0])["y"]
 
 
+def test_quantiles_that_hardly_differ_have_names_of_their_own(written: Written) -> None:
+    result = pq.read_table(written(REGRESSOR, output="quantiles", quantiles=[0.1234567, 0.1234568])[0])
+    assert result.column_names == ["y", "quantile_0.1234567", "quantile_0.1234568"]
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "how"),
+    [
+        ("probability_no", "classification", {"output": "probabilities"}),
+        ("quantile_0.5", "regression", {"output": "quantiles"}),
+    ],
+)
+def test_target_named_as_another_column_of_the_result_is_refused(
+    target: str, task: str, how: dict[str, Any]
+) -> None:
+    classes = ["no", "yes"]
+    manifest = {"features": [], "task": task, "target": target, "classes": classes, "intervals": {"x": 1}}
+    wanted = PredictRequest(dataset_id=new_id(), model_id=new_id(), **how)
+    with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
+        admission.features(Publication(1, manifest), wanted)
+
+
 def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
     kept = {
         "id": pa.array(range(N_ROWS), pa.int16()),
@@ -157,6 +182,43 @@ def test_column_of_any_type_is_kept_in_any_format(name: str, format_: Any, writt
         ).column_names == ["odd", "y"]
     else:
         assert str(pq.read_table(path)["odd"].to_pylist()) == str(ODD[name].to_pylist())
+
+
+@pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**50] * N_ROWS, pa.timestamp("ms")),
+        pa.array([2**29] * N_ROWS, pa.int32()).cast(pa.date32()),
+        pa.array([0] * N_ROWS, pa.timestamp("us", "Mars/Olympus")),
+    ],
+    ids=["far time", "far date", "zone"],
+)
+def test_times_that_text_cannot_hold_are_kept_in_parquet_alone(
+    column: pa.Array, format_: Any, written: Written
+) -> None:
+    table = TABLE.append_column("odd", column)
+    if format_ == "parquet":
+        path, _ = written(CLASSIFIER, table, keep=["odd"], format=format_)
+        assert pq.read_schema(path).field("odd").type == column.type
+    else:
+        with pytest.raises(InvalidTable, match="'odd', which keep names") as caught:
+            written(CLASSIFIER, table, keep=["odd"], format=format_)
+        assert "format=parquet" in caught.value.hint
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_durations_are_kept_as_seconds_in_text(format_: Any, written: Written) -> None:
+    table = TABLE.append_column("odd", pa.array([1_500_000_001] * N_ROWS, pa.duration("ns")))
+    first, *_ = written(CLASSIFIER, table, keep=["odd"], format=format_)[0].read_text().splitlines()[1:]
+    assert "1.500000001" in first
+
+
+def test_categories_with_a_missing_value_among_them_are_kept(written: Written) -> None:
+    places = pa.array([0, 1] * (N_ROWS // 2), pa.int8())
+    odd = pa.DictionaryArray.from_arrays(places, pa.array(["a", None]))
+    result = pq.read_table(written(CLASSIFIER, TABLE.append_column("odd", odd), keep=["odd"])[0])
+    assert result["odd"].to_pylist() == ["a", None] * (N_ROWS // 2)
 
 
 @pytest.mark.parametrize(

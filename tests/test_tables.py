@@ -255,6 +255,9 @@ def test_duplicate_of_a_needed_column_is_refused_and_of_another_is_not() -> None
     tables.check_predict(sample_of(pa.table([LABELS] * 3, names=["a", "other", "other"])), one)
     twice = sample_of(pa.table([LABELS] * 2, names=["a", "a"]))
     assert "'a' appears 2 times" in refusal(tables.check_predict, twice, one).detail
+    content = b"a,a\n1,2\n"
+    peeked = formats.peek(len(content), lambda offset, length: content[offset : offset + length], LIMITS)
+    assert "'a' appears 2 times" in refusal(tables.check_predict, peeked, one).detail
     kept = sample_of(pa.table([LABELS] * 3, names=["a", "id", "id"]))
     assert "'id' appears 2 times" in refusal(tables.check_predict, kept, one, ["id"]).detail
 
@@ -335,6 +338,26 @@ def test_weights_that_are_missing_or_negative_are_refused_with_their_rows(
 
 def test_weights_that_are_all_zero_are_refused(opened: Callable[[Any], Source]) -> None:
     assert "no weight over 0" in refusal(tables.training, opened(numbers(w=[0] * 12)), "y", "w").detail
+
+
+def test_rows_of_weight_zero_are_left_out_and_counted(opened: Callable[[Any], Source]) -> None:
+    table = pa.table(
+        {
+            "x": np.arange(30) / 2,
+            "rare": [1.5] * 15 + [None] * 15,
+            "w": [0] * 20 + [2] * 10,
+            "y": [None] * 5 + [1, 2] * 12 + [1],
+        }
+    )
+    found = tables.training(opened(table), "y", "w")
+    assert (found.n_rows_left_out, len(found.target), names_of(found)) == (20, 10, ["x"])
+    assert found.weights is not None
+    assert found.weights.tolist() == [2] * 10
+
+
+def test_less_than_ten_rows_of_weight_are_refused(opened: Callable[[Any], Source]) -> None:
+    table = numbers(w=[0] * 3 + [1] * 9)
+    assert "Only 9 rows" in refusal(tables.training, opened(table), "y", "w").detail
 
 
 def test_weights_are_no_feature(opened: Callable[[Any], Source]) -> None:

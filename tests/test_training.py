@@ -452,13 +452,30 @@ def test_balanced_classes_make_the_rare_one_found() -> None:
         ([False, True], ["false", "true"]),
         ([0, 1], ["0", "1"]),
         ([1.0, 2.0], ["1.0", "2.0"]),
+        ([1, 2], ["1", "2"]),
     ],
     ids=str,
 )
-def test_classes_are_weighed_by_their_names_as_text(labels: list[Any], names: list[str]) -> None:
+@each_learning
+def test_classes_are_weighed_by_their_names_as_text(
+    learner: str, labels: list[Any], names: list[str]
+) -> None:
     table = pa.table({"x": [0.5] * 19 + [1.5], "y": pa.array(labels).take(pa.array([0, 1] * 10))})
-    found, _ = trained(table, "linear", class_weight=dict(zip(names, [1, 1000], strict=True)))
-    assert set(predicted(found, table).tolist()) == {labels[1]}
+    for weights, expected in (([1, 1000], labels[1]), ([1000, 1], labels[0])):
+        found, _ = trained(table, learner, class_weight=dict(zip(names, weights, strict=True)))
+        assert predicted(found, table)[:19].tolist() == [expected] * 19
+
+
+def test_class_weights_count_for_the_rows_that_stop_the_training_too() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=10_000), np.where(rng.random(10_000) < 0.1, "rare", "usual")
+    weights = np.where(y == "rare", 9.0, 1.0)
+    table = pa.table({"x": x, "y": y, "w": weights})
+    how: dict[str, Any] = {"validation": "holdout", "params": {}, "importance_s": 0}
+    by_class, _ = trained(table.drop(["w"]), class_weight={"rare": 9}, **how)
+    by_row, _ = trained(table, weights="w", **how)
+    assert predicted(by_class, table).tolist() == predicted(by_row, table).tolist()
+    assert by_class.model.n_iter_ == by_row.model.n_iter_
 
 
 def test_weight_of_what_is_no_class_is_refused_by_name() -> None:
@@ -510,7 +527,7 @@ def test_rows_without_weight_count_nowhere(learner: str, task: Task, validation:
 @each_task
 @each_learner
 def test_few_rows_with_any_weight_are_no_obstacle(learner: str, task: Task) -> None:
-    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 2 + [0.0] * (N_ROWS - 2)))
+    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 12 + [0.0] * (N_ROWS - 12)))
     found, _ = trained(table, learner, weights="w", validation="auto")
     assert len(predicted(found, table)) == N_ROWS
 
