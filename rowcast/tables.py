@@ -28,7 +28,7 @@ _AGAIN = "Correct these values, upload the table again and submit the new id."
 
 @dataclass
 class Training:
-    """A table that a model can be fitted on: rows with a target and weight, and what was found in them.
+    """A table that a model can be fitted on: the rows whose target is known, and what was found in them.
 
     `frame` (n_rows, n_features) holds the features in their order, `target` and `weights` (n_rows,) belong
     to its rows. `report` says of each column what it is and whether it is used, `notes` what may surprise.
@@ -175,12 +175,6 @@ def training(
     known = table if is_known.all() else table.filter(is_known)
     reader = _Reader(np.flatnonzero(is_known), decimal)
     weight_values = reader.weights(known, weights) if weights else None
-    if weight_values is not None and not reader.problems and not (weight_values > 0).all():
-        # They count nowhere, but learners fail on a column that holds values in such rows alone.
-        has_weight = weight_values > 0
-        _check_rows_with_weight(int(has_weight.sum()), str(weights))
-        reader = _Reader(np.flatnonzero(is_known)[has_weight], decimal)
-        known, values, weight_values = known.filter(has_weight), values[has_weight], weight_values[has_weight]
     fields = feature_fields(table.schema, target, weights)
     found = [reader.column(field.name, known, untyped=untyped) for field in fields]
     _refuse([str(problem) for problem in reader.problems], _AGAIN)
@@ -193,16 +187,8 @@ def training(
         weights=weight_values,
         report=report,
         notes=notes,
-        n_rows_left_out=table.num_rows - len(values),
+        n_rows_left_out=int(len(is_known) - is_known.sum()),
     )
-
-
-def _check_rows_with_weight(n_rows: int, weights: str) -> None:
-    if n_rows < labels.MIN_ROWS:
-        raise InvalidTable(
-            f"Only {n_rows} rows with a target have a weight over 0 in the column {weights!r}; "
-            f"a fit needs at least {labels.MIN_ROWS}."
-        )
 
 
 Found = tuple[Feature, Values, dict[str, Any], str]

@@ -350,6 +350,11 @@ def _folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 "Cross-validation leaves a single class to learn from: a class has too few rows.",
                 hint="Use validation=auto or validation=none, or upload more rows of the rarer classes.",
             )
+        if rows.weights is not None and not rows.weights[kept].any():
+            raise InvalidTable(
+                "Cross-validation leaves no row of weight to learn from: too few rows have a weight over 0.",
+                hint="Use validation=auto or validation=none, or give more rows a weight.",
+            )
         yield kept, held
 
 
@@ -365,7 +370,9 @@ def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = N
     """Fit on these rows; those of `judge` stop the training early."""
     began = time.monotonic()
     learner = LEARNERS[plan.learner]
-    features = _usable(features, rows.frame)
+    # Boosting does not look at rows without weight when it looks for a column's values.
+    has_weight = slice(None) if rows.weights is None else rows.weights > 0
+    features = _usable(features, rows.frame[has_weight])
     frame = rows.frame[[feature.name for feature in features]]
     transformer = preparation.transformer(learner.preparation, features, seed=plan.seed)
     prepared = frame if transformer is None else transformer.fit_transform(frame)

@@ -594,7 +594,7 @@ def test_feature_is_rebuilt_from_what_the_manifest_holds() -> None:
     ("values", "kind"),
     [
         (["red", "", "blue"] * 4, "category"),
-        ([f"a text, number {i}" if i % 3 else "" for i in range(60)], "text"),
+        ([f"a text, number {i}" if i % 3 else "" for i in range(90)], "text"),
         (["yes", "", "no"] * 4, "boolean"),
         (["2024-01-31", "", "2024-02-01"] * 4, "datetime"),
     ],

@@ -340,26 +340,6 @@ def test_weights_that_are_all_zero_are_refused(opened: Callable[[Any], Source]) 
     assert "no weight over 0" in refusal(tables.training, opened(numbers(w=[0] * 12)), "y", "w").detail
 
 
-def test_rows_of_weight_zero_are_left_out_and_counted(opened: Callable[[Any], Source]) -> None:
-    table = pa.table(
-        {
-            "x": np.arange(30) / 2,
-            "rare": [1.5] * 15 + [None] * 15,
-            "w": [0] * 20 + [2] * 10,
-            "y": [None] * 5 + [1, 2] * 12 + [1],
-        }
-    )
-    found = tables.training(opened(table), "y", "w")
-    assert (found.n_rows_left_out, len(found.target), names_of(found)) == (20, 10, ["x"])
-    assert found.weights is not None
-    assert found.weights.tolist() == [2] * 10
-
-
-def test_less_than_ten_rows_of_weight_are_refused(opened: Callable[[Any], Source]) -> None:
-    table = numbers(w=[0] * 3 + [1] * 9)
-    assert "Only 9 rows" in refusal(tables.training, opened(table), "y", "w").detail
-
-
 def test_weights_are_no_feature(opened: Callable[[Any], Source]) -> None:
     assert names_of(tables.training(opened(numbers(w=[1.0, 2.0] * 6)), "y", "w")) == ["x"]
 

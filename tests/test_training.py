@@ -526,8 +526,18 @@ def test_rows_without_weight_count_nowhere(learner: str, task: Task, validation:
 
 @each_task
 @each_learner
+def test_column_with_values_in_rows_without_weight_alone_is_no_obstacle(learner: str, task: Task) -> None:
+    weights = pa.array([0.0] * 200 + [1.0] * (N_ROWS - 200))
+    rare = pa.array([1.5, 2.5] * 100 + [None] * (N_ROWS - 200))
+    table = table_of("numbers", task=task).append_column("w", weights).append_column("rare", rare)
+    found, _ = trained(table, learner, weights="w", validation="auto")
+    assert len(predicted(found, table)) == N_ROWS
+
+
+@each_task
+@each_learner
 def test_few_rows_with_any_weight_are_no_obstacle(learner: str, task: Task) -> None:
-    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 12 + [0.0] * (N_ROWS - 12)))
+    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 2 + [0.0] * (N_ROWS - 2)))
     found, _ = trained(table, learner, weights="w", validation="auto")
     assert len(predicted(found, table)) == N_ROWS
 
