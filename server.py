@@ -139,10 +139,8 @@ def result(query: ResultRequest) -> Answer:
     """Get the URL of a predict job's result."""
     flask.g.job_id = query.id
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, query.id)
-    name, ttl_s = (
-        f"{found.attempt}/{publishing.result_file(found.manifest)}",
-        parts.settings.download_url_ttl_s,
-    )
+    name = f"{found.attempt}/{publishing.result_file(found.manifest)}"
+    ttl_s = parts.settings.download_url_ttl_s
     internal = web.is_internal(parts.settings)
     url = parts.storage.download_url("results", flask.g.owner, query.id, name, ttl_s, internal=internal)
     return {"url": url, "expires_at": time.time() + ttl_s}

@@ -127,11 +127,11 @@ def train(
     return trained
 
 
-def way_of(asked: str, n_rows: int) -> Way:
+def way_of(asked: Literal["auto", "holdout", "cv", "none"], n_rows: int) -> Way:
     """Return how rows are held back; `auto` takes a holdout for 10,000 rows or more, else a split."""
     if asked == "auto":
         return "holdout" if n_rows >= LARGE_ROWS else "split"
-    return {"holdout": "holdout", "cv": "cv", "none": "none"}[asked]  # type: ignore[return-value]
+    return asked
 
 
 def _note_only_convergence() -> None:
