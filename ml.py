@@ -112,6 +112,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     wanted = predictions.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
     with cores.seat(job.settings.cores_dir) as seat:
         predictor, about = models.load(job, model_id)
+        predictions.check_givable(about, wanted)
         dataset = _download_dataset(job, dataset_id, options)
         clock.lap("download")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))

@@ -18,15 +18,20 @@ from werkzeug.local import LocalProxy
 
 from rowcast import admission, deletion, errors, learners, listing, publishing, tables, web
 from rowcast.config import Settings
+from rowcast.connections import connect_for_requests
 from rowcast.ids import new_id
-from rowcast.jobs import FINAL, Jobs, Submission, connect_for_requests
+from rowcast.jobs import Jobs, Submission
+from rowcast.publishing import Kind
+from rowcast.states import FINAL
 from rowcast.storage import Storage
 from rowcast.wire import (
     Alive,
+    CancelRequest,
     DatasetsAnswer,
     FileAnswer,
     FitRequest,
     JobAnswer,
+    JobRequest,
     ModelAnswer,
     ModelsAnswer,
     Named,
@@ -95,28 +100,47 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
     target = tables.check_fit(sample, query.target, query.sample_weight)
     model_id = flask.g.job_id = new_id()
-    options = {**query.model_dump(exclude={"id"}), "target": target, "dataset": vars(version)}
+    options = {**query.work(), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
-    parts.jobs.submit(Submission("fit", flask.g.owner, model_id, arguments, flask.g.request_id))
+    _submit("fit", model_id, arguments, query)
     return {"id": model_id}, 202
 
 
 @api.post("/predict", responses={202: JobAnswer}, openapi_extensions=parameters_schema(PredictRequest))
 def predict(query: PredictRequest) -> tuple[Answer, int]:
     """Predict the rows of a dataset with a model. The id answered is that of the job and of the result."""
-    model = admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
-    features = admission.features(model, query)
+    model = admission.model_or_fit(parts.storage, parts.jobs, flask.g.owner, query.model_id)
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
-    tables.check_predict(sample, features, query.keep)
+    if model:
+        admission.check_predict(model, query, sample)
     result_id = flask.g.job_id = new_id()
     arguments = {
         "dataset_id": query.dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
-        "options": {**query.model_dump(exclude={"dataset_id", "model_id"}), "dataset": vars(version)},
+        "options": {**query.work(), "dataset": vars(version)},
     }
-    parts.jobs.submit(Submission("predict", flask.g.owner, result_id, arguments, flask.g.request_id))
+    _submit("predict", result_id, arguments, query, waits_for=None if model else query.model_id)
     return {"id": result_id}, 202
+
+
+def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, **more: Any) -> None:
+    asked_s, most_s = query.timeout_s, parts.settings.job_timeout_s
+    if asked_s and asked_s > most_s:
+        raise errors.InvalidRequest(
+            f"The parameter 'timeout_s' is over {most_s}, the most that a job may run."
+        )
+    submission = Submission(
+        kind,
+        flask.g.owner,
+        job_id,
+        arguments,
+        flask.g.request_id,
+        priority=query.priority,
+        timeout_s=asked_s,
+        **more,
+    )
+    parts.jobs.submit(submission)
 
 
 @api.get("/status", responses={200: StatusAnswer})
@@ -132,6 +156,16 @@ def status(query: StatusRequest) -> flask.Response:
     if query.wait and not may_wait and answer["status"] not in FINAL:
         response.headers["Retry-After"] = "1"
     return response
+
+
+@api.post("/cancel", responses={200: StatusAnswer}, openapi_extensions=parameters_schema(CancelRequest))
+def cancel(query: CancelRequest) -> Answer:
+    """End a job that waits or runs, for good, with those that wait for its model; it leaves nothing behind."""
+    flask.g.job_id = query.id
+    status = parts.jobs.cancel(flask.g.owner, query.id)
+    if status is None:
+        raise errors.JobNotFound(f"There is no job {query.id}.")
+    return status
 
 
 @api.get("/result", responses={200: ResultAnswer})

@@ -1,4 +1,4 @@
-"""The RQ worker process: a pool of workers, each of which forks a work horse for every job.
+"""The RQ worker processes: each takes a job from the queue, forks a work horse for it, and watches that.
 
 `ml` is imported before forking, so that a job costs milliseconds, and nothing is ever fitted in the
 parents: OpenMP hangs in a fork of a process that has used it.
@@ -8,45 +8,59 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import multiprocessing
+import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
+from uuid import uuid4
 
 import joblib
 import redis
 import rq.job
 import rq.worker
-from rq.exceptions import DeserializationError
+from rq.exceptions import DeserializationError, StopRequested
 from rq.serializers import JSONSerializer
-from rq.timeouts import JobTimeoutException
-from rq.utils import now
-from rq.worker_pool import WorkerPool
+from rq.worker import WorkerStatus
+from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import errors, folders, logs, publishing, run, scratch
+from rowcast import ending, errors, folders, joblog, keeper, logs, memory, publishing, run, scratch
 from rowcast.config import ConfigurationError, Settings
+from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
+from rowcast.horse import Horse, Voice
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
-from rowcast.jobs import QUEUE, JobQueue, Status, connect_for_work, final_record, n_waiting
-from rowcast.storage import WORKER, Storage
+from rowcast.jobs import QUEUE
+from rowcast.lanes import Cause, Lane, Lanes
+from rowcast.lease import Lease
+from rowcast.progress import Progress
+from rowcast.storage import WORKER, Storage, patience_of
 
 log = logging.getLogger("rowcast.worker")
+Verdict = errors.RowcastError | Literal["stopping", "given away"]
 
 FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 
-# A job whose worker was not heard of for so long is given to another. Workers are heard every second.
-HEARTBEAT_TTL_S = 15
-# How long after its time a job is killed from outside, because its code does not return to Python.
-KILL_AFTER_S = 2
+# How often a running job's memory and time are looked at, and how often a worker is heard of.
+TICK_S, HEARTBEAT_S = 0.1, 5.0
+# What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
+# what only they can take.
+LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
 
 
 class Job(rq.job.Job):
     """A job that can run nothing but our two functions, whatever its record in Redis says."""
+
+    fields: dict[str, str]
 
     @property
     def func(self) -> Any:
@@ -59,39 +73,33 @@ class Job(rq.job.Job):
             raise PermissionError(f"this worker does not run {self.func_name}")
         return FUNCTIONS[self.func_name]
 
-    def perform(self) -> Any:
-        """Run the function, unless the job has a final record already and only its end was lost."""
-        return None if "record" in self.meta else super().perform()
-
-    # Callbacks are names of functions too, and would be imported and called.
-    success_callback = failure_callback = stopped_callback = property(lambda self: None)  # noqa: ARG005
-
-    def send_webhooks(self, *_: Any, **__: Any) -> None:
-        """Send none: their addresses are data in Redis."""
+    @property
+    def attempt(self) -> int:
+        """How often the job was started, this time included."""
+        return int(self.fields["attempt"])
 
 
 class Worker(rq.worker.Worker):
-    """An RQ worker that ends every job with a final record in the store, and dies together with its horse."""
+    """An RQ worker that takes jobs from the lanes, and ends every one of them in a true state."""
 
-    def __init__(self, queues: Any, *, settings: Settings, **options: Any) -> None:
+    def __init__(
+        self, queues: Any, *, settings: Settings, kind: str, memory_bytes: int, **options: Any
+    ) -> None:
         """Take the arguments of RQ's worker, as its pool gives them."""
-        super().__init__(queues, maintenance_interval=5, worker_ttl=20, job_monitoring_interval=1, **options)
+        super().__init__(queues, maintenance_interval=3600, worker_ttl=30, **options)
         self._settings = settings
+        self._takes = LANES[kind]
+        self._memory_bytes = memory_bytes
+        self._lanes = Lanes(connect_for_keeping(settings))
+        self._beats = connect_for_beats(settings)
         self._stop_by: float | None = None
-        self._kill_cause: type[errors.RowcastError] | None = None
-        self._is_requeueing = False
-        self._maintained_at = self._job_started_at = time.monotonic()
-        self.push_exc_handler(self._note_abandoned)  # type: ignore[no-untyped-call]
+        self._heard_at = 0.0
 
     # The life of a worker
 
     def work(self, *_: Any, burst: bool = False, **__: Any) -> bool:
         """Work until told to stop, without RQ's scheduler, whose process would outlive a killed worker."""
-        # What the pool does on these signals is not for its children, which inherit it by fork.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if pool := multiprocessing.parent_process():
-            die_with_parent(pool.pid or 0)
+        be_child_of_pool()
         scratch.sweep(self._scratch_root)
         return bool(super().work(burst=burst, with_scheduler=False, logging_level=None))
 
@@ -104,166 +112,209 @@ class Worker(rq.worker.Worker):
         """Requeue the job in hand and stop, on a second signal."""
         self._stop_by = time.monotonic()
 
+    # What RQ writes to Redis beside our lanes is only how to find the living workers.
+
+    def set_state(self, state: Any, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
+        """Remember whether a signal may end this worker at once."""
+        self._state = state
+
+    def heartbeat(self, timeout: Any = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
+        """Be heard of, every few seconds."""
+        if time.monotonic() > self._heard_at + HEARTBEAT_S:
+            self._heard_at = time.monotonic()
+            with suppress(redis.RedisError):
+                super().heartbeat(timeout, cast(Any, self._beats))
+
     def set_shutdown_requested_date(self) -> None:
         """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is away."""
 
-    def clean_registries(self) -> None:
-        """Give jobs of dead workers to living ones."""
-        # After an outage of Redis every heartbeat is late, so the living get a turn to be heard first.
-        is_late = time.monotonic() - self._maintained_at > HEARTBEAT_TTL_S
-        self._maintained_at = time.monotonic()
-        if is_late:
-            self.last_cleaned_at = now()  # type: ignore[assignment]
-        else:
-            super().clean_registries()  # type: ignore[no-untyped-call]
+    def subscribe(self) -> None:
+        """Do without RQ's commands, whose thread would be in the way of a fork."""
 
-    def get_heartbeat_ttl(self, job: rq.job.Job, working_time: float = 0.0) -> int:  # noqa: ARG002 - RQ's signature
-        """Return the seconds after which a silent worker's job is given to another."""
-        return HEARTBEAT_TTL_S
+    def unsubscribe(self) -> None:
+        """See `subscribe`."""
+
+    def run_maintenance_tasks(self) -> None:
+        """Leave it to the keeper."""
+        self.last_cleaned_at = rq.utils.now()  # type: ignore[assignment]
+
+    # Taking a job
+
+    def dequeue_job_and_maintain_ttl(self, *_: Any, **__: Any) -> tuple[Job, Any] | None:
+        """Return the next job of our lanes; wait for one as long as it takes."""
+        while True:
+            try:
+                if job := self._take():
+                    return job, self.queues[0]
+                self._lanes.await_work(self._takes, 1)
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+                time.sleep(1)
+
+    def _take(self) -> Job | None:
+        # From here on a signal to stop waits: a job that was taken must not be dropped.
+        self.set_state(WorkerStatus.BUSY)
+        self.heartbeat()
+        job_id = self._lanes.take(self.name, self._takes, self._settings.worker_ttl_s)
+        job = self._fetch(job_id) if job_id else None
+        if job is None:
+            self.set_state(WorkerStatus.IDLE)
+            if self._stop_requested:
+                raise StopRequested
+        return job
+
+    def _fetch(self, job_id: str) -> Job | None:
+        job = Job(job_id, connection=self.connection, serializer="json")
+        raw, job.fields = self._lanes.raw(job_id)
+        job.restore(raw)
+        if _is_ours(job):
+            return job
+        log.error("refused a job that Rowcast has not made", extra={"job_id": job_id})
+        self._lanes.settle(job_id, "failed", {}, 3600, attempt=None, stored=True)
+        return None
 
     # The parent's side of a job
 
-    def execute_job(self, job: rq.job.Job, queue: Any) -> None:
+    def execute_job(self, job: Any, queue: Any) -> None:
         """Fork a work horse for a job, watch it, and remove its scratch folder."""
-        if not _is_ours(job):
-            self._refuse(job, queue)
-            return
-        job.meta["attempts"] = job.meta.get("attempts", 0) + 1
-        job.save_meta()
-        # A horse may end by itself in the moment in which it is killed; that says nothing of the next job.
-        self._kill_cause, self._is_requeueing = None, False
-        self._job_started_at = time.monotonic()
-        with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
-            super().execute_job(job, queue)
+        with logs.bind(job_id=job.id, request_id=job.fields.get("request_id")):
+            n_killed = memory.oom_kills()
+            self.fork_work_horse(job, queue)
+            verdict = self._watch(job)
+            if self._horse.exit_status:
+                if verdict is None and memory.oom_kills() > n_killed:
+                    verdict = errors.OutOfMemory("The system ran out of memory and ended the job.")
+                self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
+        self.set_state(WorkerStatus.IDLE)
 
-    def _refuse(self, job: rq.job.Job, queue: Any) -> None:
-        """End a job as failed that somebody else put into the queue; nothing of it is run."""
-        log.error("refused a job that Rowcast has not made", extra={"job_id": job.id})
-        job.retries_left = 0
-        super().handle_job_failure(job, queue, exc_string="refused", execution=self.prepare_execution(job))
-        queue.intermediate_queue.remove(job.id)
+    def fork_work_horse(self, job: Any, queue: Any) -> None:
+        """Fork, with a pipe from the child."""
+        reader, self._writer = os.pipe()
+        super().fork_work_horse(job, queue)  # type: ignore[no-untyped-call]
+        os.close(self._writer)
+        self._horse = Horse(self.horse_pid, reader)
 
-    def maintain_heartbeats(self, job: rq.job.Job, execution: Any) -> None:
-        """Look after a running job, every second."""
-        self._enforce_limits(job)
-        try:
-            super().maintain_heartbeats(job, execution)
-        except redis.RedisError as error:
-            log.warning("Redis does not answer (%s); the job runs on", type(error).__name__)
+    def _watch(self, job: Job) -> Verdict | None:
+        """Look after the horse until it has ended; return why it was killed, if it was."""
+        meter = memory.Meter(self._horse.pid, self._memory_bytes)
+        lease = Lease(job.id, job.attempt, self._settings)
+        verdict = None
+        while not self._horse.wait(TICK_S):
+            self.heartbeat()
+            if verdict is None and (verdict := self._verdict(job, meter, lease)):
+                self._horse.kill()
+        lease.close(self._horse)
+        return verdict
 
-    def _enforce_limits(self, job: rq.job.Job) -> None:
-        ran_s = time.monotonic() - self._job_started_at
-        if ran_s > (job.timeout or 0) + KILL_AFTER_S:
-            self._kill_cause = errors.TimedOut
-            self.kill_horse()
-        elif self._stop_by is not None and time.monotonic() >= self._stop_by:
-            self._is_requeueing = True
-            self.kill_horse()
+    def _verdict(self, job: Job, meter: memory.Meter, lease: Lease) -> Verdict | None:
+        """Return why the horse is to be killed: an error, or a word; None while it may go on."""
+        if meter.is_over():
+            return errors.OutOfMemory.of(self._memory_bytes, meter.peak_bytes)
+        if self._horse.worked_s > (job.timeout or math.inf):
+            return errors.TimedOut(f"The job ran longer than {job.timeout} s.")
+        if self._stop_by is not None and time.monotonic() >= self._stop_by:
+            return "stopping"
+        if not lease.is_held(self._horse):
+            return "given away"
+        return None
 
-    def handle_job_failure(self, job: rq.job.Job, queue: Any, *arguments: Any, **options: Any) -> None:
-        """Requeue a job or end it as failed; called in the horse and, when that died, in its parent."""
-        if not self.is_horse and self._stopped_job_id != job.id:
-            try:
-                self._judge_lost_horse(job)
-            except Exception:
-                # Whatever is wrong with this job, the worker goes on to the next.
-                log.exception("the end of the job could not be recorded")
-        super().handle_job_failure(job, queue, *arguments, **options)
-
-    def _judge_lost_horse(self, job: rq.job.Job) -> None:
-        is_requeueing, kill_cause = self._is_requeueing, self._kill_cause
-        self._is_requeueing, self._kill_cause = False, None
-        # What the horse has noted of its end before it died is in Redis alone.
-        job.meta = job.get_meta(refresh=True)
-        if is_requeueing:
-            # The worker stops; that is no attempt of the job's, and it keeps its place.
-            job.retries_left = (job.retries_left or 0) + 1
-            job.enqueue_at_front_on_retry = True
+    def _judge(self, job: Job, verdict: Verdict | None) -> None:
+        """Settle what becomes of a job whose horse has died; wait for Redis if need be."""
+        if verdict == "given away":
+            return
+        if verdict == "stopping":
+            # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
-        elif kill_cause:
-            job.retries_left = 0
-            self._end_lost(job, kill_cause(_ran_too_long(job)))
-        elif job.should_retry:
-            log.warning("the work horse died; the job goes back to the queue")
-        else:
-            self._end_lost(job, _lost(job))
-
-    def _end_lost(self, job: rq.job.Job, error: errors.RowcastError) -> None:
-        """End a job whose horse is gone: as failed, unless it had published already."""
-        storage = self._storage()
-        if publishing.find(storage, job.meta["kind"], job.meta["owner"], job.id):
-            self._end(job, storage, "finished", None)
-        else:
-            self._end(job, storage, "failed", error)
-
-    def _note_abandoned(self, job: rq.job.Job, *_: Any) -> None:
-        """End a job whose worker has gone silent, if it may not run again; RQ's clean-up calls this."""
-        if not job.should_retry and _is_ours(job):
-            with logs.bind(job_id=job.id, request_id=job.meta.get("request_id")):
-                self._end_lost(job, _lost(job))
+            _insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
+            return
+        error = verdict or errors.WorkerLost("The job's process died.")
+        _insist(lambda: ending.lose(self._lanes, self._storage(), job.id, job.fields, error))
 
     # The horse's side of a job
 
-    def main_work_horse(self, job: rq.job.Job, queue: Any) -> None:
-        """Run a job in the forked child, and exit."""
+    def main_work_horse(self, job: Any, queue: Any) -> None:  # noqa: ARG002 - RQ's signature
+        """Run a job in the forked child, and exit with 0 if its end, or its return, is settled."""
         die_with_parent(self.pid or 0)
+        memory.prefer_to_kill_this()
         logs.rename("horse")
-        super().main_work_horse(job, queue)
+        self._is_horse = True
+        self.setup_work_horse_signals()
+        code = 1
+        try:
+            self._run(job)
+            code = 0
+        except BaseException as error:
+            log.error("the work horse failed", exc_info=error)
+        finally:
+            os._exit(code)
 
-    def perform_job(self, job: rq.job.Job, queue: Any, execution: Any) -> bool:
-        """Run a job with its surroundings."""
-        self._run = run.Run(
-            owner=job.meta["owner"],
-            attempt=job.meta["attempts"],
+    def _run(self, job: Job) -> None:
+        voice = Voice(self._writer)
+        earlier = self._lanes.log(job.id) if job.attempt > 1 else []
+        with joblog.recorded(earlier, lambda line: voice.say({"log": line})) as lines:
+            storage = Storage(self._settings, patience_of(self._settings.outage_wait_s), connections=4)
+            try:
+                self._do(job, storage, voice)
+            except Exception as error:
+                self._fail(job, error, storage, lines)
+            else:
+                self._end(job, storage, "finished", None, lines)
+
+    def _do(self, job: Job, publisher: Storage, voice: Voice) -> None:
+        """Run the job's function, unless an earlier attempt has published and only its end was lost."""
+        kind, owner = cast(publishing.Kind, job.fields["kind"]), job.fields["owner"]
+        storage = self._storage()
+        if job.attempt > 1 and publishing.start_again(storage, kind, owner, job.id, job.attempt):
+            return
+        surroundings = run.Run(
+            owner=owner,
+            attempt=job.attempt,
             settings=self._settings,
-            storage=self._storage(),
-            folder=scratch.make(self._scratch_root, f"{job.id}-{job.meta['attempts']}"),
+            storage=storage,
+            publisher=publisher,
+            folder=scratch.make(self._scratch_root, f"{job.id}-{job.attempt}"),
             others_wait=self._do_others_wait,
+            progress=Progress(kind, voice.say),
         )
-        with run.surround(self._run):
-            return bool(super().perform_job(job, queue, execution))
+        with run.surround(surroundings):
+            job.func(**job.kwargs)
 
     def _do_others_wait(self) -> bool:
         try:
-            return n_waiting(self.connection) > 0
+            return self._lanes.anybody_waits()
         except redis.RedisError:
             return True
 
-    def _finalize_success(self, job: rq.job.Job, queue: Any, execution: Any, return_value: Any) -> None:
-        self._end(job, self._run.storage, "finished", None)
-        super()._finalize_success(job, queue, execution, return_value)
-
-    def _finalize_failure(self, job: rq.job.Job, queue: Any, execution: Any, exc_info: Any) -> None:
-        error = _cause_of(job, exc_info[1])
-        is_transient = isinstance(error, errors.Unavailable) and job.should_retry
-        if isinstance(error, errors.InternalError):
-            log.error("the job failed", exc_info=exc_info)
-        if not is_transient:
-            job.retries_left = 0
-            self._end(job, self._run.storage, "failed", error)
-        # RQ keeps the text of the exception in Redis, where no value of a table belongs.
-        super()._finalize_failure(job, queue, execution, (type(error), error, None))
-
-    def handle_exception(self, job: rq.job.Job, *exc_info: Any) -> None:
-        """Leave the log to `_finalize_failure`, because RQ's line would quote values of the table."""
+    def _fail(self, job: Job, error: Exception, storage: Storage, lines: Sequence[str]) -> None:
+        """Give a job back that lacks only a part which is away; end any other as failed."""
+        cause = _cause_of(error, self._memory_bytes)
+        if isinstance(cause, errors.Unavailable | errors.ScratchFull):
+            outcome = self._lanes.give_back(
+                job.id,
+                job.attempt,
+                Cause(cause.code, cause.detail),
+                delay_s=min(2.0**job.attempt, 30.0),
+                max_wait_s=self._settings.outage_wait_s,
+            )
+            if outcome != "exhausted":
+                log.warning("%s The job goes back to the queue.", cause.detail)
+                return
+        if isinstance(cause, errors.InternalError):
+            log.error("the job failed", exc_info=error)
+        self._end(job, storage, "failed", cause, lines)
 
     def _end(
-        self, job: rq.job.Job, storage: Storage, status: Status, error: errors.RowcastError | None
+        self,
+        job: Job,
+        storage: Storage,
+        status: Any,
+        error: errors.RowcastError | None,
+        lines: Sequence[str],
     ) -> None:
-        """Write a job's final record to the store, and to Redis, before RQ's own state is final."""
-        if "record" in job.meta:
-            return
-        record = final_record(job, status, error.cause() if error else None)
-        try:
-            publishing.write_record(storage, job.meta["kind"], job.meta["owner"], job.id, record)
-        except errors.StoreUnavailable:
-            if error is None:
-                raise
-            log.warning("the store does not answer; the job's record is in Redis alone")
-        job.meta["record"] = record
-        job.save_meta()
-        log.info("the job has %s%s", status, f": {error.code}" if error else "")
+        ending.end(
+            self._lanes, storage, job.id, job.fields, status, error, lines=list(lines), attempt=job.attempt
+        )
 
     def _storage(self) -> Storage:
         return Storage(self._settings, WORKER, connections=4)
@@ -273,32 +324,83 @@ class Worker(rq.worker.Worker):
         return Path(self._settings.scratch_dir)
 
 
-def _is_ours(job: rq.job.Job) -> bool:
+class Pool(WorkerPool):
+    """The processes of this machine: workers of each kind, and a keeper. One that dies is started again."""
+
+    def __init__(self, settings: Settings, kinds: Sequence[str]) -> None:
+        """Start a process of each kind that is named, as often as it is named."""
+        self._kinds, self._settings = kinds, settings
+        n_workers = sum(kind in LANES for kind in kinds)
+        self._memory_bytes = memory.limit_per_job(settings, n_workers)
+        super().__init__(
+            [QUEUE],
+            connect_for_work(settings),
+            num_workers=len(kinds),
+            worker_class=Worker,
+            job_class=Job,
+            serializer=cast(Any, JSONSerializer),
+        )
+
+    def start_worker(self, *_: Any, **__: Any) -> None:
+        """Start a process of the kind that is missing."""
+        living = [name.partition("-")[0] for name in self.worker_dict]
+        kind = next(kind for kind in self._kinds if self._kinds.count(kind) > living.count(kind))
+        name = f"{kind}-{uuid4().hex}"
+        if kind == "keeper":
+            process: Any = ForkProcess(target=_keep, args=(self._settings,))
+        else:
+            given = {"settings": self._settings, "kind": kind, "memory_bytes": self._memory_bytes}
+            self.worker_class = cast(Any, partial(Worker, **given))
+            process = self.get_worker_process(name, burst=False)
+        process.start()
+        self.worker_dict[name] = WorkerData(name=name, pid=process.pid, process=process)
+
+
+def _keep(settings: Settings) -> None:
+    be_child_of_pool()
+    keeper.run(settings)
+
+
+def be_child_of_pool() -> None:
+    """Take back what the pool does on signals, which its children inherit, and die with it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if pool := multiprocessing.parent_process():
+        die_with_parent(pool.pid or 0)
+
+
+def _insist(settle: Callable[[], object]) -> None:
+    """Do what must not be left undone; wait for Redis as long as it takes."""
+    while True:
+        try:
+            settle()
+        except redis.RedisError as error:
+            log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+            time.sleep(1)
+        else:
+            return
+
+
+def _is_ours(job: Job) -> bool:
     """Tell whether the server made this job: one of our functions, its kind, an owner, an id of ours."""
     try:
-        is_known = job.func_name == FUNCTION_OF.get(job.meta.get("kind", ""))
-        return is_known and isinstance(job.meta.get("owner"), str) and time_of(job.id) is not None
-    except (DeserializationError, ValueError, AttributeError, TypeError):
+        is_known = job.func_name == FUNCTION_OF.get(cast(Any, job.fields["kind"]))
+        return is_known and bool(job.fields["owner"]) and time_of(job.id) is not None
+    except (DeserializationError, ValueError, AttributeError, TypeError, KeyError):
         return False
 
 
-def _cause_of(job: rq.job.Job, error: BaseException) -> errors.RowcastError:
+def _cause_of(error: Exception, memory_bytes: int) -> errors.RowcastError:
     """Return what a job's owner is told of an exception."""
     if isinstance(error, errors.RowcastError):
         return error
-    if isinstance(error, JobTimeoutException):
-        return errors.TimedOut(_ran_too_long(job))
+    if scratch.is_full(error):
+        return errors.ScratchFull("There is no space left on the scratch disk.")
+    if isinstance(error, MemoryError):
+        return errors.OutOfMemory.of(memory_bytes, memory.peak_of_this())
     if isinstance(error, redis.RedisError):
         return errors.QueueUnavailable("Redis did not answer while the job ran.")
     return errors.InternalError(f"The job failed ({type(error).__name__}).")
-
-
-def _lost(job: rq.job.Job) -> errors.WorkerLost:
-    return errors.WorkerLost(f"The job's process died, {job.meta.get('attempts', 0)} times in all.")
-
-
-def _ran_too_long(job: rq.job.Job) -> str:
-    return f"The job ran longer than {job.timeout} s."
 
 
 def main() -> None:
@@ -324,18 +426,10 @@ def main() -> None:
         Storage(settings).ensure_buckets()
     except errors.StoreUnavailable as error:
         log.warning("%s The workers start all the same and wait for it.", error.detail)
-    log.info("starting %d workers", n_workers)
+    log.info("starting %d workers, and %d for short jobs", n_workers, settings.short_workers)
     ml.warm_up()
-    pool = WorkerPool(
-        [QUEUE],
-        connect_for_work(settings),
-        num_workers=n_workers,
-        worker_class=cast(Any, partial(Worker, settings=settings)),
-        job_class=Job,
-        queue_class=JobQueue,
-        serializer=cast(Any, JSONSerializer),
-    )
-    pool.start(logging_level=settings.log_level.upper())
+    kinds = ["any"] * n_workers + ["short"] * settings.short_workers + ["keeper"]
+    Pool(settings, kinds).start(logging_level=settings.log_level.upper())
 
 
 if __name__ == "__main__":

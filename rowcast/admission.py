@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from rowcast import formats, publishing
+from rowcast import formats, predictions, publishing, tables
 from rowcast.columns import Feature
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
     DatasetTooLarge,
-    InvalidRequest,
     JobCanceled,
     JobFailure,
     JobNotFound,
@@ -22,9 +20,9 @@ from rowcast.errors import (
     NotAPrediction,
     NotFinished,
 )
-from rowcast.jobs import FINAL, Jobs
-from rowcast.predictions import extra_names
+from rowcast.jobs import Jobs
 from rowcast.publishing import Kind, Publication
+from rowcast.states import FINAL
 from rowcast.storage import ObjectMissing, Storage, Version
 from rowcast.wire import PredictRequest
 
@@ -76,40 +74,29 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publicatio
     raise ModelNotReady(f"Model {model_id} is {job['status']}.")
 
 
-def features(found: Publication, wanted: PredictRequest) -> list[Feature]:
-    """Return the features of a model that can give what is wanted of it.
+def model_or_fit(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication | None:
+    """Return a published model, None while its fit goes on. Raises as `model`."""
+    try:
+        return model(storage, jobs, owner, model_id)
+    except ModelNotReady:
+        return None
+
+
+def check_predict(found: Publication, wanted: PredictRequest, sample: formats.Sample) -> None:
+    """Refuse what a model cannot predict, as far as it shows before the job.
 
     Raises:
         InvalidRequest: with everything wanted that the model cannot give.
-        ModelUntrusted: its manifest is damaged.
+        InvalidTable: the table lacks columns, or has them in other types.
+        ModelUntrusted: the model's manifest is damaged.
     """
     try:
         features = [Feature(**feature) for feature in found.manifest["features"]]
-        problems = list(_ungivable(found.manifest, wanted))
+        plan = predictions.Plan(wanted.output, wanted.quantiles, wanted.keep, wanted.format)
+        predictions.check_givable(found.manifest, plan)
     except (KeyError, TypeError):
         raise ModelUntrusted(f"The manifest of model {wanted.model_id} is damaged.") from None
-    if problems:
-        raise InvalidRequest(" ".join(problems), errors=problems)
-    return features
-
-
-def _ungivable(manifest: dict[str, Any], wanted: PredictRequest) -> Iterator[str]:
-    is_regression = manifest["task"] == "regression"
-    if wanted.output == "probabilities" and is_regression:
-        yield "output=probabilities needs classes, and the model is a regression; use labels or quantiles."
-    if wanted.output == "quantiles" and not is_regression:
-        yield "output=quantiles needs a quantity, and the model is a classification; use probabilities."
-    if wanted.output == "quantiles" and is_regression and not manifest["intervals"]:
-        yield "output=quantiles needs a model that was validated; fit it with another validation than none."
-    if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(wanted.quantiles):
-        yield "keep and quantiles must not name anything twice."
-    written = extra_names(wanted.output, wanted.quantiles, manifest["classes"])
-    if manifest["target"] in written:
-        yield f"output={wanted.output} makes a column {manifest['target']!r}, which is the target's name."
-    written.append(manifest["target"])
-    for name in wanted.keep:
-        if name in written:
-            yield f"keep names {name!r}, which is a column of the predictions."
+    tables.check_predict(sample, features, wanted.keep)
 
 
 def file_of(found: Publication, model_id: str) -> tuple[str, int]:

@@ -165,12 +165,32 @@ class Settings(BaseSettings):
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis, with its password if it has one."
     )
+    max_queued: int = Field(50_000, ge=1, description="Most jobs that may wait; further ones are refused.")
+    max_queued_per_owner: int = Field(20_000, ge=1, description="Most jobs of one owner that may wait.")
     job_ttl_s: int = Field(
         3600, ge=1, description="Seconds that Redis keeps an ended job; afterwards the store answers for it."
     )
 
-    workers: int = Field(0, ge=0, le=1024, description="Worker processes; 0: one for each core.")
-    job_timeout_s: int = Field(3600, ge=1, description="Seconds that a job may run.")
+    workers: int = Field(
+        0, ge=0, le=1024, description="Worker processes that take any job; 0: one for each core."
+    )
+    short_workers: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Further worker processes, which take only jobs that are expected to be short.",
+    )
+    worker_ttl_s: int = Field(
+        10, ge=2, le=3600, description="Seconds of silence after which a worker's job is given to another."
+    )
+    outage_wait_s: int = Field(
+        21_600,
+        ge=0,
+        description="Seconds that a job waits for a store that is away, or a scratch disk that is full.",
+    )
+    job_timeout_s: int = Field(
+        3600, ge=1, description="Seconds that a job may run; `timeout_s` of a request may ask for less."
+    )
     stop_grace_s: int = Field(
         60, ge=0, description="Seconds that a stopping worker lets its job run before it is requeued."
     )

@@ -10,8 +10,9 @@ from functools import partial
 
 from rowcast import publishing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, ModelNotReady, NotFinished
-from rowcast.jobs import FINAL, Jobs
+from rowcast.jobs import Jobs
 from rowcast.publishing import BUCKETS, TOMBSTONE, Kind
+from rowcast.states import FINAL
 from rowcast.storage import Bucket, Storage
 
 # Results of a model that are deleted at once.

@@ -13,7 +13,10 @@ RowcastError
 │   ├── NotFinished         409  /result came before the job's end
 │   ├── ModelNotReady       409  the model is still being fitted
 │   ├── ModelFailed         409  the fit that should have made the model failed
-│   └── JobCanceled         409
+│   ├── JobCanceled         409
+│   ├── JobEnded            409  there is nothing left to cancel
+│   └── FitEnded            409  the fit ended between two looks
+├── QueueFull               429  as many jobs wait as may
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
 ├── UnsupportedMediaType    415
@@ -23,6 +26,7 @@ RowcastError
 │   ├── ModelUntrusted           the model's signature does not match
 │   ├── ModelIncompatible        the model was made by other versions of libraries
 │   ├── TimedOut
+│   ├── DependencyFailed         the fit that should have made the model failed or was canceled
 │   └── WorkerLost
 ├── InternalError           500
 └── Unavailable             503  a part behind the service does not answer
@@ -156,6 +160,27 @@ class JobCanceled(Conflict):
     hint = "Submit the job again."
 
 
+class JobEnded(Conflict):
+    """The job has ended, so it cannot be canceled."""
+
+    code, title = "job_ended", "Job ended"
+    hint = "Nothing was changed; GET /status?id=<job> says how it ended."
+
+
+class FitEnded(Conflict):
+    """The fit that the job should wait for has ended."""
+
+    code, title = "fit_ended", "Fit ended"
+    hint = "Submit the prediction again."
+
+
+class QueueFull(RowcastError):
+    """As many jobs wait as may."""
+
+    code, status, title = "queue_full", 429, "Queue full"
+    hint = "Submit again when some of them have ended, after Retry-After."
+
+
 class DatasetTooLarge(RowcastError):
     """The uploaded table is over the limit."""
 
@@ -223,6 +248,31 @@ class TimedOut(JobFailure):
 
     code, title = "timed_out", "Timed out"
     hint = "Use a smaller table, or ask the operator to raise JOB_TIMEOUT_S."
+
+
+class OutOfMemory(JobFailure):
+    """stub"""
+
+    code, title = "out_of_memory", "Out of memory"
+    hint = "x"
+
+    @classmethod
+    def of(cls, a, b):
+        return cls(f"{a} {b}")
+
+
+class ScratchFull(JobFailure):
+    """stub"""
+
+    code, title = "scratch_full", "Scratch full"
+    hint = "x"
+
+
+class DependencyFailed(JobFailure):
+    """The fit that should have made the model failed or was canceled."""
+
+    code, title = "dependency_failed", "Dependency failed"
+    hint = "GET /status?id=<model> says why the fit made no model; fit and predict again."
 
 
 class WorkerLost(JobFailure):

@@ -16,7 +16,7 @@ import pyarrow.types as pt
 
 from rowcast import columns, drift, intervals, labels
 from rowcast.columns import Feature, Unreadable, Values
-from rowcast.errors import InvalidTable
+from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.formats import Source
 from rowcast.tables import Problems, frame_of
 
@@ -101,6 +101,36 @@ def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[
                 put(pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema))
     tally.refuse()
     return tally.report()
+
+
+def check_givable(manifest: dict[str, Any], wanted: Plan) -> None:
+    """Refuse what a model cannot give.
+
+    Raises:
+        InvalidRequest: with everything wanted that it cannot.
+        KeyError, TypeError: the manifest is damaged.
+    """
+    if problems := list(_ungivable(manifest, wanted)):
+        raise InvalidRequest(" ".join(problems), errors=problems)
+
+
+def _ungivable(manifest: dict[str, Any], wanted: Plan) -> Iterator[str]:
+    is_regression = manifest["task"] == "regression"
+    if wanted.output == "probabilities" and is_regression:
+        yield "output=probabilities needs classes, and the model is a regression; use labels or quantiles."
+    if wanted.output == "quantiles" and not is_regression:
+        yield "output=quantiles needs a quantity, and the model is a classification; use probabilities."
+    if wanted.output == "quantiles" and is_regression and not manifest["intervals"]:
+        yield "output=quantiles needs a model that was validated; fit it with another validation than none."
+    if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(wanted.quantiles):
+        yield "keep and quantiles must not name anything twice."
+    written = extra_names(wanted.output, wanted.quantiles, manifest["classes"])
+    if manifest["target"] in written:
+        yield f"output={wanted.output} makes a column {manifest['target']!r}, which is the target's name."
+    written.append(manifest["target"])
+    for name in wanted.keep:
+        if name in written:
+            yield f"keep names {name!r}, which is a column of the predictions."
 
 
 def batch_rows(predictor: Predictor) -> int:

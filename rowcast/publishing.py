@@ -1,7 +1,10 @@
 """What an attempt leaves in the store: its files, then its manifest, then the job's final record.
 
-The manifest is written last and makes the attempt count. Readers take the lowest attempt that has
-one, so a late write by an attempt that was given up changes nothing.
+The manifest is written last and makes the attempt count. Before an attempt that follows another does anything
+else, it writes `<attempt>/started`, from when on no lower attempt counts any more: what an attempt writes
+that was given up for dead, and wakes up again, changes nothing.
+
+A canceled job keeps its final record as `canceled`, which hides whatever else lies beside it.
 
 What is deleted keeps an empty tombstone, `deleted`, which hides whatever else lies beside it. It is
 written before anything is removed, and every writer looks for it after writing and takes its own back:
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rowcast.errors import DatasetNotFound, ModelNotFound, ModelUntrusted
+from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, ModelUntrusted
 from rowcast.run import Run
 from rowcast.storage import Bucket, ObjectMissing, Storage
 
@@ -25,8 +28,9 @@ BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
 # The store is not trusted: names that are none of ours are passed over.
 _MANIFEST = re.compile(r"([0-9]{1,9})/manifest\.json")
 _RECORD = re.compile(r"record/([0-9]{1,9})\.json")
+_STARTED = re.compile(r"([0-9]{1,9})/started")
 _NOTE = re.compile(r"made/([0-9a-f-]{36})")
-TOMBSTONE = "deleted"
+TOMBSTONE, CANCELED = "deleted", "canceled"
 MODEL_FILE = "model.joblib"
 RESULT_FILES = {name: f"result.{name}" for name in ("parquet", "csv", "jsonl")}
 
@@ -44,14 +48,30 @@ def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[st
 
     Raises:
         ModelNotFound: it was deleted while the job ran, a result with its model; nothing is left behind.
+        JobCanceled: the job was canceled; nothing is left behind.
         StoreUnavailable: the store does not answer.
     """
     bucket, names = BUCKETS[kind], [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"]
-    job.storage.write(bucket, job.owner, identifier, names[0], file)
-    job.storage.write(bucket, job.owner, identifier, names[1], _json(manifest))
-    if is_deleted(job.storage, kind, job.owner, identifier):
-        job.storage.delete(bucket, job.owner, identifier, names)
+    job.publisher.write(bucket, job.owner, identifier, names[0], file)
+    job.publisher.write(bucket, job.owner, identifier, names[1], _json(manifest))
+    hidden = {TOMBSTONE, CANCELED} & set(job.publisher.names(bucket, job.owner, identifier))
+    if hidden:
+        job.publisher.delete(bucket, job.owner, identifier, names)
+        if CANCELED in hidden:
+            raise JobCanceled(f"Job {identifier} was canceled.")
         raise _deleted_model(manifest.get("model_id", identifier))
+
+
+def start_again(storage: Storage, kind: Kind, owner: str, identifier: str, attempt: int) -> bool:
+    """Take the place of earlier attempts, unless one of them has published; tell whether it has.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    if find(storage, kind, owner, identifier):
+        return True
+    storage.write(BUCKETS[kind], owner, identifier, f"{attempt}/started", b"")
+    return False
 
 
 def note_result(job: Run, model_id: str, result_id: str) -> None:
@@ -63,11 +83,11 @@ def note_result(job: Run, model_id: str, result_id: str) -> None:
         ModelNotFound: the model was deleted while the job ran.
         StoreUnavailable: the store does not answer.
     """
-    job.storage.write("results", job.owner, model_id, note_of(result_id), b"")
+    job.publisher.write("results", job.owner, model_id, note_of(result_id), b"")
     try:
         check_needed(job, model_id=model_id)
     except ModelNotFound:
-        job.storage.delete("results", job.owner, model_id, [note_of(result_id)])
+        job.publisher.delete("results", job.owner, model_id, [note_of(result_id)])
         raise
 
 
@@ -78,9 +98,9 @@ def check_needed(job: Run, *, dataset_id: str | None = None, model_id: str | Non
         DatasetNotFound, ModelNotFound: it has.
         StoreUnavailable: the store does not answer.
     """
-    if dataset_id and "data" not in job.storage.names("datasets", job.owner, dataset_id):
+    if dataset_id and "data" not in job.publisher.names("datasets", job.owner, dataset_id):
         raise DatasetNotFound(f"Dataset {dataset_id} was deleted while the job ran.", hint=_DELETED_HINT)
-    if model_id and not attempts_in(job.storage.names("models", job.owner, model_id)):
+    if model_id and not attempts_in(job.publisher.names("models", job.owner, model_id)):
         raise _deleted_model(model_id)
 
 
@@ -122,9 +142,11 @@ def result_file(manifest: dict[str, Any]) -> str:
 
 def attempts_in(names: list[str]) -> list[int]:
     """Return the attempts that have published, of all names under an id; none where it does not count."""
-    if "canceled" in names or TOMBSTONE in names:
+    if CANCELED in names or TOMBSTONE in names:
         return []
-    return [int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))]
+    first = max((int(found[1]) for name in names if (found := _STARTED.fullmatch(name))), default=0)
+    published = [int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))]
+    return [attempt for attempt in published if attempt >= first]
 
 
 def is_deleted(storage: Storage, kind: Kind, owner: str, identifier: str) -> bool:
@@ -165,19 +187,42 @@ def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, reco
         storage.delete(BUCKETS[kind], owner, identifier, [name])
 
 
+def hide_canceled(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:
+    """Write the final record of a canceled job, and remove what it has left so far.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    bucket = BUCKETS[kind]
+    storage.write(bucket, owner, identifier, CANCELED, _json(record))
+    names = storage.names(bucket, owner, identifier)
+    left = [name for name in names if name != TOMBSTONE and (TOMBSTONE in names or name != CANCELED)]
+    storage.delete(bucket, owner, identifier, left)
+
+
 def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any] | None:
-    """Return a job's final record, whichever its kind: of a finished attempt if there is one, else the last.
+    """Return a job's final record, whichever its kind, with its log.
+
+    That of a canceled job is the marker itself; else it is that of the attempt that counts, or of the last.
 
     Raises:
         StoreUnavailable: the store does not answer.
     """
     for bucket in BUCKETS.values():
         names = storage.names(bucket, owner, identifier)
-        records = sorted((n for n in names if _RECORD.fullmatch(n)), key=_attempt_of)
-        finished = [n for n in records if f"{_attempt_of(n)}/manifest.json" in names]
-        if records and TOMBSTONE not in names:
-            return _read_json(storage, bucket, owner, identifier, (finished or records[-1:])[0])
+        if TOMBSTONE not in names and (name := _record_in(names)):
+            return _read_json(storage, bucket, owner, identifier, name)
     return None
+
+
+def _record_in(names: list[str]) -> str | None:
+    """Return the name of the record that counts, of all names under an id."""
+    if CANCELED in names:
+        return CANCELED
+    records = sorted((name for name in names if _RECORD.fullmatch(name)), key=_attempt_of)
+    published = attempts_in(names)
+    finished = [name for name in records if _attempt_of(name) in published]
+    return next(iter(finished or records[-1:]), None)
 
 
 def _attempt_of(record_name: str) -> int:

@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rowcast.config import Settings
+from rowcast.progress import Progress
 from rowcast.storage import Storage
 
 
 @dataclass(frozen=True)
 class Run:
-    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards."""
+    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards.
+
+    `publisher` is the store for who has something to lose: it waits for one that is away.
+    """
 
     owner: str
     attempt: int
     settings: Settings
     storage: Storage
+    publisher: Storage
     folder: Path
     others_wait: Callable[[], bool]
+    progress: Progress
 
     @property
     def signing_keys(self) -> list[str]:

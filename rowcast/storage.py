@@ -65,6 +65,12 @@ class Patience:
 # A request must be answered with 503 within 3 s, so the server asks once. A job can wait.
 SERVER = Patience(connect_s=0.8, read_s=1.8, tries=1)
 WORKER = Patience(connect_s=3.0, read_s=30.0, tries=8)
+_LONGEST_BACKOFF_S = 5.0
+
+
+def patience_of(wait_s: float) -> Patience:
+    """Return the patience of who has something to lose, and asks for `wait_s` seconds."""
+    return Patience(connect_s=3.0, read_s=30.0, tries=8 + int(wait_s / _LONGEST_BACKOFF_S))
 
 
 class Storage:
@@ -295,7 +301,7 @@ def _pool(patience: Patience, connections: int) -> urllib3.PoolManager:
     retries = urllib3.Retry(
         total=patience.tries - 1,
         backoff_factor=0.3,
-        backoff_max=5.0,
+        backoff_max=_LONGEST_BACKOFF_S,
         status_forcelist=[500, 502, 503, 504],
         raise_on_status=False,
     )

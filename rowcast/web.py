@@ -183,7 +183,7 @@ def _answer_error(error: Exception) -> flask.Response:
     response.mimetype = "application/problem+json"
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if problem.status == 503:
+    if problem.status in (429, 503):
         response.headers["Retry-After"] = "1"
     if isinstance(error, HTTPException) and error.code == 405:
         response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))

@@ -76,7 +76,22 @@ class Nothing(Request):
     """No parameters."""
 
 
-class FitRequest(Request):
+class JobRequest(Request):
+    """What /fit and /predict take of how the job is to run."""
+
+    priority: Literal["low", "normal", "high"] = Field(
+        "normal", description="Which of your own waiting jobs goes first; owners take turns whatever it is."
+    )
+    timeout_s: int | None = Field(
+        None, ge=1, description="Seconds that the job may run; at most, and by default, JOB_TIMEOUT_S."
+    )
+
+    def work(self) -> dict[str, Any]:
+        """Return what the job needs to know to do its work; how it is to run is not among it."""
+        return self.model_dump(exclude={*JobRequest.model_fields, "id", "dataset_id", "model_id"})
+
+
+class FitRequest(JobRequest):
     """What /fit takes."""
 
     id: Id = Field(description="The dataset, as /upload named it.")
@@ -107,11 +122,11 @@ class FitRequest(Request):
     )
 
 
-class PredictRequest(Request):
+class PredictRequest(JobRequest):
     """What /predict takes."""
 
     dataset_id: Id = Field(description="The rows to predict, as /upload named them.")
-    model_id: Id = Field(description="The model, as /fit named it.")
+    model_id: Id = Field(description="The model, as /fit named it; the fit need not have ended.")
     output: Literal["labels", "probabilities", "quantiles"] = Field(
         "labels", description="What is written beside the prediction itself."
     )
@@ -131,6 +146,12 @@ class StatusRequest(Request):
 
     id: Id = Field(description="The job, as /fit or /predict named it.")
     wait: float = Field(0, ge=0, le=30, description="Seconds to wait for the job's end.")
+
+
+class CancelRequest(Request):
+    """What /cancel takes."""
+
+    id: Id = Field(description="The job, as /fit or /predict named it.")
 
 
 class ResultRequest(Request):
@@ -166,6 +187,15 @@ class Cause(BaseModel):
     errors: list[str] = Field(description="All problems.")
 
 
+class Attempt(BaseModel):
+    """Why an earlier attempt did not end the job."""
+
+    attempt: int = Field(description="From 1.")
+    code: str = Field(description="A stable word to branch on.")
+    detail: str
+    at: float = Field(description="Unix seconds.")
+
+
 class StatusAnswer(Answer):
     """How a job is doing. Times are Unix seconds."""
 
@@ -176,7 +206,11 @@ class StatusAnswer(Answer):
     started_at: float | None
     ended_at: float | None
     attempts: int = Field(description="How often the job was started.")
-    position: int | None = Field(description="Jobs ahead of it while queued.")
+    earlier: list[Attempt] = Field(description="The attempts that did not end it.")
+    priority: Literal["low", "normal", "high"]
+    position: int | None = Field(
+        description="Your jobs ahead of it in its lane; null once started, and while its model is being fitted."
+    )
     dataset_id: str | None
     model_id: str | None
     error: Cause | None

@@ -1,0 +1,39 @@
+"""What a job itself logs, for its owner: a bounded list of lines, each sent on as it comes."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+MAX_LINES, MAX_LINE_CHARACTERS = 500, 500
+
+
+class _Recorder(logging.Handler):
+    def __init__(self, lines: deque[str], send: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._lines, self._send = lines, send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        # A traceback stays in the operator's log.
+        line = f"{at} {record.levelname.lower()} {record.getMessage()}"[:MAX_LINE_CHARACTERS]
+        self._lines.append(line)
+        self._send(line)
+
+
+@contextmanager
+def recorded(earlier: list[str], send: Callable[[str], None]) -> Iterator[deque[str]]:
+    """Yield the last lines of a job's log, those of earlier attempts first; it grows as the job logs.
+
+    Only what Rowcast itself says is kept: messages of libraries may quote a table's values.
+    """
+    lines = deque(earlier, MAX_LINES)
+    logger, recorder = logging.getLogger("rowcast"), _Recorder(lines, send)
+    logger.addHandler(recorder)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(recorder)

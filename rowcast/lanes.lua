@@ -1,0 +1,288 @@
+-- Every change of a job's state, each of which happens as a whole or not at all. rowcast/lanes.py calls them.
+-- A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
+--   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival; the owner in rowcast:turns:<lane>
+--   scheduled  in rowcast:later, by when it is due
+--   deferred   in rowcast:waiting:<id of the fit> that it waits for
+--   started    in rowcast:running, by when its lease ends
+-- and until it starts, in rowcast:queued and rowcast:queued:<owner>.
+
+local FINAL = {finished = true, failed = true, canceled = true, stopped = true}
+local AHEAD = {high = 0, normal = 1, low = 2}
+-- Arrivals before a priority would run into the next: 1e14 keeps sums within what a double holds exactly.
+local PRIORITY_STEP = 1e14
+local BELLS = 255
+
+local function job_key(id) return 'rq:job:' .. id end
+local function field(id, name) return redis.call('HGET', job_key(id), name) or '' end
+local function lane_key(lane, owner) return 'rowcast:lane:' .. lane .. ':' .. owner end
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+end
+
+-- Redis would cut a number's decimals.
+local function text(number) return string.format('%.6f', number) end
+
+local function note_queued(id, owner)
+  redis.call('ZADD', 'rowcast:queued', 0, id)
+  redis.call('ZADD', 'rowcast:queued:' .. owner, 0, id)
+end
+
+local function leave(id)
+  local owner, lane = field(id, 'owner'), field(id, 'lane')
+  redis.call('ZREM', 'rowcast:queued', id)
+  redis.call('ZREM', 'rowcast:queued:' .. owner, id)
+  redis.call('ZREM', lane_key(lane, owner), id)
+  redis.call('ZREM', 'rowcast:later', id)
+  redis.call('ZREM', 'rowcast:running', id)
+  local fit = field(id, 'waits_for')
+  if fit ~= '' then redis.call('SREM', 'rowcast:waiting:' .. fit, id) end
+end
+
+-- Put a job into its lane, at the place that it always had.
+local function stand(id)
+  local owner, lane, rank = field(id, 'owner'), field(id, 'lane'), field(id, 'rank')
+  if rank == '' then
+    local step = AHEAD[field(id, 'priority')] or AHEAD.normal
+    rank = string.format('%.0f', step * PRIORITY_STEP + redis.call('INCR', 'rowcast:arrivals'))
+    redis.call('HSET', job_key(id), 'rank', rank)
+  end
+  redis.call('HSET', job_key(id), 'status', 'queued')
+  redis.call('ZADD', lane_key(lane, owner), rank, id)
+  note_queued(id, owner)
+  if not redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner) then
+    redis.call('ZADD', 'rowcast:turns:' .. lane, redis.call('INCR', 'rowcast:clock'), owner)
+  end
+  redis.call('LPUSH', 'rowcast:bell:' .. lane, 1)
+  redis.call('LTRIM', 'rowcast:bell:' .. lane, 0, BELLS)
+end
+
+local function postpone(id, delay_s)
+  redis.call('HSET', job_key(id), 'status', 'scheduled')
+  redis.call('ZADD', 'rowcast:later', text(now() + delay_s), id)
+  note_queued(id, field(id, 'owner'))
+end
+
+local function index(id, owner)
+  redis.call('SADD', 'rowcast:owners', owner)
+  redis.call('ZADD', 'rowcast:jobs:' .. owner, 0, id)
+end
+
+local function is_run_by(id, attempt)
+  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt
+end
+
+-- Take over what a version before lanes has queued: its owner and kind are in RQ's meta data.
+local function adopt(id)
+  local is_read, meta = pcall(cjson.decode, field(id, 'meta'))
+  local is_ours = is_read and type(meta) == 'table' and type(meta.owner) == 'string' and type(meta.kind) == 'string'
+  if redis.call('EXISTS', job_key(id)) == 0 then return end
+  if not is_ours then
+    redis.call('HSET', job_key(id), 'status', 'failed')
+    redis.call('EXPIRE', job_key(id), 3600)
+    return
+  end
+  redis.call('HSET', job_key(id), 'owner', meta.owner, 'kind', meta.kind, 'lane', 'long', 'priority', 'normal')
+  redis.call('HSETNX', job_key(id), 'attempt', meta.attempts or 0)
+  index(id, meta.owner)
+  stand(id)
+end
+
+local function adopt_all()
+  local id = redis.call('LPOP', 'rq:queue:rowcast')
+  while id do
+    adopt(id)
+    id = redis.call('LPOP', 'rq:queue:rowcast')
+  end
+  -- What an older worker ran when it died, or took in the moment in which it died.
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', 'rq:wip:rowcast', 0, now(), 'LIMIT', 0, 100)) do
+    redis.call('ZREM', 'rq:wip:rowcast', entry)
+    local old = string.match(entry, '^[^:]+')
+    if field(old, 'owner') == '' and field(old, 'status') == 'started' then adopt(old) end
+  end
+end
+
+local function move_due()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:later', 0, now(), 'LIMIT', 0, 100)) do
+    redis.call('ZREM', 'rowcast:later', id)
+    if field(id, 'status') == 'scheduled' then stand(id) end
+  end
+end
+
+-- The first job of the owner whose turn it is; the owner goes to the end of the turns.
+local function next_in(lane)
+  local turns = 'rowcast:turns:' .. lane
+  local owner = redis.call('ZRANGE', turns, 0, 0)[1]
+  while owner do
+    local first = redis.call('ZPOPMIN', lane_key(lane, owner))[1]
+    if first and redis.call('EXISTS', lane_key(lane, owner)) == 1 then
+      redis.call('ZADD', turns, redis.call('INCR', 'rowcast:clock'), owner)
+    else
+      redis.call('ZREM', turns, owner)
+    end
+    if first and field(first, 'status') == 'queued' then return first end
+    owner = redis.call('ZRANGE', turns, 0, 0)[1]
+  end
+end
+
+local function release(id, status)
+  for _, dependent in ipairs(redis.call('SMEMBERS', 'rowcast:waiting:' .. id)) do
+    if field(dependent, 'status') == 'deferred' then
+      if status == 'finished' then stand(dependent) else redis.call('SADD', 'rowcast:orphaned', dependent) end
+    end
+  end
+  redis.call('DEL', 'rowcast:waiting:' .. id)
+end
+
+local function remember_for(id, ttl_s)
+  for _, key in ipairs({job_key(id), 'rq:results:' .. id, 'rowcast:log:' .. id}) do
+    redis.call('EXPIRE', key, ttl_s)
+  end
+end
+
+local call = {}
+
+function call.submit(id, owner, max_of_owner, max_of_all, ...)
+  if redis.call('EXISTS', job_key(id)) == 1 then return 'exists' end
+  if redis.call('ZCARD', 'rowcast:queued:' .. owner) >= tonumber(max_of_owner) then return 'owner_full' end
+  if redis.call('ZCARD', 'rowcast:queued') >= tonumber(max_of_all) then return 'full' end
+  redis.call('HSET', job_key(id), 'enqueued', text(now()), ...)
+  local fit = field(id, 'waits_for')
+  local fit_status = fit ~= '' and field(fit, 'status') or 'finished'
+  if FINAL[fit_status] and fit_status ~= 'finished' or fit_status == '' then
+    redis.call('DEL', job_key(id))
+    return 'fit_ended'
+  end
+  index(id, owner)
+  if fit_status == 'finished' then
+    stand(id)
+  else
+    redis.call('HSET', job_key(id), 'status', 'deferred')
+    redis.call('SADD', 'rowcast:waiting:' .. fit, id)
+    note_queued(id, owner)
+  end
+  return 'ok'
+end
+
+function call.take(worker, ttl_s, ...)
+  adopt_all()
+  move_due()
+  for _, lane in ipairs({...}) do
+    local id = next_in(lane)
+    if id then
+      leave(id)
+      redis.call('HINCRBY', job_key(id), 'attempt', 1)
+      redis.call('HSET', job_key(id), 'status', 'started', 'worker', worker, 'started', text(now()))
+      redis.call('HDEL', job_key(id), 'progress')
+      redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+      return id
+    end
+  end
+  return ''
+end
+
+function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
+  if not is_run_by(id, attempt) then return 0 end
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
+  if select('#', ...) > 0 then
+    redis.call('RPUSH', 'rowcast:log:' .. id, ...)
+    redis.call('LTRIM', 'rowcast:log:' .. id, -max_lines, -1)
+  end
+  return 1
+end
+
+-- End a job for good. An attempt may end only the job that it still runs; without one, whoever asks may.
+function call.settle(id, attempt, status, record, ttl_s, is_recorded)
+  local before = field(id, 'status')
+  if before == '' then return 'gone' end
+  if FINAL[before] then return before end
+  if attempt ~= '' and not is_run_by(id, attempt) then return 'lost' end
+  leave(id)
+  redis.call('HSET', job_key(id), 'status', status, 'record', record, 'ended', text(now()), 'keep_s', ttl_s)
+  redis.call('XADD', 'rq:results:' .. id, 'MAXLEN', 1, '*', 'status', status)
+  if is_recorded == '1' then
+    remember_for(id, ttl_s)
+  else
+    redis.call('SADD', 'rowcast:unrecorded', id)
+  end
+  if field(id, 'callback_url') ~= '' then redis.call('ZADD', 'rowcast:webhooks', text(now()), id) end
+  release(id, status)
+  return 'ok'
+end
+
+function call.recorded(id)
+  redis.call('SREM', 'rowcast:unrecorded', id)
+  remember_for(id, tonumber(field(id, 'keep_s')) or 3600)
+end
+
+-- Queue a job again that an attempt could not end. A death counts, and the last one leaves the job where it
+-- is, for the caller to end; so does waiting for a part that is away, once it has lasted for too long.
+function call.give_back(id, attempt, cause, counts, max_attempts, delay_s, max_wait_s)
+  if not is_run_by(id, attempt) then return 'lost' end
+  if cause ~= '' then
+    local causes = field(id, 'causes')
+    redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
+  end
+  if counts == '1' and redis.call('HINCRBY', job_key(id), 'deaths', 1) >= tonumber(max_attempts) then
+    return 'exhausted'
+  end
+  if tonumber(delay_s) > 0 then
+    redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
+    if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end
+  end
+  redis.call('ZREM', 'rowcast:running', id)
+  redis.call('HDEL', job_key(id), 'progress')
+  if tonumber(delay_s) > 0 then postpone(id, tonumber(delay_s)) else stand(id) end
+  return 'ok'
+end
+
+function call.expired()
+  local found = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:running', 0, now(), 'LIMIT', 0, 100)) do
+    if field(id, 'status') == 'started' then
+      found[#found + 1] = id
+    else
+      redis.call('ZREM', 'rowcast:running', id)
+    end
+  end
+  return found
+end
+
+-- Put jobs where their status says that they are; return how many stood elsewhere.
+function call.reconcile(owner, ...)
+  local moved = 0
+  for _, id in ipairs({...}) do
+    local status, fit = field(id, 'status'), field(id, 'waits_for')
+    if status == '' then
+      redis.call('ZREM', 'rowcast:jobs:' .. owner, id)
+      redis.call('ZREM', 'rowcast:queued', id)
+      redis.call('ZREM', 'rowcast:queued:' .. owner, id)
+    elseif status == 'queued' and not redis.call('ZSCORE', lane_key(field(id, 'lane'), owner), id) then
+      stand(id)
+      moved = moved + 1
+    elseif status == 'scheduled' and not redis.call('ZSCORE', 'rowcast:later', id) then
+      stand(id)
+      moved = moved + 1
+    elseif status == 'started' and not redis.call('ZSCORE', 'rowcast:running', id) then
+      redis.call('ZADD', 'rowcast:running', text(now()), id)
+      moved = moved + 1
+    elseif status == 'deferred' and redis.call('SISMEMBER', 'rowcast:waiting:' .. fit, id) == 0
+        and redis.call('SISMEMBER', 'rowcast:orphaned', id) == 0 then
+      local fit_status = field(fit, 'status')
+      if fit_status == 'failed' or fit_status == 'canceled' then
+        redis.call('SADD', 'rowcast:orphaned', id)
+      elseif fit_status == '' or fit_status == 'finished' then
+        stand(id)
+      else
+        redis.call('SADD', 'rowcast:waiting:' .. fit, id)
+      end
+      moved = moved + 1
+    end
+  end
+  return moved
+end
+
+local name = table.remove(ARGV, 1)
+return call[name](unpack(ARGV))

@@ -1,0 +1,227 @@
+"""The queue in Redis: two lanes, in which owners take turns, and the leases of running jobs.
+
+Every change of a job's state is one call of `lanes.lua`, so it happens as a whole or not at all, whoever
+dies meanwhile. Only the attempt that holds a job's lease may end it or give it back: one that was given up
+for dead, and wakes up again, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+
+from rowcast.errors import QueueUnavailable
+
+Lane = Literal["short", "long"]
+Priority = Literal["low", "normal", "high"]
+Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
+Outcome = Literal["ok", "lost", "exhausted"]
+
+LANES: tuple[Lane, ...] = ("long", "short")
+# RQ's hash of a job, and the stream to which its end is written; whoever waits for it reads there.
+JOB, ENDS = "rq:job:{}", "rq:results:{}"
+LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
+MAX_LOG_LINES = 500
+_SCRIPT = Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
+_BATCH = 200
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an attempt did not end its job."""
+
+    code: str
+    detail: str
+
+    def of(self, attempt: int) -> str:
+        """Return the line that the job keeps of it."""
+        return json.dumps({"attempt": attempt, "code": self.code, "detail": self.detail, "at": time.time()})
+
+
+class Lanes:
+    """The queue. Everything raises redis.RedisError where Redis does not answer."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        """Use a connection; scripts are loaded when they are first called."""
+        self.connection = connection
+        self._script = connection.register_script(_SCRIPT)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        answer = self._script(args=[name, *arguments])
+        return answer.decode() if isinstance(answer, bytes) else answer
+
+    # What the server does
+
+    def submit(
+        self, job_id: str, owner: str, fields: dict[str, Any], *, max_of_owner: int, max_of_all: int
+    ) -> Refusal | None:
+        """Accept a job; return why not, None if it is accepted.
+
+        `fields` are those of RQ's hash and ours: lane, priority, and where there is one, waits_for: the fit
+        that makes its model. Without a place in the lane until that has finished.
+        """
+        pairs = [part for pair in {**fields, "owner": owner}.items() for part in pair]
+        answer = self._call("submit", job_id, owner, max_of_owner, max_of_all, *pairs)
+        return None if answer == "ok" else answer
+
+    def fields(self, job_id: str) -> dict[str, str]:
+        """Return all fields of a job, none for one that Redis does not know; `data` is left to RQ."""
+        return self.raw(job_id)[1]
+
+    def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
+        """Return a job's fields as RQ reads them, and as text."""
+        found: Any = self.connection.hgetall(JOB.format(job_id))
+        return found, {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
+
+    def position(self, fields: dict[str, str], job_id: str) -> int | None:
+        """Return how many jobs of the same owner stand before this one in its lane."""
+        rank: Any = self.connection.zrank(f"rowcast:lane:{fields['lane']}:{fields['owner']}", job_id)
+        return None if rank is None else int(rank)
+
+    def n_queued(self) -> int:
+        """Return how many accepted jobs have not started."""
+        return int(self.connection.zcard("rowcast:queued"))
+
+    def queued_of(self, owner: str) -> list[str]:
+        """Return the jobs of an owner that have not started."""
+        found: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
+        return [each.decode() for each in found]
+
+    def known(self, owner: str, before: str | None) -> Iterator[str]:
+        """Yield the jobs of an owner that Redis knows, newest first, beginning with the next after `before`."""
+        while True:
+            most = f"({before}" if before else "+"
+            found: Any = self.connection.zrevrangebylex(INDEX.format(owner), most, "-", start=0, num=_BATCH)
+            yield from (each.decode() for each in found)
+            if len(found) < _BATCH:
+                return
+            before = found[-1].decode()
+
+    def log(self, job_id: str) -> list[str]:
+        """Return what a job has logged so far, the last lines of it."""
+        found: Any = self.connection.lrange(LOG.format(job_id), 0, -1)
+        return [line.decode("utf-8", "replace") for line in found]
+
+    # What workers do
+
+    def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
+        """Take the next job, in the order of the lanes; it is ours for `ttl_s` seconds, or longer by `beat`."""
+        return self._call("take", worker, ttl_s, *lanes) or None
+
+    def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:
+        """Return when a job may have come, or after `timeout_s` seconds."""
+        self.connection.blpop([f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s)
+
+    def anybody_waits(self) -> bool:
+        """Tell whether a job could run now if a worker were free."""
+        return any(self.connection.exists(f"rowcast:turns:{lane}") for lane in LANES)
+
+    def is_ours(self, job_id: str, attempt: int) -> bool:
+        """Tell whether this attempt still runs its job: nobody has canceled it or given it to another."""
+        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
+        return bool(found == [b"started", str(attempt).encode()])
+
+    def beat(
+        self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
+    ) -> bool:
+        """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not ours."""
+        return bool(self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *lines))
+
+    def give_back(
+        self,
+        job_id: str,
+        attempt: int,
+        cause: Cause | None,
+        *,
+        max_attempts: int | None = None,
+        delay_s: float = 0,
+        max_wait_s: float = 0,
+    ) -> Outcome:
+        """Queue a job again, at the place that it had.
+
+        With `max_attempts` this counts as a death, with `delay_s` it waits that long; "exhausted" means that
+        it may not run again, and that the caller is to end it.
+        """
+        counts = int(max_attempts is not None)
+        told = cause.of(attempt) if cause else ""
+        answer = self._call(
+            "give_back", job_id, attempt, told, counts, max_attempts or 0, delay_s, max_wait_s
+        )
+        return answer  # type: ignore[no-any-return]
+
+    # What ends a job
+
+    def settle(
+        self,
+        job_id: str,
+        status: str,
+        record: dict[str, Any],
+        ttl_s: int,
+        *,
+        attempt: int | None,
+        stored: bool,
+    ) -> str:
+        """End a job for good, and let go whoever waits for it; its dependents run, or are `orphaned`.
+
+        Return "ok", "lost" where `attempt` does not run it any more, "gone" where Redis does not know it,
+        else the final status that it has already. What is not `stored` yet is kept until `recorded`.
+        """
+        told = "" if attempt is None else attempt
+        return str(self._call("settle", job_id, told, status, json.dumps(record), ttl_s, int(stored)))
+
+    def recorded(self, job_id: str) -> None:
+        """Let Redis forget a job in its time, because its record is in the store now."""
+        self._call("recorded", job_id)
+
+    def unrecorded(self) -> list[str]:
+        """Return the ended jobs whose record is not in the store yet."""
+        return self._members("rowcast:unrecorded")
+
+    def orphaned(self) -> list[str]:
+        """Return the jobs whose fit has ended without a model; each is to be ended, then `adopted`."""
+        return self._members("rowcast:orphaned")
+
+    def adopted(self, job_id: str) -> None:
+        """Note that an orphaned job has been ended."""
+        self.connection.srem("rowcast:orphaned", job_id)
+
+    # What keeps the queue true
+
+    def expired(self) -> list[str]:
+        """Return the running jobs whose lease has ended: nobody has heard of their workers."""
+        found: Any = self._call("expired")
+        return [each.decode() for each in found]
+
+    def reconcile(self) -> int:
+        """Put jobs that stand nowhere back to where their status says; return how many."""
+        moved = 0
+        for owner in self._members("rowcast:owners"):
+            ids: Any = self.connection.zscan_iter(INDEX.format(owner), count=_BATCH)
+            batch: list[bytes] = []
+            for each, _ in ids:
+                batch.append(each)
+                if len(batch) == _BATCH:
+                    moved += self._call("reconcile", owner, *batch)
+                    batch = []
+            moved += self._call("reconcile", owner, *batch) if batch else 0
+        return moved
+
+    def _members(self, key: str) -> list[str]:
+        found: Any = self.connection.smembers(key)
+        return sorted(each.decode() for each in found)
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Turn what Redis raises into QueueUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable(f"Redis does not answer ({type(error).__name__}).") from error

@@ -1,0 +1,67 @@
+"""A worker's hold on its running job: looked after often, renewed every second, and lost without a word.
+
+It has a connection of its own that gives up soon: while Redis is away the worker still looks after its job.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+
+import redis
+
+from rowcast.config import Settings
+from rowcast.connections import connect_for_beats
+from rowcast.horse import Horse
+from rowcast.lanes import Lanes
+
+log = logging.getLogger("rowcast.worker")
+
+LOOK_S, BEAT_S = 0.25, 1.0
+# A Redis that does not answer is left alone for so long.
+PAUSE_S = 2.0
+
+
+class Lease:
+    """The hold of one attempt on its job."""
+
+    def __init__(self, job_id: str, attempt: int, settings: Settings) -> None:
+        """Begin with what taking the job has given: the first lease."""
+        self._job_id, self._attempt = job_id, attempt
+        self._ttl_s = settings.worker_ttl_s
+        self._lanes = Lanes(connect_for_beats(settings))
+        self._look_at = self._beat_at = time.monotonic()
+        self._told = ""
+
+    def is_held(self, horse: Horse) -> bool:
+        """Tell whether the job is still ours; called often, it asks only so often.
+
+        While Redis is away it is: nobody else can take the job then.
+        """
+        now = time.monotonic()
+        try:
+            if now >= self._beat_at:
+                self._look_at, self._beat_at = now + LOOK_S, now + BEAT_S
+                return self.tell(horse)
+            if now >= self._look_at:
+                self._look_at = now + LOOK_S
+                return self._lanes.is_ours(self._job_id, self._attempt)
+        except redis.RedisError as error:
+            log.warning("Redis does not answer (%s); the job runs on", type(error).__name__)
+            self._look_at = self._beat_at = time.monotonic() + PAUSE_S
+        return True
+
+    def tell(self, horse: Horse) -> bool:
+        """Renew the lease, and pass on what the horse has said since the last time."""
+        progress = horse.progress if horse.progress != self._told else ""
+        held = self._lanes.beat(self._job_id, self._attempt, self._ttl_s, progress, horse.lines)
+        self._told = horse.progress
+        horse.lines = []
+        return held
+
+    def close(self, horse: Horse) -> None:
+        """Pass on the last words, if anybody hears them, and give up the connection."""
+        with suppress(redis.RedisError):
+            self.tell(horse)
+        self._lanes.connection.close()
