@@ -23,6 +23,8 @@ RowcastError
 │   ├── ModelUntrusted           the model's signature does not match
 │   ├── ModelIncompatible        the model was made by other versions of libraries
 │   ├── TimedOut
+│   ├── OutOfMemory              the job took more memory than it may
+│   ├── ScratchFull              the job's files took more space than they may
 │   └── WorkerLost
 ├── InternalError           500
 └── Unavailable             503  a part behind the service does not answer
@@ -223,6 +225,20 @@ class TimedOut(JobFailure):
 
     code, title = "timed_out", "Timed out"
     hint = "Use a smaller table, or ask the operator to raise JOB_TIMEOUT_S."
+
+
+class OutOfMemory(JobFailure):
+    """The job took more memory than it may, or all that there was."""
+
+    code, title = "out_of_memory", "Out of memory"
+    hint = "Use fewer rows or columns, or ask the operator to raise JOB_MEMORY_BYTES or run fewer WORKERS."
+
+
+class ScratchFull(JobFailure):
+    """The files of the job took more space than they may."""
+
+    code, title = "scratch_full", "Scratch space full"
+    hint = "Use a smaller table, keep fewer columns, or ask the operator to raise JOB_SCRATCH_BYTES."
 
 
 class WorkerLost(JobFailure):
