@@ -8,15 +8,17 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import flask
+import redis
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, deletion, errors, learners, listing, publishing, tables, web
+from rowcast import admission, deletion, errors, learners, listing, publishing, scratch, tables, web
 from rowcast.config import Settings
 from rowcast.connections import connect_for_requests
 from rowcast.ids import new_id
@@ -61,6 +63,7 @@ class Parts:
     storage: Storage
     jobs: Jobs
     waiting_room: web.WaitingRoom
+    connection: redis.Redis
 
 
 parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions["rowcast"]))
@@ -72,9 +75,8 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     storage = Storage(settings, connections=settings.server_threads)
     connection = connect_for_requests(settings, connections=2 * settings.server_threads)
     app = web.new_app(__name__, settings)
-    app.extensions["rowcast"] = Parts(
-        settings, storage, Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
-    )
+    jobs, waiting_room = Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
+    app.extensions["rowcast"] = Parts(settings, storage, jobs, waiting_room, connection)
     app.register_api(api)
     web.describe(app)
     return app
@@ -160,7 +162,7 @@ def status(query: StatusRequest) -> flask.Response:
 
 @api.post("/cancel", responses={200: StatusAnswer}, openapi_extensions=parameters_schema(CancelRequest))
 def cancel(query: CancelRequest) -> Answer:
-    """End a job that waits or runs, for good, with those that wait for its model; it leaves nothing behind."""
+    """End a job for good, with those that wait for the model it makes; it leaves nothing behind."""
     flask.g.job_id = query.id
     status = parts.jobs.cancel(flask.g.owner, query.id)
     if status is None:
@@ -250,8 +252,9 @@ def healthz() -> Answer:
 
 @api.get("/readyz", responses={200: Ready})
 def readyz() -> Answer:
-    """Tell whether Redis and the buckets answer, and which does not."""
-    web.check({"redis": parts.jobs.check, "store": parts.storage.check_buckets})
+    """Tell whether Redis and the buckets answer, and which does not, and whether workers have space left."""
+    checks = {"redis": parts.jobs.check, "store": parts.storage.check_buckets}
+    web.check({**checks, "scratch": partial(scratch.check, parts.connection)})
     return {"status": "ready"}
 
 

@@ -211,6 +211,24 @@ class Settings(BaseSettings):
         description="Folder for the files of running jobs. "
         "Default: rowcast-scratch-<uid> in the temporary folder.",
     )
+    job_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most memory that a job may take, in bytes; 0: what the container or the machine has, "
+        "less what the workers themselves take, divided by the workers.",
+    )
+    job_scratch_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most space that the files of a job may take, in bytes; 0: what is free in SCRATCH_DIR, "
+        "less the reserve, divided by the workers.",
+    )
+    scratch_reserve_bytes: int = Field(
+        0,
+        ge=0,
+        description="Free space in SCRATCH_DIR, in bytes, below which /readyz says that the service is not "
+        "ready; 0: 500,000,000, and on a disk of less than 10 GB the twentieth part of it.",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["auto", "json", "text"] = Field(

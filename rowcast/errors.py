@@ -27,6 +27,8 @@ RowcastError
 │   ├── ModelIncompatible        the model was made by other versions of libraries
 │   ├── TimedOut
 │   ├── DependencyFailed         the fit that should have made the model failed or was canceled
+│   ├── OutOfMemory              the job took more memory than it may
+│   ├── ScratchFull              the job's files took more space than they may
 │   └── WorkerLost
 ├── InternalError           500
 └── Unavailable             503  a part behind the service does not answer
@@ -251,21 +253,17 @@ class TimedOut(JobFailure):
 
 
 class OutOfMemory(JobFailure):
-    """stub"""
+    """The job took more memory than it may, or all that there was."""
 
     code, title = "out_of_memory", "Out of memory"
-    hint = "x"
-
-    @classmethod
-    def of(cls, a, b):
-        return cls(f"{a} {b}")
+    hint = "Use fewer rows or columns, or ask the operator to raise JOB_MEMORY_BYTES or run fewer WORKERS."
 
 
 class ScratchFull(JobFailure):
-    """stub"""
+    """The files of the job took more space than they may."""
 
-    code, title = "scratch_full", "Scratch full"
-    hint = "x"
+    code, title = "scratch_full", "Scratch space full"
+    hint = "Use a smaller table, keep fewer columns, or ask the operator to raise JOB_SCRATCH_BYTES."
 
 
 class DependencyFailed(JobFailure):

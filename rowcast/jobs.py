@@ -118,7 +118,7 @@ class Jobs:
                 last_seen = news[0][1][-1][0]
 
     def cancel(self, owner: str, job_id: str) -> dict[str, Any] | None:
-        """End a job that has not ended, for good, and return its status; None where the owner has no such job.
+        """End a job for good, and return its status; None where the owner has no such job.
 
         Raises:
             JobEnded: it has ended; nothing is changed.

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import redis
 
@@ -95,7 +95,7 @@ class Lanes:
         return [each.decode() for each in found]
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield the jobs of an owner that Redis knows, newest first, beginning with the next after `before`."""
+        """Yield the jobs of an owner that Redis knows, newest first, from the next after `before` on."""
         while True:
             most = f"({before}" if before else "+"
             found: Any = self.connection.zrevrangebylex(INDEX.format(owner), most, "-", start=0, num=_BATCH)
@@ -112,7 +112,7 @@ class Lanes:
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job, in the order of the lanes; it is ours for `ttl_s` seconds, or longer by `beat`."""
+        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, longer by `beat`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:
@@ -151,10 +151,8 @@ class Lanes:
         """
         counts = int(max_attempts is not None)
         told = cause.of(attempt) if cause else ""
-        answer = self._call(
-            "give_back", job_id, attempt, told, counts, max_attempts or 0, delay_s, max_wait_s
-        )
-        return answer  # type: ignore[no-any-return]
+        limits = (counts, max_attempts or 0, delay_s, max_wait_s)
+        return cast(Outcome, self._call("give_back", job_id, attempt, told, *limits))
 
     # What ends a job
 

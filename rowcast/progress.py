@@ -9,3 +9,6 @@ class Progress:
 
     def phase(self, name):
         pass
+
+
+SILENT = Progress("fit", print)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rowcast.config import Settings
-from rowcast.progress import Progress
+from rowcast.progress import SILENT, Progress
 from rowcast.storage import Storage
 
 
@@ -24,10 +24,10 @@ class Run:
     attempt: int
     settings: Settings
     storage: Storage
-    publisher: Storage
     folder: Path
     others_wait: Callable[[], bool]
-    progress: Progress
+    publisher: Storage
+    progress: Progress = SILENT
 
     @property
     def signing_keys(self) -> list[str]:

@@ -209,7 +209,7 @@ class StatusAnswer(Answer):
     earlier: list[Attempt] = Field(description="The attempts that did not end it.")
     priority: Literal["low", "normal", "high"]
     position: int | None = Field(
-        description="Your jobs ahead of it in its lane; null once started, and while its model is being fitted."
+        description="Your jobs ahead of it in its lane; null once started, and while its model is fitted."
     )
     dataset_id: str | None
     model_id: str | None

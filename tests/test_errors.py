@@ -28,6 +28,8 @@ STATUS_OF_CODE = {
     "model_untrusted": 409,
     "model_incompatible": 409,
     "timed_out": 409,
+    "out_of_memory": 409,
+    "scratch_full": 409,
     "worker_lost": 409,
     "dataset_too_large": 413,
     "request_too_large": 413,

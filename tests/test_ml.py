@@ -149,7 +149,7 @@ class Bench:
 def bench(stack: Stack, tmp_path: Path) -> Bench:
     settings = stack.settings(cores_dir=str(tmp_path / "cores"))
     storage = stack.storage()
-    return Bench(storage, run.Run("acme", 1, settings, storage, tmp_path, others_wait=lambda: True))
+    return Bench(storage, run.Run("acme", 1, settings, storage, tmp_path, lambda: True, storage))
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def identifier() -> str:
 
 
 def attempt(storage: Storage, stack: Stack, folder: Path, number: int, owner: str = "acme") -> Run:
-    return Run(owner, number, stack.settings(), storage, folder, others_wait=lambda: False)
+    return Run(owner, number, stack.settings(), storage, folder, lambda: False, storage)
 
 
 def publish(

@@ -93,7 +93,7 @@ def put_model(storage: Storage, owner: str, model_id: str, **manifest: Any) -> s
 
 
 def job_on(stack: Stack, storage: Storage, folder: Path, attempt: int = 1, owner: str = "default") -> Run:
-    return Run(owner, attempt, stack.settings(), storage, folder, others_wait=lambda: False)
+    return Run(owner, attempt, stack.settings(), storage, folder, lambda: False, storage)
 
 
 def predicted(stack: Stack, folder: Path, model_id: str, owner: str = "default") -> str:

@@ -361,7 +361,7 @@ def test_what_only_a_full_scan_shows_fails_the_job_with_the_reason(stack: Stack)
 def test_a_model_still_training_is_409_with_the_hint_to_wait(stack: Stack) -> None:
     with stack.frozen():
         model = stack.fit(table())
-        answer = stack.post("/predict", dataset_id=stack.upload(table()), model_id=model)
+        answer = stack.get(f"/models/{model}")
     body = assert_problem(answer, 409, "model_not_ready")
     assert "Wait" in str(body["hint"])
     stack.finished(model)
