@@ -203,7 +203,7 @@ class Worker(rq.worker.Worker):
     def fork_work_horse(self, job: Any, queue: Any) -> None:
         """Fork, with a pipe from the child."""
         reader, self._writer = os.pipe()
-        super().fork_work_horse(job, queue)  # type: ignore[no-untyped-call]
+        super().fork_work_horse(job, queue)
         os.close(self._writer)
         self._horse = Horse(self.horse_pid, reader)
 
@@ -259,7 +259,7 @@ class Worker(rq.worker.Worker):
         memory.die_first()
         logs.rename("horse")
         self._is_horse = True
-        self.setup_work_horse_signals()
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         code = 1
         try:
             self._run(job)

@@ -95,7 +95,7 @@ class Lanes:
         return [each.decode() for each in found]
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield the jobs of an owner that Redis knows, newest first, from the next after `before` on."""
+        """Yield the jobs of an owner that Redis knows, newest first, from the one after `before` on."""
         while True:
             most = f"({before}" if before else "+"
             found: Any = self.connection.zrevrangebylex(INDEX.format(owner), most, "-", start=0, num=_BATCH)
