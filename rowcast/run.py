@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rowcast.config import Settings
+from rowcast.progress import Progress
 from rowcast.storage import Storage
 
 
@@ -22,6 +23,7 @@ class Run:
     storage: Storage
     folder: Path
     others_wait: Callable[[], bool]
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def signing_keys(self) -> list[str]:
