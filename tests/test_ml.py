@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,7 @@ from rowcast.errors import (
     StoreUnavailable,
 )
 from rowcast.ids import folder_of, new_id
+from rowcast.progress import Progress
 from rowcast.storage import Storage
 from rowcast.wire import FitRequest, PredictRequest
 
@@ -264,6 +266,40 @@ def test_same_dataset_makes_the_same_model(bench: Bench) -> None:
     frame = table(300)
     first, second = (bench.predict(frame, bench.fit(frame, task="regression")) for _ in range(2))
     assert first.equals(second)
+
+
+# What a job tells while it runs
+
+
+def phases_of(sent: list[dict[str, Any]]) -> list[str]:
+    phases = [message["phase"] for message in sent]
+    return [phase for phase, before in zip(phases, [None, *phases], strict=False) if phase != before]
+
+
+def test_fit_tells_its_phases_until_all_is_done(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[dict[str, Any]] = []
+    frame = frame_of(LABELS)
+    with caplog.at_level(logging.INFO, "rowcast.job"):
+        bench.fit(frame, changes={"progress": Progress(sent.append)})
+    assert phases_of(sent) == ["downloading", "reading", "preparing", "fitting", "uploading"]
+    assert sent[-1]["percent"] == 100
+    said = [message.partition(" took ")[0].lower() for message in caplog.messages]
+    assert said == phases_of(sent)
+    assert caplog.messages[0].endswith(f": {len(parquet(frame)):,} bytes.")
+    assert caplog.messages[1].endswith(f": {N_ROWS} rows.")
+    assert caplog.messages[3].endswith(": 10 iterations.")
+
+
+def test_prediction_tells_its_phases_until_all_is_done(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[dict[str, Any]] = []
+    model_id = bench.fit(frame_of(LABELS))
+    with caplog.at_level(logging.INFO, "rowcast.job"):
+        bench.predict(frame_of(LABELS), model_id, changes={"progress": Progress(sent.append)})
+    assert phases_of(sent) == ["downloading", "reading", "predicting", "uploading"]
+    assert sent[-1]["percent"] == 100
+    assert caplog.messages[2].endswith(f": {N_ROWS} rows.")
 
 
 # What a prediction publishes
