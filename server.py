@@ -18,9 +18,21 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, deletion, errors, learners, listing, publishing, scratch, tables, web
+from rowcast import (
+    admission,
+    deletion,
+    errors,
+    estimates,
+    learners,
+    listing,
+    publishing,
+    scratch,
+    tables,
+    web,
+)
 from rowcast.config import Settings
 from rowcast.connections import connect_for_requests
+from rowcast.estimates import Work
 from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
 from rowcast.publishing import Kind
@@ -104,7 +116,9 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
     model_id = flask.g.job_id = new_id()
     options = {**query.work(), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
-    _submit("fit", model_id, arguments, query)
+    effort = estimates.effort_of(query.learner, query.params, query.validation)
+    work = Work("fit", query.learner, *estimates.size_of(sample, version), effort)
+    _submit("fit", model_id, arguments, query, work)
     return {"id": model_id}, 202
 
 
@@ -122,11 +136,12 @@ def predict(query: PredictRequest) -> tuple[Answer, int]:
         "result_id": result_id,
         "options": {**query.work(), "dataset": vars(version)},
     }
-    _submit("predict", result_id, arguments, query, waits_for=None if model else query.model_id)
+    work = estimates.of_prediction(model.manifest if model else {}, sample, version)
+    _submit("predict", result_id, arguments, query, work, waits_for=None if model else query.model_id)
     return {"id": result_id}, 202
 
 
-def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, **more: Any) -> None:
+def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, work: Work, **more: Any) -> None:
     asked_s, most_s = query.timeout_s, parts.settings.job_timeout_s
     if asked_s and asked_s > most_s:
         raise errors.InvalidRequest(
@@ -140,6 +155,7 @@ def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, **mor
         flask.g.request_id,
         priority=query.priority,
         timeout_s=asked_s,
+        work=work,
         **more,
     )
     parts.jobs.submit(submission)

@@ -7,6 +7,7 @@ parents: OpenMP hangs in a fork of a process that has used it.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import multiprocessing
@@ -33,7 +34,7 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import ending, errors, folders, joblog, keeper, logs, memory, publishing, run, scratch
+from rowcast import ending, errors, estimates, folders, joblog, keeper, logs, memory, publishing, run, scratch
 from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
@@ -270,6 +271,7 @@ class Worker(rq.worker.Worker):
             os._exit(code)
 
     def _run(self, job: Job) -> None:
+        self._began = time.monotonic()
         voice = Voice(self._writer)
         earlier = self._lanes.log(job.id) if job.attempt > 1 else []
         with joblog.recorded(earlier, lambda line: voice.say({"log": line})) as lines:
@@ -280,6 +282,7 @@ class Worker(rq.worker.Worker):
                 self._fail(job, error, storage, lines)
             else:
                 self._end(job, storage, "finished", None, lines)
+                self._note_duration(job)
 
     def _do(self, job: Job, publisher: Storage, voice: Voice) -> None:
         """Run the job's function, unless an earlier attempt has published and only its end was lost."""
@@ -295,10 +298,18 @@ class Worker(rq.worker.Worker):
             publisher=publisher,
             folder=scratch.make(self._scratch_root, job.folder_name),
             others_wait=self._do_others_wait,
-            progress=Progress(kind, voice.say),
+            progress=Progress(voice.say),
         )
         with run.surround(surroundings):
             job.func(**job.kwargs)
+
+    def _note_duration(self, job: Job) -> None:
+        """Let later jobs of like size know how long this one took."""
+        if "work" in job.fields and job.attempt == 1:
+            work = estimates.Work(*json.loads(job.fields["work"]))
+            took_s = time.monotonic() - self._began
+            with suppress(redis.RedisError):
+                estimates.note(self._lanes.connection, *work[:4], took_s, effort=work.effort)
 
     def _do_others_wait(self) -> bool:
         try:

@@ -112,7 +112,7 @@ class Lanes:
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, longer by `beat`."""
+        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds or, by `beat`, on."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:

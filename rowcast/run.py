@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rowcast.config import Settings
-from rowcast.progress import SILENT, Progress
+from rowcast.progress import Progress
 from rowcast.storage import Storage
 
 
@@ -27,7 +27,7 @@ class Run:
     folder: Path
     others_wait: Callable[[], bool]
     publisher: Storage
-    progress: Progress = SILENT
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def signing_keys(self) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from rq.job import JobStatus
 
 from rowcast.errors import WorkerLost
+from rowcast.estimates import eta_s as eta
+from rowcast.progress import waiting
 
 FINAL = frozenset({"finished", "failed", "canceled"})
 
@@ -55,10 +57,22 @@ def status_of(job_id: str, fields: dict[str, str], *, position: int | None = Non
         "earlier": [json.loads(line) for line in fields.get("causes", "").splitlines()],
         "priority": fields.get("priority", "normal"),
         "position": position if status == "queued" else None,
+        **_prospect(fields, is_running=status == "started"),
         "dataset_id": fields.get("dataset_id"),
         "model_id": fields.get("model_id"),
         "error": _UNRECORDED.cause() if status == "failed" else None,
     }
+
+
+def _prospect(fields: dict[str, str], *, is_running: bool) -> dict[str, Any]:
+    """Return how far a running job is, and how long it will still take, as far as that is known."""
+    if not is_running:
+        return {"progress": None, "eta_s": None}
+    progress = json.loads(fields["progress"]) if "progress" in fields else waiting()
+    is_known = fields.get("is_expected") == "1"
+    elapsed_s = max(0.0, time.time() - float(fields.get("started") or time.time()))
+    eta_s = eta(float(fields["expected_s"]) if is_known else None, elapsed_s, progress["percent"])
+    return {"progress": progress, "eta_s": eta_s}
 
 
 def final_record(
@@ -67,7 +81,7 @@ def final_record(
     """Describe a job that ends now, before Redis itself says so."""
     record = status_of(job_id, {name: value for name, value in fields.items() if name != "record"})
     ended = {"status": status, "started_at": _seconds(fields.get("started")), "ended_at": time.time()}
-    return {**record, **ended, "position": None, "error": error}
+    return {**record, **ended, "position": None, "progress": None, "eta_s": None, "error": error}
 
 
 def _meta(fields: dict[str, str]) -> dict[str, Any]:

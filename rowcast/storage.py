@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -163,8 +163,11 @@ class Storage:
         path: Path,
         *,
         expected: Version | None = None,
+        told: Callable[[int, int], None] = lambda *_: None,
     ) -> str:
         """Write an object to `path` and return the SHA-256 of its bytes, in hexadecimal.
+
+        `told` is called with the bytes that are there and those of all, about once a MiB.
 
         Raises:
             DatasetChanged: the object is not the `expected` version.
@@ -172,11 +175,13 @@ class Storage:
         """
         digest = hashlib.sha256()
         with path.open("wb") as file, self._opened(bucket, _key(owner, identifier, name)) as response:
-            if expected and _version_in(response.headers) != expected:
+            found = _version_in(response.headers)
+            if expected and found != expected:
                 raise DatasetChanged(f"Dataset {identifier} was uploaded again after the job was submitted.")
             for chunk in response.stream(_CHUNK_BYTES):
                 digest.update(chunk)
                 _write_to_disk(file, chunk)
+                told(file.tell(), found.size)
         return digest.hexdigest()
 
     def write(self, bucket: Bucket, owner: str, identifier: str, name: str, content: bytes | Path) -> None:

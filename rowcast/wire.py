@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from rowcast.learners import LEARNERS
+from rowcast.progress import Phase
 
 # The sums of far larger weights are no numbers any more.
 _MAX_WEIGHT = 1e12
@@ -196,6 +197,17 @@ class Attempt(BaseModel):
     at: float = Field(description="Unix seconds.")
 
 
+class Progress(BaseModel):
+    """How far a running job is. Counts are those of the phase, null where they are not known."""
+
+    phase: Phase
+    percent: float = Field(ge=0, le=100, description="Of the whole job: an estimate that never falls.")
+    rows_done: int | None
+    rows_total: int | None
+    iterations_done: int | None = Field(description="Of the learner; in a cross-validation, of all folds.")
+    iterations_total: int | None = Field(description="At most; a learner may stop earlier.")
+
+
 class StatusAnswer(Answer):
     """How a job is doing. Times are Unix seconds."""
 
@@ -211,6 +223,8 @@ class StatusAnswer(Answer):
     position: int | None = Field(
         description="Your jobs ahead of it in its lane; null once started, and while its model is fitted."
     )
+    progress: Progress | None = Field(description="Null unless it runs.")
+    eta_s: float | None = Field(description="Seconds until its end, an estimate; null while unknown.")
     dataset_id: str | None
     model_id: str | None
     error: Cause | None

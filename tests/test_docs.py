@@ -158,7 +158,13 @@ def test_members_of_an_answer_are_documented(section: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("thing", "answer"), [("model", "ModelLine"), ("file", "FileAnswer"), ("dataset", "DatasetLine")]
+    ("thing", "answer"),
+    [
+        ("model", "ModelLine"),
+        ("file", "FileAnswer"),
+        ("dataset", "DatasetLine"),
+        ("job's progress", "Progress"),
+    ],
 )
 def test_members_of_a_listed_thing_are_documented(thing: str, answer: str) -> None:
     rows = rows_of(text_of("http_api.md"), f"of a {thing}", "meaning")

@@ -22,7 +22,7 @@ FOREIGN_PATHS = re.compile(r"/(home|Users)/\w+|/tmp/\w+")
 WORKING = {
     *("limits", "magic", "text_stream", "csv_dialect", "csv_rows", "json_lines", "columnar", "formats"),
     *("columns", "labels", "tables", "learners", "preparation", "training", "predictions"),
-    *("scores", "importance", "intervals", "drift", "cores"),
+    *("scores", "importance", "intervals", "drift", "cores", "progress", "iterations"),
 }
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc", "manager", "handler"}
 
@@ -115,18 +115,27 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("columns", set()),
         ("learners", {"errors"}),
         ("preparation", {"columns", "learners"}),
-        ("training", {"columns", "errors", "importance", "intervals", "learners", "preparation", "scores"}),
+        (
+            "training",
+            {
+                *("columns", "errors", "importance", "intervals", "iterations", "learners", "preparation"),
+                *("progress", "scores"),
+            },
+        ),
         ("predictions", {"columns", "drift", "errors", "formats", "intervals", "labels", "tables"}),
         ("scores", set()),
         ("importance", {"scores"}),
         ("drift", set()),
         ("signing", {"errors"}),
-        ("wire", {"learners"}),
+        ("wire", {"learners", "progress"}),
+        ("progress", set()),
+        ("iterations", {"progress"}),
+        ("estimates", {"formats", "storage"}),
         ("storage", {"config", "errors", "ids"}),
         ("listing", {"errors", "ids", "publishing", "storage"}),
         ("deletion", {"errors", "jobs", "publishing", "states", "storage"}),
         ("lanes", {"errors"}),
-        ("states", {"errors"}),
+        ("states", {"errors", "estimates", "progress"}),
         ("ending", {"errors", "lanes", "publishing", "states", "storage"}),
         ("horse", set()),
         ("joblog", set()),
