@@ -64,6 +64,8 @@ LearnerName = Annotated[
 ]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
+Url = Annotated[str, Field(min_length=1, max_length=2000)]
+_CALLBACK = "Where to POST the job's final status, signed; docs/http_api.md has the rules."
 
 
 class Request(BaseModel):
@@ -105,6 +107,7 @@ class FitRequest(Request):
         le=3600,
         description="Seconds for importances, 0 for none; by default a tenth of the fit, at least 0.1.",
     )
+    callback_url: Url | None = Field(None, description=_CALLBACK)
 
 
 class PredictRequest(Request):
@@ -124,6 +127,7 @@ class PredictRequest(Request):
         [], description="Columns to copy into the result, as a JSON list."
     )
     format: Literal["parquet", "csv", "jsonl"] = Field("parquet", description="The result's format.")
+    callback_url: Url | None = Field(None, description=_CALLBACK)
 
 
 class StatusRequest(Request):
