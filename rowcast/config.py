@@ -201,8 +201,8 @@ class Settings(BaseSettings):
     )
     webhook_secrets: WebhookSecrets = Field(
         (),
-        description="Secrets that sign webhooks, as whsec_...,owner:whsec_...; an owner's own sign, all of them, "
-        "or else those of no owner. Without any, `callback_url` is refused.",
+        description="Secrets that sign webhooks, as whsec_...,owner:whsec_...; all of an owner's own sign, "
+        "or else all without an owner. Without any, `callback_url` is refused.",
     )
     webhook_allow_private: Bool = Field(
         False,

@@ -122,6 +122,7 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("drift", set()),
         ("signing", {"errors"}),
         ("wire", {"learners"}),
+        ("webhooks", {"config", "errors", "logs"}),
         ("storage", {"config", "errors", "ids"}),
         ("listing", {"errors", "ids", "publishing", "storage"}),
         ("deletion", {"errors", "jobs", "publishing", "storage"}),
