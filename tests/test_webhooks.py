@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
+import ipaddress
 import itertools
 import json
 import logging
@@ -672,7 +673,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> tuple[Names, list[str]]:
 
 
 @pytest.mark.parametrize(
-    "addresses", [["127.0.0.1"], ["93.184.216.34", "127.0.0.1"], ["127.0.0.1", "93.184.216.34"], ["::1"]]
+    "addresses", [["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1"]]
 )
 def test_name_of_a_private_address_is_not_called(
     addresses: list[str],
@@ -680,7 +681,10 @@ def test_name_of_a_private_address_is_not_called(
     connection: redis.Redis,
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Stands for an address of the internet, which no test may call.
+    monkeypatch.setattr(webhooks, "_PRIVATE_IPV4", [ipaddress.IPv4Network("127.0.0.1/32")])
     names[0]["receiver.example"] = addresses
     enqueued(connection, f"http://receiver.example:{receiver.port}/")
     deliver(connection, webhook_allow_private=False)
@@ -705,10 +709,11 @@ def test_name_is_looked_up_once_and_the_address_called_under_the_name(
     assert names[1] == ["receiver.example"]
 
 
-def test_second_kind_of_address_is_called_where_the_first_does_not_answer(
-    names: tuple[Names, list[str]], connection: redis.Redis, receiver: Receiver
+@pytest.mark.parametrize("addresses", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"]])
+def test_other_kind_of_address_is_called_where_one_does_not_answer(
+    addresses: list[str], names: tuple[Names, list[str]], connection: redis.Redis, receiver: Receiver
 ) -> None:
-    names[0]["receiver.example"] = ["::1", "127.0.0.1"]
+    names[0]["receiver.example"] = addresses
     enqueued(connection, f"http://receiver.example:{receiver.port}/")
     deliver(connection)
     assert len(receiver.requests) == 1
