@@ -391,7 +391,7 @@ def _post(target: Target, addresses: list[str], headers: dict[str, str], body: b
     Raises:
         OSError, http.client.HTTPException: there is no whole answer in time, or it comes from somebody else.
     """
-    with _connected(addresses, target.port) as raw, _time_limit(raw, EXCHANGE_S):
+    with _connected(addresses, target.port) as raw, _time_limit(raw, EXCHANGE_S) as is_late:
         # The certificate is checked for the host of the URL, whatever the address.
         tls = ssl.create_default_context() if target.is_tls else None
         with tls.wrap_socket(raw, server_hostname=target.host) if tls else raw as connected:
@@ -401,6 +401,9 @@ def _post(target: Target, addresses: list[str], headers: dict[str, str], body: b
             own["Content-Type"] = "application/json"
             connection.request("POST", target.path, body, {**own, **headers})
             answer = connection.getresponse()
+            if is_late.is_set():
+                # Headers that were cut off look like the last ones.
+                raise TimeoutError
             # Taken off so that the receiver is not cut off in mid-sentence; what comes of it does not matter.
             with suppress(OSError, http.client.HTTPException):
                 answer.read(MOST_ANSWER_BYTES)
@@ -422,7 +425,7 @@ def _connect(address: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _time_limit(connected: socket.socket, limit_s: float) -> Iterator[None]:
+def _time_limit(connected: socket.socket, limit_s: float) -> Iterator[threading.Event]:
     """Hang up after a while: a time limit of the socket starts anew with each byte that comes.
 
     Raises:
@@ -439,7 +442,7 @@ def _time_limit(connected: socket.socket, limit_s: float) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield is_late
     except (OSError, http.client.HTTPException) as error:
         if is_late.is_set():
             raise TimeoutError(f"no whole answer within {limit_s:g} s") from error

@@ -464,7 +464,10 @@ def test_threads_survive_what_nobody_foresaw(
 # Receivers that take their time.
 
 
-@pytest.mark.parametrize(("start", "is_delivered"), [(b"HTTP/1.", False), (b"HTTP/1.1 200 OK\r\nX: ", True)])
+@pytest.mark.parametrize(
+    ("start", "is_delivered"),
+    [(b"HTTP/1.", False), (b"HTTP/1.1 200 OK\r\nX: ", False), (b"HTTP/1.1 200 OK\r\n\r\n", True)],
+)
 def test_answer_that_drips_is_cut_off(
     start: bytes,
     is_delivered: bool,
