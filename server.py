@@ -29,6 +29,7 @@ from rowcast import (
     scratch,
     tables,
     web,
+    webhooks,
 )
 from rowcast.config import Settings
 from rowcast.connections import connect_for_requests
@@ -147,6 +148,8 @@ def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, work:
         raise errors.InvalidRequest(
             f"The parameter 'timeout_s' is over {most_s}, the most that a job may run."
         )
+    if query.callback_url:
+        webhooks.check(query.callback_url, parts.settings, flask.g.owner)
     submission = Submission(
         kind,
         flask.g.owner,
@@ -156,6 +159,7 @@ def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, work:
         priority=query.priority,
         timeout_s=asked_s,
         work=work,
+        callback_url=query.callback_url,
         **more,
     )
     parts.jobs.submit(submission)

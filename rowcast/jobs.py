@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -44,7 +44,7 @@ class Submission:
     priority: Priority = "normal"
     timeout_s: int | None = None
     waits_for: str | None = None
-    more: dict[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
 
 
 class Jobs:
@@ -173,6 +173,6 @@ def _fields(
         "max_attempts": settings.max_attempts,
         "dataset_id": submission.arguments.get("dataset_id"),
         "model_id": submission.arguments.get("model_id"),
-        **submission.more,
+        "callback_url": submission.callback_url,
     }
     return {**job.to_dict(), **{name: value for name, value in ours.items() if value is not None}}

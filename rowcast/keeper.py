@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rowcast import ending, errors, logs
+from rowcast import ending, errors, logs, webhooks
 from rowcast.config import Settings
 from rowcast.connections import connect_for_keeping
+from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
 from rowcast.storage import WORKER, Storage
 
@@ -60,6 +62,12 @@ class Keeper:
             Duty(self.reconcile, 10.0),
         ]
 
+    def send_webhooks(self) -> None:
+        """Begin to send webhooks as they fall due, in threads of their own."""
+        connection = connect_for_keeping(self._settings)
+        jobs = Jobs(connection, self._settings, self._storage)
+        webhooks.start(connection, self._settings, jobs.status, threading.Event())
+
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
         is_fresh = self._is_redis_fresh()
@@ -101,6 +109,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     keeper = Keeper(settings)
+    keeper.send_webhooks()
     while True:
         for duty in keeper.duties:
             duty.turn()

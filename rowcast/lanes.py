@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 import redis
 
 from rowcast.errors import QueueUnavailable
+from rowcast.webhooks import ENQUEUE
 
 Lane = Literal["short", "long"]
 Priority = Literal["low", "normal", "high"]
@@ -29,7 +30,7 @@ LANES: tuple[Lane, ...] = ("long", "short")
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
-_SCRIPT = Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
+_SCRIPT = ENQUEUE + Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
 _BATCH = 200
 
 
@@ -112,7 +113,7 @@ class Lanes:
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds or, by `beat`, on."""
+        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by `beat`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:

@@ -303,8 +303,8 @@ def _plan(options: Options, data: Path, environ: Mapping[str, str]) -> Parts:
 def _secrets(parts: Parts, settings: Settings) -> list[str]:
     """Return what no log line may show."""
     owned_keys = [key.get_secret_value().partition(":")[2] for key in settings.api_keys]
-    signing_keys = [key.get_secret_value() for key in settings.signing_keys]
-    return [*astuple(parts.keys), *owned_keys, *signing_keys, settings.s3_secret_key.get_secret_value()]
+    secrets = [*settings.signing_keys, *settings.webhook_secrets, settings.s3_secret_key]
+    return [*astuple(parts.keys), *owned_keys, *(secret.get_secret_value() for secret in secrets)]
 
 
 def _data_folder(path: Path) -> Path:

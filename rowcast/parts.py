@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import secrets
@@ -32,10 +33,11 @@ class Keys:
     s3_secret_key: str
     redis_password: str
     signing_key: str
+    webhook_secret: str
 
     @classmethod
     def kept_in(cls, path: Path) -> Keys:
-        """Read the secrets, or make them the first time.
+        """Read the secrets, or make them the first time; a folder of before webhooks gets their secret.
 
         Raises:
             StackError: the file is there but holds something else.
@@ -44,7 +46,11 @@ class Keys:
             write_private(path, json.dumps(asdict(cls._new()), indent=2))
         path.chmod(0o600)
         try:
-            return cls(**json.loads(path.read_text()))
+            kept = json.loads(path.read_text())
+            keys = cls(**{"webhook_secret": _webhook_secret(), **kept})
+            if asdict(keys) != kept:
+                write_private(path, json.dumps(asdict(keys), indent=2))
+            return keys
         except (TypeError, ValueError):
             raise StackError(
                 f"{path} does not hold the secrets of a Rowcast stack. Restore it, or start with a new "
@@ -53,7 +59,17 @@ class Keys:
 
     @classmethod
     def _new(cls) -> Keys:
-        return cls(secrets.token_hex(10), *(secrets.token_urlsafe(32) for _ in range(3)))
+        return cls(
+            s3_access_key=secrets.token_hex(10),
+            s3_secret_key=secrets.token_urlsafe(32),
+            redis_password=secrets.token_urlsafe(32),
+            signing_key=secrets.token_urlsafe(32),
+            webhook_secret=_webhook_secret(),
+        )
+
+
+def _webhook_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 @dataclass(frozen=True)
@@ -171,6 +187,8 @@ class Parts:
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
         settings["PYTHONUNBUFFERED"] = "1"
+        # The server refuses a callback_url for which it sees no secret; the worker signs.
+        settings["WEBHOOK_SECRETS"] = self.environ.get("WEBHOOK_SECRETS") or self.keys.webhook_secret
         if not self.given_store:
             settings["S3_ENDPOINT"] = f"http://{HOST}:{self.ports.store}"
             settings["S3_ACCESS_KEY"] = self.keys.s3_access_key

@@ -65,6 +65,8 @@ LearnerName = Annotated[
 ]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
+Url = Annotated[str, Field(min_length=1, max_length=2000)]
+_CALLBACK = "Where to POST the job's final status, signed; docs/http_api.md has the rules."
 
 
 class Request(BaseModel):
@@ -86,6 +88,8 @@ class JobRequest(Request):
     timeout_s: int | None = Field(
         None, ge=1, description="Seconds that the job may run; at most, and by default, JOB_TIMEOUT_S."
     )
+
+    callback_url: Url | None = Field(None, description=_CALLBACK)
 
     def work(self) -> dict[str, Any]:
         """Return what the job needs to know to do its work; how it is to run is not among it."""
