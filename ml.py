@@ -22,6 +22,7 @@ from rowcast import (
     models,
     predictions,
     publishing,
+    reuse,
     run,
     signing,
     tables,
@@ -96,6 +97,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     publishing.check_needed(job, dataset_id=dataset_id)
     signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
     publishing.publish(job, "fit", model_id, path, signed)
+    job.note_published(reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current()))
 
 
 def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, Any]) -> None:
@@ -134,6 +136,8 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     publishing.check_needed(job, dataset_id=dataset_id)
     publishing.note_result(job, model_id, result_id)
     publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
+    model = (model_id, about["file"]["sha256"])
+    job.note_published(reuse.key_of("predict", dataset["dataset_sha256"], options, versions.current(), model))
 
 
 def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
@@ -146,6 +150,7 @@ def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
 
 def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) -> dict[str, Any]:
     """Download a dataset to the scratch folder and return what manifests say of it."""
+    version = Version(**options["dataset"])
     try:
         digest = job.storage.download(
             "datasets",
@@ -153,13 +158,14 @@ def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) ->
             dataset_id,
             "data",
             job.folder / "dataset",
-            expected=Version(**options["dataset"]),
+            expected=version,
         )
     except ObjectMissing:
         raise DatasetNotFound(
             f"Dataset {dataset_id} was deleted after the job was submitted.",
             hint="Upload the table again and submit the new id.",
         ) from None
+    job.note_digest(dataset_id, version, digest)
     return {"dataset_id": dataset_id, "dataset_sha256": digest}
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import flask
+import redis
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, deletion, errors, learners, listing, publishing, tables, web
+from rowcast import admission, content, deletion, errors, learners, listing, publishing, reuse, tables, web
 from rowcast.config import Settings
-from rowcast.ids import new_id
 from rowcast.jobs import FINAL, Jobs, Submission, connect_for_requests
 from rowcast.storage import Storage
 from rowcast.wire import (
@@ -40,10 +40,13 @@ from rowcast.wire import (
     StatusAnswer,
     StatusRequest,
     UploadAnswer,
+    UploadRequest,
     parameters_schema,
 )
 
 Answer = dict[str, Any]
+
+JOB_ANSWERS: Any = {200: JobAnswer, 202: JobAnswer}
 
 api = APIBlueprint("api", __name__, abp_responses=web.PROBLEM_ANSWERS, abp_security=[{"key": []}])
 
@@ -54,11 +57,13 @@ class Parts:
 
     settings: Settings
     storage: Storage
+    connection: redis.Redis
     jobs: Jobs
     waiting_room: web.WaitingRoom
 
 
 parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions["rowcast"]))
+idempotent = web.idempotent(lambda: parts.connection)
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
@@ -67,56 +72,71 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     storage = Storage(settings, connections=settings.server_threads)
     connection = connect_for_requests(settings, connections=2 * settings.server_threads)
     app = web.new_app(__name__, settings)
-    app.extensions["rowcast"] = Parts(
-        settings, storage, Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
-    )
+    jobs, waiting_room = Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
+    app.extensions["rowcast"] = Parts(settings, storage, connection, jobs, waiting_room)
     app.register_api(api)
     web.describe(app)
     return app
 
 
 @api.get("/upload", endpoint="upload_by_get", responses={200: UploadAnswer})
-@api.post("/upload", responses={200: UploadAnswer})
-def upload(query: Nothing) -> Answer:  # noqa: ARG001 - declared so that unknown parameters are refused
-    """Get an id for a new dataset, and the URL to PUT its bytes to.
+@api.post("/upload", responses={200: UploadAnswer}, openapi_extensions=parameters_schema(UploadRequest))
+@idempotent
+def upload(query: UploadRequest) -> Answer:
+    """Get an id for a new dataset and the URL to PUT its bytes to, or the id of one that holds these bytes.
 
     The URL cannot bound the size: a table over the limit is refused by /fit and /predict.
     """
     parts.storage.ensure_buckets()
-    dataset_id, ttl_s = new_id(), parts.settings.upload_url_ttl_s
+    if known := content.find(parts.connection, parts.storage, flask.g.owner, query.sha256, query.size):
+        return {"id": known, "exists": True, "url": None, "expires_at": None}
+    dataset_id, ttl_s = web.new_id(), parts.settings.upload_url_ttl_s
     url = parts.storage.upload_url(flask.g.owner, dataset_id, ttl_s, internal=web.is_internal(parts.settings))
-    return {"id": dataset_id, "url": url, "expires_at": time.time() + ttl_s}
+    return {"id": dataset_id, "exists": False, "url": url, "expires_at": time.time() + ttl_s}
 
 
-@api.post("/fit", responses={202: JobAnswer}, openapi_extensions=parameters_schema(FitRequest))
+@api.post("/fit", responses=JOB_ANSWERS, openapi_extensions=parameters_schema(FitRequest))
+@idempotent
 def fit(query: FitRequest) -> tuple[Answer, int]:
     """Fit a model on a dataset. The id answered is that of the job and of the model."""
     learners.check(query.learner, query.params, task=query.task, class_weight=query.class_weight)
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
     target = tables.check_fit(sample, query.target, query.sample_weight)
-    model_id = flask.g.job_id = new_id()
+    model_id = web.new_id()
     options = {**query.model_dump(exclude={"id"}), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
-    parts.jobs.submit(Submission("fit", flask.g.owner, model_id, arguments, flask.g.request_id))
-    return {"id": model_id}, 202
+    return _submit(Submission("fit", flask.g.owner, model_id, arguments, flask.g.request_id))
 
 
-@api.post("/predict", responses={202: JobAnswer}, openapi_extensions=parameters_schema(PredictRequest))
+@api.post("/predict", responses=JOB_ANSWERS, openapi_extensions=parameters_schema(PredictRequest))
+@idempotent
 def predict(query: PredictRequest) -> tuple[Answer, int]:
     """Predict the rows of a dataset with a model. The id answered is that of the job and of the result."""
     model = admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
     features = admission.features(model, query)
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
     tables.check_predict(sample, features, query.keep)
-    result_id = flask.g.job_id = new_id()
+    result_id = web.new_id()
     arguments = {
         "dataset_id": query.dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
         "options": {**query.model_dump(exclude={"dataset_id", "model_id"}), "dataset": vars(version)},
     }
-    parts.jobs.submit(Submission("predict", flask.g.owner, result_id, arguments, flask.g.request_id))
-    return {"id": result_id}, 202
+    model_sha256, _ = admission.file_of(model, query.model_id)
+    return _submit(
+        Submission("predict", flask.g.owner, result_id, arguments, flask.g.request_id), model_sha256
+    )
+
+
+def _submit(submission: Submission, model_sha256: str | None = None) -> tuple[Answer, int]:
+    """Answer with an earlier job of the same outcome, where `reuse` asks for it; else submit this one."""
+    known = reuse.earlier(parts.connection, parts.storage, submission, model_sha256)
+    flask.g.job_id = known or submission.job_id
+    if known:
+        return {"id": known, "reused": True}, 200
+    parts.jobs.submit(submission)
+    return {"id": submission.job_id, "reused": False}, 202
 
 
 @api.get("/status", responses={200: StatusAnswer})

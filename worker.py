@@ -27,12 +27,20 @@ from rq.utils import now
 from rq.worker_pool import WorkerPool
 
 import ml
-from rowcast import errors, folders, logs, publishing, run, scratch
+from rowcast import content, errors, folders, logs, publishing, reuse, run, scratch
 from rowcast.config import ConfigurationError, Settings
 from rowcast.death_signal import die_with_parent
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
-from rowcast.jobs import QUEUE, JobQueue, Status, connect_for_work, final_record, n_waiting
+from rowcast.jobs import (
+    QUEUE,
+    JobQueue,
+    Status,
+    connect_for_requests,
+    connect_for_work,
+    final_record,
+    n_waiting,
+)
 from rowcast.storage import WORKER, Storage
 
 log = logging.getLogger("rowcast.worker")
@@ -213,13 +221,18 @@ class Worker(rq.worker.Worker):
 
     def perform_job(self, job: rq.job.Job, queue: Any, execution: Any) -> bool:
         """Run a job with its surroundings."""
+        owner = job.meta["owner"]
+        # What the job notes is a cache, and not worth waiting for a Redis that is away.
+        notes = connect_for_requests(self._settings, connections=1)
         self._run = run.Run(
-            owner=job.meta["owner"],
+            owner=owner,
             attempt=job.meta["attempts"],
             settings=self._settings,
             storage=self._storage(),
             folder=scratch.make(self._scratch_root, f"{job.id}-{job.meta['attempts']}"),
             others_wait=self._do_others_wait,
+            note_digest=partial(content.note, notes, owner),
+            note_published=partial(reuse.note, notes, owner, job_id=job.id),
         )
         with run.surround(self._run):
             return bool(super().perform_job(job, queue, execution))

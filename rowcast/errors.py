@@ -13,7 +13,8 @@ RowcastError
 │   ├── NotFinished         409  /result came before the job's end
 │   ├── ModelNotReady       409  the model is still being fitted
 │   ├── ModelFailed         409  the fit that should have made the model failed
-│   └── JobCanceled         409
+│   ├── JobCanceled         409
+│   └── IdempotencyConflict 409  the Idempotency-Key belongs to another request
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
 ├── UnsupportedMediaType    415
@@ -154,6 +155,13 @@ class JobCanceled(Conflict):
 
     code, title = "job_canceled", "Job canceled"
     hint = "Submit the job again."
+
+
+class IdempotencyConflict(Conflict):
+    """The Idempotency-Key was used before, with another request."""
+
+    code, title = "idempotency_conflict", "Idempotency conflict"
+    hint = "Send a new key with a new request; repeat a request unchanged to get its first answer."
 
 
 class DatasetTooLarge(RowcastError):

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rowcast.config import Settings
-from rowcast.storage import Storage
+from rowcast.storage import Storage, Version
 
 
 @dataclass(frozen=True)
 class Run:
-    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards."""
+    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards.
+
+    `note_digest` takes a dataset, its version and the SHA-256 computed from its bytes; `note_published`,
+    right after publishing, the key of `reuse`.
+    """
 
     owner: str
     attempt: int
@@ -22,6 +26,8 @@ class Run:
     storage: Storage
     folder: Path
     others_wait: Callable[[], bool]
+    note_digest: Callable[[str, Version, str], None] = lambda *_: None
+    note_published: Callable[[str], None] = lambda _: None
 
     @property
     def signing_keys(self) -> list[str]:

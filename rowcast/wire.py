@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from rowcast.learners import LEARNERS
 
@@ -76,6 +84,29 @@ class Nothing(Request):
     """No parameters."""
 
 
+class UploadRequest(Request):
+    """What /upload takes."""
+
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="The SHA-256 of the bytes, in lower-case hexadecimal; with `size`.",
+    )
+    size: int | None = Field(None, ge=0, description="How many bytes; with `sha256`.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.sha256 is None) != (self.size is None):
+            raise ValueError("`sha256` and `size` are given together or not at all")
+        return self
+
+
+Reuse = Annotated[
+    bool,
+    Field(description="Answer at once with an earlier finished job of the same bytes, options and code."),
+]
+
+
 class FitRequest(Request):
     """What /fit takes."""
 
@@ -105,6 +136,7 @@ class FitRequest(Request):
         le=3600,
         description="Seconds for importances, 0 for none; by default a tenth of the fit, at least 0.1.",
     )
+    reuse: Reuse = False
 
 
 class PredictRequest(Request):
@@ -124,6 +156,7 @@ class PredictRequest(Request):
         [], description="Columns to copy into the result, as a JSON list."
     )
     format: Literal["parquet", "csv", "jsonl"] = Field("parquet", description="The result's format.")
+    reuse: Reuse = False
 
 
 class StatusRequest(Request):
@@ -147,14 +180,16 @@ class UploadAnswer(Answer):
     """Where to PUT a table's bytes."""
 
     id: str = Field(description="The dataset's id.")
-    url: str = Field(description="PUT the table's bytes here.")
-    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+    exists: bool = Field(description="Whether the dataset holds these very bytes already.")
+    url: str | None = Field(description="PUT the table's bytes here; null for a dataset that exists.")
+    expires_at: float | None = Field(description="When the url ends, in Unix seconds; null without one.")
 
 
 class JobAnswer(Answer):
-    """A job that was accepted."""
+    """A job that was accepted, or an earlier one that had the same outcome."""
 
     id: str = Field(description="The id of the job, and of the model or result it makes.")
+    reused: bool = Field(description="Whether it is an earlier job, which has finished.")
 
 
 class Cause(BaseModel):
