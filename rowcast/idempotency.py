@@ -22,18 +22,15 @@ from rowcast.ids import new_id
 KEPT_S = 24 * 3600
 _KEY = re.compile(r"[ -~]{1,255}")
 
-# Each key is a hash: the request's `digest`, its `id`, `holder`, who came last while there was no answer,
-# then `status` and `answer`.
+# Each key is a hash: the request's `digest`, its `id`, `repeated` if it came again; then `status`, `answer`.
 _RESERVE = f"""
 if redis.call('HSETNX', KEYS[1], 'digest', ARGV[1]) == 1 then
     redis.call('HSET', KEYS[1], 'id', ARGV[2])
     redis.call('EXPIRE', KEYS[1], {KEPT_S})
+elseif redis.call('HGET', KEYS[1], 'digest') == ARGV[1] then
+    redis.call('HSET', KEYS[1], 'repeated', 1)
 end
-local kept = redis.call('HMGET', KEYS[1], 'digest', 'id', 'status', 'answer')
-if kept[1] == ARGV[1] and not kept[4] then
-    redis.call('HSET', KEYS[1], 'holder', ARGV[2])
-end
-return kept
+return redis.call('HMGET', KEYS[1], 'digest', 'id', 'status', 'answer')
 """
 # The key may be gone: it was freed by the same request at the same time, or Redis was lost.
 _FINISH = f"""
@@ -49,9 +46,9 @@ if redis.call('HSETNX', KEYS[1], 'answer', ARGV[4]) == 1 then
 end
 return redis.call('HMGET', KEYS[1], 'status', 'answer')
 """
-# Whoever came later with the same request still works with the id.
+# Where the request came more than once, the refusal of one try says nothing of what the others have made.
 _FREE = """
-if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] and redis.call('HEXISTS', KEYS[1], 'answer') == 0 then
+if redis.call('HGET', KEYS[1], 'id') == ARGV[1] and redis.call('HEXISTS', KEYS[1], 'repeated') == 0 then
     redis.call('DEL', KEYS[1])
 end
 """
@@ -67,12 +64,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reservation:
-    """The id that a request works with, and its first answer if there is one; `holder` is this very try."""
+    """The id that a request works with, and its first answer if there is one."""
 
     name: str
     digest: str
     id: str
-    holder: str
     answer: Answer | None
 
 
@@ -88,7 +84,7 @@ def once(
         InvalidRequest: the key is malformed.
         IdempotencyConflict: the key belongs to another request.
         RedisError: Redis does not answer; what was done by then is done again with the same id.
-        RowcastError: `work` was refused or failed. What refuses it (4xx) frees the key; after a failure (5xx)
+        RowcastError: `work` was refused or failed. A refusal (4xx) of the only try frees the key; else
             something may have been made, and the key stays with its id.
     """
     reservation = reserve(connection, owner, key, digest)
@@ -123,12 +119,12 @@ def reserve(connection: redis.Redis, owner: str, key: str, digest: str) -> Reser
             "The header 'Idempotency-Key' is malformed.",
             hint="Send 1 to 255 printable ASCII characters, such as a UUID.",
         )
-    name, holder = f"rowcast:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}", new_id()
-    kept, identifier, status, body = _run(connection, _RESERVE, name, digest, holder)
+    name = f"rowcast:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+    kept, identifier, status, body = _run(connection, _RESERVE, name, digest, new_id())
     if kept.decode() != digest:
         raise IdempotencyConflict("This Idempotency-Key was used before, with another request.")
     answer = Answer(int(status), body) if body is not None else None
-    return Reservation(name, digest, identifier.decode(), holder, answer)
+    return Reservation(name, digest, identifier.decode(), answer)
 
 
 def finish(connection: redis.Redis, reservation: Reservation, answer: Answer) -> Answer:
@@ -143,10 +139,10 @@ def finish(connection: redis.Redis, reservation: Reservation, answer: Answer) ->
 
 
 def free(connection: redis.Redis, reservation: Reservation) -> None:
-    """Free the key of a request that was refused, unless the same request is being worked on elsewhere."""
+    """Free the key of a request that was refused, unless it was sent more than once."""
     # Without Redis the key stays reserved, which only keeps other requests from using it.
     with suppress(redis.RedisError):
-        _run(connection, _FREE, reservation.name, reservation.holder)
+        _run(connection, _FREE, reservation.name, reservation.id)
 
 
 def _run(connection: redis.Redis, script: str, name: str, *arguments: str | bytes) -> Any:
