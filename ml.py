@@ -21,6 +21,7 @@ from rowcast import (
     models,
     predictions,
     publishing,
+    reuse,
     run,
     signing,
     tables,
@@ -97,6 +98,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     publishing.check_needed(job, dataset_id=dataset_id)
     signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
     publishing.publish(job, "fit", model_id, path, signed)
+    job.note_published(reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current()))
     progress.end()
 
 
@@ -140,6 +142,8 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     publishing.check_needed(job, dataset_id=dataset_id)
     publishing.note_result(job, model_id, result_id)
     publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
+    model = (model_id, about["file"]["sha256"])
+    job.note_published(reuse.key_of("predict", dataset["dataset_sha256"], options, versions.current(), model))
     progress.end()
 
 
@@ -153,6 +157,7 @@ def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
 
 def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) -> dict[str, Any]:
     """Download a dataset to the scratch folder and return what manifests say of it."""
+    version = Version(**options["dataset"])
     try:
         digest = job.storage.download(
             "datasets",
@@ -160,7 +165,7 @@ def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) ->
             dataset_id,
             "data",
             job.folder / "dataset",
-            expected=Version(**options["dataset"]),
+            expected=version,
             told=job.progress.downloaded,
         )
     except ObjectMissing:
@@ -168,4 +173,5 @@ def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) ->
             f"Dataset {dataset_id} was deleted after the job was submitted.",
             hint="Upload the table again and submit the new id.",
         ) from None
+    job.note_digest(dataset_id, version, digest)
     return {"dataset_id": dataset_id, "dataset_sha256": digest}

@@ -34,7 +34,21 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import ending, errors, estimates, folders, joblog, keeper, logs, memory, publishing, run, scratch
+from rowcast import (
+    content,
+    ending,
+    errors,
+    estimates,
+    folders,
+    joblog,
+    keeper,
+    logs,
+    memory,
+    publishing,
+    reuse,
+    run,
+    scratch,
+)
 from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
@@ -290,6 +304,8 @@ class Worker(rq.worker.Worker):
         storage = self._storage()
         if job.attempt > 1 and publishing.start_again(storage, kind, owner, job.id, job.attempt):
             return
+        # What the job notes is a cache, and not worth waiting for a Redis that is away.
+        notes = connect_for_beats(self._settings)
         surroundings = run.Run(
             owner=owner,
             attempt=job.attempt,
@@ -299,6 +315,8 @@ class Worker(rq.worker.Worker):
             folder=scratch.make(self._scratch_root, job.folder_name),
             others_wait=self._do_others_wait,
             progress=Progress(voice.say),
+            note_digest=partial(content.note, notes, owner),
+            note_published=partial(reuse.note, notes, owner, job_id=job.id),
         )
         with run.surround(surroundings):
             job.func(**job.kwargs)

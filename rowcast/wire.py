@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from rowcast.learners import LEARNERS
 from rowcast.progress import Phase
@@ -79,6 +87,23 @@ class Nothing(Request):
     """No parameters."""
 
 
+class UploadRequest(Request):
+    """What /upload takes."""
+
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="The SHA-256 of the bytes, in lower-case hexadecimal; with `size`.",
+    )
+    size: int | None = Field(None, ge=0, description="How many bytes; with `sha256`.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.sha256 is None) != (self.size is None):
+            raise ValueError("`sha256` and `size` are given together or not at all")
+        return self
+
+
 class JobRequest(Request):
     """What /fit and /predict take of how the job is to run."""
 
@@ -90,6 +115,9 @@ class JobRequest(Request):
     )
 
     callback_url: Url | None = Field(None, description=_CALLBACK)
+    reuse: bool = Field(
+        False, description="Answer at once with an earlier finished job of the same bytes, options and code."
+    )
 
     def work(self) -> dict[str, Any]:
         """Return what the job needs to know to do its work; how it is to run is not among it."""
@@ -173,14 +201,16 @@ class UploadAnswer(Answer):
     """Where to PUT a table's bytes."""
 
     id: str = Field(description="The dataset's id.")
-    url: str = Field(description="PUT the table's bytes here.")
-    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+    exists: bool = Field(description="Whether the dataset holds these very bytes already.")
+    url: str | None = Field(description="PUT the table's bytes here; null for a dataset that exists.")
+    expires_at: float | None = Field(description="When the url ends, in Unix seconds; null without one.")
 
 
 class JobAnswer(Answer):
-    """A job that was accepted."""
+    """A job that was accepted, or an earlier one that had the same outcome."""
 
     id: str = Field(description="The id of the job, and of the model or result it makes.")
+    reused: bool = Field(description="Whether it is an earlier job, which has finished.")
 
 
 class Cause(BaseModel):

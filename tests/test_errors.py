@@ -24,6 +24,7 @@ STATUS_OF_CODE = {
     "model_not_ready": 409,
     "model_failed": 409,
     "job_canceled": 409,
+    "idempotency_conflict": 409,
     "dataset_changed": 409,
     "model_untrusted": 409,
     "model_incompatible": 409,
