@@ -16,7 +16,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, deletion, errors, learners, listing, publishing, tables, web
+from rowcast import admission, deletion, errors, learners, listing, publishing, retention, tables, web
 from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.jobs import FINAL, Jobs, Submission, connect_for_requests
@@ -159,7 +159,8 @@ def model(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
     found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     # Only the workers can check the signature.
     about = {name: value for name, value in found.manifest.items() if name != "signature"}
-    return {**about, "id": path.id}
+    gone_at = retention.of_manifest(about, path.id, parts.settings.retain_models_days)
+    return {**about, "id": path.id, "expires_at": gone_at}
 
 
 @api.get("/models/<id>/file", responses={200: FileAnswer})
@@ -183,7 +184,8 @@ def delete_model(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG00
 @api.get("/datasets", responses={200: DatasetsAnswer})
 def datasets(query: PageRequest) -> Answer:
     """List the uploaded datasets, newest first."""
-    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit)
+    kept_days = parts.settings.retain_datasets_days
+    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit, kept_days=kept_days)
     return {"datasets": page.items, "next": page.next}
 
 
@@ -198,7 +200,8 @@ def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG
 def result_manifest(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
     """Tell all that is known of a result."""
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, path.id)
-    return {**found.manifest, "id": path.id}
+    gone_at = retention.of_manifest(found.manifest, path.id, parts.settings.retain_results_days)
+    return {**found.manifest, "id": path.id, "expires_at": gone_at}
 
 
 @api.delete("/results/<id>", responses={204: None})
