@@ -7,7 +7,7 @@ Where store and Redis are, the settings say. Jobs may go on running while a copy
 and in one moment, then the store, each bucket before those that it refers to. The folder's index.json names
 every object and the SHA-256 of every file; it is written last, and what has none is no backup.
 
-    index.json          what there is, with checksums
+    index.json          what there is, with checksums and, of datasets, the versions that jobs expect
     redis.jsonl         a key a line, as Redis' DUMP writes it, with the time at which it ends
     objects/ab/abcd...  the bytes of objects, named by their SHA-256
     included/...        files that were given with --include
@@ -24,6 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -32,9 +33,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import redis
+from rq.exceptions import DeserializationError, NoSuchJobError
+from rq.job import Job
 
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import StoreUnavailable
+from rowcast.ids import folder_of
 from rowcast.jobs import connect_for_work
 from rowcast.storage import WORKER, Bucket, ObjectMissing, Storage
 
@@ -47,6 +51,8 @@ N_THREADS = 16
 PATTERNS = ("rq:*", "rowcast:*")
 _OF_WORKERS = re.compile(rb"rq:workers?(:.*)?", re.DOTALL)
 _PROBE = "rowcast:restoring"
+_JOB = "rq:job:"
+_IS_JOB = re.compile(rb"rq:job:[0-9a-f-]{36}")
 
 # All keys in one moment: read in turn, they would not show a job on its way from one list to another.
 _DUMP = """
@@ -66,6 +72,8 @@ return found
 
 Index = dict[str, Any]
 Entry = dict[str, Any]
+# Its name, its value as dumped, and its end in Unix milliseconds; 0: none.
+Key = tuple[bytes, bytes, int]
 
 
 class BackupError(Exception):
@@ -113,11 +121,14 @@ def restore(folder: Path, storage: Storage, connection: redis.Redis, *, merge: b
         _refuse_used(storage, connection)
     _refuse_other_redis(connection, keys)
     storage.ensure_buckets()
-    # Redis last: as soon as a job is there a worker may take it.
     for rank in (_is_content, _is_manifest, _is_record):
         wanted = [entry for entry in index["objects"] if rank(entry["key"])]
         _in_parallel(partial(_restore_object, folder, storage), wanted)
-    _restore_keys(connection, keys)
+    jobs = [key for key in keys if _IS_JOB.fullmatch(key[0])]
+    _restore_keys(connection, jobs)
+    _renew_versions(storage, connection, index, jobs)
+    # Last what names them: as soon as a job stands in a list a worker may take it.
+    _restore_keys(connection, [key for key in keys if not _IS_JOB.fullmatch(key[0])])
     return index
 
 
@@ -180,15 +191,15 @@ def _save_object(storage: Storage, bucket: Bucket, folder: Path, key: str) -> En
     with tempfile.NamedTemporaryFile(dir=folder / OBJECTS, prefix="part-", delete=False) as file:
         part = Path(file.name)
     try:
-        sha256 = storage.copy_out(bucket, key, part)
+        sha256, version = storage.copy_out(bucket, key, part)
     except ObjectMissing:
         # It was deleted in the meantime.
         part.unlink()
         return None
-    size, path = part.stat().st_size, folder / _place(sha256)
+    path = folder / _place(sha256)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     part.replace(path)
-    return {"bucket": bucket, "key": key, "size": size, "sha256": sha256}
+    return {"bucket": bucket, "key": key, "sha256": sha256, **vars(version)}
 
 
 def _restore_object(folder: Path, storage: Storage, entry: Entry) -> None:
@@ -212,8 +223,8 @@ def _is_content(key: str) -> bool:
     return not (_is_record(key) or _is_manifest(key))
 
 
-def _keys_in(path: Path) -> list[tuple[bytes, bytes, int]]:
-    """Return key, value and end, in Unix milliseconds, of all keys that have not ended; 0: no end."""
+def _keys_in(path: Path) -> list[Key]:
+    """Return all keys that have not ended."""
     now_ms, found = time.time() * 1000, []
     for line in path.read_text().splitlines():
         saved = json.loads(line)
@@ -234,7 +245,7 @@ def _refuse_used(storage: Storage, connection: redis.Redis) -> None:
         )
 
 
-def _refuse_other_redis(connection: redis.Redis, keys: list[tuple[bytes, bytes, int]]) -> None:
+def _refuse_other_redis(connection: redis.Redis, keys: list[Key]) -> None:
     """Try the first key, because a Redis does not take what a newer one has dumped."""
     try:
         for _, value, _ in keys[:1]:
@@ -247,11 +258,29 @@ def _refuse_other_redis(connection: redis.Redis, keys: list[tuple[bytes, bytes, 
         ) from None
 
 
-def _restore_keys(connection: redis.Redis, keys: list[tuple[bytes, bytes, int]]) -> None:
+def _restore_keys(connection: redis.Redis, keys: list[Key]) -> None:
     with connection.pipeline(transaction=True) as pipe:
         for key, value, end_ms in keys:
             pipe.restore(key, end_ms, value, replace=True, absttl=bool(end_ms))
         pipe.execute()
+
+
+def _renew_versions(storage: Storage, connection: redis.Redis, index: Index, keys: list[Key]) -> None:
+    """Let restored jobs expect the datasets as they are now: written anew, they have other tags and times."""
+    saved = {entry["key"]: entry for entry in index["objects"] if entry["bucket"] == "datasets"}
+    for key, _, _ in keys:
+        try:
+            job = Job.fetch(key.decode().removeprefix(_JOB), connection=connection, serializer="json")
+            owner, dataset_id = job.meta["owner"], job.kwargs["dataset_id"]
+            options, entry = job.kwargs["options"], saved[f"{folder_of(owner, dataset_id)}/data"]
+            is_same = options["dataset"] == {"size": entry["size"], "tag": entry["tag"]}
+        except (NoSuchJobError, DeserializationError, KeyError, TypeError, ValueError):
+            # It has ended just now, its dataset is gone, or it is no job of ours.
+            continue
+        if is_same:
+            version = storage.version("datasets", owner, dataset_id, "data")
+            job.kwargs = {**job.kwargs, "options": {**options, "dataset": vars(version)}}
+            connection.hset(job.key, "data", zlib.compress(job.data))
 
 
 def _write_index(folder: Path, index: Index) -> None:

@@ -242,10 +242,14 @@ class Storage:
         """Tell whether nothing lies in a bucket, or there is none. Raises StoreUnavailable."""
         return not self._list(bucket, "")
 
-    def copy_out(self, bucket: Bucket, key: str, path: Path) -> str:
-        """Write the object of a key to `path` and return its SHA-256, in hexadecimal. Raises as `version`."""
+    def copy_out(self, bucket: Bucket, key: str, path: Path) -> tuple[str, Version]:
+        """Write the object of a key to `path`; return its SHA-256, in hexadecimal, and version.
+
+        Raises:
+            ObjectMissing, StoreUnavailable: as `version`.
+        """
         with path.open("wb") as file, self._opened(bucket, key) as response:
-            return _save(response, file)
+            return _save(response, file), _version_in(response.headers)
 
     def copy_in(self, bucket: Bucket, key: str, path: Path) -> None:
         """Write a file to the object of a key. Raises StoreUnavailable."""

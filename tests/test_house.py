@@ -126,7 +126,7 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("storage", {"config", "errors", "ids"}),
         ("listing", {"errors", "ids", "publishing", "retention", "storage"}),
         ("retention", {"config", "errors", "ids", "publishing", "storage"}),
-        ("backup", {"config", "errors", "jobs", "storage"}),
+        ("backup", {"config", "errors", "ids", "jobs", "storage"}),
         ("local_backup", {"config", "parts", "processes"}),
         ("deletion", {"errors", "jobs", "publishing", "storage"}),
         ("logs", {"config", "errors"}),
