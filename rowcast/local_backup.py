@@ -72,7 +72,9 @@ def restore(data: Path, folder: Path, environ: Mapping[str, str]) -> int:
     if not secrets.is_file():
         raise StackError(f"{folder} is no backup of a local stack: it holds no included/{SECRETS}.")
     if data.exists() and any(path.name != "lock" for path in data.iterdir()):
-        raise StackError(f"{data} holds something already. Move it away, or name another with --data.")
+        raise StackError(
+            f"{data} holds something already. Move it away, or name another with --data (DATA= of make)."
+        )
     with locked(private_folder(data)), _emptied_unless_done(data) as done:
         shutil.copyfile(secrets, data / SECRETS)
         done.append(code := _beside_parts(_parts(data, environ), ["restore", str(folder)]))
