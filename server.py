@@ -27,6 +27,7 @@ from rowcast import (
     learners,
     listing,
     publishing,
+    retention,
     reuse,
     scratch,
     tables,
@@ -109,7 +110,9 @@ def upload(query: UploadRequest) -> Answer:
     The URL cannot bound the size: a table over the limit is refused by /fit and /predict.
     """
     parts.storage.ensure_buckets()
-    if known := content.find(parts.connection, parts.storage, flask.g.owner, query.sha256, query.size):
+    oldest = retention.oldest_offered(parts.settings.retain_datasets_days, time.time())
+    asked = (query.sha256, query.size)
+    if known := content.find(parts.connection, parts.storage, flask.g.owner, *asked, oldest=oldest):
         return {"id": known, "exists": True, "url": None, "expires_at": None}
     dataset_id, ttl_s = web.new_id(), parts.settings.upload_url_ttl_s
     url = parts.storage.upload_url(flask.g.owner, dataset_id, ttl_s, internal=web.is_internal(parts.settings))
@@ -168,8 +171,7 @@ def _submit(
     admission.terms(parts.settings, owner, query)
     how = (query.priority, query.timeout_s, waits_for, url)
     submission = Submission(kind, owner, job_id, arguments, flask.g.request_id, work, *how)
-    may_reuse = query.reuse and not waits_for
-    if may_reuse and (known := reuse.earlier(parts.connection, parts.storage, submission, model_sha256)):
+    if query.reuse and not waits_for and (known := _earlier(submission, model_sha256)):
         flask.g.job_id = known
         if url:
             webhooks.enqueue(parts.connection, known, owner, url, time.time())
@@ -177,6 +179,12 @@ def _submit(
     flask.g.job_id = job_id
     parts.jobs.submit(submission)
     return {"id": job_id, "reused": False}, 202
+
+
+def _earlier(submission: Submission, model_sha256: str | None) -> str | None:
+    days = {"fit": parts.settings.retain_models_days, "predict": parts.settings.retain_results_days}
+    oldest = retention.oldest_offered(days[submission.kind], time.time())
+    return reuse.earlier(parts.connection, parts.storage, submission, model_sha256, oldest=oldest)
 
 
 @api.get("/status", responses={200: StatusAnswer})
@@ -230,7 +238,8 @@ def model(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
     found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     # Only the workers can check the signature.
     about = {name: value for name, value in found.manifest.items() if name != "signature"}
-    return {**about, "id": path.id}
+    gone_at = retention.of_manifest(about, path.id, parts.settings.retain_models_days)
+    return {**about, "id": path.id, "expires_at": gone_at}
 
 
 @api.get("/models/<id>/file", responses={200: FileAnswer})
@@ -254,7 +263,8 @@ def delete_model(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG00
 @api.get("/datasets", responses={200: DatasetsAnswer})
 def datasets(query: PageRequest) -> Answer:
     """List the uploaded datasets, newest first."""
-    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit)
+    kept_days = parts.settings.retain_datasets_days
+    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit, kept_days=kept_days)
     return {"datasets": page.items, "next": page.next}
 
 
@@ -269,7 +279,8 @@ def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG
 def result_manifest(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
     """Tell all that is known of a result."""
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, path.id)
-    return {**found.manifest, "id": path.id}
+    gone_at = retention.of_manifest(found.manifest, path.id, parts.settings.retain_results_days)
+    return {**found.manifest, "id": path.id, "expires_at": gone_at}
 
 
 @api.delete("/results/<id>", responses={204: None})

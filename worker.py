@@ -182,7 +182,7 @@ class Worker(rq.worker.Worker):
                 time.sleep(1)
 
     def _lanes_now(self) -> Sequence[Lane]:
-        """Return the lanes to take from; beside a job on several cores, short jobs come one by one, with rests.
+        """Return the lanes to take from; beside a job on several cores, short jobs come singly, with rests.
 
         Its threads spin while they wait for one that has lost its core, so it hardly moves while another job
         runs. Short jobs with rests of three times their length cost it a quarter of its time at most.

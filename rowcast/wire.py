@@ -354,12 +354,19 @@ class ModelsAnswer(Answer):
     next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
 
 
+GoneAt = Annotated[
+    float | None,
+    Field(description="When it is removed, in Unix seconds, unless a job needs it then; null: never."),
+]
+
+
 class ModelAnswer(Answer):
     """A model's manifest: what it was trained on, how, and how good it is."""
 
     model_config = ConfigDict(extra="allow")
 
     id: str
+    expires_at: GoneAt
 
 
 class FileAnswer(Answer):
@@ -377,6 +384,7 @@ class DatasetLine(BaseModel):
     id: str
     size: int = Field(description="Bytes.")
     uploaded_at: float | None = Field(description="Unix seconds; null where the store does not say.")
+    expires_at: GoneAt
 
 
 class DatasetsAnswer(Answer):
@@ -392,6 +400,7 @@ class ResultManifest(Answer):
     model_config = ConfigDict(extra="allow")
 
     id: str
+    expires_at: GoneAt
 
 
 def parameters_schema(request: type[Request]) -> dict[str, Any]:
