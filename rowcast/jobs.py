@@ -21,7 +21,7 @@ from rowcast.estimates import Expectation, Work
 from rowcast.ids import time_of
 from rowcast.lanes import ENDS, Lanes, Priority, our_errors
 from rowcast.publishing import Kind, read_record
-from rowcast.states import FINAL, owner_of, status_of, without_log
+from rowcast.states import FINAL, status_of, without_log
 from rowcast.storage import Storage
 
 QUEUE = "rowcast"
@@ -93,7 +93,7 @@ class Jobs:
             fields = self.lanes.fields(job_id)
             if not fields:
                 return without_log(read_record(self._storage, owner, job_id))
-            if owner_of(fields) != owner:
+            if fields.get("owner") != owner or "kind" not in fields:
                 return None
             position = self.lanes.position(fields, job_id) if fields.get("status") == "queued" else None
         return status_of(job_id, fields, position=position)

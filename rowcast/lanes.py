@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import redis
+from rq.exceptions import DeserializationError
+from rq.job import Job
 
 from rowcast.errors import QueueUnavailable
 from rowcast.webhooks import ENQUEUE
@@ -79,7 +81,10 @@ class Lanes:
     def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
         """Return a job's fields as RQ reads them, and as text."""
         found: Any = self.connection.hgetall(JOB.format(job_id))
-        return found, {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
+        fields = {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
+        if fields and "enqueued" not in fields:
+            return found, {**_of_earlier_version(job_id, found), **fields}
+        return found, fields
 
     def position(self, fields: dict[str, str], job_id: str) -> int | None:
         """Return how many jobs of the same owner stand before this one in its lane."""
@@ -221,6 +226,29 @@ class Lanes:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
+
+
+def _of_earlier_version(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
+    """Return our fields of a job that a version before lanes has queued: they are in RQ's.
+
+    None of a job that is nobody's.
+    """
+    job = Job(job_id, connection=redis.Redis(), serializer="json")
+    try:
+        job.restore(raw)
+        known = {
+            "owner": job.meta["owner"],
+            "kind": job.meta["kind"],
+            "request_id": job.meta.get("request_id"),
+            "attempt": job.meta.get("attempts"),
+            "record": json.dumps(job.meta["record"]) if "record" in job.meta else None,
+            "enqueued": job.enqueued_at.timestamp() if job.enqueued_at else None,
+            "dataset_id": job.kwargs.get("dataset_id"),
+            "model_id": job.kwargs.get("model_id"),
+        }
+    except (DeserializationError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 @contextmanager

@@ -33,17 +33,10 @@ _STATUS: dict[JobStatus, Status] = {
 _UNRECORDED = WorkerLost("The job ended without a record of its own.")
 
 
-def owner_of(fields: dict[str, str]) -> str | None:
-    """Return whose job it is, None for one that Rowcast has not made."""
-    return fields.get("owner") or _meta(fields).get("owner")
-
-
 def status_of(job_id: str, fields: dict[str, str], *, position: int | None = None) -> dict[str, Any]:
     """Describe a job as /status answers it; a job that has ended brings its final record along."""
     if record := fields.get("record"):
         return without_log(json.loads(record)) or {}
-    if "kind" not in fields:
-        fields = _of_earlier_version(fields)
     status = _STATUS[JobStatus(fields["status"])]
     started = fields.get("started") if status != "queued" else None
     return {
@@ -62,6 +55,10 @@ def status_of(job_id: str, fields: dict[str, str], *, position: int | None = Non
         "model_id": fields.get("model_id"),
         "error": _UNRECORDED.cause() if status == "failed" else None,
     }
+
+
+# What records of earlier versions lack.
+_SINCE: dict[str, Any] = {"earlier": [], "priority": "normal", "progress": None, "eta_s": None}
 
 
 def _prospect(fields: dict[str, str], *, is_running: bool) -> dict[str, Any]:
@@ -84,23 +81,10 @@ def final_record(
     return {**record, **ended, "position": None, "progress": None, "eta_s": None, "error": error}
 
 
-def _meta(fields: dict[str, str]) -> dict[str, Any]:
-    try:
-        meta = json.loads(fields.get("meta", ""))
-    except ValueError:
-        meta = None
-    return meta if isinstance(meta, dict) else {}
-
-
-def _of_earlier_version(fields: dict[str, str]) -> dict[str, str]:
-    """Return the fields of a job that an earlier version has queued and no worker has taken over yet."""
-    return {**fields, "kind": str(_meta(fields).get("kind"))}
-
-
 def _seconds(text: str | None) -> float | None:
     return float(text) if text else None
 
 
 def without_log(record: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what /status answers of a final record, which also keeps the job's log."""
-    return record and {name: value for name, value in record.items() if name != "log"}
+    return record and {**_SINCE, **{name: value for name, value in record.items() if name != "log"}}

@@ -143,7 +143,7 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("joblog", set()),
         ("connections", {"config"}),
         ("retention", {"config", "errors", "ids", "publishing", "storage"}),
-        ("backup", {"config", "errors", "ids", "jobs", "storage"}),
+        ("backup", {"config", "connections", "errors", "ids", "storage"}),
         ("local_backup", {"config", "parts", "processes"}),
         ("logs", {"config", "errors"}),
         ("web", {"config", "errors", "idempotency", "ids", "logs", "wire"}),
