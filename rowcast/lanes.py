@@ -87,7 +87,9 @@ class Lanes:
         return found, fields
 
     def position(self, fields: dict[str, str], job_id: str) -> int | None:
-        """Return how many jobs of the same owner stand before this one in its lane."""
+        """Return how many jobs of the same owner stand before this one in its lane; None outside of lanes."""
+        if "lane" not in fields:
+            return None
         rank: Any = self.connection.zrank(f"rowcast:lane:{fields['lane']}:{fields['owner']}", job_id)
         return None if rank is None else int(rank)
 
