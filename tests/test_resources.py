@@ -554,7 +554,7 @@ def test_model_deleted_at_any_point_of_a_prediction_leaves_nothing(
     if not happened:
         happen()
     # Once all is published the deletion comes too late for a cause.
-    assert error == ("model_not_found" if n < 4 else None)
+    assert error == ("model_not_found" if n < 5 else None)
     left = remains(storage, "default", model_id, result_id)
     # A prediction that failed before anything was noted keeps its record, which says why.
     assert left <= {f"{folder_of('default', result_id)}/record/1.json"}
