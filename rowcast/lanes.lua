@@ -183,6 +183,7 @@ function call.take(worker, ttl_s, ...)
 end
 
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
+  if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
   if not is_run_by(id, attempt) then return 0 end
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
   if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
@@ -222,7 +223,8 @@ end
 -- is, for the caller to end; so does waiting for a part that is away, once it has lasted for too long.
 function call.give_back(id, attempt, cause, counts, max_attempts, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
-  if cause ~= '' then
+  -- Of a long wait only its beginning is told.
+  if cause ~= '' and not (tonumber(delay_s) > 0 and field(id, 'waits_since') ~= '') then
     local causes = field(id, 'causes')
     redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
   end

@@ -138,9 +138,12 @@ class Lanes:
         return any(self.connection.exists(f"rowcast:turns:{lane}") for lane in LANES)
 
     def is_ours(self, job_id: str, attempt: int) -> bool:
-        """Tell whether this attempt still runs its job: nobody has canceled it or given it to another."""
+        """Tell whether this attempt still runs its job: nobody has canceled it or given it to another.
+
+        Where Redis has lost the job, nobody can have.
+        """
         found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
-        return bool(found == [b"started", str(attempt).encode()])
+        return found in ([None, None], [b"started", str(attempt).encode()])
 
     def beat(
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
