@@ -21,7 +21,7 @@ from rowcast.ids import time_of
 from rowcast.jobs import Jobs
 from rowcast.lanes import our_errors
 from rowcast.publishing import BUCKETS, Kind
-from rowcast.states import without_log
+from rowcast.states import FINAL, without_log
 from rowcast.storage import Bucket, ObjectMissing, Storage
 
 # Looks at ids of a page that run at once.
@@ -69,25 +69,29 @@ def jobs(
         QueueUnavailable, StoreUnavailable: a part that would know does not answer.
     """
     _check(before)
-    look_at, at_once = partial(_jobs_of, queue, storage, owner, wanted), N_JOBS
+    look_at = partial(_jobs_of, queue, storage, owner, wanted)
     with our_errors():
         ids = _job_ids(queue, storage, owner, before, wanted)
-        return _page(ids, limit, look_at, at_once=at_once, may_miss=bool(wanted))
+        return _page(ids, limit, look_at, at_once=N_JOBS, may_miss=bool(wanted))
 
 
 def _job_ids(
     queue: Jobs, storage: Storage, owner: str, before: str | None, wanted: dict[str, str]
 ) -> Iterator[str]:
     """Yield the ids among which the wanted jobs are, newest first, each once."""
+    lanes, status = queue.lanes, wanted.get("status")
     # What has not ended only Redis knows.
-    if wanted.get("status") == "queued":
-        return queue.lanes.queued(owner, before)
-    if wanted.get("status") == "started":
-        return queue.lanes.running(before)
+    if status == "queued":
+        return lanes.queued(owner, before)
+    if status == "started":
+        return lanes.running(before)
+    # Who looks for ended jobs need not look at thousands that wait.
+    waiting = set(lanes.queued_of(owner)) if status in FINAL else ()
+    known = (identifier for identifier in lanes.known(owner, before) if identifier not in waiting)
     kinds: list[Kind] = [kind for kind in BUCKETS if wanted.get("kind", kind) == kind]
     stored = [storage.newest(BUCKETS[kind], owner, before=before) for kind in kinds]
     # Equal ids follow each other: a job is in Redis and in the store for a while.
-    merged = heapq.merge(queue.lanes.known(owner, before), *stored, reverse=True)
+    merged = heapq.merge(known, *stored, reverse=True)
     return (identifier for identifier, _ in groupby(merged))
 
 
@@ -147,8 +151,11 @@ def _page(
             return Page([item for _, item in found], None)
         found += [(each, item) for each, item in zip(batch, look_at(batch), strict=True) if item]
         last = batch[-1]
-    is_over = len(found) > limit
-    more = found[limit - 1][0] if is_over else last if next(ids, None) else None
+    if len(found) > limit:
+        # What was looked at beyond is looked at again.
+        more: str | None = found[limit - 1][0]
+    else:
+        more = last if next(ids, None) else None
     return Page([item for _, item in found[:limit]], more)
 
 
