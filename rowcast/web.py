@@ -270,12 +270,16 @@ class WaitingRoom:
 
 def status_or_events(schema: str) -> dict[str, Any]:
     """Return the OpenAPI answer of a route that answers JSON, or events if it is asked to stream."""
+    answer = {"$ref": f"#/components/schemas/{schema}"}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": answer}
+    event = {
+        "type": "object",
+        "properties": {"event": {"const": "status"}, "id": {"const": events.ENDED}, "data": data},
+        "required": ["event", "data"],
+    }
     return {
         "description": "As JSON; with `stream`, as server-sent events, each with the same JSON",
-        "content": {
-            "application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}},
-            events.MIME_TYPE: {"schema": {"type": "string"}},
-        },
+        "content": {"application/json": {"schema": answer}, events.MIME_TYPE: {"schema": event}},
     }
 
 
