@@ -7,6 +7,7 @@ parents: OpenMP hangs in a fork of a process that has used it.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -32,7 +34,22 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import ending, errors, folders, joblog, keeper, logs, memory, publishing, run, scratch
+from rowcast import (
+    content,
+    cores,
+    ending,
+    errors,
+    estimates,
+    folders,
+    joblog,
+    keeper,
+    logs,
+    memory,
+    publishing,
+    reuse,
+    run,
+    scratch,
+)
 from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
@@ -50,11 +67,21 @@ Verdict = errors.RowcastError | Literal["stopping", "given away"]
 
 FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 
-# How often a running job's memory and time are looked at, and how often a worker is heard of.
-TICK_S, HEARTBEAT_S = 0.1, 5.0
+# How often a job's memory and time are looked at, its scratch space, and how often a worker is heard of.
+TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
+# How many times as long as a short job its worker rests, as long as a job on several cores runs.
+REST = 3.0
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
 # what only they can take.
 LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may take, in bytes."""
+
+    memory_bytes: int
+    scratch_bytes: int
 
 
 class Job(rq.job.Job):
@@ -78,18 +105,21 @@ class Job(rq.job.Job):
         """How often the job was started, this time included."""
         return int(self.fields["attempt"])
 
+    @property
+    def folder_name(self) -> str:
+        """The name of its scratch folder; no two runs share one."""
+        return f"{self.id}-{self.attempt}"
+
 
 class Worker(rq.worker.Worker):
     """An RQ worker that takes jobs from the lanes, and ends every one of them in a true state."""
 
-    def __init__(
-        self, queues: Any, *, settings: Settings, kind: str, memory_bytes: int, **options: Any
-    ) -> None:
+    def __init__(self, queues: Any, *, settings: Settings, kind: str, limits: Limits, **options: Any) -> None:
         """Take the arguments of RQ's worker, as its pool gives them."""
         super().__init__(queues, maintenance_interval=3600, worker_ttl=30, **options)
         self._settings = settings
-        self._takes = LANES[kind]
-        self._memory_bytes = memory_bytes
+        self._kind, self._rests_until = kind, 0.0
+        self._limits = limits
         self._lanes = Lanes(connect_for_keeping(settings))
         self._beats = connect_for_beats(settings)
         self._stop_by: float | None = None
@@ -146,16 +176,36 @@ class Worker(rq.worker.Worker):
             try:
                 if job := self._take():
                     return job, self.queues[0]
-                self._lanes.await_work(self._takes, 1)
+                self._await_work()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
                 time.sleep(1)
+
+    def _lanes_now(self) -> Sequence[Lane]:
+        """Return the lanes to take from; beside a job on several cores, short jobs come singly, with rests.
+
+        Its threads spin while they wait for one that has lost its core, so it hardly moves while another job
+        runs. Short jobs with rests of three times their length cost it a quarter of its time at most.
+        """
+        if not cores.is_any_wide(self._settings.cores_dir):
+            return LANES[self._kind]
+        has_other = self._kind == "any" and self._settings.short_workers > 0
+        if has_other or time.monotonic() < self._rests_until:
+            return [lane for lane in LANES[self._kind] if lane != "short"]
+        return LANES[self._kind]
+
+    def _await_work(self) -> None:
+        if lanes := self._lanes_now():
+            # Not for longer, because a job on several cores may begin or end, and jobs may fall due.
+            self._lanes.await_work(lanes, 1)
+        else:
+            time.sleep(TICK_S)
 
     def _take(self) -> Job | None:
         # From here on a signal to stop waits: a job that was taken must not be dropped.
         self.set_state(WorkerStatus.BUSY)
         self.heartbeat()
-        job_id = self._lanes.take(self.name, self._takes, self._settings.worker_ttl_s)
+        job_id = self._lanes.take(self.name, self._lanes_now(), self._settings.worker_ttl_s)
         job = self._fetch(job_id) if job_id else None
         if job is None:
             self.set_state(WorkerStatus.IDLE)
@@ -183,41 +233,51 @@ class Worker(rq.worker.Worker):
             verdict = self._watch(job)
             if self._horse.exit_status:
                 if verdict is None and memory.oom_kills() > n_killed:
-                    verdict = errors.OutOfMemory("The system ran out of memory and ended the job.")
+                    verdict = self._meter.failure(by_kernel=True)
                 self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
+        if job.fields.get("lane") == "short":
+            self._rests_until = time.monotonic() + REST * self._horse.worked_s
         self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Any, queue: Any) -> None:
         """Fork, with a pipe from the child."""
         reader, self._writer = os.pipe()
-        super().fork_work_horse(job, queue)  # type: ignore[no-untyped-call]
+        super().fork_work_horse(job, queue)
         os.close(self._writer)
         self._horse = Horse(self.horse_pid, reader)
 
     def _watch(self, job: Job) -> Verdict | None:
         """Look after the horse until it has ended; return why it was killed, if it was."""
-        meter = memory.Meter(self._horse.pid, self._memory_bytes)
+        self._meter = memory.Meter(self._horse.pid, self._limits.memory_bytes)
+        self._space_due_at = 0.0
         lease = Lease(job.id, job.attempt, self._settings)
         verdict = None
         while not self._horse.wait(TICK_S):
             self.heartbeat()
-            if verdict is None and (verdict := self._verdict(job, meter, lease)):
+            if verdict is None and (verdict := self._verdict(job, lease)):
                 self._horse.kill()
         lease.close(self._horse)
         return verdict
 
-    def _verdict(self, job: Job, meter: memory.Meter, lease: Lease) -> Verdict | None:
+    def _verdict(self, job: Job, lease: Lease) -> Verdict | None:
         """Return why the horse is to be killed: an error, or a word; None while it may go on."""
-        if meter.is_over():
-            return errors.OutOfMemory.of(self._memory_bytes, meter.peak_bytes)
+        if self._meter.is_over():
+            return self._meter.failure()
         if self._horse.worked_s > (job.timeout or math.inf):
             return errors.TimedOut(f"The job ran longer than {job.timeout} s.")
         if self._stop_by is not None and time.monotonic() >= self._stop_by:
             return "stopping"
         if not lease.is_held(self._horse):
             return "given away"
-        return None
+        return self._over_space(job)
+
+    def _over_space(self, job: Job) -> errors.RowcastError | None:
+        if time.monotonic() < self._space_due_at:
+            return None
+        self._space_due_at = time.monotonic() + SPACE_S
+        used = scratch.used_bytes(scratch.folder_of(self._scratch_root, job.folder_name))
+        return scratch.over(used, self._limits.scratch_bytes) if used > self._limits.scratch_bytes else None
 
     def _judge(self, job: Job, verdict: Verdict | None) -> None:
         """Settle what becomes of a job whose horse has died; wait for Redis if need be."""
@@ -236,10 +296,10 @@ class Worker(rq.worker.Worker):
     def main_work_horse(self, job: Any, queue: Any) -> None:  # noqa: ARG002 - RQ's signature
         """Run a job in the forked child, and exit with 0 if its end, or its return, is settled."""
         die_with_parent(self.pid or 0)
-        memory.prefer_to_kill_this()
+        memory.die_first()
         logs.rename("horse")
         self._is_horse = True
-        self.setup_work_horse_signals()
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         code = 1
         try:
             self._run(job)
@@ -250,16 +310,18 @@ class Worker(rq.worker.Worker):
             os._exit(code)
 
     def _run(self, job: Job) -> None:
+        self._began = time.monotonic()
         voice = Voice(self._writer)
         earlier = self._lanes.log(job.id) if job.attempt > 1 else []
         with joblog.recorded(earlier, lambda line: voice.say({"log": line})) as lines:
             storage = Storage(self._settings, patience_of(self._settings.outage_wait_s), connections=4)
             try:
                 self._do(job, storage, voice)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
                 self._fail(job, error, storage, lines)
             else:
                 self._end(job, storage, "finished", None, lines)
+                self._note_duration(job)
 
     def _do(self, job: Job, publisher: Storage, voice: Voice) -> None:
         """Run the job's function, unless an earlier attempt has published and only its end was lost."""
@@ -267,18 +329,30 @@ class Worker(rq.worker.Worker):
         storage = self._storage()
         if job.attempt > 1 and publishing.start_again(storage, kind, owner, job.id, job.attempt):
             return
+        # What the job notes is a cache, and not worth waiting for a Redis that is away.
+        notes = connect_for_beats(self._settings)
         surroundings = run.Run(
             owner=owner,
             attempt=job.attempt,
             settings=self._settings,
             storage=storage,
             publisher=publisher,
-            folder=scratch.make(self._scratch_root, f"{job.id}-{job.attempt}"),
+            folder=scratch.make(self._scratch_root, job.folder_name),
             others_wait=self._do_others_wait,
-            progress=Progress(kind, voice.say),
+            progress=Progress(voice.say),
+            note_digest=partial(content.note, notes, owner),
+            note_published=partial(reuse.note, notes, owner, job_id=job.id),
         )
         with run.surround(surroundings):
             job.func(**job.kwargs)
+
+    def _note_duration(self, job: Job) -> None:
+        """Let later jobs of like size know how long this one took."""
+        if "work" in job.fields and job.attempt == 1:
+            work = estimates.Work(*json.loads(job.fields["work"]))
+            took_s = time.monotonic() - self._began
+            with suppress(redis.RedisError):
+                estimates.note(self._lanes.connection, *work[:4], took_s, effort=work.effort)
 
     def _do_others_wait(self) -> bool:
         try:
@@ -288,8 +362,8 @@ class Worker(rq.worker.Worker):
 
     def _fail(self, job: Job, error: Exception, storage: Storage, lines: Sequence[str]) -> None:
         """Give a job back that lacks only a part which is away; end any other as failed."""
-        cause = _cause_of(error, self._memory_bytes)
-        if isinstance(cause, errors.Unavailable | errors.ScratchFull):
+        cause = _cause_of(error)
+        if isinstance(cause, errors.Unavailable) or scratch.is_full(error):
             outcome = self._lanes.give_back(
                 job.id,
                 job.attempt,
@@ -331,7 +405,9 @@ class Pool(WorkerPool):
         """Start a process of each kind that is named, as often as it is named."""
         self._kinds, self._settings = kinds, settings
         n_workers = sum(kind in LANES for kind in kinds)
-        self._memory_bytes = memory.limit_per_job(settings, n_workers)
+        self._limits = Limits(
+            memory.limit_per_job(settings, n_workers), scratch.limit_per_job(settings, n_workers)
+        )
         super().__init__(
             [QUEUE],
             connect_for_work(settings),
@@ -349,8 +425,8 @@ class Pool(WorkerPool):
         if kind == "keeper":
             process: Any = ForkProcess(target=_keep, args=(self._settings,))
         else:
-            given = {"settings": self._settings, "kind": kind, "memory_bytes": self._memory_bytes}
-            self.worker_class = cast(Any, partial(Worker, **given))
+            ours = partial(Worker, settings=self._settings, kind=kind, limits=self._limits)
+            self.worker_class = cast(Any, ours)
             process = self.get_worker_process(name, burst=False)
         process.start()
         self.worker_dict[name] = WorkerData(name=name, pid=process.pid, process=process)
@@ -390,14 +466,14 @@ def _is_ours(job: Job) -> bool:
         return False
 
 
-def _cause_of(error: Exception, memory_bytes: int) -> errors.RowcastError:
+def _cause_of(error: Exception) -> errors.RowcastError:
     """Return what a job's owner is told of an exception."""
     if isinstance(error, errors.RowcastError):
         return error
     if scratch.is_full(error):
         return errors.ScratchFull("There is no space left on the scratch disk.")
     if isinstance(error, MemoryError):
-        return errors.OutOfMemory.of(memory_bytes, memory.peak_of_this())
+        return errors.OutOfMemory("The job asked for more memory than there is.")
     if isinstance(error, redis.RedisError):
         return errors.QueueUnavailable("Redis did not answer while the job ran.")
     return errors.InternalError(f"The job failed ({type(error).__name__}).")

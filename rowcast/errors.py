@@ -15,7 +15,8 @@ RowcastError
 │   ├── ModelFailed         409  the fit that should have made the model failed
 │   ├── JobCanceled         409
 │   ├── JobEnded            409  there is nothing left to cancel
-│   └── FitEnded            409  the fit ended between two looks
+│   ├── FitEnded            409  the fit ended between two looks
+│   └── IdempotencyConflict 409  the Idempotency-Key belongs to another request
 ├── QueueFull               429  as many jobs wait as may
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
@@ -27,6 +28,8 @@ RowcastError
 │   ├── ModelIncompatible        the model was made by other versions of libraries
 │   ├── TimedOut
 │   ├── DependencyFailed         the fit that should have made the model failed or was canceled
+│   ├── OutOfMemory              the job took more memory than it may
+│   ├── ScratchFull              the job's files took more space than they may
 │   └── WorkerLost
 ├── InternalError           500
 └── Unavailable             503  a part behind the service does not answer
@@ -181,6 +184,13 @@ class QueueFull(RowcastError):
     hint = "Submit again when some of them have ended, after Retry-After."
 
 
+class IdempotencyConflict(Conflict):
+    """The Idempotency-Key was used before, with another request."""
+
+    code, title = "idempotency_conflict", "Idempotency conflict"
+    hint = "Send a new key with a new request; repeat a request unchanged to get its first answer."
+
+
 class DatasetTooLarge(RowcastError):
     """The uploaded table is over the limit."""
 
@@ -251,21 +261,17 @@ class TimedOut(JobFailure):
 
 
 class OutOfMemory(JobFailure):
-    """stub"""
+    """The job took more memory than it may, or all that there was."""
 
     code, title = "out_of_memory", "Out of memory"
-    hint = "x"
-
-    @classmethod
-    def of(cls, a, b):
-        return cls(f"{a} {b}")
+    hint = "Use fewer rows or columns, or ask the operator to raise JOB_MEMORY_BYTES or run fewer WORKERS."
 
 
 class ScratchFull(JobFailure):
-    """stub"""
+    """The files of the job took more space than they may."""
 
-    code, title = "scratch_full", "Scratch full"
-    hint = "x"
+    code, title = "scratch_full", "Scratch space full"
+    hint = "Use a smaller table, keep fewer columns, or ask the operator to raise JOB_SCRATCH_BYTES."
 
 
 class DependencyFailed(JobFailure):

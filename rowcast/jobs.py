@@ -8,19 +8,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import ending
+from rowcast import ending, estimates
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
+from rowcast.estimates import Expectation, Work
 from rowcast.ids import time_of
-from rowcast.lanes import ENDS, Lane, Lanes, Priority, our_errors
+from rowcast.lanes import ENDS, Lanes, Priority, our_errors
 from rowcast.publishing import Kind, read_record
-from rowcast.states import FINAL, owner_of, status_of, without_log
+from rowcast.states import FINAL, status_of, without_log
 from rowcast.storage import Storage
 
 QUEUE = "rowcast"
@@ -41,11 +42,11 @@ class Submission:
     job_id: str
     arguments: dict[str, Any]
     request_id: str
-    lane: Lane = "long"
+    work: Work
     priority: Priority = "normal"
     timeout_s: int | None = None
     waits_for: str | None = None
-    more: dict[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
 
 
 class Jobs:
@@ -70,8 +71,10 @@ class Jobs:
             "max_of_owner": self._settings.max_queued_per_owner,
             "max_of_all": self._settings.max_queued,
         }
+        work = submission.work
         with our_errors():
-            fields = _fields(submission, self._settings, self._connection)
+            expected = estimates.expected_s(self._connection, *work[:4], effort=work.effort)
+            fields = _fields(submission, expected, self._settings, self._connection)
             refusal = self.lanes.submit(submission.job_id, submission.owner, fields, **limits)
         if refusal == "owner_full":
             raise QueueFull(f"As many of your jobs wait as may: {limits['max_of_owner']}.")
@@ -103,7 +106,7 @@ class Jobs:
         """
         with our_errors():
             found = dict(zip(job_ids, self.lanes.fields_of(job_ids), strict=True))
-            own = {job_id: fields for job_id, fields in found.items() if fields and owner_of(fields) == owner}
+            own = {job_id: fields for job_id, fields in found.items() if _is_of(owner, fields)}
             waiting = {job_id: fields for job_id, fields in own.items() if fields.get("status") == "queued"}
             positions = self.lanes.positions(waiting)
         told = {job_id: status_of(job_id, own[job_id], position=positions.get(job_id)) for job_id in own}
@@ -119,7 +122,7 @@ class Jobs:
             return None
         with our_errors():
             fields = self.lanes.fields(job_id)
-            if fields and owner_of(fields) != owner:
+            if fields and not _is_of(owner, fields):
                 return None
             if fields and "record" not in fields:
                 return self.lanes.log(job_id)
@@ -172,7 +175,7 @@ class Jobs:
         return news[0][1][-1][0] if news else last_seen
 
     def cancel(self, owner: str, job_id: str) -> dict[str, Any] | None:
-        """End a job that has not ended, for good, and return its status; None where the owner has no such job.
+        """End a job for good, and return its status; None where the owner has no such job.
 
         Raises:
             JobEnded: it has ended; nothing is changed.
@@ -195,7 +198,13 @@ class Jobs:
             self._connection.ping()
 
 
-def _fields(submission: Submission, settings: Settings, connection: redis.Redis) -> dict[str, Any]:
+def _is_of(owner: str, fields: dict[str, str]) -> bool:
+    return fields.get("owner") == owner and "kind" in fields
+
+
+def _fields(
+    submission: Submission, expected: Expectation, settings: Settings, connection: redis.Redis
+) -> dict[str, Any]:
     """Return the fields of a job's hash: RQ's, by which workers know what to run, and ours."""
     job = Job.create(
         FUNCTIONS[submission.kind],
@@ -212,12 +221,15 @@ def _fields(submission: Submission, settings: Settings, connection: redis.Redis)
     ours = {
         "kind": submission.kind,
         "request_id": submission.request_id,
-        "lane": submission.lane,
+        "lane": estimates.lane_of(expected.seconds),
+        "work": json.dumps(submission.work),
+        "expected_s": round(expected.seconds, 3),
+        "is_expected": int(expected.is_known),
         "priority": submission.priority,
         "waits_for": submission.waits_for,
         "max_attempts": settings.max_attempts,
         "dataset_id": submission.arguments.get("dataset_id"),
         "model_id": submission.arguments.get("model_id"),
-        **submission.more,
+        "callback_url": submission.callback_url,
     }
     return {**job.to_dict(), **{name: value for name, value in ours.items() if value is not None}}

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import redis
+from rq.exceptions import DeserializationError
+from rq.job import Job
 
 from rowcast.errors import QueueUnavailable
+from rowcast.webhooks import ENQUEUE
 
 Lane = Literal["short", "long"]
 Priority = Literal["low", "normal", "high"]
@@ -29,7 +32,7 @@ LANES: tuple[Lane, ...] = ("long", "short")
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
-_SCRIPT = Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
+_SCRIPT = ENQUEUE + Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
 _BATCH = 200
 
 
@@ -78,14 +81,14 @@ class Lanes:
     def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
         """Return a job's fields as RQ reads them, and as text."""
         found: Any = self.connection.hgetall(JOB.format(job_id))
-        return found, _text(found)
+        return found, _text_of(job_id, found)
 
     def fields_of(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
         """Return the fields of each of these jobs, as `fields` does, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(JOB.format(job_id))
-        return [_text(found) for found in pipeline.execute()]
+        return [_text_of(job_id, found) for job_id, found in zip(job_ids, pipeline.execute(), strict=True)]
 
     def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
         """Return how many jobs of the same owner stand before each of these in its lane.
@@ -101,13 +104,19 @@ class Lanes:
         """Return how many accepted jobs have not started."""
         return int(self.connection.zcard("rowcast:queued"))
 
-    def queued_of(self, owner: str) -> list[str]:
-        """Return the jobs of an owner that have not started."""
-        found: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
-        return [each.decode() for each in found]
+    def needed(self, owner: str) -> set[str]:
+        """Return the ids of all that an owner's jobs which have not ended are, read or make."""
+        queued: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
+        running: Any = self.connection.zrange("rowcast:running", 0, -1)
+        jobs = [each.decode() for each in (*queued, *running)]
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for job_id in jobs:
+                pipeline.hmget(JOB.format(job_id), "dataset_id", "model_id", "waits_for")
+            found: Any = pipeline.execute()
+        return {*jobs, *(each.decode() for fields in found for each in fields if each)}
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield the jobs of an owner that Redis knows, newest first, beginning with the next after `before`."""
+        """Yield the jobs of an owner that Redis knows, newest first, from the one after `before` on."""
         return self._newest(INDEX.format(owner), before)
 
     def queued(self, owner: str, before: str | None) -> Iterator[str]:
@@ -137,7 +146,7 @@ class Lanes:
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job, in the order of the lanes; it is ours for `ttl_s` seconds, or longer by `beat`."""
+        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by `beat`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:
@@ -176,10 +185,8 @@ class Lanes:
         """
         counts = int(max_attempts is not None)
         told = cause.of(attempt) if cause else ""
-        answer = self._call(
-            "give_back", job_id, attempt, told, counts, max_attempts or 0, delay_s, max_wait_s
-        )
-        return answer  # type: ignore[no-any-return]
+        limits = (counts, max_attempts or 0, delay_s, max_wait_s)
+        return cast(Outcome, self._call("give_back", job_id, attempt, told, *limits))
 
     # What ends a job
 
@@ -243,8 +250,34 @@ class Lanes:
         return sorted(each.decode() for each in found)
 
 
-def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode("utf-8", "replace") for name, value in fields.items()}
+def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
+    fields = {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+    if fields and "enqueued" not in fields:
+        return {**_of_earlier_version(job_id, raw), **fields}
+    return fields
+
+
+def _of_earlier_version(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
+    """Return our fields of a job that a version before lanes has queued: they are in RQ's.
+
+    None of a job that is nobody's.
+    """
+    job = Job(job_id, connection=redis.Redis(), serializer="json")
+    try:
+        job.restore(raw)
+        known = {
+            "owner": job.meta["owner"],
+            "kind": job.meta["kind"],
+            "request_id": job.meta.get("request_id"),
+            "attempt": job.meta.get("attempts"),
+            "record": json.dumps(job.meta["record"]) if "record" in job.meta else None,
+            "enqueued": job.enqueued_at.timestamp() if job.enqueued_at else None,
+            "dataset_id": job.kwargs.get("dataset_id"),
+            "model_id": job.kwargs.get("model_id"),
+        }
+    except (DeserializationError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from rowcast import publishing
+from rowcast import publishing, retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs import Jobs
@@ -53,10 +53,10 @@ def models(storage: Storage, owner: str, before: str | None, limit: int) -> Page
     return _page(ids, limit, partial(_look_at, look), at_once=N_THREADS)
 
 
-def datasets(storage: Storage, owner: str, before: str | None, limit: int) -> Page:
-    """Return a page of uploaded datasets. Raises as `models`."""
-    ids, look = _ids(storage, "datasets", owner, before), partial(_dataset, storage, owner)
-    return _page(ids, limit, partial(_look_at, look), at_once=N_THREADS)
+def datasets(storage: Storage, owner: str, before: str | None, limit: int, *, kept_days: float = 0) -> Page:
+    """Return a page of uploaded datasets, each kept for so many days, 0: for ever. Raises as `models`."""
+    look = partial(_dataset, storage, owner, kept_days)
+    return _page(_ids(storage, "datasets", owner, before), limit, partial(_look_at, look), at_once=N_THREADS)
 
 
 def jobs(
@@ -86,7 +86,7 @@ def _job_ids(
     if status == "started":
         return lanes.running(before)
     # Who looks for ended jobs need not look at thousands that wait.
-    waiting = set(lanes.queued_of(owner)) if status in FINAL else ()
+    waiting = set(lanes.queued(owner, None)) if status in FINAL else ()
     known = (identifier for identifier in lanes.known(owner, before) if identifier not in waiting)
     kinds: list[Kind] = [kind for kind in BUCKETS if wanted.get("kind", kind) == kind]
     stored = [storage.newest(BUCKETS[kind], owner, before=before) for kind in kinds]
@@ -182,9 +182,10 @@ def score_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def _dataset(storage: Storage, owner: str, dataset_id: str) -> dict[str, Any] | None:
+def _dataset(storage: Storage, owner: str, kept_days: float, dataset_id: str) -> dict[str, Any] | None:
     try:
         size, uploaded_at = storage.uploaded(owner, dataset_id)
     except ObjectMissing:
         return None
-    return {"id": dataset_id, "size": size, "uploaded_at": uploaded_at}
+    expires_at = retention.of_id(dataset_id, kept_days)
+    return {"id": dataset_id, "size": size, "uploaded_at": uploaded_at, "expires_at": expires_at}

@@ -24,8 +24,10 @@ from flask.testing import FlaskClient
 from rowcast import ending, errors, events, joblog, listing, parts, publishing
 from rowcast.config import Settings
 from rowcast.connections import connect_for_requests
+from rowcast.estimates import Work
 from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
+from rowcast.lanes import LANES, Lanes
 from rowcast.publishing import Kind
 from rowcast.storage import Storage
 from server import create_app
@@ -66,6 +68,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.kill()
 
 
+def submission(kind: Kind, owner: str, job_id: str, arguments: dict[str, Any]) -> Submission:
+    return Submission(kind, owner, job_id, arguments, "r1", Work(kind, "boosting", 100, 3))
+
+
 @dataclass
 class Queue:
     """An owner's jobs in a Redis of their own and in the shared store, and what workers would do to them."""
@@ -82,21 +88,22 @@ class Queue:
     def submit(self, kind: Kind = "fit", **more: str) -> str:
         job_id = new_id()
         arguments = {"dataset_id": UNKNOWN, "model_id": job_id, "options": {}, **more}
-        self.jobs.submit(Submission(kind, self.owner, job_id, arguments, "r1"))
+        self.jobs.submit(submission(kind, self.owner, job_id, arguments))
         return job_id
 
     def submit_many(self, n_jobs: int) -> None:
-        """Submit jobs in one round trip."""
+        """Put many predictions into the queue at once."""
         pipeline = self.connection.pipeline(transaction=False)
-        jobs = Jobs(pipeline, self.settings, self.storage)
+        jobs = self.jobs
+        jobs.lanes = Lanes(pipeline)
         for _ in range(n_jobs):
             arguments = {"dataset_id": UNKNOWN, "model_id": UNKNOWN, "options": {}}
-            jobs.submit(Submission("predict", self.owner, new_id(), arguments, "r1"))
+            jobs.submit(submission("predict", self.owner, new_id(), arguments))
         pipeline.execute()
 
     def start(self, job_id: str) -> None:
         """Let a worker take a job, which must be the next."""
-        assert self.jobs.lanes.take("test", ["long"], 60) == job_id
+        assert self.jobs.lanes.take("test", LANES, 60) == job_id
 
     def log(self, job_id: str, *lines: str) -> None:
         self.jobs.lanes.beat(job_id, 1, 60, "", lines)
@@ -335,12 +342,18 @@ def test_a_fault_of_the_service_is_logged_for_its_owner_without_its_traceback(st
     jobs = Jobs(stack.redis(), stack.settings(), stack.storage())
     job = new_id()
     arguments = {"dataset_id": UNKNOWN, "model_id": job, "options": {}}
-    jobs.submit(Submission("fit", "default", job, arguments, "r1"))
+    jobs.submit(submission("fit", "default", job, arguments))
     assert stack.wait(job)["error"]["code"] == "internal_error"
     lines = stack.get(f"/jobs/{job}/log").json()["lines"]
     assert lines[-1].endswith(" error the job failed")
     assert [line for line in lines if not LINE.fullmatch(line)] == []
     assert not re.search("Traceback|KeyError|ml.py", "".join(lines))
+
+
+def test_a_fit_says_what_it_did(stack: Stack, model_id: str) -> None:
+    lines = stack.get(f"/jobs/{model_id}/log").json()["lines"]
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
+    assert [line for line in lines if "Fitting took" in line]
 
 
 def recorded(*messages: str, logger: str = "rowcast.test") -> list[str]:
@@ -413,14 +426,22 @@ def test_events_tell_of_every_change_and_end_with_the_job(queue: Queue, follow: 
     for change in (
         lambda: queue.start(first),
         lambda: queue.start(job),
+        lambda: queue.jobs.lanes.beat(job, 1, 60, json.dumps({"phase": "fitting", "percent": 40.0})),
         lambda: queue.end(job, errors.InvalidTable("Bad.")),
     ):
         change()
         seen.append(read(chunks))
-    expected = [("queued", 1), ("queued", 0), ("started", None), ("failed", None)]
+    expected = [("queued", 1), ("queued", 0), ("started", None), ("started", None), ("failed", None)]
     assert [(status["status"], status["position"]) for status in seen] == expected
+    assert seen[3]["progress"]["percent"] == 40.0
     assert seen[-1] == ann.get(f"/status?id={job}").get_json()
     assert next(chunks, None) is None
+
+
+def test_the_time_to_go_alone_is_no_news() -> None:
+    status = {"status": "started", "progress": {"percent": 40.0}}
+    told = list(events.stream([{**status, "eta_s": 3.0}, {**status, "eta_s": 2.5}], lambda: True))
+    assert len([chunk for chunk in told if chunk.startswith("event: ")]) == 1
 
 
 def test_the_end_comes_at_once_and_other_changes_twice_a_second(queue: Queue, follow: Any) -> None:

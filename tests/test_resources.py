@@ -93,7 +93,7 @@ def put_model(storage: Storage, owner: str, model_id: str, **manifest: Any) -> s
 
 
 def job_on(stack: Stack, storage: Storage, folder: Path, attempt: int = 1, owner: str = "default") -> Run:
-    return Run(owner, attempt, stack.settings(), storage, folder, others_wait=lambda: False)
+    return Run(owner, attempt, stack.settings(), storage, folder, lambda: False, storage)
 
 
 def predicted(stack: Stack, folder: Path, model_id: str, owner: str = "default") -> str:
@@ -248,7 +248,9 @@ def test_manifest_of_a_model_is_told_without_its_signature(stack: Stack, model_i
     found = publishing.find(stack.storage(), "fit", "default", model_id)
     assert found is not None
     assert "signature" in found.manifest
-    assert about == {name: value for name, value in found.manifest.items() if name != "signature"}
+    told = {name: value for name, value in found.manifest.items() if name != "signature"}
+    # When it goes follows from the settings, which may change after it was made.
+    assert about == {**told, "expires_at": None}
     assert about["id"] == model_id
 
 

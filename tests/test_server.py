@@ -80,7 +80,7 @@ def test_parameters_may_come_in_a_json_body(stack: Stack) -> None:
 
 
 def test_upload_by_post_is_the_same(stack: Stack) -> None:
-    assert set(stack.post("/upload").json()) == {"id", "url", "expires_at"}
+    assert set(stack.post("/upload").json()) == {"id", "exists", "url", "expires_at"}
     assert stack.post("/upload").json()["expires_at"] == pytest.approx(time.time() + 3600, abs=60)
 
 
@@ -361,7 +361,7 @@ def test_what_only_a_full_scan_shows_fails_the_job_with_the_reason(stack: Stack)
 def test_a_model_still_training_is_409_with_the_hint_to_wait(stack: Stack) -> None:
     with stack.frozen():
         model = stack.fit(table())
-        answer = stack.post("/predict", dataset_id=stack.upload(table()), model_id=model)
+        answer = stack.get(f"/models/{model}")
     body = assert_problem(answer, 409, "model_not_ready")
     assert "Wait" in str(body["hint"])
     stack.finished(model)
