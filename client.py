@@ -338,7 +338,7 @@ class Client:
         deadline = _deadline(FULL_QUEUE_S if returns_at_once else timeout)
         answer = self._call("POST", f"/{kind}", parameters, deadline=deadline)
         job: dict[str, str] = {"id": answer["id"], "kind": kind}
-        if job not in self.jobs:
+        if not (answer.get("reused") and job in self.jobs):
             self.jobs.append(job)
         if not returns_at_once:
             self.wait(job["id"], None if timeout is None else deadline - time.monotonic())
