@@ -17,13 +17,10 @@ import pytest
 import threadpoolctl
 from test_training import source_of
 
-from rowcast import admission, formats, learners, predictions, tables, training
+from rowcast import formats, learners, predictions, tables, training
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.ids import new_id
 from rowcast.predictions import Plan, Predictor
-from rowcast.publishing import Publication
 from rowcast.training import Rows
-from rowcast.wire import PredictRequest
 
 N_ROWS = 400
 RNG = np.random.default_rng(0)
@@ -131,9 +128,8 @@ def test_target_named_as_another_column_of_the_result_is_refused(
 ) -> None:
     classes = ["no", "yes"]
     manifest = {"features": [], "task": task, "target": target, "classes": classes, "intervals": {"x": 1}}
-    wanted = PredictRequest(dataset_id=new_id(), model_id=new_id(), **how)
     with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
-        admission.features(Publication(1, manifest), wanted)
+        predictions.check_givable(manifest, Plan(**how))
 
 
 def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
