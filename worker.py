@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 from uuid import uuid4
 
 import joblib
@@ -44,9 +44,10 @@ from rowcast.jobs import QUEUE
 from rowcast.lanes import Cause, Lane, Lanes
 from rowcast.lease import Lease
 from rowcast.progress import Progress
-from rowcast.storage import WORKER, Storage, patience_of
+from rowcast.storage import KEEPER, WORKER, Storage, patience_of
 
 log = logging.getLogger("rowcast.worker")
+T = TypeVar("T")
 Verdict = errors.RowcastError | Literal["stopping", "given away"]
 
 FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
@@ -161,7 +162,14 @@ class Worker(rq.worker.Worker):
                 self._lanes.await_work(self._takes, 1)
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+                self._rest()
                 time.sleep(1)
+
+    def _rest(self) -> None:
+        """Have no job at hand: a signal to stop ends the worker at once."""
+        self.set_state(WorkerStatus.IDLE)
+        if self._stop_requested:
+            raise StopRequested
 
     def _take(self) -> Job | None:
         # From here on a signal to stop waits: a job that was taken must not be dropped.
@@ -170,9 +178,7 @@ class Worker(rq.worker.Worker):
         job_id = self._lanes.take(self.name, self._takes, self._settings.worker_ttl_s)
         job = self._fetch(job_id) if job_id else None
         if job is None:
-            self.set_state(WorkerStatus.IDLE)
-            if self._stop_requested:
-                raise StopRequested
+            self._rest()
         return job
 
     def _fetch(self, job_id: str) -> Job | None:
@@ -180,7 +186,7 @@ class Worker(rq.worker.Worker):
         raw, job.fields = self._lanes.raw(job_id)
         job.restore(raw)
         if _is_ours(job):
-            return job
+            return job if self._lanes.begin(job_id, job.attempt, self._settings.worker_ttl_s) else None
         log.error("refused a job that Rowcast has not made", extra={"job_id": job_id})
         self._lanes.settle(job_id, "failed", {}, 3600, attempt=None, stored=True)
         return None
@@ -248,8 +254,14 @@ class Worker(rq.worker.Worker):
             log.info("the worker stops; the job goes back to the queue")
             _insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
             return
-        error = verdict or errors.WorkerLost("The job's process died.")
-        _insist(lambda: ending.lose(self._lanes, self._storage(), job.id, job.fields, error))
+        where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
+        if verdict:
+            _insist(lambda: ending.lose(*where, verdict))
+            return
+        died, ttl_s = errors.WorkerLost("The job's process died."), self._settings.worker_ttl_s
+        # While the store is away the keeper goes on with it.
+        with suppress(errors.StoreUnavailable):
+            _insist(lambda: ending.give_up(*where, died, ttl_s=ttl_s))
 
     # The horse's side of a job
 
@@ -271,15 +283,16 @@ class Worker(rq.worker.Worker):
 
     def _run(self, job: Job) -> None:
         voice = Voice(self._writer)
-        earlier = self._lanes.log(job.id) if job.attempt > 1 else []
+        earlier = _insist(lambda: self._lanes.log(job.id)) if job.attempt > 1 else []
         with joblog.recorded(earlier, lambda line: voice.say({"log": line})) as lines:
-            storage = Storage(self._settings, patience_of(self._settings.outage_wait_s), connections=4)
+            publisher = Storage(self._settings, patience_of(self._settings.outage_wait_s), connections=4)
             try:
-                self._do(job, storage, voice)
+                self._do(job, publisher, voice)
             except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
-                self._fail(job, error, storage, lines)
+                failure = error
+                _insist(lambda: self._fail(job, failure, lines))
             else:
-                self._end(job, storage, "finished", None, lines)
+                _insist(lambda: self._end(job, publisher, "finished", None, lines))
 
     def _do(self, job: Job, publisher: Storage, voice: Voice) -> None:
         """Run the job's function, unless an earlier attempt has published and only its end was lost."""
@@ -306,7 +319,7 @@ class Worker(rq.worker.Worker):
         except redis.RedisError:
             return True
 
-    def _fail(self, job: Job, error: Exception, storage: Storage, lines: Sequence[str]) -> None:
+    def _fail(self, job: Job, error: Exception, lines: Sequence[str]) -> None:
         """Give a job back that lacks only a part which is away; end any other as failed."""
         cause = _cause_of(error)
         if isinstance(cause, errors.Unavailable) or scratch.is_full(error):
@@ -322,7 +335,7 @@ class Worker(rq.worker.Worker):
                 return
         if isinstance(cause, errors.InternalError):
             log.error("the job failed", exc_info=error)
-        self._end(job, storage, "failed", cause, lines)
+        self._end(job, Storage(self._settings, KEEPER, connections=4), "failed", cause, lines)
 
     def _end(
         self,
@@ -391,16 +404,14 @@ def be_child_of_pool() -> None:
         die_with_parent(pool.pid or 0)
 
 
-def _insist(settle: Callable[[], object]) -> None:
+def _insist(ask: Callable[[], T]) -> T:
     """Do what must not be left undone; wait for Redis as long as it takes."""
     while True:
         try:
-            settle()
+            return ask()
         except redis.RedisError as error:
             log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
-            time.sleep(1)
-        else:
-            return
+        time.sleep(1)
 
 
 def _is_ours(job: Job) -> bool:

@@ -16,11 +16,13 @@ from rowcast import ending, errors, logs
 from rowcast.config import Settings
 from rowcast.connections import connect_for_keeping
 from rowcast.lanes import Lanes
-from rowcast.storage import WORKER, Storage
+from rowcast.storage import KEEPER, Storage
 
 log = logging.getLogger("rowcast.keeper")
 
 TURN_S = 1.0
+# How soon after an outage of Redis every living worker has been heard of again.
+HEARD_WITHIN_S = 6.0
 
 
 @dataclass
@@ -51,8 +53,10 @@ class Keeper:
         """Connect lazily."""
         self._settings = settings
         self._lanes = Lanes(connect_for_keeping(settings))
-        self._storage = Storage(settings, WORKER, connections=4)
-        self._heard_at, self._deaf_until = time.monotonic(), 0.0
+        self._storage = Storage(settings, KEEPER, connections=4)
+        # A new keeper cannot know whether Redis was away a moment ago.
+        self._heard_at = time.monotonic()
+        self._deaf_until = self._heard_at + HEARD_WITHIN_S
         self.duties = [
             Duty(self.recover, TURN_S),
             Duty(self.end_orphaned, TURN_S),
@@ -62,15 +66,16 @@ class Keeper:
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
-        is_fresh = self._is_redis_fresh()
-        for job_id in self._lanes.expired():
-            # After an outage of Redis every worker has been silent; the living get their time to be heard.
-            if is_fresh:
-                break
-            fields = self._lanes.fields(job_id)
-            silence = f"The job's worker was not heard of for {self._settings.worker_ttl_s} s."
+        # After an outage of Redis every worker has been silent; the living get their time to be heard.
+        if self._is_redis_fresh():
+            return
+        ttl_s = self._settings.worker_ttl_s
+        silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
+        jobs = [(job_id, self._lanes.fields(job_id)) for job_id in self._lanes.expired()]
+        # Those that can only end need the store; if it is away, they do not hold up the others.
+        for job_id, fields in sorted(jobs, key=lambda job: "burials" in job[1]):
             with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-                ending.lose(self._lanes, self._storage, job_id, fields, errors.WorkerLost(silence))
+                ending.give_up(self._lanes, self._storage, job_id, fields, silence, ttl_s=ttl_s)
 
     def _is_redis_fresh(self) -> bool:
         """Tell whether workers could not be heard a moment ago, by Redis or by us."""
@@ -83,7 +88,7 @@ class Keeper:
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""
-        ending.end_orphaned(self._lanes, self._storage)
+        ending.end_orphaned(self._lanes)
 
     def store_late(self) -> None:
         """Write the records of jobs that ended while the store was away."""

@@ -182,6 +182,15 @@ function call.take(worker, ttl_s, ...)
   return ''
 end
 
+-- Say that an attempt is about to run. One that was taken by a worker which died first, or never heard that
+-- the job is its own, is no death of the job's.
+function call.begin(id, attempt, ttl_s)
+  if not is_run_by(id, attempt) then return 0 end
+  redis.call('HSET', job_key(id), 'begun', attempt)
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  return 1
+end
+
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
   if not is_run_by(id, attempt) then return 0 end
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
@@ -217,25 +226,45 @@ function call.recorded(id)
   remember_for(id, tonumber(field(id, 'keep_s')) or 3600)
 end
 
--- Queue a job again that an attempt could not end. A death counts, and the last one leaves the job where it
--- is, for the caller to end; so does waiting for a part that is away, once it has lasted for too long.
-function call.give_back(id, attempt, cause, counts, max_attempts, delay_s, max_wait_s)
+local function note_cause(id, cause)
+  if cause == '' then return end
+  local causes = field(id, 'causes')
+  redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
+end
+
+local function queue_again(id, delay_s)
+  redis.call('ZREM', 'rowcast:running', id)
+  redis.call('HDEL', job_key(id), 'progress')
+  if delay_s > 0 then postpone(id, delay_s) else stand(id) end
+  return 'ok'
+end
+
+-- Queue a job again that an attempt could not end. Waiting for a part that is away leaves the job where it is
+-- once it has lasted for too long, for the caller to end.
+function call.give_back(id, attempt, cause, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
-  if cause ~= '' then
-    local causes = field(id, 'causes')
-    redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
-  end
-  if counts == '1' and redis.call('HINCRBY', job_key(id), 'deaths', 1) >= tonumber(max_attempts) then
-    return 'exhausted'
-  end
-  if tonumber(delay_s) > 0 then
+  note_cause(id, cause)
+  delay_s = tonumber(delay_s)
+  if delay_s > 0 then
     redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
     if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end
   end
-  redis.call('ZREM', 'rowcast:running', id)
-  redis.call('HDEL', job_key(id), 'progress')
-  if tonumber(delay_s) > 0 then postpone(id, tonumber(delay_s)) else stand(id) end
-  return 'ok'
+  return queue_again(id, delay_s)
+end
+
+-- Count the death of an attempt, and queue its job again. After the last one whoever tells of it takes the
+-- number of a further attempt, which runs nothing and ends the job: the dead one may only sleep, and must not
+-- end it otherwise when it wakes up. Should that one die as well, the next to see it takes over in its turn.
+function call.give_up(id, attempt, cause, max_attempts, ttl_s)
+  if not is_run_by(id, attempt) then return 'lost' end
+  if field(id, 'burials') == '' then
+    if field(id, 'begun') ~= attempt then return queue_again(id, 0) end
+    note_cause(id, cause)
+    if redis.call('HINCRBY', job_key(id), 'deaths', 1) < tonumber(max_attempts) then return queue_again(id, 0) end
+  end
+  redis.call('HINCRBY', job_key(id), 'burials', 1)
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  return tostring(redis.call('HINCRBY', job_key(id), 'attempt', 1))
 end
 
 function call.expired()
@@ -250,6 +279,10 @@ function call.expired()
   return found
 end
 
+local function has_place(id, lane, owner)
+  return redis.call('ZSCORE', lane_key(lane, owner), id) and redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner)
+end
+
 -- Put jobs where their status says that they are; return how many stood elsewhere.
 function call.reconcile(owner, ...)
   local moved = 0
@@ -259,7 +292,7 @@ function call.reconcile(owner, ...)
       redis.call('ZREM', 'rowcast:jobs:' .. owner, id)
       redis.call('ZREM', 'rowcast:queued', id)
       redis.call('ZREM', 'rowcast:queued:' .. owner, id)
-    elseif status == 'queued' and not redis.call('ZSCORE', lane_key(field(id, 'lane'), owner), id) then
+    elseif status == 'queued' and not has_place(id, field(id, 'lane'), owner) then
       stand(id)
       moved = moved + 1
     elseif status == 'scheduled' and not redis.call('ZSCORE', 'rowcast:later', id) then

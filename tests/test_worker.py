@@ -48,7 +48,7 @@ def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> N
     assert (status["status"], status["error"]["code"]) == ("failed", "worker_lost")
     assert [cause["code"] for cause in status["earlier"]] == ["worker_lost"] * 3
     names = workers.storage().names("models", "default", job)
-    assert names == ["2/started", "3/started", "record/3.json"]
+    assert names == ["2/started", "3/started", "4/started", "record/4.json"]
     workers.finished(workers.fit(table()))
 
 
@@ -59,7 +59,7 @@ def test_a_job_whose_worker_dies_too_often_ends_worker_lost(start_stack: StartSt
     stack.part("worker").kill()
     status = stack.wait(job)
     assert (status["status"], status["error"]["code"]) == ("failed", "worker_lost")
-    assert stack.storage().names("models", "default", job) == ["record/1.json"]
+    assert stack.storage().names("models", "default", job) == ["2/started", "record/2.json"]
     stack.stop()
 
 
@@ -70,7 +70,7 @@ def test_a_job_whose_horse_dies_after_publishing_has_finished(start_stack: Start
     stack.storage().write("models", "default", job, "1/manifest.json", b"{}")
     stack.horses()[0].kill()
     assert stack.finished(job)["error"] is None
-    assert stack.storage().names("models", "default", job) == ["1/manifest.json", "record/1.json"]
+    assert stack.storage().names("models", "default", job) == ["1/manifest.json", "record/2.json"]
     stack.stop()
 
 
@@ -148,7 +148,7 @@ def test_the_final_record_is_in_the_store_before_the_status_is_final(workers: St
     job = workers.fit(table())
     status = workers.finished(job)
     record = json.loads(workers.storage().read("models", "default", job, "record/1.json"))
-    assert {**status, "log": record["log"]} == record
+    assert {**status, "log": record["log"], "number": 1} == record
 
 
 def test_a_model_whose_signature_does_not_match_is_refused(workers: Stack, tmp_path: Path) -> None:
