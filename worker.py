@@ -182,11 +182,14 @@ class Worker(rq.worker.Worker):
         return job
 
     def _fetch(self, job_id: str) -> Job | None:
+        raw, fields = self._lanes.raw(job_id)
+        if not self._lanes.begin(job_id, int(fields["attempt"]), self._settings.worker_ttl_s):
+            return None
         job = Job(job_id, connection=self.connection, serializer="json")
-        raw, job.fields = self._lanes.raw(job_id)
+        job.fields = fields
         job.restore(raw)
         if _is_ours(job):
-            return job if self._lanes.begin(job_id, job.attempt, self._settings.worker_ttl_s) else None
+            return job
         log.error("refused a job that Rowcast has not made", extra={"job_id": job_id})
         self._lanes.settle(job_id, "failed", {}, 3600, attempt=None, stored=True)
         return None

@@ -21,8 +21,6 @@ from rowcast.storage import KEEPER, Storage
 log = logging.getLogger("rowcast.keeper")
 
 TURN_S = 1.0
-# How soon after an outage of Redis every living worker has been heard of again.
-HEARD_WITHIN_S = 6.0
 
 
 @dataclass
@@ -54,9 +52,6 @@ class Keeper:
         self._settings = settings
         self._lanes = Lanes(connect_for_keeping(settings))
         self._storage = Storage(settings, KEEPER, connections=4)
-        # A new keeper cannot know whether Redis was away a moment ago.
-        self._heard_at = time.monotonic()
-        self._deaf_until = self._heard_at + HEARD_WITHIN_S
         self.duties = [
             Duty(self.recover, TURN_S),
             Duty(self.end_orphaned, TURN_S),
@@ -66,9 +61,6 @@ class Keeper:
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
-        # After an outage of Redis every worker has been silent; the living get their time to be heard.
-        if self._is_redis_fresh():
-            return
         ttl_s = self._settings.worker_ttl_s
         silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
         jobs = [(job_id, self._lanes.fields(job_id)) for job_id in self._lanes.expired()]
@@ -76,15 +68,6 @@ class Keeper:
         for job_id, fields in sorted(jobs, key=lambda job: "burials" in job[1]):
             with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
                 ending.give_up(self._lanes, self._storage, job_id, fields, silence, ttl_s=ttl_s)
-
-    def _is_redis_fresh(self) -> bool:
-        """Tell whether workers could not be heard a moment ago, by Redis or by us."""
-        ttl_s, now = self._settings.worker_ttl_s, time.monotonic()
-        info: Any = self._lanes.connection.info("server")
-        if now - self._heard_at > ttl_s / 2:
-            self._deaf_until = now + ttl_s
-        self._heard_at = now
-        return bool(now < self._deaf_until or info["uptime_in_seconds"] < ttl_s)
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""

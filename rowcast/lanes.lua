@@ -11,6 +11,7 @@ local AHEAD = {high = 0, normal = 1, low = 2}
 -- Arrivals before a priority would run into the next: 1e14 keeps sums within what a double holds exactly.
 local PRIORITY_STEP = 1e14
 local BELLS = 255
+local SILENCE_S, QUIET_S = 3, 6
 
 local function job_key(id) return 'rq:job:' .. id end
 local function field(id, name) return redis.call('HGET', job_key(id), name) or '' end
@@ -141,6 +142,14 @@ local function remember_for(id, ttl_s)
   end
 end
 
+-- Workers and keepers call every second. When none has called for SILENCE_S, Redis was away or hung, and every
+-- running job's lease may have ended: for QUIET_S nobody is taken for lost, until the living were heard again.
+local function listen()
+  local heard_at = tonumber(redis.call('GET', 'rowcast:heard') or '0')
+  if now() - heard_at > SILENCE_S then redis.call('SET', 'rowcast:quiet', text(now() + QUIET_S)) end
+  if now() - heard_at > 1 then redis.call('SET', 'rowcast:heard', text(now())) end
+end
+
 local call = {}
 
 function call.submit(id, owner, max_of_owner, max_of_all, ...)
@@ -166,6 +175,7 @@ function call.submit(id, owner, max_of_owner, max_of_all, ...)
 end
 
 function call.take(worker, ttl_s, ...)
+  listen()
   adopt_all()
   move_due()
   for _, lane in ipairs({...}) do
@@ -185,6 +195,7 @@ end
 -- Say that an attempt is about to run. One that was taken by a worker which died first, or never heard that
 -- the job is its own, is no death of the job's.
 function call.begin(id, attempt, ttl_s)
+  listen()
   if not is_run_by(id, attempt) then return 0 end
   redis.call('HSET', job_key(id), 'begun', attempt)
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
@@ -192,6 +203,7 @@ function call.begin(id, attempt, ttl_s)
 end
 
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
+  listen()
   if not is_run_by(id, attempt) then return 0 end
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
   if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
@@ -268,7 +280,9 @@ function call.give_up(id, attempt, cause, max_attempts, ttl_s)
 end
 
 function call.expired()
+  listen()
   local found = {}
+  if now() < tonumber(redis.call('GET', 'rowcast:quiet') or '0') then return found end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:running', 0, now(), 'LIMIT', 0, 100)) do
     if field(id, 'status') == 'started' then
       found[#found + 1] = id

@@ -205,7 +205,7 @@ class Lanes:
     # What keeps the queue true
 
     def expired(self) -> list[str]:
-        """Return the running jobs whose lease has ended: nobody has heard of their workers."""
+        """Return the running jobs whose lease has ended: nobody has heard of their workers, but of others."""
         found: Any = self._call("expired")
         return [each.decode() for each in found]
 
