@@ -1,10 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench quality format clean
+.PHONY: help demo up test soak check bench quality format clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+MINUTES ?= 15
+JOBS ?= 500
+SEED ?= 1
 export STORE
 
 help: ## Show this list.
@@ -21,6 +24,9 @@ up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=80
 
 test: $(VENV)/dev ## Run the test suite. STORE=minio runs it against a MinIO on PATH.
 	@$(BIN)/python -m pytest $(TESTS)
+
+soak: $(VENV)/dev ## Run mixed jobs while everything is killed at random; MINUTES=15 JOBS=500 SEED=1.
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)
 
 check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
 	$(BIN)/ruff check .

@@ -198,10 +198,10 @@ def slow_table() -> pd.DataFrame:
 StartStack = Callable[..., Stack]
 
 
-def launch(data: Path, *, workers: int = 2, **settings: str) -> Stack:
+def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> Stack:
     """Start a stack on a folder, and return it once it is ready."""
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    command = [sys.executable, "-m", "rowcast.local", "--port", "0", "--data", str(data)]
+    command = [sys.executable, "-m", "rowcast.local", "--port", str(port), "--data", str(data)]
     with (data / "test.log").open("a") as log:
         process = subprocess.Popen(
             [*command, "--workers", str(workers)],

@@ -1,4 +1,4 @@
-"""Whatever process is killed, its job runs again and finishes, or ends with its cause, and takes none along."""
+"""Whatever process is killed, its job runs again, or ends with its cause, and takes no other along."""
 
 from __future__ import annotations
 
