@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up test soak check bench quality format clean
+.PHONY: help demo up backup restore test soak check bench quality format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,7 @@ PORT ?= 8000
 MINUTES ?= 15
 JOBS ?= 500
 SEED ?= 1
+DATA ?= .rowcast
 export STORE
 
 help: ## Show this list.
@@ -21,6 +22,13 @@ demo: $(VENV)/local ## Start everything, fit a model on an example, print its pr
 
 up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=8000, data in .rowcast/.
 	@$(BIN)/python -m rowcast.local --port $(PORT)
+
+backup: $(VENV)/local ## Copy the data of `make up`, which may run meanwhile, to TO=backup/<time>.
+	@$(BIN)/python -m rowcast.local_backup save --data $(DATA) $(TO)
+
+restore: $(VENV)/local ## Make the data of `make up` from a copy, where there is none: FROM=backup/<time>.
+	@$(BIN)/python -m rowcast.local_backup restore --data $(DATA) \
+		$(or $(FROM),$(error name the copy: make restore FROM=backup/<time>))
 
 test: $(VENV)/dev ## Run the test suite. STORE=minio runs it against a MinIO on PATH.
 	@$(BIN)/python -m pytest $(TESTS)
@@ -46,7 +54,7 @@ format: $(VENV)/dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## Remove the virtual environment and caches; data in .rowcast/ stays.
+clean: ## Remove the virtual environment and caches; data in .rowcast/ and backup/ stays.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -22,6 +21,7 @@ from rowcast import (
     models,
     predictions,
     publishing,
+    reuse,
     run,
     signing,
     tables,
@@ -66,36 +66,40 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         InvalidRequest: the learner's parameters do not fit the task.
         StoreUnavailable: the store does not answer.
     """
-    job, clock = run.current(), manifests.Clock()
+    job = run.current()
+    progress = job.progress.start("fit")
     with cores.seat(job.settings.cores_dir) as seat:
+        progress.phase("downloading")
         dataset = _download_dataset(job, dataset_id, options)
-        clock.lap("download")
+        progress.phase("reading")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
+        target, weights = options["target"], options["sample_weight"]
         use = options.get("identifiers") == "use"
-        table = tables.training(source, options["target"], options["sample_weight"], use_identifiers=use)
+        table = tables.training(source, target, weights, use_identifiers=use, told=progress.rows)
         task = learners.task_of(table.target, options["task"], max_classes=job.settings.max_classes)
         plan = _plan(task, options)
-        clock.lap("read")
         rows = training.Rows(table.frame, table.target, table.weights)
         with seat.threads(n_cells=table.frame.size, others_wait=job.others_wait) as n_threads:
-            trained = training.train(plan, table.features, rows, clock.lap)
+            trained = training.train(plan, table.features, rows, progress)
+    progress.phase("uploading")
     path = job.folder / publishing.MODEL_FILE
     joblib.dump(trained.model, path)
-    clock.lap("save")
     manifest = {
         "id": model_id,
         **dataset,
-        "target": options["target"],
-        "sample_weight": options["sample_weight"],
+        "target": target,
+        "sample_weight": weights,
         "identifiers": options.get("identifiers", "leave_out"),
         **manifests.of_model(source, table, plan, trained),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
-        **clock.made(),
+        **manifests.made(progress.durations_s),
     }
     publishing.check_needed(job, dataset_id=dataset_id)
     signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
     publishing.publish(job, "fit", model_id, path, signed)
+    job.note_published(reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current()))
+    progress.end()
 
 
 def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, Any]) -> None:
@@ -108,21 +112,24 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         ModelNotFound, ModelUntrusted, ModelIncompatible: the model cannot be used.
         StoreUnavailable: the store does not answer.
     """
-    job, clock = run.current(), manifests.Clock()
+    job = run.current()
+    progress = job.progress.start("predict")
     wanted = predictions.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
     with cores.seat(job.settings.cores_dir) as seat:
+        progress.phase("downloading")
         predictor, about = models.load(job, model_id)
         predictions.check_givable(about, wanted)
         dataset = _download_dataset(job, dataset_id, options)
-        clock.lap("download")
+        progress.phase("reading")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
         tables.check_predict(source, predictor.features, wanted.keep)
         path = job.folder / publishing.RESULT_FILES[wanted.format]
-        n_cells = _n_cells(job.folder / "dataset", source, predictor)
+        n_cells = (source.n_rows_expected or 0) * len(predictor.features)
         threads = seat.threads(n_cells=n_cells, others_wait=job.others_wait)
+        progress.phase("predicting")
         with threads as n_threads, models.refused_if_of_other_versions(about):
-            rows = predictions.write(path, predictor, source, wanted)
-        clock.lap("predict")
+            rows = predictions.write(path, predictor, source, wanted, progress.rows)
+    progress.phase("uploading")
     manifest = {
         "id": result_id,
         "model_id": model_id,
@@ -130,11 +137,14 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         **manifests.of_result(source, predictor, wanted, rows),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
-        **clock.made(),
+        **manifests.made(progress.durations_s),
     }
     publishing.check_needed(job, dataset_id=dataset_id)
     publishing.note_result(job, model_id, result_id)
     publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
+    model = (model_id, about["file"]["sha256"])
+    job.note_published(reuse.key_of("predict", dataset["dataset_sha256"], options, versions.current(), model))
+    progress.end()
 
 
 def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
@@ -147,6 +157,7 @@ def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
 
 def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) -> dict[str, Any]:
     """Download a dataset to the scratch folder and return what manifests say of it."""
+    version = Version(**options["dataset"])
     try:
         digest = job.storage.download(
             "datasets",
@@ -154,17 +165,13 @@ def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) ->
             dataset_id,
             "data",
             job.folder / "dataset",
-            expected=Version(**options["dataset"]),
+            expected=version,
+            told=job.progress.downloaded,
         )
     except ObjectMissing:
         raise DatasetNotFound(
             f"Dataset {dataset_id} was deleted after the job was submitted.",
             hint="Upload the table again and submit the new id.",
         ) from None
+    job.note_digest(dataset_id, version, digest)
     return {"dataset_id": dataset_id, "dataset_sha256": digest}
-
-
-def _n_cells(dataset: Path, source: formats.Source, predictor: predictions.Predictor) -> int:
-    """Return how many values there are to predict from, estimated where the file does not say."""
-    n_rows = source.n_rows or dataset.stat().st_size // (8 * max(1, len(source.schema)))
-    return n_rows * len(predictor.features)

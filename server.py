@@ -18,10 +18,25 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, deletion, errors, learners, listing, publishing, scratch, tables, web
+from rowcast import (
+    admission,
+    content,
+    deletion,
+    errors,
+    estimates,
+    learners,
+    listing,
+    publishing,
+    retention,
+    reuse,
+    scratch,
+    tables,
+    web,
+    webhooks,
+)
 from rowcast.config import Settings
 from rowcast.connections import connect_for_requests
-from rowcast.ids import new_id
+from rowcast.estimates import Work
 from rowcast.jobs import Jobs, Submission
 from rowcast.publishing import Kind
 from rowcast.states import FINAL
@@ -47,10 +62,13 @@ from rowcast.wire import (
     StatusAnswer,
     StatusRequest,
     UploadAnswer,
+    UploadRequest,
     parameters_schema,
 )
 
 Answer = dict[str, Any]
+
+JOB_ANSWERS: Any = {200: JobAnswer, 202: JobAnswer}
 
 api = APIBlueprint("api", __name__, abp_responses=web.PROBLEM_ANSWERS, abp_security=[{"key": []}])
 
@@ -61,12 +79,13 @@ class Parts:
 
     settings: Settings
     storage: Storage
+    connection: redis.Redis
     jobs: Jobs
     waiting_room: web.WaitingRoom
-    connection: redis.Redis
 
 
 parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions["rowcast"]))
+idempotent = web.idempotent(lambda: parts.connection)
 
 
 def create_app(settings: Settings | None = None) -> OpenAPI:
@@ -76,73 +95,96 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     connection = connect_for_requests(settings, connections=2 * settings.server_threads)
     app = web.new_app(__name__, settings)
     jobs, waiting_room = Jobs(connection, settings, storage), web.WaitingRoom(settings.server_threads // 2)
-    app.extensions["rowcast"] = Parts(settings, storage, jobs, waiting_room, connection)
+    app.extensions["rowcast"] = Parts(settings, storage, connection, jobs, waiting_room)
     app.register_api(api)
     web.describe(app)
     return app
 
 
 @api.get("/upload", endpoint="upload_by_get", responses={200: UploadAnswer})
-@api.post("/upload", responses={200: UploadAnswer})
-def upload(query: Nothing) -> Answer:  # noqa: ARG001 - declared so that unknown parameters are refused
-    """Get an id for a new dataset, and the URL to PUT its bytes to.
+@api.post("/upload", responses={200: UploadAnswer}, openapi_extensions=parameters_schema(UploadRequest))
+@idempotent
+def upload(query: UploadRequest) -> Answer:
+    """Get an id for a new dataset and the URL to PUT its bytes to, or the id of one that holds these bytes.
 
     The URL cannot bound the size: a table over the limit is refused by /fit and /predict.
     """
     parts.storage.ensure_buckets()
-    dataset_id, ttl_s = new_id(), parts.settings.upload_url_ttl_s
+    oldest = retention.oldest_offered(parts.settings.retain_datasets_days, time.time())
+    asked = (query.sha256, query.size)
+    if known := content.find(parts.connection, parts.storage, flask.g.owner, *asked, oldest=oldest):
+        return {"id": known, "exists": True, "url": None, "expires_at": None}
+    dataset_id, ttl_s = web.new_id(), parts.settings.upload_url_ttl_s
     url = parts.storage.upload_url(flask.g.owner, dataset_id, ttl_s, internal=web.is_internal(parts.settings))
-    return {"id": dataset_id, "url": url, "expires_at": time.time() + ttl_s}
+    return {"id": dataset_id, "exists": False, "url": url, "expires_at": time.time() + ttl_s}
 
 
-@api.post("/fit", responses={202: JobAnswer}, openapi_extensions=parameters_schema(FitRequest))
+@api.post("/fit", responses=JOB_ANSWERS, openapi_extensions=parameters_schema(FitRequest))
+@idempotent
 def fit(query: FitRequest) -> tuple[Answer, int]:
     """Fit a model on a dataset. The id answered is that of the job and of the model."""
     learners.check(query.learner, query.params, task=query.task, class_weight=query.class_weight)
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
     target = tables.check_fit(sample, query.target, query.sample_weight)
-    model_id = flask.g.job_id = new_id()
+    model_id = web.new_id()
     options = {**query.work(), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
-    _submit("fit", model_id, arguments, query)
-    return {"id": model_id}, 202
+    effort = estimates.effort_of(query.learner, query.params, query.validation)
+    work = Work("fit", query.learner, *estimates.size_of(sample, version), effort)
+    return _submit("fit", model_id, arguments, query, work)
 
 
-@api.post("/predict", responses={202: JobAnswer}, openapi_extensions=parameters_schema(PredictRequest))
+@api.post("/predict", responses=JOB_ANSWERS, openapi_extensions=parameters_schema(PredictRequest))
+@idempotent
 def predict(query: PredictRequest) -> tuple[Answer, int]:
     """Predict the rows of a dataset with a model. The id answered is that of the job and of the result."""
     model = admission.model_or_fit(parts.storage, parts.jobs, flask.g.owner, query.model_id)
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
     if model:
         admission.check_predict(model, query, sample)
-    result_id = flask.g.job_id = new_id()
+    result_id = web.new_id()
     arguments = {
         "dataset_id": query.dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
         "options": {**query.work(), "dataset": vars(version)},
     }
-    _submit("predict", result_id, arguments, query, waits_for=None if model else query.model_id)
-    return {"id": result_id}, 202
+    work = estimates.of_prediction(model.manifest if model else {}, sample, version)
+    if model is None:
+        return _submit("predict", result_id, arguments, query, work, waits_for=query.model_id)
+    model_sha256, _ = admission.file_of(model, query.model_id)
+    return _submit("predict", result_id, arguments, query, work, model_sha256=model_sha256)
 
 
-def _submit(kind: Kind, job_id: str, arguments: Answer, query: JobRequest, **more: Any) -> None:
-    asked_s, most_s = query.timeout_s, parts.settings.job_timeout_s
-    if asked_s and asked_s > most_s:
-        raise errors.InvalidRequest(
-            f"The parameter 'timeout_s' is over {most_s}, the most that a job may run."
-        )
-    submission = Submission(
-        kind,
-        flask.g.owner,
-        job_id,
-        arguments,
-        flask.g.request_id,
-        priority=query.priority,
-        timeout_s=asked_s,
-        **more,
-    )
+def _submit(
+    kind: Kind,
+    job_id: str,
+    arguments: Answer,
+    query: JobRequest,
+    work: Work,
+    *,
+    waits_for: str | None = None,
+    model_sha256: str | None = None,
+) -> tuple[Answer, int]:
+    """Answer with an earlier job of the same outcome, where `reuse` asks for it; else submit this one."""
+    owner, url = flask.g.owner, query.callback_url
+    admission.terms(parts.settings, owner, query)
+    how = (query.priority, query.timeout_s, waits_for, url)
+    submission = Submission(kind, owner, job_id, arguments, flask.g.request_id, work, *how)
+    if query.reuse and not waits_for and (known := _earlier(submission, model_sha256)):
+        flask.g.job_id = known
+        if url:
+            webhooks.enqueue(parts.connection, known, owner, url, time.time())
+        return {"id": known, "reused": True}, 200
+    flask.g.job_id = job_id
     parts.jobs.submit(submission)
+    return {"id": job_id, "reused": False}, 202
+
+
+def _earlier(submission: Submission, model_sha256: str | None) -> str | None:
+    days = {"fit": parts.settings.retain_models_days, "predict": parts.settings.retain_results_days}
+    oldest = retention.oldest_offered(days[submission.kind], time.time())
+    return reuse.earlier(parts.connection, parts.storage, submission, model_sha256, oldest=oldest)
 
 
 @api.get("/status", responses={200: StatusAnswer})
@@ -161,6 +203,7 @@ def status(query: StatusRequest) -> flask.Response:
 
 
 @api.post("/cancel", responses={200: StatusAnswer}, openapi_extensions=parameters_schema(CancelRequest))
+@idempotent
 def cancel(query: CancelRequest) -> Answer:
     """End a job for good, with those that wait for the model it makes; it leaves nothing behind."""
     flask.g.job_id = query.id
@@ -195,7 +238,8 @@ def model(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
     found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     # Only the workers can check the signature.
     about = {name: value for name, value in found.manifest.items() if name != "signature"}
-    return {**about, "id": path.id}
+    gone_at = retention.of_manifest(about, path.id, parts.settings.retain_models_days)
+    return {**about, "id": path.id, "expires_at": gone_at}
 
 
 @api.get("/models/<id>/file", responses={200: FileAnswer})
@@ -219,7 +263,8 @@ def delete_model(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG00
 @api.get("/datasets", responses={200: DatasetsAnswer})
 def datasets(query: PageRequest) -> Answer:
     """List the uploaded datasets, newest first."""
-    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit)
+    kept_days = parts.settings.retain_datasets_days
+    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit, kept_days=kept_days)
     return {"datasets": page.items, "next": page.next}
 
 
@@ -234,7 +279,8 @@ def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG
 def result_manifest(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
     """Tell all that is known of a result."""
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, path.id)
-    return {**found.manifest, "id": path.id}
+    gone_at = retention.of_manifest(found.manifest, path.id, parts.settings.retain_results_days)
+    return {**found.manifest, "id": path.id, "expires_at": gone_at}
 
 
 @api.delete("/results/<id>", responses={204: None})

@@ -7,6 +7,7 @@ parents: OpenMP hangs in a fork of a process that has used it.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import multiprocessing
@@ -33,7 +34,22 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import ending, errors, folders, joblog, keeper, logs, memory, publishing, run, scratch
+from rowcast import (
+    content,
+    cores,
+    ending,
+    errors,
+    estimates,
+    folders,
+    joblog,
+    keeper,
+    logs,
+    memory,
+    publishing,
+    reuse,
+    run,
+    scratch,
+)
 from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
@@ -54,6 +70,8 @@ FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 
 # How often a job's memory and time are looked at, its scratch space, and how often a worker is heard of.
 TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
+# How many times as long as a short job its worker rests, as long as a job on several cores runs.
+REST = 3.0
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
 # what only they can take.
 LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
@@ -101,7 +119,7 @@ class Worker(rq.worker.Worker):
         """Take the arguments of RQ's worker, as its pool gives them."""
         super().__init__(queues, maintenance_interval=3600, worker_ttl=30, **options)
         self._settings = settings
-        self._takes = LANES[kind]
+        self._kind, self._rests_until = kind, 0.0
         self._limits = limits
         self._lanes = Lanes(connect_for_keeping(settings))
         self._beats = connect_for_beats(settings)
@@ -159,7 +177,7 @@ class Worker(rq.worker.Worker):
             try:
                 if job := self._take():
                     return job, self.queues[0]
-                self._lanes.await_work(self._takes, 1)
+                self._await_work()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
                 self._rest()
@@ -171,11 +189,31 @@ class Worker(rq.worker.Worker):
         if self._stop_requested:
             raise StopRequested
 
+    def _lanes_now(self) -> Sequence[Lane]:
+        """Return the lanes to take from; beside a job on several cores, short jobs come singly, with rests.
+
+        Its threads spin while they wait for one that has lost its core, so it hardly moves while another job
+        runs. Short jobs with rests of three times their length cost it a quarter of its time at most.
+        """
+        if not cores.is_any_wide(self._settings.cores_dir):
+            return LANES[self._kind]
+        has_other = self._kind == "any" and self._settings.short_workers > 0
+        if has_other or time.monotonic() < self._rests_until:
+            return [lane for lane in LANES[self._kind] if lane != "short"]
+        return LANES[self._kind]
+
+    def _await_work(self) -> None:
+        if lanes := self._lanes_now():
+            # Not for longer, because a job on several cores may begin or end, and jobs may fall due.
+            self._lanes.await_work(lanes, 1)
+        else:
+            time.sleep(TICK_S)
+
     def _take(self) -> Job | None:
         # From here on a signal to stop waits: a job that was taken must not be dropped.
         self.set_state(WorkerStatus.BUSY)
         self.heartbeat()
-        job_id = self._lanes.take(self.name, self._takes, self._settings.worker_ttl_s)
+        job_id = self._lanes.take(self.name, self._lanes_now(), self._settings.worker_ttl_s)
         job = self._fetch(job_id) if job_id else None
         if job is None:
             self._rest()
@@ -207,12 +245,14 @@ class Worker(rq.worker.Worker):
                     verdict = self._meter.failure(by_kernel=True)
                 self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
+        if job.fields.get("lane") == "short":
+            self._rests_until = time.monotonic() + REST * self._horse.worked_s
         self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Any, queue: Any) -> None:
         """Fork, with a pipe from the child."""
         reader, self._writer = os.pipe()
-        super().fork_work_horse(job, queue)  # type: ignore[no-untyped-call]
+        super().fork_work_horse(job, queue)
         os.close(self._writer)
         self._horse = Horse(self.horse_pid, reader)
 
@@ -274,7 +314,7 @@ class Worker(rq.worker.Worker):
         memory.die_first()
         logs.rename("horse")
         self._is_horse = True
-        self.setup_work_horse_signals()
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         code = 1
         try:
             self._run(job)
@@ -285,6 +325,7 @@ class Worker(rq.worker.Worker):
             os._exit(code)
 
     def _run(self, job: Job) -> None:
+        self._began = time.monotonic()
         voice = Voice(self._writer)
         earlier = _insist(lambda: self._lanes.log(job.id)) if job.attempt > 1 else []
         with joblog.recorded(earlier, lambda line: voice.say({"log": line})) as lines:
@@ -296,6 +337,7 @@ class Worker(rq.worker.Worker):
                 _insist(lambda: self._fail(job, failure, lines))
             else:
                 _insist(lambda: self._end(job, publisher, "finished", None, lines))
+                self._note_duration(job)
 
     def _do(self, job: Job, publisher: Storage, voice: Voice) -> None:
         """Run the job's function, unless an earlier attempt has published and only its end was lost."""
@@ -303,6 +345,8 @@ class Worker(rq.worker.Worker):
         storage = self._storage()
         if job.attempt > 1 and publishing.start_again(storage, kind, owner, job.id, job.attempt):
             return
+        # What the job notes is a cache, and not worth waiting for a Redis that is away.
+        notes = connect_for_beats(self._settings)
         surroundings = run.Run(
             owner=owner,
             attempt=job.attempt,
@@ -311,10 +355,20 @@ class Worker(rq.worker.Worker):
             publisher=publisher,
             folder=scratch.make(self._scratch_root, job.folder_name),
             others_wait=self._do_others_wait,
-            progress=Progress(kind, voice.say),
+            progress=Progress(voice.say),
+            note_digest=partial(content.note, notes, owner),
+            note_published=partial(reuse.note, notes, owner, job_id=job.id),
         )
         with run.surround(surroundings):
             job.func(**job.kwargs)
+
+    def _note_duration(self, job: Job) -> None:
+        """Let later jobs of like size know how long this one took."""
+        if "work" in job.fields and job.attempt == 1:
+            work = estimates.Work(*json.loads(job.fields["work"]))
+            took_s = time.monotonic() - self._began
+            with suppress(redis.RedisError):
+                estimates.note(self._lanes.connection, *work[:4], took_s, effort=work.effort)
 
     def _do_others_wait(self) -> bool:
         try:

@@ -50,7 +50,8 @@ def measure(stack: Stack) -> list[tuple[str, str, str, str, bool]]:
             about = requests.get(f"{stack.url}/results/{result_id}", timeout=30).json()
             n_threads = about["n_threads"]
             bare_s = float(_python(BARE, str(model), str(rows), "65536", str(n_threads)))
-            ratios.append(bare_s / about["durations_s"]["predict"])
+            durations_s = about["durations_s"]
+            ratios.append(bare_s / (durations_s["reading"] + durations_s["predicting"]))
             most = max(most, mb)
     what = f"prediction of {N_ROWS:,} x {N_COLUMNS}"
     return [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowcast import formats, predictions, publishing, tables
+from rowcast import formats, predictions, publishing, tables, webhooks
 from rowcast.columns import Feature
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
     DatasetTooLarge,
+    InvalidRequest,
     JobCanceled,
     JobFailure,
     JobNotFound,
@@ -24,7 +25,7 @@ from rowcast.jobs import Jobs
 from rowcast.publishing import Kind, Publication
 from rowcast.states import FINAL
 from rowcast.storage import ObjectMissing, Storage, Version
-from rowcast.wire import PredictRequest
+from rowcast.wire import JobRequest, PredictRequest
 
 
 def dataset(
@@ -53,6 +54,20 @@ def dataset(
         )
     except ObjectMissing:
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.") from None
+
+
+def terms(settings: Settings, owner: str, query: JobRequest) -> None:
+    """Refuse what is asked of how a job is to run.
+
+    Raises:
+        InvalidRequest: it may not run so long, or its end cannot be told there.
+    """
+    if query.timeout_s and query.timeout_s > settings.job_timeout_s:
+        raise InvalidRequest(
+            f"The parameter 'timeout_s' is over {settings.job_timeout_s}, the most that a job may run."
+        )
+    if query.callback_url:
+        webhooks.check(query.callback_url, settings, owner)
 
 
 def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication:

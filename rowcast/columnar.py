@@ -38,8 +38,8 @@ _DECRYPT = "Write the file without encryption, upload it again and submit the ne
 # Parquet
 
 
-def peek_parquet(size: int, read: Read, limits: Limits) -> pa.Schema:
-    """Return the schema of a Parquet file of `size` bytes, reading no more than its footer.
+def peek_parquet(size: int, read: Read, limits: Limits) -> tuple[pa.Schema, int]:
+    """Return the schema and the number of rows of a Parquet file of `size` bytes, reading its footer alone.
 
     Raises:
         InvalidTable: the file is truncated, damaged or encrypted, or promises more than the limits.
@@ -48,7 +48,8 @@ def peek_parquet(size: int, read: Read, limits: Limits) -> pa.Schema:
     n_footer = _parquet_footer_bytes(tail, size)
     if len(tail) < n_footer:
         tail = read(size - n_footer, n_footer)
-    return _checked_parquet(pa.BufferReader(tail), n_footer, limits).schema_arrow
+    found = _checked_parquet(pa.BufferReader(tail), n_footer, limits)
+    return found.schema_arrow, found.metadata.num_rows
 
 
 def open_parquet(path: Path, limits: Limits) -> tuple[pa.Schema, int]:

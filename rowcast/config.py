@@ -6,6 +6,7 @@ what docs/configuration.md says. A bad value and a misspelt variable are refused
 
 from __future__ import annotations
 
+import base64
 import difflib
 import ipaddress
 import os
@@ -83,6 +84,20 @@ def _signing_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    owner, _, secret = value.get_secret_value().rpartition(":")
+    try:
+        n_bytes = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        n_bytes = 0
+    is_owner = re.fullmatch(r"([a-z0-9][a-z0-9_-]{0,62})?", owner)
+    if not is_owner or not secret.startswith("whsec_") or not 24 <= n_bytes <= 64:
+        raise ValueError(
+            "each entry must be whsec_<base64> or owner:whsec_<base64>, of 24 to 64 random bytes"
+        )
+    return value
+
+
 Bool = Annotated[bool, BeforeValidator(_strict_bool)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -91,6 +106,9 @@ ApiKeys = Annotated[
 ]
 SigningKeys = Annotated[
     tuple[Annotated[SecretStr, AfterValidator(_signing_key)], ...], NoDecode, BeforeValidator(_split)
+]
+WebhookSecrets = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_webhook_secret)], ...], NoDecode, BeforeValidator(_split)
 ]
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
@@ -171,6 +189,23 @@ class Settings(BaseSettings):
         3600, ge=1, description="Seconds that Redis keeps an ended job; afterwards the store answers for it."
     )
 
+    retain_datasets_days: float = Field(
+        0, ge=0, le=36500, description="Days after its upload that a dataset is removed; 0: never."
+    )
+    retain_models_days: float = Field(
+        0, ge=0, le=36500, description="Days after it was made that a model is removed; 0: never."
+    )
+    retain_results_days: float = Field(
+        0, ge=0, le=36500, description="Days after it was made that a result is removed; 0: never."
+    )
+    retain_records_days: float = Field(
+        0,
+        ge=0,
+        le=36500,
+        description="Days after its end that what a job without a model or result left, its status and log, "
+        "is removed; 0: never.",
+    )
+
     workers: int = Field(
         0, ge=0, le=1024, description="Worker processes that take any job; 0: one for each core."
     )
@@ -200,6 +235,15 @@ class Settings(BaseSettings):
         (),
         description="Keys that sign models, separated by commas: the first signs, all verify. Workers only; "
         "never give them to the server.",
+    )
+    webhook_secrets: WebhookSecrets = Field(
+        (),
+        description="Secrets that sign webhooks, as whsec_...,owner:whsec_...; all of an owner's own sign, "
+        "or else all without an owner. Without any, `callback_url` is refused.",
+    )
+    webhook_allow_private: Bool = Field(
+        False,
+        description="Send webhooks to private addresses as well: this machine and internal networks.",
     )
     cores_dir: str = Field(
         default_factory=partial(_folder_of_user, "cores"),

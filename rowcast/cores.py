@@ -5,6 +5,7 @@ takes more than its one core only when its work is big, no job waits, no overflo
 else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's threads spin while
 they wait for one another, so that two fits with two threads each on two cores, or one beside any other
 program, take up to a hundred times as long. Locks are `flock`s, so a killed job frees its cores at once.
+A job on several cores also holds the file `wide`, so that workers can see that one runs.
 Only the work horse takes them, and it must start no children, which would inherit and keep them.
 """
 
@@ -39,6 +40,7 @@ class Seat:
     n_cores: int
     cores: list[int] = field(default_factory=list)
     overflow: int | None = None
+    wide: int | None = None
 
     @contextmanager
     def threads(self, *, n_cells: int, others_wait: Callable[[], bool]) -> Iterator[int]:
@@ -65,15 +67,28 @@ class Seat:
                 self.cores.append(free.pop())
             may_widen = wants_all and bool(self.cores) and not others_overflow and not others_wait()
             may_widen = may_widen and _idle_cores() >= len(self.cores + free)
-            if may_widen:
+            if may_widen and free:
                 self.cores += free
+                self.wide = _shared(self.folder / "wide")
             else:
                 _close(free)
 
     def leave(self) -> None:
         """Free all cores."""
-        _close([*self.cores, *([self.overflow] if self.overflow is not None else [])])
-        self.cores, self.overflow = [], None
+        _close([*self.cores, *(fd for fd in (self.overflow, self.wide) if fd is not None)])
+        self.cores, self.overflow, self.wide = [], None, None
+
+
+def is_any_wide(folder: str | Path) -> bool:
+    """Tell whether a job runs on more than one core, and so is slowed by any that runs beside it."""
+    try:
+        fd = _lock(Path(folder) / "wide")
+    except FileNotFoundError:
+        return False
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
 
 
 @functools.cache
@@ -122,6 +137,13 @@ def _lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(fd)
         return None
+    return fd
+
+
+def _shared(path: Path) -> int:
+    """Return the descriptor of a lock file that others may hold as well."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_SH)
     return fd
 
 

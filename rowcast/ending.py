@@ -17,7 +17,7 @@ from rowcast.storage import Storage
 log = logging.getLogger("rowcast.jobs")
 
 
-def end(  # noqa: PLR0913, PLR0917 - where it is kept, which job, how it ended
+def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
     lanes: Lanes,
     storage: Storage,
     job_id: str,

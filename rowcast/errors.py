@@ -15,7 +15,8 @@ RowcastError
 │   ├── ModelFailed         409  the fit that should have made the model failed
 │   ├── JobCanceled         409
 │   ├── JobEnded            409  there is nothing left to cancel
-│   └── FitEnded            409  the fit ended between two looks
+│   ├── FitEnded            409  the fit ended between two looks
+│   └── IdempotencyConflict 409  the Idempotency-Key belongs to another request
 ├── QueueFull               429  as many jobs wait as may
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
@@ -181,6 +182,13 @@ class QueueFull(RowcastError):
 
     code, status, title = "queue_full", 429, "Queue full"
     hint = "Submit again when some of them have ended, after Retry-After."
+
+
+class IdempotencyConflict(Conflict):
+    """The Idempotency-Key was used before, with another request."""
+
+    code, title = "idempotency_conflict", "Idempotency conflict"
+    hint = "Send a new key with a new request; repeat a request unchanged to get its first answer."
 
 
 class DatasetTooLarge(RowcastError):

@@ -29,8 +29,14 @@ Read = Callable[[int, int], bytes]
 Batches = Callable[[Sequence[int], int], Iterator[pa.RecordBatch]]
 # Gives a text from its start, as UTF-8.
 Chunks = Callable[[], Iterator[bytes]]
+# Is told how many rows are done, how many there are, if the file says so, and how many to expect if not.
+Told = Callable[[int, int | None, int | None], None]
 
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
+
+
+def untold(done: int, total: int | None, expected: int | None) -> None:
+    """Tell nobody how many rows are done."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,33 @@ class Format:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the footer or the first megabyte shows. `rows` are those of the first megabyte of a text."""
+    """What the footer or the first megabyte shows.
+
+    `n_rows` is what the footer of a Parquet file says. `rows` are those of the first megabyte of a text, and
+    `n_bytes` is how much of the file holds them.
+    """
 
     format: Format
     schema: pa.Schema
     rows: pa.Table | None = None
+    n_rows: int | None = None
+    n_bytes: int = 0
+
+    def n_rows_expected(self, size: int) -> int:
+        """Return how many rows a file of `size` bytes holds; an estimate where its footer does not say."""
+        if self.n_rows is not None:
+            return self.n_rows
+        if self.rows is not None and self.n_bytes:
+            return max(1, int(self.rows.num_rows) * size // self.n_bytes)
+        return max(1, size // max(1, row_bytes(self.schema)))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file whose rows can be read any number of times. `n_rows` is None for CSV, which does not say."""
+    """A file whose rows can be read any number of times.
+
+    `n_rows` is None for CSV, which does not say; `n_rows_expected` is then an estimate.
+    """
 
     format: Format
     schema: pa.Schema
@@ -68,6 +91,7 @@ class Source:
     n_rows: int | None
     limits: Limits = field(repr=False)
     _batches: Batches = field(repr=False)
+    n_rows_expected: int | None = None
 
     def batches(
         self, columns: Collection[str] | None = None, max_rows: int = 65_536
@@ -90,19 +114,21 @@ class Source:
                 if part.num_rows:
                     yield part
 
-    def read(self, columns: Collection[str] | None = None) -> pa.Table:
-        """Return all rows of these columns.
+    def read(self, columns: Collection[str] | None = None, told: Told = untold) -> pa.Table:
+        """Return all rows of these columns. `told` is called after each batch.
 
         Raises:
             InvalidTable: as `batches`; or the table is too large for memory.
         """
         schema = pa.schema([self.schema.field(i) for i in self._wanted(columns)], self.schema.metadata)
         self.limits.check_table((self.n_rows or 0) * row_bytes(schema))
-        found, n_bytes = [], 0
+        found, n_bytes, n_rows = [], 0, 0
         for batch in self.batches(columns):
             n_bytes += decoded_bytes(batch)
             self.limits.check_table(n_bytes)
             found.append(batch.replace_schema_metadata(self.schema.metadata))
+            n_rows += batch.num_rows
+            told(n_rows, self.n_rows, self.n_rows_expected)
         return pa.Table.from_batches(found, schema=schema)
 
     def _wanted(self, columns: Collection[str] | None) -> list[int]:
@@ -117,25 +143,28 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     """
     head = read(0, min(size, magic.HEAD_BYTES))
     kind = magic.kind_of(head)
-    if kind in _PEEK:
-        schema = columnar.plain_schema(_PEEK[kind](size, read, limits))
-        return Sample(Format("parquet" if kind == "parquet" else "arrow"), schema)
+    if kind == "parquet":
+        schema, n_rows = columnar.peek_parquet(size, read, limits)
+        return Sample(Format("parquet"), columnar.plain_schema(schema), n_rows=n_rows)
+    if kind in _PEEK_ARROW:
+        return Sample(Format("arrow"), columnar.plain_schema(_PEEK_ARROW[kind](size, read, limits)))
     start = head if size <= len(head) else read(0, min(size, text_stream.SAMPLE_BYTES))
     is_whole = size <= len(start)
-    compression = _COMPRESSION.get(kind)
+    compression, file = _COMPRESSION.get(kind), text_stream.Sips(io.BytesIO(start))
+    n_bytes = len(start)
     if compression and is_whole:
-        start, is_whole = text_stream.first_bytes(io.BytesIO(start), compression)
+        start, is_whole = text_stream.first_bytes(file, compression)
     elif compression:
-        start = text_stream.first_bytes_of_part(io.BytesIO(start), compression)
+        start = text_stream.first_bytes_of_part(file, compression)
     if compression:
         _refuse_packed(start)
+        n_bytes = file.n_bytes
     sample = text_stream.sample_of(start, is_whole=is_whole)
     found = _text(sample, Format("csv", compression, sample.encoding), limits)
-    return Sample(found.format, found.schema, found.rows)
+    return Sample(found.format, found.schema, found.rows, n_bytes=n_bytes)
 
 
-_PEEK: dict[str, Callable[[int, Read, Limits], pa.Schema]] = {
-    "parquet": columnar.peek_parquet,
+_PEEK_ARROW: dict[str, Callable[[int, Read, Limits], pa.Schema]] = {
     "arrow file": columnar.peek_arrow_file,
     "arrow stream": columnar.peek_arrow_stream,
 }
@@ -165,7 +194,7 @@ def _parquet_source(path: Path, limits: Limits) -> Source:
         names = [schema.names[i] for i in wanted]
         return columnar.without_views(columnar.parquet_batches(path, names, max_rows), max_rows)
 
-    return Source(Format("parquet"), schema, None, n_rows, limits, batches)
+    return Source(Format("parquet"), schema, None, n_rows, limits, batches, n_rows)
 
 
 def _arrow_source(path: Path, limits: Limits, *, is_file: bool) -> Source:
@@ -174,12 +203,13 @@ def _arrow_source(path: Path, limits: Limits, *, is_file: bool) -> Source:
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
         return columnar.without_views(columnar.arrow_batches(path, wanted, is_file=is_file), max_rows)
 
-    return Source(Format("arrow"), columnar.plain_schema(found), None, n_rows, limits, batches)
+    return Source(Format("arrow"), columnar.plain_schema(found), None, n_rows, limits, batches, n_rows)
 
 
 def _text_source(path: Path, compression: Compression | None, limits: Limits) -> Source:
     with path.open("rb") as file:
-        start, is_whole = text_stream.first_bytes(file, compression)
+        sips = text_stream.Sips(file)
+        start, is_whole = text_stream.first_bytes(sips, compression)
     if compression:
         _refuse_packed(start)
     encoding = text_stream.encoding_of(path, compression, limits)
@@ -194,7 +224,9 @@ def _text_source(path: Path, compression: Compression | None, limits: Limits) ->
             return json_lines.batches(chunks, found.schema, wanted, limits)
         return csv_rows.batches(chunks, found.dialect, wanted, limits)
 
-    return Source(found.format, found.schema, found.rows, found.n_rows, limits, batches)
+    beginning = Sample(found.format, found.schema, found.rows, found.n_rows, sips.n_bytes)
+    n_rows_expected = beginning.n_rows_expected(path.stat().st_size)
+    return Source(found.format, found.schema, found.rows, found.n_rows, limits, batches, n_rows_expected)
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,23 @@ What Redis has forgotten, the job's final record in the store answers.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import ending
+from rowcast import ending, estimates
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull
+from rowcast.estimates import Expectation, Work
 from rowcast.ids import time_of
-from rowcast.lanes import ENDS, Lane, Lanes, Priority, our_errors
+from rowcast.lanes import ENDS, Lanes, Priority, our_errors
 from rowcast.publishing import Kind, read_record
-from rowcast.states import FINAL, owner_of, status_of, without_log
+from rowcast.states import FINAL, status_of, without_log
 from rowcast.storage import Storage
 
 QUEUE = "rowcast"
@@ -38,11 +40,11 @@ class Submission:
     job_id: str
     arguments: dict[str, Any]
     request_id: str
-    lane: Lane = "long"
+    work: Work
     priority: Priority = "normal"
     timeout_s: int | None = None
     waits_for: str | None = None
-    more: dict[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
 
 
 class Jobs:
@@ -67,8 +69,10 @@ class Jobs:
             "max_of_owner": self._settings.max_queued_per_owner,
             "max_of_all": self._settings.max_queued,
         }
+        work = submission.work
         with our_errors():
-            fields = _fields(submission, self._settings, self._connection)
+            expected = estimates.expected_s(self._connection, *work[:4], effort=work.effort)
+            fields = _fields(submission, expected, self._settings, self._connection)
             refusal = self.lanes.submit(submission.job_id, submission.owner, fields, **limits)
         if refusal == "owner_full":
             raise QueueFull(f"As many of your jobs wait as may: {limits['max_of_owner']}.")
@@ -89,7 +93,7 @@ class Jobs:
             fields = self.lanes.fields(job_id)
             if not fields:
                 return without_log(read_record(self._storage, owner, job_id))
-            if owner_of(fields) != owner:
+            if fields.get("owner") != owner or "kind" not in fields:
                 return None
             position = self.lanes.position(fields, job_id) if fields.get("status") == "queued" else None
         return status_of(job_id, fields, position=position)
@@ -141,7 +145,9 @@ class Jobs:
             self._connection.ping()
 
 
-def _fields(submission: Submission, settings: Settings, connection: redis.Redis) -> dict[str, Any]:
+def _fields(
+    submission: Submission, expected: Expectation, settings: Settings, connection: redis.Redis
+) -> dict[str, Any]:
     """Return the fields of a job's hash: RQ's, by which workers know what to run, and ours."""
     job = Job.create(
         FUNCTIONS[submission.kind],
@@ -158,12 +164,15 @@ def _fields(submission: Submission, settings: Settings, connection: redis.Redis)
     ours = {
         "kind": submission.kind,
         "request_id": submission.request_id,
-        "lane": submission.lane,
+        "lane": estimates.lane_of(expected.seconds),
+        "work": json.dumps(submission.work),
+        "expected_s": round(expected.seconds, 3),
+        "is_expected": int(expected.is_known),
         "priority": submission.priority,
         "waits_for": submission.waits_for,
         "max_attempts": settings.max_attempts,
         "dataset_id": submission.arguments.get("dataset_id"),
         "model_id": submission.arguments.get("model_id"),
-        **submission.more,
+        "callback_url": submission.callback_url,
     }
     return {**job.to_dict(), **{name: value for name, value in ours.items() if value is not None}}

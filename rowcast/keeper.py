@@ -1,4 +1,4 @@
-"""The keeper: a process beside the workers that keeps the queue true and the house clean, every second.
+"""The keeper: a process beside the workers that keeps the queue true and the house clean.
 
 Any number of them may run; each duty is safe to do twice, or done by whoever comes first.
 """
@@ -6,42 +6,45 @@ Any number of them may run; each duty is safe to do twice, or done by whoever co
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from rowcast import ending, errors, logs
+import redis
+
+from rowcast import ending, errors, logs, retention, scratch, webhooks
 from rowcast.config import Settings
 from rowcast.connections import connect_for_keeping
+from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
-from rowcast.storage import KEEPER, Storage
+from rowcast.storage import KEEPER, WORKER, Storage
 
 log = logging.getLogger("rowcast.keeper")
 
-TURN_S = 1.0
+REMOVE_EVERY_S, REMOVE_FOR_S = 600.0, 60.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Duty:
-    """Something to do every so many seconds."""
+    """Something to do every so many seconds, in a thread of its own, so that none waits for another."""
 
     do: Callable[[], Any]
     every_s: float
-    due_at: float = field(default_factory=time.monotonic)
 
-    def turn(self) -> None:
-        """Do it if it is time; what goes wrong is logged, and tried again the next time."""
-        if time.monotonic() < self.due_at:
-            return
-        self.due_at = time.monotonic() + self.every_s
-        try:
-            self.do()
-        except Exception as error:
-            # Whatever is wrong with one duty, the others are done.
-            known = isinstance(error, errors.Unavailable) or type(error).__module__.startswith("redis")
-            log.warning("%s was not done: %s", self.do.__name__, type(error).__name__, exc_info=not known)
+    def run(self) -> None:
+        """Do it again and again; what goes wrong is logged, and tried again the next time."""
+        while True:
+            try:
+                self.do()
+            except Exception as error:
+                known = isinstance(error, errors.Unavailable | redis.RedisError)
+                log.warning("%s was not done: %s", self.do.__name__, type(error).__name__, exc_info=not known)
+            time.sleep(self.every_s)
 
 
 class Keeper:
@@ -51,13 +54,24 @@ class Keeper:
         """Connect lazily."""
         self._settings = settings
         self._lanes = Lanes(connect_for_keeping(settings))
-        self._storage = Storage(settings, KEEPER, connections=4)
+        self._storage = Storage(settings, WORKER, connections=4)
+        # Where the queue waits for it, it waits for no store, and comes back soon.
+        self._hasty_storage = Storage(settings, KEEPER, connections=4)
+        self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.duties = [
-            Duty(self.recover, TURN_S),
-            Duty(self.end_orphaned, TURN_S),
-            Duty(self.store_late, 2 * TURN_S),
+            Duty(self.recover, 1.0),
+            Duty(self.end_orphaned, 1.0),
+            Duty(self.store_late, 2.0),
             Duty(self.reconcile, 10.0),
+            Duty(self.report_space, 5.0),
+            Duty(self.remove_old, REMOVE_EVERY_S),
         ]
+
+    def send_webhooks(self) -> None:
+        """Begin to send webhooks as they fall due, in threads of their own."""
+        connection = connect_for_keeping(self._settings)
+        jobs = Jobs(connection, self._settings, self._storage)
+        webhooks.start(connection, self._settings, jobs.status, threading.Event())
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
@@ -67,7 +81,7 @@ class Keeper:
         # Those that can only end need the store; if it is away, they do not hold up the others.
         for job_id, fields in sorted(jobs, key=lambda job: "burials" in job[1]):
             with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-                ending.give_up(self._lanes, self._storage, job_id, fields, silence, ttl_s=ttl_s)
+                ending.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""
@@ -75,21 +89,34 @@ class Keeper:
 
     def store_late(self) -> None:
         """Write the records of jobs that ended while the store was away."""
-        ending.store_late(self._lanes, self._storage)
+        ending.store_late(self._lanes, self._hasty_storage)
 
     def reconcile(self) -> None:
         """Put jobs that stand nowhere back into the queue."""
         if moved := self._lanes.reconcile():
             log.warning("%d jobs stood nowhere, and are in the queue again", moved)
 
+    def report_space(self) -> None:
+        """Tell /readyz how much scratch space is left here."""
+        scratch.report(self._lanes.connection, self._name, self._settings)
+
+    def remove_old(self) -> None:
+        """Remove what is older than a setting says."""
+        retention.sweep(
+            self._storage,
+            self._settings,
+            lambda owner, _: self._lanes.needed(owner),
+            now=time.time(),
+            limit_s=REMOVE_FOR_S,
+        )
+
 
 def run(settings: Settings) -> None:
-    """Do all duties, again and again, until told to stop."""
+    """Do all duties until told to stop."""
     logs.rename("keeper")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
     keeper = Keeper(settings)
+    keeper.send_webhooks()
+    for duty in keeper.duties:
+        threading.Thread(target=duty.run, name=duty.do.__name__, daemon=True).start()
     while True:
-        for duty in keeper.duties:
-            duty.turn()
-        time.sleep(TURN_S)
+        signal.pause()

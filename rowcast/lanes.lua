@@ -228,7 +228,8 @@ function call.settle(id, attempt, status, record, ttl_s, is_recorded)
   else
     redis.call('SADD', 'rowcast:unrecorded', id)
   end
-  if field(id, 'callback_url') ~= '' then redis.call('ZADD', 'rowcast:webhooks', text(now()), id) end
+  local url = field(id, 'callback_url')
+  if url ~= '' then enqueue_webhook(id, field(id, 'owner'), url, text(now())) end
   release(id, status)
   return 'ok'
 end

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import redis
+from rq.exceptions import DeserializationError
+from rq.job import Job
 
 from rowcast.errors import QueueUnavailable
+from rowcast.webhooks import ENQUEUE
 
 Lane = Literal["short", "long"]
 Priority = Literal["low", "normal", "high"]
@@ -29,7 +32,7 @@ LANES: tuple[Lane, ...] = ("long", "short")
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
-_SCRIPT = Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
+_SCRIPT = ENQUEUE + Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
 _BATCH = 200
 
 
@@ -78,10 +81,15 @@ class Lanes:
     def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
         """Return a job's fields as RQ reads them, and as text."""
         found: Any = self.connection.hgetall(JOB.format(job_id))
-        return found, {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
+        fields = {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
+        if fields and "enqueued" not in fields:
+            return found, {**_of_earlier_version(job_id, found), **fields}
+        return found, fields
 
     def position(self, fields: dict[str, str], job_id: str) -> int | None:
-        """Return how many jobs of the same owner stand before this one in its lane."""
+        """Return how many jobs of the same owner stand before this one in its lane; None outside of lanes."""
+        if "lane" not in fields:
+            return None
         rank: Any = self.connection.zrank(f"rowcast:lane:{fields['lane']}:{fields['owner']}", job_id)
         return None if rank is None else int(rank)
 
@@ -89,13 +97,19 @@ class Lanes:
         """Return how many accepted jobs have not started."""
         return int(self.connection.zcard("rowcast:queued"))
 
-    def queued_of(self, owner: str) -> list[str]:
-        """Return the jobs of an owner that have not started."""
-        found: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
-        return [each.decode() for each in found]
+    def needed(self, owner: str) -> set[str]:
+        """Return the ids of all that an owner's jobs which have not ended are, read or make."""
+        queued: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
+        running: Any = self.connection.zrange("rowcast:running", 0, -1)
+        jobs = [each.decode() for each in (*queued, *running)]
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for job_id in jobs:
+                pipeline.hmget(JOB.format(job_id), "dataset_id", "model_id", "waits_for")
+            found: Any = pipeline.execute()
+        return {*jobs, *(each.decode() for fields in found for each in fields if each)}
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield the jobs of an owner that Redis knows, newest first, from the next after `before` on."""
+        """Yield the jobs of an owner that Redis knows, newest first, from the one after `before` on."""
         while True:
             most = f"({before}" if before else "+"
             found: Any = self.connection.zrevrangebylex(INDEX.format(owner), most, "-", start=0, num=_BATCH)
@@ -112,7 +126,7 @@ class Lanes:
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, longer by `beat`."""
+        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by `beat`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def begin(self, job_id: str, attempt: int, ttl_s: float) -> bool:
@@ -226,6 +240,29 @@ class Lanes:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
+
+
+def _of_earlier_version(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
+    """Return our fields of a job that a version before lanes has queued: they are in RQ's.
+
+    None of a job that is nobody's.
+    """
+    job = Job(job_id, connection=redis.Redis(), serializer="json")
+    try:
+        job.restore(raw)
+        known = {
+            "owner": job.meta["owner"],
+            "kind": job.meta["kind"],
+            "request_id": job.meta.get("request_id"),
+            "attempt": job.meta.get("attempts"),
+            "record": json.dumps(job.meta["record"]) if "record" in job.meta else None,
+            "enqueued": job.enqueued_at.timestamp() if job.enqueued_at else None,
+            "dataset_id": job.kwargs.get("dataset_id"),
+            "model_id": job.kwargs.get("model_id"),
+        }
+    except (DeserializationError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+    return {name: str(value) for name, value in known.items() if value is not None}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from rowcast import publishing
+from rowcast import publishing, retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.storage import Bucket, ObjectMissing, Storage
@@ -45,9 +45,10 @@ def models(storage: Storage, owner: str, before: str | None, limit: int) -> Page
     return _page(_ids(storage, "models", owner, before), limit, partial(_model, storage, owner))
 
 
-def datasets(storage: Storage, owner: str, before: str | None, limit: int) -> Page:
-    """Return a page of uploaded datasets. Raises as `models`."""
-    return _page(_ids(storage, "datasets", owner, before), limit, partial(_dataset, storage, owner))
+def datasets(storage: Storage, owner: str, before: str | None, limit: int, *, kept_days: float = 0) -> Page:
+    """Return a page of uploaded datasets, each kept for so many days, 0: for ever. Raises as `models`."""
+    look = partial(_dataset, storage, owner, kept_days)
+    return _page(_ids(storage, "datasets", owner, before), limit, look)
 
 
 def _ids(storage: Storage, bucket: Bucket, owner: str, before: str | None) -> Iterator[str]:
@@ -92,9 +93,10 @@ def score_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def _dataset(storage: Storage, owner: str, dataset_id: str) -> dict[str, Any] | None:
+def _dataset(storage: Storage, owner: str, kept_days: float, dataset_id: str) -> dict[str, Any] | None:
     try:
         size, uploaded_at = storage.uploaded(owner, dataset_id)
     except ObjectMissing:
         return None
-    return {"id": dataset_id, "size": size, "uploaded_at": uploaded_at}
+    expires_at = retention.of_id(dataset_id, kept_days)
+    return {"id": dataset_id, "size": size, "uploaded_at": uploaded_at, "expires_at": expires_at}

@@ -18,12 +18,10 @@ parts survive a kill -9, and must be ended by hand before the next start.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,12 +31,19 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from rowcast.config import ConfigurationError, Settings
-from rowcast.parts import HOST, Keys, Parts, StackError, choose_ports, private_folder, write_private
+from rowcast.parts import (
+    HOST,
+    Keys,
+    Parts,
+    StackError,
+    choose_ports,
+    listens,
+    locked,
+    private_folder,
+    redis_answers,
+    write_private,
+)
 from rowcast.processes import Log, Supervisor, after_fork
 
 LAST_PORT, MOST_WORKERS = 65_535, 1024
@@ -93,8 +98,8 @@ class Stack:
         ports = self._parts.ports
         programs = [program for program in (self._parts.redis(), self._parts.store()) if program]
         answers = {
-            "redis": partial(_redis_answers, self._parts.redis_url),
-            "store": partial(_listens, ports.store),
+            "redis": partial(redis_answers, self._parts.redis_url),
+            "store": partial(listens, ports.store),
         }
         for program in programs:
             self._supervisor.start(program)
@@ -225,7 +230,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> int:
             say(f"{name} is set, and not used: this stack listens on its --port and has a Redis of its own.")
     data = _data_folder(options.data)
     with ExitStack() as cleanup:
-        cleanup.enter_context(_locked(data))
+        cleanup.enter_context(locked(data))
         parts = _plan(options, data, environ)
         log = Log(cleanup.enter_context(_log_file(data)) if options.command else sys.stderr)
         supervisor = cleanup.enter_context(Supervisor(log, _secrets(parts, settings)))
@@ -303,8 +308,8 @@ def _plan(options: Options, data: Path, environ: Mapping[str, str]) -> Parts:
 def _secrets(parts: Parts, settings: Settings) -> list[str]:
     """Return what no log line may show."""
     owned_keys = [key.get_secret_value().partition(":")[2] for key in settings.api_keys]
-    signing_keys = [key.get_secret_value() for key in settings.signing_keys]
-    return [*astuple(parts.keys), *owned_keys, *signing_keys, settings.s3_secret_key.get_secret_value()]
+    secrets = [*settings.signing_keys, *settings.webhook_secrets, settings.s3_secret_key]
+    return [*astuple(parts.keys), *owned_keys, *(secret.get_secret_value() for secret in secrets)]
 
 
 def _data_folder(path: Path) -> Path:
@@ -317,45 +322,11 @@ def _data_folder(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(data: Path) -> Iterator[None]:
-    """Hold the folder, so that no second stack runs on it; the kernel lets go of it when we end."""
-    with (data / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StackError(
-                f"A Rowcast stack runs on {data} already (process {file.read()}). "
-                "Stop it, or choose another folder with --data."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextmanager
 def _log_file(data: Path) -> Iterator[TextIO]:
     path = data / "local.log"
     write_private(path, "")
     with path.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         yield stream
-
-
-def _redis_answers(url: str) -> bool:
-    client = redis.Redis.from_url(
-        url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-    )
-    # Connections are refused before it listens, PINGs while it loads its file.
-    with closing(client), suppress(redis.RedisError):
-        return bool(client.ping())
-    return False
-
-
-def _listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-        return True
-    return False
 
 
 def _is_ready(port: int) -> bool:

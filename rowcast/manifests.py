@@ -78,20 +78,6 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Clock:
-    """Seconds of each phase of a job."""
-
-    def __init__(self) -> None:
-        """Start the first phase."""
-        self.durations_s: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, phase: str) -> None:
-        """End a phase, and start the next."""
-        now = time.monotonic()
-        self.durations_s[phase] = round(now - self._last, 4)
-        self._last = now
-
-    def made(self) -> dict[str, Any]:
-        """Return when, by which versions and in what time something was made."""
-        return {"created_at": time.time(), "versions": versions.current(), "durations_s": self.durations_s}
+def made(durations_s: dict[str, float]) -> dict[str, Any]:
+    """Return when, by which versions and in what time something was made, in seconds of each phase."""
+    return {"created_at": time.time(), "versions": versions.current(), "durations_s": durations_s}

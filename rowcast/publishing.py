@@ -29,7 +29,7 @@ BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
 _MANIFEST = re.compile(r"([0-9]{1,9})/manifest\.json")
 _RECORD = re.compile(r"record/([0-9]{1,9})\.json")
 _STARTED = re.compile(r"([0-9]{1,9})/started")
-_NOTE = re.compile(r"made/([0-9a-f-]{36})")
+_NOTE = re.compile(r"made/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 TOMBSTONE, CANCELED = "deleted", "canceled"
 MODEL_FILE = "model.joblib"
 RESULT_FILES = {name: f"result.{name}" for name in ("parquet", "csv", "jsonl")}
@@ -170,8 +170,12 @@ def note_of(result_id: str) -> str:
 
 def results_of(storage: Storage, owner: str, model_id: str) -> list[str]:
     """Return the ids of all results that were made with a model, of those being made as well."""
-    notes = map(_NOTE.fullmatch, storage.names("results", owner, model_id))
-    return [note[1] for note in notes if note]
+    return notes_in(storage.names("results", owner, model_id))
+
+
+def notes_in(names: list[str]) -> list[str]:
+    """Return the ids of the noted results, of all names under a model's id in the bucket of results."""
+    return [note[1] for note in map(_NOTE.fullmatch, names) if note]
 
 
 def model_of(storage: Storage, owner: str, result_id: str) -> str | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rowcast.config import Settings
-from rowcast.progress import SILENT, Progress
-from rowcast.storage import Storage
+from rowcast.progress import Progress
+from rowcast.storage import Storage, Version
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Run:
     """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards.
 
     `publisher` is the store for who has something to lose: it waits for one that is away.
+    `note_digest` takes a dataset, its version and the SHA-256 computed from its bytes; `note_published`,
+    right after publishing, the key of `reuse`.
     """
 
     owner: str
@@ -27,7 +29,9 @@ class Run:
     folder: Path
     others_wait: Callable[[], bool]
     publisher: Storage
-    progress: Progress = SILENT
+    progress: Progress = field(default_factory=Progress)
+    note_digest: Callable[[str, Version, str], None] = lambda *_: None
+    note_published: Callable[[str], None] = lambda _: None
 
     @property
     def signing_keys(self) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from rq.job import JobStatus
 
 from rowcast.errors import WorkerLost
+from rowcast.estimates import eta_s as eta
+from rowcast.progress import waiting
 
 FINAL = frozenset({"finished", "failed", "canceled"})
 
@@ -31,17 +33,10 @@ _STATUS: dict[JobStatus, Status] = {
 _UNRECORDED = WorkerLost("The job ended without a record of its own.")
 
 
-def owner_of(fields: dict[str, str]) -> str | None:
-    """Return whose job it is, None for one that Rowcast has not made."""
-    return fields.get("owner") or _meta(fields).get("owner")
-
-
 def status_of(job_id: str, fields: dict[str, str], *, position: int | None = None) -> dict[str, Any]:
     """Describe a job as /status answers it; a job that has ended brings its final record along."""
     if record := fields.get("record"):
         return without_log(json.loads(record)) or {}
-    if "kind" not in fields:
-        fields = _of_earlier_version(fields)
     status = _STATUS[JobStatus(fields["status"])]
     started = fields.get("started") if status != "queued" else None
     return {
@@ -56,10 +51,26 @@ def status_of(job_id: str, fields: dict[str, str], *, position: int | None = Non
         "earlier": [json.loads(line) for line in fields.get("causes", "").splitlines()],
         "priority": fields.get("priority", "normal"),
         "position": position if status == "queued" else None,
+        **_prospect(fields, is_running=status == "started"),
         "dataset_id": fields.get("dataset_id"),
         "model_id": fields.get("model_id"),
         "error": _UNRECORDED.cause() if status == "failed" else None,
     }
+
+
+# What records of earlier versions lack.
+_SINCE: dict[str, Any] = {"earlier": [], "priority": "normal", "progress": None, "eta_s": None}
+
+
+def _prospect(fields: dict[str, str], *, is_running: bool) -> dict[str, Any]:
+    """Return how far a running job is, and how long it will still take, as far as that is known."""
+    if not is_running:
+        return {"progress": None, "eta_s": None}
+    progress = json.loads(fields["progress"]) if "progress" in fields else waiting()
+    is_known = fields.get("is_expected") == "1"
+    elapsed_s = max(0.0, time.time() - float(fields.get("started") or time.time()))
+    eta_s = eta(float(fields["expected_s"]) if is_known else None, elapsed_s, progress["percent"])
+    return {"progress": progress, "eta_s": eta_s}
 
 
 def final_record(
@@ -68,20 +79,7 @@ def final_record(
     """Describe a job that ends now, before Redis itself says so."""
     record = status_of(job_id, {name: value for name, value in fields.items() if name != "record"})
     ended = {"status": status, "started_at": _seconds(fields.get("started")), "ended_at": time.time()}
-    return {**record, **ended, "position": None, "error": error}
-
-
-def _meta(fields: dict[str, str]) -> dict[str, Any]:
-    try:
-        meta = json.loads(fields.get("meta", ""))
-    except ValueError:
-        meta = None
-    return meta if isinstance(meta, dict) else {}
-
-
-def _of_earlier_version(fields: dict[str, str]) -> dict[str, str]:
-    """Return the fields of a job that an earlier version has queued and no worker has taken over yet."""
-    return {**fields, "kind": str(_meta(fields).get("kind"))}
+    return {**record, **ended, "position": None, "progress": None, "eta_s": None, "error": error}
 
 
 def _seconds(text: str | None) -> float | None:
@@ -90,4 +88,6 @@ def _seconds(text: str | None) -> float | None:
 
 def without_log(record: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what /status answers of a final record, which also keeps the job's log."""
-    return record and {name: value for name, value in record.items() if name not in ("log", "number")}
+    if record is None:
+        return None
+    return {**_SINCE, **{name: value for name, value in record.items() if name not in ("log", "number")}}

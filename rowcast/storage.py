@@ -25,6 +25,7 @@ from xml.etree.ElementTree import ParseError
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Object
 from minio.error import InvalidResponseError, MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
@@ -177,21 +178,21 @@ class Storage:
         path: Path,
         *,
         expected: Version | None = None,
+        told: Callable[[int, int], None] = lambda *_: None,
     ) -> str:
         """Write an object to `path` and return the SHA-256 of its bytes, in hexadecimal.
+
+        `told` is called with the bytes that are there and those of all, about once a MiB.
 
         Raises:
             DatasetChanged: the object is not the `expected` version.
             ObjectMissing, StoreUnavailable: as `version`.
         """
-        digest = hashlib.sha256()
         with path.open("wb") as file, self._opened(bucket, _key(owner, identifier, name)) as response:
-            if expected and _version_in(response.headers) != expected:
+            found = _version_in(response.headers)
+            if expected and found != expected:
                 raise DatasetChanged(f"Dataset {identifier} was uploaded again after the job was submitted.")
-            for chunk in response.stream(_CHUNK_BYTES):
-                digest.update(chunk)
-                _write_to_disk(file, chunk)
-        return digest.hexdigest()
+            return _save(response, file, lambda done: told(done, found.size))
 
     def write(self, bucket: Bucket, owner: str, identifier: str, name: str, content: bytes | Path) -> None:
         """Write an object; readers see nothing or all of it. Raises StoreUnavailable."""
@@ -236,6 +237,52 @@ class Storage:
             if path == folder_of(owner, identifier):
                 yield identifier
 
+    def owners(self, bucket: Bucket) -> list[str]:
+        """Return the owners of whom something lies in a bucket. Raises StoreUnavailable."""
+        return [name[:-1] for name in self._list(bucket, "") if name.endswith("/")]
+
+    def days(self, bucket: Bucket, owner: str) -> list[str]:
+        """Return the days, `yyyy-mm-dd`, of an owner's ids, the oldest first. Raises StoreUnavailable."""
+        folders = [name.split("/")[1] for name in self._list(bucket, f"{owner}/") if name.endswith("/")]
+        return sorted(filter(_LEVELS[0].fullmatch, folders))
+
+    def on_day(self, bucket: Bucket, owner: str, day: str) -> dict[str, dict[str, float]]:
+        """Return what lies under the ids of a day: for each id the names, with their Unix seconds of writing.
+
+        Raises:
+            StoreUnavailable: the store does not answer or refuses.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for item in self._objects(bucket, f"{owner}/{day}/"):
+            folder, name = _split_key(item.object_name or "")
+            identifier = folder.rpartition("/")[2]
+            if _LEVELS[2].fullmatch(identifier) and folder == folder_of(owner, identifier):
+                written_at = item.last_modified.timestamp() if item.last_modified else 0.0
+                found.setdefault(identifier, {})[name] = written_at
+        return found
+
+    def keys(self, bucket: Bucket) -> list[str]:
+        """Return the keys of all objects of a bucket, whoever wrote them. Raises StoreUnavailable."""
+        return [item.object_name or "" for item in self._objects(bucket, "")]
+
+    def is_empty(self, bucket: Bucket) -> bool:
+        """Tell whether nothing lies in a bucket, or there is none. Raises StoreUnavailable."""
+        return not self._list(bucket, "")
+
+    def copy_out(self, bucket: Bucket, key: str, path: Path) -> tuple[str, Version]:
+        """Write the object of a key to `path`; return its SHA-256, in hexadecimal, and version.
+
+        Raises:
+            ObjectMissing, StoreUnavailable: as `version`.
+        """
+        with path.open("wb") as file, self._opened(bucket, key) as response:
+            return _save(response, file), _version_in(response.headers)
+
+    def copy_in(self, bucket: Bucket, key: str, path: Path) -> None:
+        """Write a file to the object of a key. Raises StoreUnavailable."""
+        with path.open("rb") as file:
+            self._put(bucket, key, file, path.stat().st_size)
+
     def _walk(
         self, bucket: Bucket, folder: str, bound: str | None, levels: Sequence[re.Pattern[str]]
     ) -> Iterator[str]:
@@ -253,15 +300,18 @@ class Storage:
 
     def _list(self, bucket: Bucket, prefix: str, *, recursive: bool = False) -> list[str]:
         """Return the keys below a prefix, or only those of the next level, where folders end in a slash."""
+        return [item.object_name or "" for item in self._objects(bucket, prefix, recursive=recursive)]
 
-        def ask() -> list[Any]:
+    def _objects(self, bucket: Bucket, prefix: str, *, recursive: bool = True) -> list[Object]:
+        """Return what lies below a prefix; nothing where there is no such bucket."""
+
+        def ask() -> list[Object]:
             return list(self._client.list_objects(self._buckets[bucket], prefix, recursive=recursive))
 
         try:
-            found = self._ask(ask)
+            return self._ask(ask)
         except ObjectMissing:
             return []
-        return [item.object_name or "" for item in found]
 
     def delete(self, bucket: Bucket, owner: str, identifier: str, names: Sequence[str]) -> None:
         """Delete objects of an id, one after the other; one that is not there is passed over.
@@ -300,6 +350,22 @@ class Storage:
 
 class _DiskError(Exception):
     """Writing to the local disk failed; kept apart from the errors of the connection to the store."""
+
+
+def _save(response: Any, file: BinaryIO, told: Callable[[int], None] = lambda _: None) -> str:
+    """Write an answer to a file and return the SHA-256 of its bytes."""
+    digest = hashlib.sha256()
+    for chunk in response.stream(_CHUNK_BYTES):
+        digest.update(chunk)
+        _write_to_disk(file, chunk)
+        told(file.tell())
+    return digest.hexdigest()
+
+
+def _split_key(key: str) -> tuple[str, str]:
+    """Split the key of an object into the folder of its id and its name there."""
+    parts = key.split("/", 4)
+    return "/".join(parts[:4]), "".join(parts[4:])
 
 
 def _write_to_disk(file: BinaryIO, chunk: bytes) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from rowcast import columns, drift, labels
 from rowcast.columns import Feature, Unreadable, Values
 from rowcast.errors import InvalidTable
-from rowcast.formats import Sample, Source
+from rowcast.formats import Sample, Source, Told, untold
 
 DEFAULT_TARGET = "y"
 OTHER_TARGETS = ("target", "label", "class")
@@ -160,15 +160,22 @@ def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | 
 
 
 def training(
-    source: Source, target: str, weights: str | None = None, *, use_identifiers: bool = False
+    source: Source,
+    target: str,
+    weights: str | None = None,
+    *,
+    use_identifiers: bool = False,
+    told: Told = untold,
 ) -> Training:
     """Read all rows and return what a model can be fitted on; identifiers are left out unless asked for.
+
+    `told` is called as by `Source.read`.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
     """
     check_fit(source, target, weights)
-    table, decimal, untyped = source.read(), source.format.decimal or ".", is_untyped(source)
+    table, decimal, untyped = source.read(told=told), source.format.decimal or ".", is_untyped(source)
     values, is_known, target_type = labels.read(
         target, table.column(target), untyped=untyped, decimal=decimal
     )

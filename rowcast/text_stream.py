@@ -20,6 +20,7 @@ Compression = Literal["gzip", "zstd"]
 
 SAMPLE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
+_SIP_BYTES = 1 << 12
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "cp1252": "Windows-1252"}
 _SAVE_AS_UTF8 = "Save the file as UTF-8 (in Excel: 'CSV UTF-8'), upload it again and submit the new id."
@@ -32,6 +33,40 @@ class Readable(Protocol):
         """Return the next bytes, none at the end."""
 
 
+class Sips:
+    """A file that gives little at a time, so that `n_bytes` tells how much of it was needed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.n_bytes = 0
+        self.closed = False
+
+    def read(self, n_bytes: int = _SIP_BYTES, /) -> bytes:
+        """Return the next bytes, perhaps fewer than asked for; none at the end."""
+        content = self._file.read(min(n_bytes, _SIP_BYTES))
+        self.n_bytes += len(content)
+        return content
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a place; what was needed before still counts."""
+        return self._file.seek(offset)
+
+    def readable(self) -> bool:
+        """Tell that this file can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that this file has places."""
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.closed = True
+
+
+Packed = BinaryIO | Sips
+
+
 @dataclass(frozen=True)
 class Sample:
     """The beginning of a text: decoded, without its byte order mark."""
@@ -41,7 +76,7 @@ class Sample:
     is_whole: bool
 
 
-def first_bytes(file: BinaryIO, compression: Compression | None) -> tuple[bytes, bool]:
+def first_bytes(file: Packed, compression: Compression | None) -> tuple[bytes, bool]:
     """Return the first MiB of a file, unpacked, and whether this is all of it.
 
     Raises:
@@ -51,7 +86,7 @@ def first_bytes(file: BinaryIO, compression: Compression | None) -> tuple[bytes,
     return content[:SAMPLE_BYTES], len(content) <= SAMPLE_BYTES
 
 
-def first_bytes_of_part(file: BinaryIO, compression: Compression) -> bytes:
+def first_bytes_of_part(file: Packed, compression: Compression) -> bytes:
     """Return what the beginning of a packed file unpacks to, as far as it reaches, at most a MiB."""
     parts: list[bytes] = []
     try:
@@ -209,7 +244,7 @@ def _undecodable(encoding: str) -> InvalidTable:
     )
 
 
-def _chunks(file: BinaryIO, compression: Compression | None, n_max: int | None = None) -> Iterator[bytes]:
+def _chunks(file: Packed, compression: Compression | None, n_max: int | None = None) -> Iterator[bytes]:
     """Yield the content of a file, unpacked; at most `n_max` bytes of it."""
     n_left = n_max
     try:
@@ -229,7 +264,7 @@ def _chunks(file: BinaryIO, compression: Compression | None, n_max: int | None =
         ) from None
 
 
-def _unpacked(file: BinaryIO, compression: Compression | None) -> Readable:
+def _unpacked(file: Packed, compression: Compression | None) -> Readable:
     if compression == "gzip":
         return gzip.GzipFile(fileobj=file)
     if compression == "zstd":

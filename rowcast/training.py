@@ -14,10 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rowcast import importance, intervals, preparation, scores
+from rowcast import importance, intervals, iterations, preparation, scores
 from rowcast.columns import Feature
 from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learners import LEARNERS, Task
+from rowcast.progress import SILENT, Progress, Step
 
 Way = Literal["holdout", "split", "cv", "none"]
 
@@ -102,10 +103,8 @@ class Fitted:
         return make_pipeline(self.transformer, self.estimator)
 
 
-def train(
-    plan: Plan, features: Sequence[Feature], rows: Rows, lap: Callable[[str], None] = lambda _: None
-) -> Trained:
-    """Fit a model and judge it. `lap` is told the end of each phase.
+def train(plan: Plan, features: Sequence[Feature], rows: Rows, progress: Progress = SILENT) -> Trained:
+    """Fit a model and judge it.
 
     Raises:
         InvalidTable: there are too few rows of a class for cross-validation, no column has enough values.
@@ -114,12 +113,14 @@ def train(
     _check(plan, rows)
     if plan.task == "regression":
         rows = Rows(rows.frame, rows.target.astype(np.float64), rows.weights)
-    course = _Course(plan, list(features), rows, _classes_of(plan, rows), lap)
+    course = _Course(plan, list(features), rows, _classes_of(plan, rows), progress)
     with warnings.catch_warnings(record=True) as caught:
         _note_only_convergence()
         way = way_of(plan.validation, len(rows))
         is_judged = way not in ("holdout", "split") or _can_be_split(plan, rows.target)
-        trained = _WAYS[way if is_judged else "none"](course)
+        way = way if is_judged else "none"
+        progress.expect(*_STEPS[way])
+        trained = _WAYS[way](course)
     if not is_judged:
         trained.notes.append("No rows were held back to judge the model: no class has two rows.")
     if caught:
@@ -180,7 +181,7 @@ class _Course:
     features: list[Feature]
     rows: Rows
     classes: np.ndarray | None
-    lap: Callable[[str], None]
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -213,20 +214,19 @@ def _stops_early(plan: Plan) -> bool:
 
 def _train_with_split(course: _Course) -> Trained:
     trial = _fit_and_hold(course, SPLIT_SHARE, stops=False)
-    final = _fit(course.plan, course.features, course.rows)
-    course.lap("fit_on_all_rows")
+    final = _fit(course, course.rows)
     return _judged(course, "split", final, trial, stopped=False)
 
 
 def _fit_and_hold(course: _Course, share: float, *, stops: bool) -> _Trial:
     kept, places = split(course.rows.target, share, course.plan)
     learned, held = course.rows.take(kept), course.rows.take(places)
-    fitted = _fit(course.plan, course.features, learned, held if stops else None)
-    course.lap("fit")
+    fitted = _fit(course, learned, held if stops else None)
     return _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
 
 
 def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped: bool) -> Trained:
+    course.progress.phase("validating")
     held = trial.held
     predictions = _predictions(trial.fitted, trial.prepared, course.classes)
     baseline = _baseline(course, trial.learned, held)
@@ -239,7 +239,6 @@ def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped:
         "scores": score(held, predictions, course.classes),
         "baseline": _scalars(score(held, baseline, course.classes)),
     }
-    course.lap("score")
     return _account(course, final, trial, validation, _Errors(held.target, predictions))
 
 
@@ -247,7 +246,6 @@ def _account(
     course: _Course, final: Fitted, trial: _Trial, validation: dict[str, Any], errors: _Errors
 ) -> Trained:
     importances = _importances(course, trial)
-    course.lap("importances")
     known = None
     if course.classes is None:
         known = intervals.learned(errors.truth - errors.predictions, errors.predictions)
@@ -259,16 +257,17 @@ def _train_with_cv(course: _Course) -> Trained:
     plan, rows, classes = course.plan, course.rows, course.classes
     shape = (len(rows),) if classes is None else (len(rows), len(classes))
     predictions, baseline, folds = np.empty(shape), np.empty(shape), []
-    for kept, places in _folds(plan, rows):
-        held, learned = rows.take(places), rows.take(kept)
-        fitted = _fit(plan, course.features, learned)
-        trial = _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
-        predictions[places] = _predictions(fitted, trial.prepared, classes)
-        baseline[places] = _baseline(course, learned, held)
-        folds.append(score(held, predictions[places], classes))
-    course.lap("cross_validation")
-    final = _fit(plan, course.features, rows)
-    course.lap("fit")
+    course.progress.phase("validating")
+    for number, (kept, places) in enumerate(_folds(plan, rows)):
+        with course.progress.fold(number, N_FOLDS):
+            held, learned = rows.take(places), rows.take(kept)
+            fitted = _fit(course, learned)
+            trial = _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
+            predictions[places] = _predictions(fitted, trial.prepared, classes)
+            baseline[places] = _baseline(course, learned, held)
+            folds.append(score(held, predictions[places], classes))
+    final = _fit(course, rows)
+    course.progress.phase("validating")
     validation = {
         "method": "cv",
         "n_folds": N_FOLDS,
@@ -280,7 +279,6 @@ def _train_with_cv(course: _Course) -> Trained:
         "folds": scores.mean_of_folds(folds),
         "baseline": _scalars(score(rows, baseline, classes)),
     }
-    course.lap("score")
     return _account(course, final, trial, validation, _Errors(rows.target, predictions))
 
 
@@ -291,8 +289,7 @@ def _notes(fitted: Fitted) -> list[str]:
 
 
 def _train_alone(course: _Course) -> Trained:
-    fitted = _fit(course.plan, course.features, course.rows)
-    course.lap("fit")
+    fitted = _fit(course, course.rows)
     return Trained(fitted.model(), fitted.features, {"method": "none"}, None, None, _notes(fitted))
 
 
@@ -301,6 +298,16 @@ _WAYS: dict[Way, Callable[[_Course], Trained]] = {
     "split": _train_with_split,
     "cv": _train_with_cv,
     "none": _train_alone,
+}
+
+# What is ahead in each way, with the share of time that it takes beside the others of `progress.COURSES`.
+_FIT: tuple[Step, ...] = (("preparing", 2), ("fitting", 65))
+_JUDGE: Step = ("validating", 15)
+_STEPS: dict[Way, tuple[Step, ...]] = {
+    "holdout": (*_FIT, _JUDGE),
+    "split": (*_FIT, *_FIT, _JUDGE),
+    "cv": (("validating", N_FOLDS * 65), *_FIT, _JUDGE),
+    "none": _FIT,
 }
 
 
@@ -366,13 +373,14 @@ def _codes(target: np.ndarray) -> np.ndarray:
 # Fitting
 
 
-def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = None) -> Fitted:
+def _fit(course: _Course, rows: Rows, judge: Rows | None = None) -> Fitted:
     """Fit on these rows; those of `judge` stop the training early."""
-    began = time.monotonic()
+    course.progress.phase("preparing")
+    began, plan = time.monotonic(), course.plan
     learner = LEARNERS[plan.learner]
     # Boosting does not look at rows without weight when it looks for a column's values.
     has_weight = slice(None) if rows.weights is None else rows.weights > 0
-    features = _usable(features, rows.frame[has_weight])
+    features = _usable(course.features, rows.frame[has_weight])
     frame = rows.frame[[feature.name for feature in features]]
     transformer = preparation.transformer(learner.preparation, features, seed=plan.seed)
     prepared = frame if transformer is None else transformer.fit_transform(frame)
@@ -388,7 +396,9 @@ def _fit(plan: Plan, features: list[Feature], rows: Rows, judge: Rows | None = N
         estimator.set_params(early_stopping=False)
     if (weights := _weights(plan, rows)) is not None:
         extra["sample_weight"] = weights
-    estimator.fit(prepared, rows.target, **extra)
+    course.progress.phase("fitting")
+    with iterations.watched(estimator, course.progress):
+        estimator.fit(prepared, rows.target, **extra)
     return Fitted(transformer, estimator, features, time.monotonic() - began)
 
 

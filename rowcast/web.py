@@ -1,4 +1,4 @@
-"""What every route shares: parameters, request ids, API keys, answers to errors, readiness, waiting rooms."""
+"""What every route shares: parameters, keys, ids, answers given again, answers to errors, waiting rooms."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any
 
 import flask
+import redis
 import uuid_utils
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
-from rowcast import __version__, errors, logs
+from rowcast import __version__, errors, idempotency, ids, logs
 from rowcast.config import Settings
 from rowcast.wire import Problem
 
@@ -43,6 +44,14 @@ PROBLEM_ANSWERS: Any = {"400": _PROBLEM_ANSWER, "default": _PROBLEM_ANSWER}
 _DOCS_PAGE = (
     '<!doctype html><meta http-equiv="refresh" content="0; url=/docs/swagger"><a href="/docs/swagger">API</a>'
 )
+
+_KEY_PARAMETER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and request within 24 h get the first answer again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+}
 
 _OF_FLASK: dict[int, type[errors.RowcastError]] = {
     400: errors.InvalidRequest,
@@ -108,6 +117,8 @@ def refuse_parameters(error: ValidationError) -> Any:
 
 def _parameter_problem(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
+    if not name:
+        return f"The parameters do not fit together: {problem['msg'].removeprefix('Value error, ')}."
     known = {
         "missing": f"The parameter {name!r} is missing.",
         "extra_forbidden": f"The parameter {name!r} is unknown here.",
@@ -175,6 +186,45 @@ def _owner_of_key(owners: list[list[str]], header: str) -> str:
     return found[0]
 
 
+def idempotent(connection: Callable[[], redis.Redis]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator: a POST that repeats an Idempotency-Key gets the first answer again."""
+
+    def decorate(route: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(route)
+        def answer(**arguments: BaseModel) -> Any:
+            key = flask.request.headers.get("Idempotency-Key")
+            if key is None or flask.request.method != "POST":
+                return route(**arguments)
+
+            def work(identifier: str) -> idempotency.Answer:
+                flask.g.reserved_id = identifier
+                response = flask.make_response(route(**arguments))
+                return idempotency.Answer(response.status_code, response.get_data())
+
+            digest = _digest_of_request(arguments)
+            first, is_replayed = idempotency.once(connection(), flask.g.owner, key, digest, work)
+            headers = {"Idempotency-Replayed": "true"} if is_replayed else None
+            return flask.Response(first.body, first.status, headers, mimetype="application/json")
+
+        return answer
+
+    return decorate
+
+
+def _digest_of_request(arguments: dict[str, BaseModel]) -> str:
+    try:
+        # Without defaults, so that a parameter that a new version adds makes no other request of it.
+        given = {name: model.model_dump(exclude_defaults=True) for name, model in arguments.items()}
+        return idempotency.digest_of(flask.request.method, flask.request.path, given)
+    except (ValueError, RecursionError):
+        raise errors.InvalidRequest("The parameters are nested too deeply.") from None
+
+
+def new_id() -> str:
+    """Return the id for what this request makes: that of its Idempotency-Key, if it has one."""
+    return flask.g.get("reserved_id") or ids.new_id()
+
+
 def _answer_error(error: Exception) -> flask.Response:
     problem = _ours(error)
     body = problem.problem(flask.g.get("request_id"))
@@ -198,6 +248,8 @@ def _ours(error: Exception) -> errors.RowcastError:
         ours = known(_sentence_of(error))
         ours.status = error.code or 500
         return ours
+    if isinstance(error, redis.RedisError):
+        return errors.QueueUnavailable(f"Redis does not answer ({type(error).__name__}).")
     with logs.bind(request_id=flask.g.get("request_id")):
         log.error("a request failed", exc_info=error)
     return errors.InternalError("The service failed to answer this request.")
@@ -237,6 +289,8 @@ def _problem_of(name: str, part: Callable[[], None]) -> str:
 def describe(app: OpenAPI) -> None:
     """Correct the OpenAPI document, once all routes are there, in what the library cannot know."""
     for path, operations in app.api_doc["paths"].items():
+        if "post" in operations:
+            operations["post"].setdefault("parameters", []).append(_KEY_PARAMETER)
         for operation in operations.values():
             if path in OPEN_ENDPOINTS:
                 operation["security"] = []

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from rowcast.learners import LEARNERS
+from rowcast.progress import Phase
 
 # The sums of far larger weights are no numbers any more.
 _MAX_WEIGHT = 1e12
@@ -64,6 +73,8 @@ LearnerName = Annotated[
 ]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
+Url = Annotated[str, Field(min_length=1, max_length=2000)]
+_CALLBACK = "Where to POST the job's final status, signed; docs/http_api.md has the rules."
 
 
 class Request(BaseModel):
@@ -76,6 +87,23 @@ class Nothing(Request):
     """No parameters."""
 
 
+class UploadRequest(Request):
+    """What /upload takes."""
+
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="The SHA-256 of the bytes, in lower-case hexadecimal; with `size`.",
+    )
+    size: int | None = Field(None, ge=0, description="How many bytes; with `sha256`.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.sha256 is None) != (self.size is None):
+            raise ValueError("`sha256` and `size` are given together or not at all")
+        return self
+
+
 class JobRequest(Request):
     """What /fit and /predict take of how the job is to run."""
 
@@ -84,6 +112,11 @@ class JobRequest(Request):
     )
     timeout_s: int | None = Field(
         None, ge=1, description="Seconds that the job may run; at most, and by default, JOB_TIMEOUT_S."
+    )
+
+    callback_url: Url | None = Field(None, description=_CALLBACK)
+    reuse: bool = Field(
+        False, description="Answer at once with an earlier finished job of the same bytes, options and code."
     )
 
     def work(self) -> dict[str, Any]:
@@ -168,14 +201,16 @@ class UploadAnswer(Answer):
     """Where to PUT a table's bytes."""
 
     id: str = Field(description="The dataset's id.")
-    url: str = Field(description="PUT the table's bytes here.")
-    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+    exists: bool = Field(description="Whether the dataset holds these very bytes already.")
+    url: str | None = Field(description="PUT the table's bytes here; null for a dataset that exists.")
+    expires_at: float | None = Field(description="When the url ends, in Unix seconds; null without one.")
 
 
 class JobAnswer(Answer):
-    """A job that was accepted."""
+    """A job that was accepted, or an earlier one that had the same outcome."""
 
     id: str = Field(description="The id of the job, and of the model or result it makes.")
+    reused: bool = Field(description="Whether it is an earlier job, which has finished.")
 
 
 class Cause(BaseModel):
@@ -196,6 +231,17 @@ class Attempt(BaseModel):
     at: float = Field(description="Unix seconds.")
 
 
+class Progress(BaseModel):
+    """How far a running job is. Counts are those of the phase, null where they are not known."""
+
+    phase: Phase
+    percent: float = Field(ge=0, le=100, description="Of the whole job: an estimate that never falls.")
+    rows_done: int | None
+    rows_total: int | None
+    iterations_done: int | None = Field(description="Of the learner; in a cross-validation, of all folds.")
+    iterations_total: int | None = Field(description="At most; a learner may stop earlier.")
+
+
 class StatusAnswer(Answer):
     """How a job is doing. Times are Unix seconds."""
 
@@ -211,6 +257,8 @@ class StatusAnswer(Answer):
     position: int | None = Field(
         description="Your jobs ahead of it in its lane; null once started, and while its model is fitted."
     )
+    progress: Progress | None = Field(description="Null unless it runs.")
+    eta_s: float | None = Field(description="Seconds until its end, an estimate; null while unknown.")
     dataset_id: str | None
     model_id: str | None
     error: Cause | None
@@ -306,12 +354,19 @@ class ModelsAnswer(Answer):
     next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
 
 
+GoneAt = Annotated[
+    float | None,
+    Field(description="When it is removed, in Unix seconds, unless a job needs it then; null: never."),
+]
+
+
 class ModelAnswer(Answer):
     """A model's manifest: what it was trained on, how, and how good it is."""
 
     model_config = ConfigDict(extra="allow")
 
     id: str
+    expires_at: GoneAt
 
 
 class FileAnswer(Answer):
@@ -329,6 +384,7 @@ class DatasetLine(BaseModel):
     id: str
     size: int = Field(description="Bytes.")
     uploaded_at: float | None = Field(description="Unix seconds; null where the store does not say.")
+    expires_at: GoneAt
 
 
 class DatasetsAnswer(Answer):
@@ -344,6 +400,7 @@ class ResultManifest(Answer):
     model_config = ConfigDict(extra="allow")
 
     id: str
+    expires_at: GoneAt
 
 
 def parameters_schema(request: type[Request]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import http.server
+import json
 import os
 import re
 import subprocess
@@ -18,11 +19,13 @@ from typing import Any
 import pytest
 import redis
 import rq
-from conftest import ROOT, Stack, eventually
+from conftest import ROOT, Stack, StartStack, eventually, table
 from rq.utils import utcformat
 from ruamel.yaml import YAML
 
+from rowcast import signing
 from rowcast.config import Settings
+from rowcast.errors import ModelUntrusted
 
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")
@@ -192,6 +195,21 @@ def test_service_is_checked_limited_and_hardened(service: str) -> None:
     assert set(found["logging"]["options"]) == {"max-size", "max-file"}
 
 
+def test_server_and_workers_keep_things_for_the_same_time() -> None:
+    asked = EXAMPLE | {f"RETAIN_{name}_DAYS": "30" for name in ("DATASETS", "MODELS", "RESULTS")}
+    given = [environment(service, asked) for service in OURS]
+    for name in ("RETAIN_DATASETS_DAYS", "RETAIN_MODELS_DAYS", "RETAIN_RESULTS_DAYS"):
+        assert [variables[name] for variables in given] == ["30", "30"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_commands_of_the_guide_run_in_a_container_that_has_the_settings(service: str) -> None:
+    assert {"S3_ENDPOINT", "REDIS_URL"} <= environment(service).keys()
+    guide = (ROOT / "docs" / "deployment.md").read_text()
+    for module in set(re.findall(r"python -m (rowcast\.\w+)", guide)):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
 @pytest.mark.parametrize("service", OURS)
 def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(service: str) -> None:
     found = services()[service]
@@ -294,6 +312,26 @@ def test_worker_is_unhealthy_without_redis() -> None:
     found = check("worker_health.py", REDIS_URL="redis://127.0.0.1:1/0")
     assert found.returncode == 1
     assert found.stderr == "Redis does not answer: ConnectionError\n"
+
+
+def test_keys_of_a_stack_are_changed_without_losing_its_models(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1)
+    made_before = stack.fitted(table(60, 3))
+    kept = json.loads((stack.data / "secrets.json").read_text())["signing_key"]
+    stack.stop()
+    new = "a-new-key-of-the-environment"
+    stack = start_stack(stack.data, workers=1, SIGNING_KEYS=f"{new},{kept}")
+    stack.finished(stack.predict(table(60, 3), made_before))
+    made_since = stack.fitted(table(60, 3))
+    manifests = [
+        json.loads(stack.storage().read("models", "default", id_, "1/manifest.json"))
+        for id_ in (made_before, made_since)
+    ]
+    stack.stop()
+    # Once the old key is removed, only the new model is trusted.
+    signing.verify([new], "default", made_since, manifests[1])
+    with pytest.raises(ModelUntrusted):
+        signing.verify([new], "default", made_before, manifests[0])
 
 
 def test_worker_is_healthy_while_it_is_heard_of(stack: Stack) -> None:

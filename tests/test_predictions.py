@@ -75,6 +75,20 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
 Written = Callable[..., tuple[Path, dict[str, Any]]]
 
 
+# What is told while they are written
+
+
+def test_rows_are_told_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "MAX_BATCH_ROWS", 150)
+    told: list[tuple[int, int | None, int | None]] = []
+    with threadpoolctl.threadpool_limits(1):
+        source = source_of(TABLE)
+        predictions.write(
+            tmp_path / "result", CLASSIFIER, source, Plan(), lambda *counts: told.append(counts)
+        )
+    assert told == [(150, 400, None), (300, 400, None), (400, 400, None)]
+
+
 # What is written
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import Stack
 
 from rowcast import publishing
-from rowcast.errors import StoreUnavailable
+from rowcast.errors import JobCanceled, StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.publishing import BUCKETS, Kind, Publication
 from rowcast.run import Run
@@ -96,7 +96,9 @@ def test_cancel_marker_hides_what_was_published_before_and_after(
 ) -> None:
     publish(storage, stack, tmp_path, kind, identifier, 1)
     storage.write(BUCKETS[kind], "acme", identifier, "canceled", b"")
-    publish(storage, stack, tmp_path, kind, identifier, 2)
+    with pytest.raises(JobCanceled):
+        publish(storage, stack, tmp_path, kind, identifier, 2)
+    assert "2/manifest.json" not in storage.names(BUCKETS[kind], "acme", identifier)
     assert publishing.find(storage, kind, "acme", identifier) is None
 
 
@@ -174,3 +176,27 @@ def test_record_of_the_finished_attempt_counts_before_that_of_a_later_failure(
         publishing.write_record(storage, "fit", "acme", identifier, {"attempts": number, "status": status})
     publish(storage, stack, tmp_path, "fit", identifier, 2)
     assert publishing.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
+
+
+@each_kind
+def test_what_an_attempt_writes_after_another_has_taken_its_place_never_counts(
+    kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    assert not publishing.start_again(storage, kind, "acme", identifier, 2)
+    publish(storage, stack, tmp_path, kind, identifier, 1)
+    assert publishing.find(storage, kind, "acme", identifier) is None
+    publish(storage, stack, tmp_path, kind, identifier, 2)
+    found = publishing.find(storage, kind, "acme", identifier)
+    assert found is not None
+    assert found.attempt == 2
+
+
+@each_kind
+def test_an_attempt_after_one_that_has_published_has_nothing_to_do(
+    kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, kind, identifier, 1)
+    assert publishing.start_again(storage, kind, "acme", identifier, 2)
+    found = publishing.find(storage, kind, "acme", identifier)
+    assert found is not None
+    assert found.attempt == 1

@@ -24,9 +24,9 @@ from test_training import source_of
 from rowcast import parts, predictions, scratch
 from rowcast.columns import Feature
 from rowcast.config import Settings
+from rowcast.connections import connect_for_requests
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.connections import connect_for_requests
 from rowcast.storage import Storage
 from server import create_app
 

@@ -80,7 +80,7 @@ def test_parameters_may_come_in_a_json_body(stack: Stack) -> None:
 
 
 def test_upload_by_post_is_the_same(stack: Stack) -> None:
-    assert set(stack.post("/upload").json()) == {"id", "url", "expires_at"}
+    assert set(stack.post("/upload").json()) == {"id", "exists", "url", "expires_at"}
     assert stack.post("/upload").json()["expires_at"] == pytest.approx(time.time() + 3600, abs=60)
 
 

@@ -38,6 +38,13 @@ CALLS: dict[str, Callable[[Storage, Path], Any]] = {
     "write": lambda storage, path: storage.write("datasets", "acme", new_id(), "data", b"x"),
     "names": lambda storage, path: storage.names("datasets", "acme", new_id()),
     "newest": lambda storage, path: list(storage.newest("datasets", "acme")),
+    "owners": lambda storage, path: storage.owners("datasets"),
+    "days": lambda storage, path: storage.days("datasets", "acme"),
+    "on_day": lambda storage, path: storage.on_day("datasets", "acme", "2026-01-01"),
+    "keys": lambda storage, path: storage.keys("datasets"),
+    "is_empty": lambda storage, path: storage.is_empty("datasets"),
+    "copy_out": lambda storage, path: storage.copy_out("datasets", "acme/x", path),
+    "copy_in": lambda storage, path: storage.copy_in("datasets", "acme/x", Path(__file__)),
     "uploaded": lambda storage, path: storage.uploaded("acme", new_id()),
     "delete": lambda storage, path: storage.delete("datasets", "acme", new_id(), ["data", "more"]),
 }

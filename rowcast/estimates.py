@@ -1,0 +1,201 @@
+"""How long a job will take: from earlier jobs of like size and learner, else from a rough table.
+
+What is known lies in Redis, as a running mean of the logarithm of seconds for each kind of job, learner and
+size. A size is the number of cells, rows times columns, times the effort that the parameters ask for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from rowcast.formats import Sample
+from rowcast.storage import Version
+
+Kind = Literal["fit", "predict"]
+Lane = Literal["short", "long"]
+
+# Jobs that are expected to end within this are short ones.
+SHORT_S = 5.0
+
+_KEY = "rowcast:durations"
+# Jobs of so many times as many cells, or as few, say something of a job.
+_LIKE = 4
+# The newest job counts as much as this; eight jobs forget nine tenths of what was before them.
+_NEWEST = 0.25
+_NOTE = """
+local old = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '')
+local new = tonumber(ARGV[2])
+if old then new = old + (new - old) * tonumber(ARGV[3]) end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.4f', new))
+"""
+
+
+class Cost(NamedTuple):
+    """What a learner's job takes: seconds, and seconds a cell.
+
+    `iterations` is the parameter, with its default, to which the seconds a cell are in proportion.
+    """
+
+    fit_s: float
+    fit_cell_s: float
+    predict_s: float
+    predict_cell_s: float
+    iterations: tuple[str, int] | None = None
+
+
+# Measured with scikit-learn 1.9.1 on one core of a shared machine, on 1,000 to 5,000,000 cells of numbers in
+# Parquet and two classes, with validation and importances, and rounded up. Text, dates and CSV take several
+# times as long, more classes their number of times; the first jobs correct that. The constant is what a job
+# of a few rows takes. A forest's trees grow until they know each row, so they take far longer than others.
+COSTS: dict[str, Cost] = {
+    "boosting": Cost(0.3, 5e-7, 0.1, 1.5e-7, ("max_iter", 100)),
+    "linear": Cost(0.2, 2e-7, 0.1, 1e-7),
+    "forest": Cost(0.5, 3e-5, 0.2, 1e-6, ("n_estimators", 100)),
+    "baseline": Cost(0.1, 5e-8, 0.1, 2e-8),
+}
+_MOST_ITERATIONS = 1_000_000
+# A cross-validation fits five models and then the one that is kept.
+_FITS_OF_CV = 6
+
+
+class Work(NamedTuple):
+    """What says how long a job takes; see `effort_of`."""
+
+    kind: Kind
+    learner: str
+    n_rows: int
+    n_columns: int
+    effort: float = 1.0
+
+
+def of_prediction(manifest: Mapping[str, Any], sample: Sample, version: Version) -> Work:
+    """Return the work of a prediction, by the manifest of its model if that is there yet."""
+    learner, params = manifest.get("learner", "boosting"), manifest.get("params") or {}
+    effort = effort_of(learner, params) if isinstance(params, Mapping) else 1.0
+    return Work("predict", str(learner), *size_of(sample, version), effort)
+
+
+class Expectation(NamedTuple):
+    """How long a job is expected to take, and whether earlier jobs say so."""
+
+    seconds: float
+    is_known: bool
+
+
+def size_of(sample: Sample, version: Version) -> tuple[int, int]:
+    """Return the rows and columns of a table; rows are an estimate where its footer does not say them."""
+    return sample.n_rows_expected(version.size), len(sample.schema)
+
+
+def effort_of(learner: str, params: Mapping[str, Any], validation: str = "auto") -> float:
+    """Return how many times as long as with the defaults a job takes for each cell, by its parameters."""
+    fits = _FITS_OF_CV if validation == "cv" else 1
+    name, usual = _cost_of(learner).iterations or ("", 1)
+    asked = params.get(name, usual)
+    # A manifest may hold anything.
+    is_sane = isinstance(asked, int | float) and 0 < asked <= _MOST_ITERATIONS
+    return fits * asked / usual if is_sane else float(fits)
+
+
+def expected_s(
+    connection: Any, kind: Kind, learner: str, n_rows: int, n_columns: int, *, effort: float = 1.0
+) -> Expectation:
+    """Return how long a job on a table of this size will take, once it has begun.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    n_cells = _n_cells(n_rows, n_columns, effort)
+    near = [bucket for bucket in _near(n_cells) if _is_like(bucket, n_cells)]
+    found = connection.hmget(_KEY, [_field(kind, learner, bucket) for bucket in near])
+    for bucket, log_s in zip(near, found, strict=True):
+        if log_s is not None:
+            return Expectation(math.exp(float(log_s)) * n_cells / _middle(bucket), is_known=True)
+    return Expectation(_rough_s(kind, learner, n_cells), is_known=False)
+
+
+def note(  # noqa: PLR0917 - the connection, and then the job in the order of `expected_s`
+    connection: Any,
+    kind: Kind,
+    learner: str,
+    n_rows: int,
+    n_columns: int,
+    seconds: float,
+    *,
+    effort: float = 1.0,
+) -> None:
+    """Note how long a job took that has finished, by a connection or within a pipeline; one atomic command.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    n_cells = _n_cells(n_rows, n_columns, effort)
+    bucket = _bucket(n_cells)
+    # As if the job had been in the middle of its bucket.
+    log_s = math.log(max(seconds, 1e-3) * _middle(bucket) / n_cells)
+    connection.eval(_NOTE, 1, _KEY, _field(kind, learner, bucket), log_s, _NEWEST)
+
+
+def lane_of(seconds: float) -> Lane:
+    """Return the lane of a job that is expected to take so long."""
+    return "short" if seconds <= SHORT_S else "long"
+
+
+def eta_s(expectation_s: float | None, elapsed_s: float, percent: float | None) -> float | None:
+    """Return how many seconds a job that began `elapsed_s` ago still takes, None while nothing says so.
+
+    The estimate counts for (1 - p)^3 of it and the progress for the rest, p being the share that is done:
+    half each at a fifth, almost the progress alone at the half. Nothing is known any more of a job that
+    has used up its estimate and tells no progress.
+    """
+    done = min(max((percent or 0.0) / 100, 0.0), 1.0)
+    by_estimate = None if expectation_s is None else max(expectation_s - elapsed_s, 0.0)
+    if done == 0:
+        return by_estimate or None
+    by_progress = max(elapsed_s, 0.0) * (1 - done) / done
+    if by_estimate is None:
+        return by_progress
+    trust = (1 - done) ** 3
+    return trust * by_estimate + (1 - trust) * by_progress
+
+
+def _rough_s(kind: Kind, learner: str, n_cells: float) -> float:
+    cost = _cost_of(learner)
+    if kind == "fit":
+        return cost.fit_s + cost.fit_cell_s * n_cells
+    return cost.predict_s + cost.predict_cell_s * n_cells
+
+
+def _cost_of(learner: str) -> Cost:
+    # A model may be of a learner that a newer server knows.
+    return COSTS.get(learner, COSTS["boosting"])
+
+
+def _n_cells(n_rows: int, n_columns: int, effort: float) -> float:
+    return max(1.0, n_rows * n_columns * effort)
+
+
+def _bucket(n_cells: float) -> int:
+    """Return the power of two that a number of cells reaches."""
+    return math.frexp(n_cells)[1] - 1
+
+
+def _middle(bucket: int) -> float:
+    return math.ldexp(math.sqrt(2), bucket)
+
+
+def _near(n_cells: float) -> list[int]:
+    """Return the buckets around a number of cells, the nearest first."""
+    place = math.log2(n_cells)
+    around = range(_bucket(n_cells) - 3, _bucket(n_cells) + 4)
+    return sorted(around, key=lambda bucket: abs(bucket + 0.5 - place))
+
+
+def _is_like(bucket: int, n_cells: float) -> bool:
+    return bucket >= 0 and 1 / _LIKE <= _middle(bucket) / n_cells <= _LIKE
+
+
+def _field(kind: Kind, learner: str, bucket: int) -> str:
+    return f"{kind}:{learner}:{bucket}"

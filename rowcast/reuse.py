@@ -1,0 +1,109 @@
+"""Which finished job had the same inputs, options and code, so that `reuse` answers with it at once.
+
+Redis holds this as a cache: what it loses is fitted or predicted again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+import redis
+
+from rowcast import content, publishing, versions
+from rowcast.errors import ModelUntrusted
+from rowcast.ids import time_of
+from rowcast.jobs import Submission
+from rowcast.publishing import Kind
+from rowcast.storage import Storage, Version
+from rowcast.wire import FitRequest, PredictRequest
+
+KEPT_S = 30 * 24 * 3600
+# Parameters that change nothing in what comes out: the ids of the inputs, and how the job is run. All others
+# count, those too that are yet to come.
+_BESIDE = frozenset({"id", "dataset_id", "model_id", "reuse", "priority", "timeout_s", "callback_url"})
+COUNTED: dict[Kind, frozenset[str]] = {
+    "fit": frozenset(FitRequest.model_fields) - _BESIDE,
+    "predict": frozenset(PredictRequest.model_fields) - _BESIDE,
+}
+
+
+def key_of(
+    kind: Kind,
+    dataset_sha256: str,
+    options: Mapping[str, Any],
+    made_by: Mapping[str, str],
+    model: tuple[str, str] | None = None,
+) -> str:
+    """Return what two jobs share that have the same outcome, 64 hexadecimal digits.
+
+    `options`: those of the job, with the target's name; `made_by`: `versions.current()`. `model`: the id and
+    the file's SHA-256. The id counts because a result belongs to its model, and is deleted with it.
+    """
+    counted = {name: value for name, value in options.items() if name in COUNTED[kind]}
+    same = json.dumps([kind, dataset_sha256, model, counted, dict(made_by)], sort_keys=True)
+    return hashlib.sha256(same.encode()).hexdigest()
+
+
+def note(connection: redis.Redis, owner: str, key: str, job_id: str) -> None:
+    """Note the job that has published what belongs to a key."""
+    with suppress(redis.RedisError):
+        connection.set(_name(owner, key), job_id, ex=KEPT_S)
+
+
+def find(
+    connection: redis.Redis,
+    storage: Storage,
+    owner: str,
+    key: str,
+    kind: Kind,
+    *,
+    oldest: float | None = None,
+) -> str | None:
+    """Return the job that was noted with a key, None where what it published is not there any more.
+
+    One that was minted before `oldest`, in Unix seconds, is about to be removed and does not count.
+
+    Raises:
+        RedisError, StoreUnavailable: the part does not answer.
+    """
+    noted = cast(bytes | None, connection.getex(_name(owner, key), ex=KEPT_S))
+    if noted is None:
+        return None
+    job_id = noted.decode()
+    minted_at = time_of(job_id)
+    if minted_at is None or (oldest is not None and minted_at.timestamp() < oldest):
+        return None
+    # A damaged manifest is none.
+    with suppress(ModelUntrusted):
+        return job_id if publishing.find(storage, kind, owner, job_id) else None
+    return None
+
+
+def earlier(
+    connection: redis.Redis,
+    storage: Storage,
+    submission: Submission,
+    model_sha256: str | None = None,
+    *,
+    oldest: float | None = None,
+) -> str | None:
+    """Return the finished job that a submission would only repeat.
+
+    None where there is none, or where no worker has seen the dataset's bytes yet. Raises as `find`.
+    """
+    owner, kind, options = submission.owner, submission.kind, submission.arguments["options"]
+    version, dataset_id = Version(**options["dataset"]), submission.arguments["dataset_id"]
+    digest = content.digest_of(connection, owner, dataset_id, version)
+    if digest is None:
+        return None
+    model = (submission.arguments["model_id"], model_sha256) if model_sha256 else None
+    key = key_of(kind, digest, options, versions.current(), model)
+    return find(connection, storage, owner, key, kind, oldest=oldest)
+
+
+def _name(owner: str, key: str) -> str:
+    return f"rowcast:reuse:{owner}:{key}"
