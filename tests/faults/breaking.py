@@ -99,7 +99,9 @@ class Gate:
                 if not data:
                     return
                 if source is client:
-                    self._hold_if(bool(self._asked) and self._asked in data)
+                    if self._asked and self._asked in data:
+                        data += _rest_from(client)
+                        self._hold_if(True)
                     is_wanted = is_wanted or (bool(self._answered) and self._answered in data)
                     store.sendall(data)
                 else:
@@ -110,3 +112,13 @@ class Gate:
         if is_wanted and not self._open.is_set():
             self.is_held.set()
             self._open.wait()
+
+
+def _rest_from(client: socket.socket) -> bytes:
+    """Return what follows the head of a request, as long as it follows at once."""
+    data = b""
+    while select.select([client], [], [], 0.2)[0] and (more := client.recv(1 << 16)):
+        data += more
+        if len(data) > 1 << 20:
+            break
+    return data
