@@ -1,10 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up backup restore test check bench quality format clean
+.PHONY: help demo up backup restore test soak check bench quality format clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+MINUTES ?= 15
+JOBS ?= 500
+SEED ?= 1
 DATA ?= .rowcast
 export STORE
 
@@ -29,6 +32,9 @@ restore: $(VENV)/local ## Make the data of `make up` from a copy, where there is
 
 test: $(VENV)/dev ## Run the test suite. STORE=minio runs it against a MinIO on PATH.
 	@$(BIN)/python -m pytest $(TESTS)
+
+soak: $(VENV)/dev ## Run mixed jobs while everything is killed at random; MINUTES=15 JOBS=500 SEED=1.
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)
 
 check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
 	$(BIN)/ruff check .

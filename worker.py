@@ -53,7 +53,7 @@ from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
 from rowcast.lanes import Lane, Lanes
 from rowcast.lease import Lease
-from rowcast.storage import WORKER, Storage
+from rowcast.storage import KEEPER, Storage
 
 log = logging.getLogger("rowcast.worker")
 Verdict = errors.RowcastError | Literal["stopping", "given away"]
@@ -167,7 +167,14 @@ class Worker(rq.worker.Worker):
                 self._await_work()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+                self._rest()
                 time.sleep(1)
+
+    def _rest(self) -> None:
+        """Have no job at hand: a signal to stop ends the worker at once."""
+        self.set_state(WorkerStatus.IDLE)
+        if self._stop_requested:
+            raise StopRequested
 
     def _lanes_now(self) -> Sequence[Lane]:
         """Return the lanes to take from; beside a job on several cores, short jobs come singly, with rests.
@@ -196,14 +203,15 @@ class Worker(rq.worker.Worker):
         job_id = self._lanes.take(self.name, self._lanes_now(), self._settings.worker_ttl_s)
         job = self._fetch(job_id) if job_id else None
         if job is None:
-            self.set_state(WorkerStatus.IDLE)
-            if self._stop_requested:
-                raise StopRequested
+            self._rest()
         return job
 
     def _fetch(self, job_id: str) -> Job | None:
+        raw, fields = self._lanes.raw(job_id)
+        if not self._lanes.begin(job_id, int(fields["attempt"]), self._settings.worker_ttl_s):
+            return None
         job = Job(job_id, connection=self.connection, serializer="json")
-        raw, job.fields = self._lanes.raw(job_id)
+        job.fields = fields
         job.restore(raw)
         if _is_ours(job):
             return job
@@ -276,8 +284,14 @@ class Worker(rq.worker.Worker):
             log.info("the worker stops; the job goes back to the queue")
             insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
             return
-        error = verdict or errors.WorkerLost("The job's process died.")
-        insist(lambda: ending.lose(self._lanes, self._storage(), job.id, job.fields, error))
+        where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
+        if verdict:
+            insist(lambda: ending.lose(*where, verdict))
+            return
+        died, ttl_s = errors.WorkerLost("The job's process died."), self._settings.worker_ttl_s
+        # While the store is away the keeper goes on with it.
+        with suppress(errors.StoreUnavailable):
+            insist(lambda: ending.give_up(*where, died, ttl_s=ttl_s))
 
     # The horse's side of a job
 
@@ -298,9 +312,6 @@ class Worker(rq.worker.Worker):
             log.error("the work horse failed", exc_info=error)
         finally:
             os._exit(code)
-
-    def _storage(self) -> Storage:
-        return Storage(self._settings, WORKER, connections=4)
 
     @property
     def _scratch_root(self) -> Path:

@@ -21,7 +21,7 @@ from rowcast.connections import connect_for_beats
 from rowcast.lanes import Cause, Lanes
 from rowcast.progress import Progress
 from rowcast.states import Status
-from rowcast.storage import WORKER, Storage, patience_of
+from rowcast.storage import KEEPER, WORKER, Storage, patience_of
 
 log = logging.getLogger("rowcast.jobs")
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Attempt:
             except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
                 self._fail(error)
             else:
-                self._end("finished", None)
+                self._end("finished", None, self.publisher)
                 self._note_duration()
 
     def _earlier_lines(self) -> list[str]:
@@ -103,7 +103,7 @@ class Attempt:
             return
         if isinstance(cause, errors.InternalError):
             log.error("the job failed", exc_info=error)
-        self._end("failed", cause)
+        self._end("failed", cause, Storage(self.settings, KEEPER, connections=4))
 
     def _wait_outside(self, cause: errors.RowcastError) -> str:
         """Give the job back for a while, which does not count as a death."""
@@ -115,8 +115,8 @@ class Attempt:
             max_wait_s=self.settings.outage_wait_s,
         )
 
-    def _end(self, status: Status, error: errors.RowcastError | None) -> None:
-        told = (self.lanes, self.publisher, self.job_id, self.fields, status, error)
+    def _end(self, status: Status, error: errors.RowcastError | None, storage: Storage) -> None:
+        told = (self.lanes, storage, self.job_id, self.fields, status, error)
         insist(lambda: ending.end(*told, lines=list(self.lines), attempt=self.number))
 
     def _note_duration(self) -> None:

@@ -37,16 +37,33 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
         StoreUnavailable: the store does not answer, and the job has finished.
         redis.RedisError: Redis does not answer.
     """
-    record = final_record(job_id, fields, status, error.cause() if error else None)
-    kept = {**record, "log": lines if lines is not None else lanes.log(job_id)}
+    kept = _record(lanes, job_id, fields, status, error=error, lines=lines)
     is_stored = _store(storage, fields, kept, must=status == "finished")
-    ttl_s = int(fields.get("result_ttl") or 3600)
-    outcome = lanes.settle(job_id, status, kept, ttl_s, attempt=attempt, stored=is_stored)
+    outcome = lanes.settle(job_id, status, kept, _ttl_s(fields), attempt=attempt, stored=is_stored)
     if outcome == "ok":
         log.info("the job has %s%s", status, f": {error.code}" if error else "")
         if status != "finished" and fields["kind"] == "fit":
-            end_orphaned(lanes, storage)
+            end_orphaned(lanes)
     return outcome == "ok"
+
+
+def _record(
+    lanes: Lanes,
+    job_id: str,
+    fields: dict[str, str],
+    status: Status,
+    *,
+    error: errors.RowcastError | None = None,
+    lines: list[str] | None = None,
+) -> dict[str, Any]:
+    """Return a job's final record as it is kept: with its log, and the number that it is filed under."""
+    record = final_record(job_id, fields, status, error.cause() if error else None)
+    told = lines if lines is not None else lanes.log(job_id)
+    return {**record, "log": told, "number": int(fields.get("attempt") or 0)}
+
+
+def _ttl_s(fields: dict[str, str]) -> int:
+    return int(fields.get("result_ttl") or 3600)
 
 
 def _store(storage: Storage, fields: dict[str, str], record: dict[str, Any], *, must: bool) -> bool:
@@ -63,29 +80,56 @@ def _store(storage: Storage, fields: dict[str, str], record: dict[str, Any], *, 
 def lose(
     lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], error: errors.RowcastError
 ) -> None:
-    """Settle what becomes of a job whose process is gone: `WorkerLost` is tried again, other causes end it.
-
-    Where it had published before, it has finished.
+    """End a job whose process is dead for sure; where it had published before, it has finished.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    attempt = int(fields["attempt"])
-    if isinstance(error, errors.WorkerLost):
-        cause, most = Cause(error.code, error.detail), int(fields.get("max_attempts") or 3)
-        if lanes.give_back(job_id, attempt, cause, max_attempts=most) != "exhausted":
-            log.warning("%s It goes back to the queue.", error.detail)
-            return
-        error = errors.WorkerLost(f"{error.detail} It was tried {attempt} times in all.")
+    attempt = fields["attempt"]
     fields = lanes.fields(job_id)
+    # It may have ended the job itself, as the last thing that it did.
+    if (fields.get("status"), fields.get("attempt")) != ("started", attempt):
+        return
     try:
-        found = publishing.find(storage, _kind(fields), fields["owner"], job_id)
-        if found:
-            end(lanes, storage, job_id, fields, "finished", attempt=attempt)
-        else:
-            end(lanes, storage, job_id, fields, "failed", error, attempt=attempt)
+        has_published = publishing.has_published(storage, _kind(fields), fields["owner"], job_id)
     except errors.StoreUnavailable:
-        end(lanes, storage, job_id, fields, "failed", error, attempt=attempt)
+        has_published = False
+    _end_for(lanes, storage, job_id, fields, None if has_published else error)
+
+
+def give_up(
+    lanes: Lanes,
+    storage: Storage,
+    job_id: str,
+    fields: dict[str, str],
+    error: errors.WorkerLost,
+    *,
+    ttl_s: float,
+) -> None:
+    """Queue a job again whose attempt was lost; end it when that was the last one.
+
+    The attempt may live, stopped for a while: its place in the store is taken before the job ends.
+
+    Raises:
+        StoreUnavailable: the store does not answer; the job is still running, until somebody calls again.
+        redis.RedisError: Redis does not answer.
+    """
+    attempt, most = int(fields["attempt"]), int(fields.get("max_attempts") or 3)
+    number = lanes.give_up(job_id, attempt, Cause(error.code, error.detail), max_attempts=most, ttl_s=ttl_s)
+    if number is None:
+        log.warning("%s", error.detail)
+        return
+    fields = {**lanes.fields(job_id), "attempt": str(number)}
+    has_published = publishing.start_again(storage, _kind(fields), fields["owner"], job_id, number)
+    lost = errors.WorkerLost(f"{error.detail} It was tried {fields.get('deaths', most)} times in all.")
+    _end_for(lanes, storage, job_id, fields, None if has_published else lost)
+
+
+def _end_for(
+    lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], error: errors.RowcastError | None
+) -> None:
+    status: Status = "failed" if error else "finished"
+    end(lanes, storage, job_id, fields, status, error, attempt=int(fields["attempt"]))
 
 
 def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) -> str:
@@ -97,23 +141,27 @@ def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) 
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    record = {**final_record(job_id, fields, "canceled", None), "log": lanes.log(job_id)}
-    ttl_s = int(fields.get("result_ttl") or 3600)
-    outcome = lanes.settle(job_id, "canceled", record, ttl_s, attempt=None, stored=False)
+    record = _record(lanes, job_id, fields, "canceled")
+    outcome = lanes.settle(job_id, "canceled", record, _ttl_s(fields), attempt=None, stored=False)
     if outcome == "ok":
         log.info("the job has been canceled")
         _record_late(lanes, storage, job_id, fields, record)
-        end_orphaned(lanes, storage)
+        end_orphaned(lanes)
     return outcome
 
 
-def end_orphaned(lanes: Lanes, storage: Storage) -> None:
-    """End the jobs that waited for a fit which has ended without a model."""
+def end_orphaned(lanes: Lanes) -> None:
+    """End the jobs that waited for a fit which has ended without a model; their records are stored late.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
     for job_id in lanes.orphaned():
         if fields := lanes.fields(job_id):
             fit = fields.get("waits_for", "")
             error = errors.DependencyFailed(f"The fit {fit}, which should have made the model, made none.")
-            end(lanes, storage, job_id, fields, "failed", error, lines=[])
+            record = _record(lanes, job_id, fields, "failed", error=error, lines=[])
+            lanes.settle(job_id, "failed", record, _ttl_s(fields), attempt=None, stored=False)
         lanes.adopted(job_id)
 
 
@@ -121,15 +169,17 @@ def store_late(lanes: Lanes, storage: Storage) -> None:
     """Write the records of jobs that ended while the store was away."""
     for job_id in lanes.unrecorded():
         fields = lanes.fields(job_id)
-        if record := fields.get("record"):
-            _record_late(lanes, storage, job_id, fields, json.loads(record))
-        else:
+        record = fields.get("record")
+        if record and not _record_late(lanes, storage, job_id, fields, json.loads(record)):
+            # The others would only wait for it as well, one after the other.
+            return
+        if not record:
             lanes.recorded(job_id)
 
 
 def _record_late(
     lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], record: dict[str, Any]
-) -> None:
+) -> bool:
     try:
         if record["status"] == "canceled":
             publishing.hide_canceled(storage, _kind(fields), fields["owner"], job_id, record)
@@ -137,8 +187,9 @@ def _record_late(
             publishing.write_record(storage, _kind(fields), fields["owner"], job_id, record)
     except errors.StoreUnavailable:
         log.warning("the store does not answer; the job's record is in Redis alone for now")
-        return
+        return False
     lanes.recorded(job_id)
+    return True
 
 
 def _kind(fields: dict[str, str]) -> publishing.Kind:

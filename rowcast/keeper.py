@@ -22,7 +22,7 @@ from rowcast.config import Settings
 from rowcast.connections import connect_for_keeping
 from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
-from rowcast.storage import WORKER, Storage
+from rowcast.storage import KEEPER, WORKER, Storage
 
 log = logging.getLogger("rowcast.keeper")
 
@@ -55,7 +55,8 @@ class Keeper:
         self._settings = settings
         self._lanes = Lanes(connect_for_keeping(settings))
         self._storage = Storage(settings, WORKER, connections=4)
-        self._heard_at, self._deaf_until = time.monotonic(), 0.0
+        # Where the queue waits for it, it waits for no store, and comes back soon.
+        self._hasty_storage = Storage(settings, KEEPER, connections=4)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.duties = [
             Duty(self.recover, 1.0),
@@ -74,32 +75,21 @@ class Keeper:
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
-        is_fresh = self._is_redis_fresh()
-        for job_id in self._lanes.expired():
-            # After an outage of Redis every worker has been silent; the living get their time to be heard.
-            if is_fresh:
-                break
-            fields = self._lanes.fields(job_id)
-            silence = f"The job's worker was not heard of for {self._settings.worker_ttl_s} s."
+        ttl_s = self._settings.worker_ttl_s
+        silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
+        jobs = [(job_id, self._lanes.fields(job_id)) for job_id in self._lanes.expired()]
+        # Those that can only end need the store; if it is away, they do not hold up the others.
+        for job_id, fields in sorted(jobs, key=lambda job: "burials" in job[1]):
             with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-                ending.lose(self._lanes, self._storage, job_id, fields, errors.WorkerLost(silence))
-
-    def _is_redis_fresh(self) -> bool:
-        """Tell whether workers could not be heard a moment ago, by Redis or by us."""
-        ttl_s, now = self._settings.worker_ttl_s, time.monotonic()
-        info: Any = self._lanes.connection.info("server")
-        if now - self._heard_at > ttl_s / 2:
-            self._deaf_until = now + ttl_s
-        self._heard_at = now
-        return bool(now < self._deaf_until or info["uptime_in_seconds"] < ttl_s)
+                ending.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""
-        ending.end_orphaned(self._lanes, self._storage)
+        ending.end_orphaned(self._lanes)
 
     def store_late(self) -> None:
         """Write the records of jobs that ended while the store was away."""
-        ending.store_late(self._lanes, self._storage)
+        ending.store_late(self._lanes, self._hasty_storage)
 
     def reconcile(self) -> None:
         """Put jobs that stand nowhere back into the queue."""

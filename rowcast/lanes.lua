@@ -11,6 +11,7 @@ local AHEAD = {high = 0, normal = 1, low = 2}
 -- Arrivals before a priority would run into the next: 1e14 keeps sums within what a double holds exactly.
 local PRIORITY_STEP = 1e14
 local BELLS = 255
+local SILENCE_S, QUIET_S = 3, 6
 
 local function job_key(id) return 'rq:job:' .. id end
 local function field(id, name) return redis.call('HGET', job_key(id), name) or '' end
@@ -141,6 +142,14 @@ local function remember_for(id, ttl_s)
   end
 end
 
+-- Workers and keepers call every second. When none has called for SILENCE_S, Redis was away or hung, and every
+-- running job's lease may have ended: for QUIET_S nobody is taken for lost, until the living were heard again.
+local function listen()
+  local heard_at = tonumber(redis.call('GET', 'rowcast:heard') or '0')
+  if now() - heard_at > SILENCE_S then redis.call('SET', 'rowcast:quiet', text(now() + QUIET_S)) end
+  if now() - heard_at > 1 then redis.call('SET', 'rowcast:heard', text(now())) end
+end
+
 local call = {}
 
 function call.submit(id, owner, max_of_owner, max_of_all, ...)
@@ -166,6 +175,7 @@ function call.submit(id, owner, max_of_owner, max_of_all, ...)
 end
 
 function call.take(worker, ttl_s, ...)
+  listen()
   adopt_all()
   move_due()
   for _, lane in ipairs({...}) do
@@ -182,7 +192,18 @@ function call.take(worker, ttl_s, ...)
   return ''
 end
 
+-- Say that an attempt is about to run. One that was taken by a worker which died first, or never heard that
+-- the job is its own, is no death of the job's.
+function call.begin(id, attempt, ttl_s)
+  listen()
+  if not is_run_by(id, attempt) then return 0 end
+  redis.call('HSET', job_key(id), 'begun', attempt)
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  return 1
+end
+
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
+  listen()
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
   if not is_run_by(id, attempt) then return 0 end
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
@@ -219,30 +240,52 @@ function call.recorded(id)
   remember_for(id, tonumber(field(id, 'keep_s')) or 3600)
 end
 
--- Queue a job again that an attempt could not end. A death counts, and the last one leaves the job where it
--- is, for the caller to end; so does waiting for a part that is away, once it has lasted for too long.
-function call.give_back(id, attempt, cause, counts, max_attempts, delay_s, max_wait_s)
-  if not is_run_by(id, attempt) then return 'lost' end
-  -- Of a long wait only its beginning is told.
-  if cause ~= '' and not (tonumber(delay_s) > 0 and field(id, 'waits_since') ~= '') then
-    local causes = field(id, 'causes')
-    redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
-  end
-  if counts == '1' and redis.call('HINCRBY', job_key(id), 'deaths', 1) >= tonumber(max_attempts) then
-    return 'exhausted'
-  end
-  if tonumber(delay_s) > 0 then
-    redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
-    if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end
-  end
+local function note_cause(id, cause)
+  if cause == '' then return end
+  local causes = field(id, 'causes')
+  redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
+end
+
+local function queue_again(id, delay_s)
   redis.call('ZREM', 'rowcast:running', id)
   redis.call('HDEL', job_key(id), 'progress')
-  if tonumber(delay_s) > 0 then postpone(id, tonumber(delay_s)) else stand(id) end
+  if delay_s > 0 then postpone(id, delay_s) else stand(id) end
   return 'ok'
 end
 
+-- Queue a job again that an attempt could not end. Waiting for a part that is away leaves the job where it is
+-- once it has lasted for too long, for the caller to end.
+function call.give_back(id, attempt, cause, delay_s, max_wait_s)
+  if not is_run_by(id, attempt) then return 'lost' end
+  delay_s = tonumber(delay_s)
+  -- Of a long wait only its beginning is told.
+  if not (delay_s > 0 and field(id, 'waits_since') ~= '') then note_cause(id, cause) end
+  if delay_s > 0 then
+    redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
+    if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end
+  end
+  return queue_again(id, delay_s)
+end
+
+-- Count the death of an attempt, and queue its job again. After the last one whoever tells of it takes the
+-- number of a further attempt, which runs nothing and ends the job: the dead one may only sleep, and must not
+-- end it otherwise when it wakes up. Should that one die as well, the next to see it takes over in its turn.
+function call.give_up(id, attempt, cause, max_attempts, ttl_s)
+  if not is_run_by(id, attempt) then return 'lost' end
+  if field(id, 'burials') == '' then
+    if field(id, 'begun') ~= attempt then return queue_again(id, 0) end
+    note_cause(id, cause)
+    if redis.call('HINCRBY', job_key(id), 'deaths', 1) < tonumber(max_attempts) then return queue_again(id, 0) end
+  end
+  redis.call('HINCRBY', job_key(id), 'burials', 1)
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  return tostring(redis.call('HINCRBY', job_key(id), 'attempt', 1))
+end
+
 function call.expired()
+  listen()
   local found = {}
+  if now() < tonumber(redis.call('GET', 'rowcast:quiet') or '0') then return found end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:running', 0, now(), 'LIMIT', 0, 100)) do
     if field(id, 'status') == 'started' then
       found[#found + 1] = id
@@ -251,6 +294,10 @@ function call.expired()
     end
   end
   return found
+end
+
+local function has_place(id, lane, owner)
+  return redis.call('ZSCORE', lane_key(lane, owner), id) and redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner)
 end
 
 -- Put jobs where their status says that they are; return how many stood elsewhere.
@@ -262,7 +309,7 @@ function call.reconcile(owner, ...)
       redis.call('ZREM', 'rowcast:jobs:' .. owner, id)
       redis.call('ZREM', 'rowcast:queued', id)
       redis.call('ZREM', 'rowcast:queued:' .. owner, id)
-    elseif status == 'queued' and not redis.call('ZSCORE', lane_key(field(id, 'lane'), owner), id) then
+    elseif status == 'queued' and not has_place(id, field(id, 'lane'), owner) then
       stand(id)
       moved = moved + 1
     elseif status == 'scheduled' and not redis.call('ZSCORE', 'rowcast:later', id) then

@@ -149,6 +149,10 @@ class Lanes:
         """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by `beat`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
+    def begin(self, job_id: str, attempt: int, ttl_s: float) -> bool:
+        """Say that an attempt is about to run, from when on its death counts; False if it is not ours."""
+        return bool(self._call("begin", job_id, attempt, ttl_s))
+
     def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:
         """Return when a job may have come, or after `timeout_s` seconds."""
         self.connection.blpop([f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s)
@@ -177,19 +181,27 @@ class Lanes:
         attempt: int,
         cause: Cause | None,
         *,
-        max_attempts: int | None = None,
         delay_s: float = 0,
         max_wait_s: float = 0,
     ) -> Outcome:
         """Queue a job again, at the place that it had.
 
-        With `max_attempts` this counts as a death, with `delay_s` it waits that long; "exhausted" means that
-        it may not run again, and that the caller is to end it.
+        With `delay_s` it waits that long; "exhausted" means that it has waited for `max_wait_s` in all, and
+        that the caller is to end it.
         """
-        counts = int(max_attempts is not None)
         told = cause.of(attempt) if cause else ""
-        limits = (counts, max_attempts or 0, delay_s, max_wait_s)
-        return cast(Outcome, self._call("give_back", job_id, attempt, told, *limits))
+        return cast(Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s))
+
+    def give_up(
+        self, job_id: str, attempt: int, cause: Cause, *, max_attempts: int, ttl_s: float
+    ) -> int | None:
+        """Count the death of an attempt and queue its job again, at the place that it had.
+
+        After the last death return the number of a further attempt: the caller is to end the job as that
+        one, within `ttl_s` seconds.
+        """
+        answer = self._call("give_up", job_id, attempt, cause.of(attempt), max_attempts, ttl_s)
+        return int(answer) if answer.isdigit() else None
 
     # What ends a job
 
@@ -230,7 +242,7 @@ class Lanes:
     # What keeps the queue true
 
     def expired(self) -> list[str]:
-        """Return the running jobs whose lease has ended: nobody has heard of their workers."""
+        """Return the running jobs whose lease has ended: nobody has heard of their workers, but of others."""
         found: Any = self._call("expired")
         return [each.decode() for each in found]
 

@@ -14,7 +14,7 @@ import redis
 from rowcast.config import Settings
 from rowcast.connections import connect_for_beats
 from rowcast.horse import Horse
-from rowcast.lanes import Lanes
+from rowcast.lanes import MAX_LOG_LINES, Lanes
 
 log = logging.getLogger("rowcast.worker")
 
@@ -55,7 +55,9 @@ class Lease:
     def tell(self, horse: Horse) -> bool:
         """Renew the lease, and pass on what the horse has said since the last time."""
         progress = horse.progress if horse.progress != self._told else ""
-        held = self._lanes.beat(self._job_id, self._attempt, self._ttl_s, progress, horse.lines)
+        # More are not kept, and a script takes only so many arguments.
+        lines = horse.lines[-MAX_LOG_LINES:]
+        held = self._lanes.beat(self._job_id, self._attempt, self._ttl_s, progress, lines)
         self._told = horse.progress
         horse.lines = []
         return held

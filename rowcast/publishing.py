@@ -68,10 +68,15 @@ def start_again(storage: Storage, kind: Kind, owner: str, identifier: str, attem
     Raises:
         StoreUnavailable: the store does not answer.
     """
-    if find(storage, kind, owner, identifier):
+    if has_published(storage, kind, owner, identifier):
         return True
     storage.write(BUCKETS[kind], owner, identifier, f"{attempt}/started", b"")
     return False
+
+
+def has_published(storage: Storage, kind: Kind, owner: str, identifier: str) -> bool:
+    """Tell whether an attempt that counts has published. Raises StoreUnavailable."""
+    return bool(attempts_in(storage.names(BUCKETS[kind], owner, identifier)))
 
 
 def note_result(job: Run, model_id: str, result_id: str) -> None:
@@ -184,8 +189,11 @@ def model_of(storage: Storage, owner: str, result_id: str) -> str | None:
 
 
 def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:
-    """Write the final record of a job's attempt, unless it was deleted. Raises StoreUnavailable."""
-    name = f"record/{record['attempts']}.json"
+    """Write the final record of a job's attempt, unless it was deleted. Raises StoreUnavailable.
+
+    `number` in it is that of who ended the job, where that was none of the attempts to run it.
+    """
+    name = f"record/{record.get('number', record['attempts'])}.json"
     storage.write(BUCKETS[kind], owner, identifier, name, _json(record))
     if is_deleted(storage, kind, owner, identifier):
         storage.delete(BUCKETS[kind], owner, identifier, [name])

@@ -46,7 +46,8 @@ def status_of(job_id: str, fields: dict[str, str], *, position: int | None = Non
         "enqueued_at": _seconds(fields.get("enqueued")),
         "started_at": _seconds(started),
         "ended_at": _seconds(fields.get("ended")) if status in FINAL else None,
-        "attempts": int(fields.get("attempt") or 0),
+        # What was only there to end the job was no attempt to run it.
+        "attempts": int(fields.get("attempt") or 0) - int(fields.get("burials") or 0),
         "earlier": [json.loads(line) for line in fields.get("causes", "").splitlines()],
         "priority": fields.get("priority", "normal"),
         "position": position if status == "queued" else None,
@@ -87,4 +88,6 @@ def _seconds(text: str | None) -> float | None:
 
 def without_log(record: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what /status answers of a final record, which also keeps the job's log."""
-    return record and {**_SINCE, **{name: value for name, value in record.items() if name != "log"}}
+    if record is None:
+        return None
+    return {**_SINCE, **{name: value for name, value in record.items() if name not in ("log", "number")}}

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
@@ -30,7 +33,9 @@ from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import folder_of
 
+log = logging.getLogger("rowcast.storage")
 Bucket = Literal["datasets", "models", "results"]
+T = TypeVar("T")
 
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "ResourceNotFound"})
 _CHUNK_BYTES = 1 << 20
@@ -56,22 +61,30 @@ class Version:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a process waits for the store: seconds to connect and to be answered, and tries."""
+    """How long a process waits for the store: seconds to connect and to be answered, and tries.
+
+    Of who has something to lose also for how many seconds it asks again, from the beginning, however the
+    store has failed: a store that was killed has forgotten the parts of an upload that it had.
+    """
 
     connect_s: float
     read_s: float
     tries: int
+    outage_s: float = 0
 
 
 # A request must be answered with 503 within 3 s, so the server asks once. A job can wait.
 SERVER = Patience(connect_s=0.8, read_s=1.8, tries=1)
 WORKER = Patience(connect_s=3.0, read_s=30.0, tries=8)
+# Who keeps the queue true has more to do than to wait for the store, and comes back soon.
+KEEPER = Patience(connect_s=0.8, read_s=5.0, tries=1)
 _LONGEST_BACKOFF_S = 5.0
+_PAUSE_S = 1.0
 
 
 def patience_of(wait_s: float) -> Patience:
     """Return the patience of who has something to lose, and asks for `wait_s` seconds."""
-    return Patience(connect_s=3.0, read_s=30.0, tries=8 + int(wait_s / _LONGEST_BACKOFF_S))
+    return Patience(connect_s=3.0, read_s=30.0, tries=8, outage_s=wait_s)
 
 
 class Storage:
@@ -90,6 +103,7 @@ class Storage:
             "results": settings.results_bucket,
         }
         self._buckets_exist = False
+        self._outage_s = patience.outage_s
 
     def ensure_buckets(self) -> None:
         """Create the buckets that are missing; any number of processes may do so at once.
@@ -138,8 +152,8 @@ class Storage:
             ObjectMissing: there is no such object.
             StoreUnavailable: the store does not answer or refuses.
         """
-        with _our_errors():
-            found = self._client.stat_object(self._buckets[bucket], _key(owner, identifier, name))
+        key = _key(owner, identifier, name)
+        found = self._ask(lambda: self._client.stat_object(self._buckets[bucket], key))
         return _version(found.size, found.etag, found.last_modified)
 
     def uploaded(self, owner: str, dataset_id: str) -> tuple[int, float | None]:
@@ -189,9 +203,12 @@ class Storage:
             self._put(bucket, _key(owner, identifier, name), io.BytesIO(content), len(content))
 
     def _put(self, bucket: Bucket, key: str, stream: BinaryIO, n_bytes: int) -> None:
+        def put() -> None:
+            stream.seek(0)
+            self._client.put_object(self._buckets[bucket], key, stream, n_bytes)
+
         try:
-            with _our_errors():
-                self._client.put_object(self._buckets[bucket], key, stream, n_bytes)
+            self._ask(put)
         except ObjectMissing as error:
             raise StoreUnavailable(f"The object store has no bucket {self._buckets[bucket]}.") from error
 
@@ -287,9 +304,12 @@ class Storage:
 
     def _objects(self, bucket: Bucket, prefix: str, *, recursive: bool = True) -> list[Object]:
         """Return what lies below a prefix; nothing where there is no such bucket."""
+
+        def ask() -> list[Object]:
+            return list(self._client.list_objects(self._buckets[bucket], prefix, recursive=recursive))
+
         try:
-            with _our_errors():
-                return list(self._client.list_objects(self._buckets[bucket], prefix, recursive=recursive))
+            return self._ask(ask)
         except ObjectMissing:
             return []
 
@@ -300,8 +320,22 @@ class Storage:
             StoreUnavailable: the store does not answer or refuses; those before are deleted.
         """
         for name in names:
-            with suppress(ObjectMissing), _our_errors():
-                self._client.remove_object(self._buckets[bucket], _key(owner, identifier, name))
+            key = _key(owner, identifier, name)
+            with suppress(ObjectMissing):
+                self._ask(partial(self._client.remove_object, self._buckets[bucket], key))
+
+    def _ask(self, ask: Callable[[], T]) -> T:
+        """Return what the store answers, asked for again through an outage by who is that patient."""
+        deadline = time.monotonic() + self._outage_s
+        while True:
+            try:
+                with _our_errors():
+                    return ask()
+            except StoreUnavailable as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("%s Waiting for it.", error.detail)
+            time.sleep(_PAUSE_S)
 
     @contextmanager
     def _opened(self, bucket: Bucket, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:

@@ -198,38 +198,32 @@ def slow_table() -> pd.DataFrame:
 StartStack = Callable[..., Stack]
 
 
-@pytest.fixture(scope="session")
-def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
-    """Return a function that starts a stack; all of them are stopped at the end."""
-    stacks: list[Stack] = []
-
-    def start(data: Path | None = None, *, workers: int = 2, **settings: str) -> Stack:
-        data = data or tmp_path_factory.mktemp("stack")
-        log = (data / "test.log").open("a")
-        environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> Stack:
+    """Start a stack on a folder, and return it once it is ready."""
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    command = [sys.executable, "-m", "rowcast.local", "--port", str(port), "--data", str(data)]
+    with (data / "test.log").open("a") as log:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "rowcast.local",
-                "--port",
-                "0",
-                "--data",
-                str(data),
-                "--workers",
-                str(workers),
-            ],
+            [*command, "--workers", str(workers)],
             cwd=ROOT,
             env={**environment, **STORE, "CORES_DIR": str(data / "cores"), **settings},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
         )
-        log.close()
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Rowcast is ready at "), (data / "test.log").read_text()
-        stacks.append(Stack(process, line.split()[-1], data))
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("Rowcast is ready at "), (data / "test.log").read_text()
+    return Stack(process, line.split()[-1], data)
+
+
+@pytest.fixture(scope="session")
+def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
+    """Return a function that starts a stack; all of them are stopped at the end."""
+    stacks: list[Stack] = []
+
+    def start(data: Path | None = None, *, workers: int = 2, **settings: str) -> Stack:
+        stacks.append(launch(data or tmp_path_factory.mktemp("stack"), workers=workers, **settings))
         return stacks[-1]
 
     yield start

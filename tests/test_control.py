@@ -137,7 +137,7 @@ def test_the_dependants_of_a_fit_without_a_model_end_dependency_failed(one: Stac
         status = one.wait(job)
         assert (status["status"], status["error"]["code"]) == ("failed", "dependency_failed")
         assert fit in status["error"]["detail"]
-        assert one.storage().names("results", "default", job) == ["record/0.json"]
+        eventually(lambda it=job: one.storage().names("results", "default", it) == ["record/0.json"])
 
 
 def test_a_job_may_ask_for_less_time_and_not_for_more(one: Stack) -> None:

@@ -1,4 +1,4 @@
-"""What happens when a part behind the service is away: a clear 503 in time, and all is well afterwards."""
+"""What a caller is told while a part behind the service is away: a 503, in time. See also tests/faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 import requests
-from conftest import Stack, StartStack, eventually, slow_table, table
+from conftest import Stack, StartStack, eventually, table
 
 
 @pytest.fixture(scope="module")
@@ -75,37 +75,3 @@ def test_a_redis_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack)
         assert problem.startswith("redis: Redis does not answer")
     eventually(lambda: fragile.get("/readyz").status_code == 200)
     fragile.finished(fragile.fit(table()))
-
-
-@pytest.mark.parametrize("part", ["redis", "store", "server", "worker"])
-def test_a_killed_part_comes_back_and_the_queued_jobs_run(fragile: Stack, part: str) -> None:
-    jobs = [fragile.fit(table(seed=seed)) for seed in range(6)]
-    victim = fragile.part(part)
-    victim.kill()
-    eventually(lambda: fragile.part(part).pid != victim.pid)
-    eventually(lambda: fragile.get("/readyz").status_code == 200)
-    for job in jobs:
-        fragile.finished(job)
-
-
-def test_a_redis_killed_in_mid_fit_loses_no_job(fragile: Stack) -> None:
-    job = fragile.fit(slow_table(), validation="none")
-    eventually(lambda: fragile.status(job)["status"] == "started")
-    fragile.part("redis").kill()
-    assert fragile.finished(job)["error"] is None
-
-
-def test_jobs_models_and_results_survive_stop_and_start(start_stack: StartStack) -> None:
-    stack = start_stack()
-    model = stack.fitted(table())
-    result = stack.predict(table(), model)
-    before = stack.result(result)
-    with stack.frozen():
-        queued = stack.fit(table(seed=1))
-        stack.kill()
-    again = start_stack(stack.data)
-    assert again.status(model)["status"] == "finished"
-    assert again.result(result).equals(before)
-    again.finished(queued)
-    assert len(again.result(again.predict(table(), model))) == 1000
-    again.stop()

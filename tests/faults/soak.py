@@ -1,0 +1,229 @@
+"""Hundreds of mixed jobs while everything is killed or stopped at random, beside the same jobs undisturbed.
+
+    make soak MINUTES=15 JOBS=500 SEED=1
+
+Every job must end, once, as in the undisturbed run and with the same predictions; nothing may be left. Prints
+what it found and writes it into docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import joblib
+import psutil
+
+from client import Client
+from rowcast import publishing
+from tests.conftest import ROOT, Stack, launch
+from tests.faults.breaking import tree
+from tests.faults.soak_faults import FAULTS, STACK, Recovery, Wrecker, by_kind
+from tests.faults.soak_jobs import PATIENCE_S, Account, Story, insist, play, stories
+
+DOCUMENT = ROOT / "docs" / "reliability.md"
+HEADING = "## The last soak"
+N_USERS = 24
+LONGEST_PAUSE_S = 8.0
+
+
+@dataclass
+class Ran:
+    """A run of all stories: their accounts, and what was wrong with it."""
+
+    accounts: list[Account]
+    took_s: float
+    problems: list[str]
+    n_attempts: Counter[int] = field(default_factory=Counter)
+    recoveries: list[Recovery] = field(default_factory=list)
+
+
+def main() -> None:
+    """Run it as the command line says; exit with 1 if anything was wrong."""
+    options = _parse()
+    plan = stories(options.jobs, options.seed)
+    print(f"{sum(story.n_jobs for story in plan)} jobs, seed {options.seed}", flush=True)
+    quiet = run(plan, 0, None)
+    print(f"undisturbed: {quiet.took_s:.0f} s; now with faults", flush=True)
+    broken = run(plan, options.minutes * 60, random.Random(options.seed))
+    problems = [*quiet.problems, *broken.problems, *differences(plan, quiet, broken)]
+    report = figures(quiet, broken, problems)
+    print(report)
+    write(report)
+    for problem in problems:
+        print(f"PROBLEM: {problem}", file=sys.stderr)
+    sys.exit(bool(problems))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run mixed jobs while everything is killed at random.")
+    parser.add_argument("--minutes", type=float, default=15, help="how long things break (15)")
+    parser.add_argument("--jobs", type=int, default=500, help="how many jobs (500)")
+    parser.add_argument("--seed", type=int, default=1, help="of the jobs and the faults (1)")
+    return parser.parse_args()
+
+
+def run(plan: list[Story], lasts_s: float, rng: random.Random | None) -> Ran:
+    """Play all stories on a new stack, spread over so many seconds; with `rng`, break the stack meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="rowcast-soak-") as folder:
+        stack = launch(Path(folder), **STACK)
+        accounts, wrecker = [Account() for _ in plan], Wrecker(stack, rng or random.Random(0))
+        started, are_over = time.monotonic(), threading.Event()
+        with ThreadPoolExecutor(1) as pool, Client(stack.url) as client:
+            breaking = pool.submit(_break, wrecker, are_over) if rng else None
+            try:
+                problems = _play_all(plan, accounts, client, lasts_s)
+            finally:
+                are_over.set()
+            if breaking and (error := breaking.exception()):
+                problems.append(f"{type(error).__name__}: {error}")
+        took_s = time.monotonic() - started
+        ran = Ran(accounts, took_s, problems, recoveries=wrecker.recoveries)
+        _inspect(stack, ran)
+        return ran
+
+
+def _break(wrecker: Wrecker, are_over: threading.Event) -> None:
+    while not are_over.wait(wrecker.rng.uniform(0, LONGEST_PAUSE_S)):
+        wrecker.once()
+        if wrecker.recoveries:
+            last = wrecker.recoveries[-1]
+            print(f"  {last.kind}: {last.took_s:.1f} s", flush=True)
+
+
+def _play_all(plan: list[Story], accounts: list[Account], client: Client, lasts_s: float) -> list[str]:
+    started = time.monotonic()
+
+    def begin(story: Story, account: Account) -> None:
+        time.sleep(max(0, started + story.at * lasts_s - time.monotonic()))
+        play(story, client, account)
+
+    with ThreadPoolExecutor(N_USERS) as users:
+        futures = [users.submit(begin, *each) for each in zip(plan, accounts, strict=True)]
+    errors = [future.exception() for future in futures]
+    return [
+        f"story {story.seed}: {type(error).__name__}: {error}"
+        for story, error in zip(plan, errors, strict=True)
+        if error
+    ]
+
+
+def _inspect(stack: Stack, ran: Ran) -> None:
+    """Look at what is left: of every job one true end, also without Redis; no file, no process."""
+    known = [name.decode() for name in stack.redis().zrange("rowcast:jobs:default", 0, -1)]
+    with Client(stack.url) as client:
+        ends = {job: _settled(client, job) for job in known}
+    kinds: dict[str, Any] = {job: kind for account in ran.accounts for job, kind in account.jobs.items()}
+    ran.problems += [f"{job} was accepted, and is not known" for job in kinds if job not in ends]
+    for job, status in ends.items():
+        n_published = len(publishing.attempts_in(stack.storage().names(_bucket(status), "default", job)))
+        if n_published != (status["status"] == "finished"):
+            ran.problems.append(f"{job} is {status['status']}, and has published {n_published} times")
+        ran.n_attempts[status["attempts"]] += 1
+    stack.redis().flushall()
+    changed = [job for job, status in ends.items() if stack.status(job) != status]
+    ran.problems += [f"{job} is another one without Redis" for job in changed]
+    left = [path.name for path in (stack.data / "scratch").glob("*/")]
+    processes = tree(stack.process.pid)
+    stack.stop()
+    left += [f"process {process.pid}" for process in processes if process.is_running()]
+    ran.problems += [f"{name} was left behind" for name in left]
+
+
+def _settled(client: Client, job: str) -> dict[str, Any]:
+    """Return the final status of a job, also of one that nobody waited for."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (status := insist(lambda: client.status(job)))["status"] not in ("finished", "failed", "canceled"):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{job} does not end: {status}")
+        time.sleep(0.1)
+    return status
+
+
+def _bucket(status: dict[str, Any]) -> Any:
+    return publishing.BUCKETS["fit" if status["kind"] == "fit" else "predict"]
+
+
+def differences(plan: list[Story], quiet: Ran, broken: Ran) -> list[str]:
+    """Return what ended otherwise than in the undisturbed run."""
+    pairs = zip(plan, quiet.accounts, broken.accounts, strict=True)
+    return [
+        f"story {story.seed}: {_short(one)} undisturbed, {_short(other)} with faults"
+        for story, before, after in pairs
+        for one, other in zip(before.ends, after.ends, strict=False)
+        # Whether a fit was canceled in time, and what came of it, is a matter of moments.
+        if one != other and not story.is_canceled
+    ]
+
+
+def _short(end: tuple[Any, ...]) -> str:
+    return " ".join(str(part)[:60] for part in end)
+
+
+def figures(quiet: Ran, broken: Ran, problems: list[str]) -> str:
+    """Return the section of the document."""
+    ends = Counter(end[0] for account in broken.accounts for end in account.ends)
+    memory_gb = psutil.virtual_memory().total / 1e9
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, {joblib.cpu_count()} cores, {memory_gb:.0f} GB of memory.",
+        "",
+        "| | undisturbed | with faults |",
+        "| --- | --- | --- |",
+        f"| minutes | {quiet.took_s / 60:.1f} | {broken.took_s / 60:.1f} |",
+        f"| jobs submitted | {_n_jobs(quiet)} | {_n_jobs(broken)} |",
+        f"| submissions whose answer was lost | {_n_unknown(quiet)} | {_n_unknown(broken)} |",
+        f"| faults | 0 | {len(broken.recoveries)} |",
+        f"| jobs started never, once, twice, more often | {_tries(quiet)} | {_tries(broken)} |",
+        f"| lost, twice published, ended otherwise, left behind | {len(quiet.problems)} | {len(problems)} |",
+        "",
+        f"{ends['finished']} jobs finished, {ends['canceled']} were canceled, {ends['refused']} failed or "
+        "were refused for what their tables were: the same ones as undisturbed, with the same predictions.",
+        "",
+        "| fault | times | median, s | worst, s | recovered when |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for kind, took_s in by_kind(broken.recoveries):
+        median, worst = (f"{statistics.median(took_s):.1f}", f"{took_s[-1]:.1f}") if took_s else ("", "")
+        lines.append(f"| {kind} | {len(took_s)} | {median} | {worst} | {FAULTS[kind].sign} |")
+    return "\n".join(lines)
+
+
+def _n_jobs(ran: Ran) -> int:
+    return sum(len(account.jobs) for account in ran.accounts)
+
+
+def _n_unknown(ran: Ran) -> int:
+    return sum(account.n_unknown for account in ran.accounts)
+
+
+def _tries(ran: Ran) -> str:
+    more = sum(n for attempts, n in ran.n_attempts.items() if attempts > 2)
+    return ", ".join(str(n) for n in (*(ran.n_attempts[attempts] for attempts in range(3)), more))
+
+
+def write(report: str) -> None:
+    """Put the section into the document, in the place of the last one."""
+    text = DOCUMENT.read_text()
+    before, after = text.split(f"{HEADING}\n", 1)
+    rest = re.search(r"^## .*", after, re.MULTILINE | re.DOTALL)
+    DOCUMENT.write_text(
+        "\n".join([f"{before}{HEADING}\n", report, *([f"\n{rest[0]}"] if rest else [])]) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,245 @@
+"""What goes wrong in the soak: processes are killed or stopped, and how long it takes until all goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import redis
+
+from client import Client
+from tests.conftest import Stack, launch
+from tests.faults.breaking import is_alive, kill, resume, stopped, tree
+from tests.faults.soak_jobs import quietly
+
+TTL_S = 10
+# The local stack gives up on a part that dies five times in a minute.
+MOST_KILLS, WINDOW_S = 3, 60.0
+RECOVERY_LIMIT_S = 180.0
+LOOK_S = 0.02
+STACK = {"SHORT_WORKERS": "1", "MAX_ATTEMPTS": "50", "WORKER_TTL_S": str(TTL_S)}
+
+
+@dataclass
+class Recovery:
+    """One fault: of which kind, and seconds until what it hit went on."""
+
+    kind: str
+    took_s: float
+
+
+@dataclass
+class Wrecker:
+    """Breaks a stack in one way after the other; `recoveries` tells how that went."""
+
+    stack: Stack
+    rng: random.Random
+    recoveries: list[Recovery] = field(default_factory=list)
+    _kills: dict[str, deque[float]] = field(default_factory=dict)
+
+    def once(self) -> None:
+        """Break something, and wait until it goes on."""
+        kind = self.rng.choices(list(FAULTS), [fault.weight for fault in FAULTS.values()])[0]
+        if not self._may(kind):
+            return
+        took_s = FAULTS[kind].make(self)
+        if took_s is not None:
+            self.recoveries.append(Recovery(kind, took_s))
+
+    def _may(self, kind: str) -> bool:
+        part = FAULTS[kind].part
+        times = self._kills.setdefault(part, deque(maxlen=MOST_KILLS))
+        if part and len(times) == MOST_KILLS and time.monotonic() - times[0] < WINDOW_S:
+            return False
+        times.append(time.monotonic())
+        return True
+
+    # What runs
+
+    def workers(self) -> dict[int, psutil.Process]:
+        """Return the worker processes by their ids."""
+        connection = self.stack.redis()
+        names: Any = connection.smembers("rq:workers")
+        known = {int(connection.hget(name, "pid") or 0) for name in names}
+        return {child.pid: child for child in self.stack.part("worker").children() if child.pid in known}
+
+    def keepers(self) -> list[psutil.Process]:
+        """Return the keepers of the pool: its children that are no workers."""
+        workers = self.workers()
+        return [child for child in self.stack.part("worker").children() if child.pid not in workers]
+
+    def running(self) -> dict[str, int]:
+        """Return the jobs that run now, each with its attempt."""
+        connection = self.stack.redis()
+        jobs: Any = connection.zrange("rowcast:running", 0, -1)
+        return {job.decode(): int(self.field(job.decode(), "attempt") or 0) for job in jobs}
+
+    def field(self, job: str, name: str) -> str:
+        """Return a field of a job."""
+        value: Any = self.stack.redis().hget(f"rq:job:{job}", name)
+        return value.decode() if value else ""
+
+    def runner(self) -> tuple[psutil.Process, psutil.Process, dict[str, int]] | None:
+        """Wait for a running job; return its horse, worker and attempt, None if there is none for long."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psutil.Error, redis.RedisError, AssertionError, TypeError):
+                for horse in self.stack.horses():
+                    worker, name = horse.parent(), self._name_of(horse.parent().pid)
+                    jobs = {job: n for job, n in self.running().items() if self.field(job, "worker") == name}
+                    if jobs and is_alive(horse):
+                        return horse, worker, jobs
+            time.sleep(LOOK_S)
+        return None
+
+    def _name_of(self, pid: int) -> str:
+        connection = self.stack.redis()
+        names: Any = connection.smembers("rq:workers")
+        found = [name for name in names if int(connection.hget(name, "pid") or 0) == pid]
+        return found[0].decode().rpartition(":")[2] if found else ""
+
+    # What tells that it goes on
+
+    def goes_on(self, jobs: dict[str, int]) -> bool:
+        """Tell whether each of these jobs is in the queue again, runs in a later attempt, or has ended."""
+        return all(
+            self.field(job, "status") != "started" or int(self.field(job, "attempt")) > attempt
+            for job, attempt in jobs.items()
+        )
+
+    def takes_jobs(self) -> bool:
+        """Tell whether a table is taken, and a job on it."""
+        with Client(self.stack.url, timeout_s=4) as client:
+            return quietly(lambda: client.fit(b"x,y\n" + b"1,a\n2,b\n" * 30, learner="baseline"))
+
+    def answers(self) -> bool:
+        """Tell whether the server answers."""
+        with Client(self.stack.url, timeout_s=4) as client:
+            return quietly(lambda: list(client.models(1)))
+
+
+def until(condition: Callable[[], bool], since: float | None = None) -> float:
+    """Return the seconds until a condition holds; what cannot be asked meanwhile does not hold yet."""
+    since = time.monotonic() if since is None else since
+    while time.monotonic() - since < RECOVERY_LIMIT_S:
+        with contextlib.suppress(redis.RedisError, psutil.Error, AssertionError, OSError, ValueError):
+            if condition():
+                return time.monotonic() - since
+        time.sleep(LOOK_S)
+    raise AssertionError(f"the service did not recover within {RECOVERY_LIMIT_S} s")
+
+
+def kill_running(wrecker: Wrecker, *, horse: bool = False, worker: bool = False) -> float | None:
+    """Kill what runs a job."""
+    if not (found := wrecker.runner()):
+        return None
+    kill(*([found[1]] if worker else []), *([found[0]] if horse else []))
+    since = time.monotonic()
+    return until(lambda: wrecker.goes_on(found[2]), since)
+
+
+def stop_running(wrecker: Wrecker) -> float | None:
+    """Stop a worker with its horse for longer than their lease."""
+    if not (found := wrecker.runner()):
+        return None
+    horse, worker, jobs = found
+    since = time.monotonic()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.suspend()
+        horse.suspend()
+    try:
+        return until(lambda: wrecker.goes_on(jobs), since)
+    finally:
+        resume(worker, horse)
+
+
+def kill_pool(wrecker: Wrecker) -> float:
+    """Kill the parent of all workers."""
+    wrecker.runner()
+    jobs = wrecker.running()
+    pool = wrecker.stack.part("worker")
+    since = time.monotonic()
+    kill(pool)
+    return until(lambda: wrecker.stack.part("worker").pid != pool.pid and wrecker.goes_on(jobs), since)
+
+
+def kill_keeper(wrecker: Wrecker) -> float | None:
+    """Kill the keeper."""
+    before = wrecker.keepers()
+    if len(before) != 1:
+        return None
+    since = time.monotonic()
+    kill(*before)
+    return until(lambda: bool(wrecker.keepers()) and wrecker.keepers() != before, since)
+
+
+def kill_part(wrecker: Wrecker, part: str) -> float:
+    """Kill Redis, the store or the server."""
+    victim = wrecker.stack.part(part)
+    since = time.monotonic()
+    kill(victim)
+    sign = wrecker.answers if part == "server" else wrecker.takes_jobs
+    return until(lambda: wrecker.stack.part(part).pid != victim.pid and sign(), since)
+
+
+def stop_part(wrecker: Wrecker, part: str) -> float:
+    """Stop Redis or the store for some seconds; what counts are the seconds after it."""
+    with stopped(wrecker.stack.part(part)):
+        time.sleep(wrecker.rng.uniform(3, 20))
+    return until(wrecker.takes_jobs)
+
+
+def kill_all(wrecker: Wrecker) -> float:
+    """Kill every process, and start everything again."""
+    wrecker.runner()
+    jobs, stack = wrecker.running(), wrecker.stack
+    since = time.monotonic()
+    kill(*tree(stack.process.pid))
+    stack.process.communicate()
+    again = launch(stack.data, port=int(stack.url.rpartition(":")[2]), **STACK)
+    stack.process = again.process
+    return until(lambda: wrecker.goes_on(jobs), since)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How to make it, how often compared to others, which part it kills, and what counts as recovered."""
+
+    make: Callable[[Wrecker], float | None]
+    weight: float
+    part: str
+    sign: str
+
+
+AGAIN = "the job that ran is in the queue again, runs again, or had ended"
+TAKES = "a table is uploaded and a fit of it accepted"
+FAULTS = {
+    "work horse killed": Fault(lambda it: kill_running(it, horse=True), 5, "", AGAIN),
+    "worker killed": Fault(lambda it: kill_running(it, worker=True), 4, "", AGAIN),
+    "worker and horse killed": Fault(lambda it: kill_running(it, worker=True, horse=True), 3, "", AGAIN),
+    "worker and horse stopped": Fault(stop_running, 2, "", f"{AGAIN}; they wake up afterwards"),
+    "pool of workers killed": Fault(kill_pool, 2, "worker", f"{AGAIN}, for each"),
+    "keeper killed": Fault(kill_keeper, 2, "", "another keeper is there"),
+    "Redis killed": Fault(lambda it: kill_part(it, "redis"), 3, "redis", TAKES),
+    "Redis stopped for 3 to 20 s": Fault(
+        lambda it: stop_part(it, "redis"), 2, "", f"{TAKES}; after the stop"
+    ),
+    "store killed": Fault(lambda it: kill_part(it, "store"), 3, "store", TAKES),
+    "store stopped for 3 to 20 s": Fault(
+        lambda it: stop_part(it, "store"), 2, "", f"{TAKES}; after the stop"
+    ),
+    "server killed": Fault(lambda it: kill_part(it, "server"), 3, "server", "a request is answered"),
+    "everything killed, started again": Fault(kill_all, 1, "", f"{AGAIN}, for each; with the start"),
+}
+
+
+def by_kind(recoveries: list[Recovery]) -> Iterator[tuple[str, list[float]]]:
+    """Yield each kind of fault with the seconds to recover of all its cases."""
+    for kind in FAULTS:
+        yield kind, sorted(each.took_s for each in recoveries if each.kind == kind)

@@ -1,0 +1,15 @@
+"""Parts that are away for a minute; test_return.py sees them come back, so that others use the minute."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import StartStack
+from long_outages import begin
+
+
+@pytest.mark.parametrize("outage", ["redis_hangs", "store_hangs", "store_is_down"])
+def test_the_part_is_away(start_stack: StartStack, outage: str) -> None:
+    begun = begin(start_stack)[outage]
+    assert begun.is_away.wait(120)
+    if begun.seen.done():
+        begun.seen.result()

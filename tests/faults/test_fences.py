@@ -1,0 +1,157 @@
+"""Never two runs that count: an attempt that was given up for dead, and wakes up again, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from breaking import Gate, is_alive, resume
+from conftest import Stack, StartStack, eventually, slow_table, table
+from external_store import ExternalStore
+
+KEY = "rq:job:{}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalStore]:
+    """Return a store behind a gate."""
+    with ExternalStore(tmp_path_factory.mktemp("store")) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def gated(start_stack: StartStack, store: ExternalStore) -> Stack:
+    """Return a stack that notices lost workers soon, and reaches its store through a gate."""
+    return start_stack(workers=2, SHORT_WORKERS="0", WORKER_TTL_S="3", **store.settings)
+
+
+@pytest.fixture
+def gate(store: ExternalStore) -> Iterator[Gate]:
+    yield store.gate
+    store.gate.open()
+
+
+class Sleeper:
+    """A worker and its horse, stopped in the middle of a fit."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.job = stack.fit(slow_table(), validation="none", params='{"max_iter": 25}')
+        self.horse = eventually(lambda: stack.status(self.job)["status"] == "started" and stack.horses())[0]
+        self.worker: psutil.Process = self.horse.parent()
+
+    def sleep(self) -> None:
+        self.worker.suspend()
+        self.horse.suspend()
+
+    def wake_horse(self) -> None:
+        """Let the horse alone go on to its end: nobody is there to kill it."""
+        self.horse.resume()
+        eventually(lambda: not is_alive(self.horse), timeout_s=60)
+
+    def wake(self) -> None:
+        resume(self.horse, self.worker)
+        eventually(lambda: not is_alive(self.horse), timeout_s=60)
+
+
+@pytest.fixture
+def sleeper(gated: Stack) -> Iterator[Sleeper]:
+    sleeper = Sleeper(gated)
+    yield sleeper
+    resume(sleeper.worker, sleeper.horse)
+    gated.finished(gated.fit(table(100, 3)))
+
+
+def what_is_seen(stack: Stack, store: ExternalStore, job: str) -> dict[str, Any]:
+    """Return what anybody can see of a fit, and the versions of the objects that it counts on."""
+    model = stack.get(f"/models/{job}").json()
+    model.pop("request_id", None)
+    storage = store.storage()
+    names = storage.names("models", "default", job)
+    counted = [name for name in names if not name.startswith(("1/", "record/1"))]
+    versions = {name: storage.version("models", "default", job, name) for name in counted}
+    return {"status": stack.status(job), "model": model, "versions": versions}
+
+
+def test_a_run_that_sleeps_longer_than_its_lease_changes_nothing_when_it_wakes_up(
+    gated: Stack, store: ExternalStore, sleeper: Sleeper
+) -> None:
+    sleeper.sleep()
+    status = gated.finished(sleeper.job)
+    assert status["attempts"] == 2
+    assert [cause["code"] for cause in status["earlier"]] == ["worker_lost"]
+    before = what_is_seen(gated, store, sleeper.job)
+    assert "2/manifest.json" in before["versions"]
+    sleeper.wake_horse()
+    # It did go on to its end.
+    assert "1/manifest.json" in store.storage().names("models", "default", sleeper.job)
+    assert what_is_seen(gated, store, sleeper.job) == before
+
+
+def test_a_run_that_wakes_up_while_another_runs_is_killed(gated: Stack, sleeper: Sleeper) -> None:
+    sleeper.sleep()
+    other = eventually(
+        lambda: (
+            gated.status(sleeper.job)["attempts"] == 2
+            and next((horse for horse in gated.horses() if horse != sleeper.horse), None)
+        )
+    )
+    sleeper.wake()
+    assert gated.finished(sleeper.job)["attempts"] == 2
+    assert not is_alive(other)
+
+
+def test_a_manifest_that_arrives_after_another_attempt_has_taken_over_does_not_count(
+    gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper
+) -> None:
+    gate.hold(asked=b"/1/manifest.json HTTP")
+    assert gate.is_held.wait(60)
+    # Its file is there, its manifest on the way.
+    sleeper.sleep()
+    assert gated.finished(sleeper.job)["attempts"] == 2
+    before = what_is_seen(gated, store, sleeper.job)
+    gate.open()
+    eventually(lambda: "1/manifest.json" in store.storage().names("models", "default", sleeper.job))
+    assert what_is_seen(gated, store, sleeper.job) == before
+    sleeper.wake()
+    assert what_is_seen(gated, store, sleeper.job) == before
+
+
+def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
+    gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper
+) -> None:
+    gate.hold(asked=b"/1/manifest.json HTTP")
+    assert gate.is_held.wait(60)
+    sleeper.sleep()
+    assert gated.post("/cancel", id=sleeper.job).json()["status"] == "canceled"
+    before = what_is_seen(gated, store, sleeper.job)
+    assert before["model"]["code"] == "model_failed"
+    gate.open()
+    sleeper.wake_horse()
+    assert what_is_seen(gated, store, sleeper.job) == before
+    names = store.storage().names("models", "default", sleeper.job)
+    assert not [name for name in names if name.startswith("1/")]
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["before it published", "while it published"])
+def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
+    gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper, published: bool
+) -> None:
+    gated.redis().hset(KEY.format(sleeper.job), "max_attempts", 1)
+    if published:
+        gate.hold(asked=b"/1/manifest.json HTTP")
+        assert gate.is_held.wait(60)
+    sleeper.sleep()
+    status = gated.wait(sleeper.job)
+    assert (status["status"], status["error"]["code"], status["attempts"]) == ("failed", "worker_lost", 1)
+    before = what_is_seen(gated, store, sleeper.job)
+    assert before["model"]["code"] == "model_failed"
+    gate.open()
+    sleeper.wake_horse()
+    assert "1/manifest.json" in store.storage().names("models", "default", sleeper.job)
+    assert what_is_seen(gated, store, sleeper.job) == before
+    # What the store alone would say is the same.
+    gated.redis().delete(KEY.format(sleeper.job))
+    assert what_is_seen(gated, store, sleeper.job) == before

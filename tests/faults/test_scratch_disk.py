@@ -1,0 +1,41 @@
+"""A scratch disk that runs full makes jobs wait; it fails none, and nothing is left on it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import StartStack, eventually, submitted, table
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a small disk, which only root may mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=700", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_jobs_wait_while_the_scratch_disk_is_full(start_stack: StartStack, disk: Path) -> None:
+    stack = start_stack(workers=1, SHORT_WORKERS="0", SCRATCH_DIR=str(disk))
+    model = stack.fitted(table(500, 10))
+    dataset = stack.upload(table(40_000, 10))
+    rest = disk / "of somebody else"
+    rest.write_bytes(bytes(19_500_000))
+    jobs = [
+        submitted(stack.post("/fit", id=dataset)),
+        submitted(stack.post("/predict", dataset_id=dataset, model_id=model)),
+    ]
+    for job in jobs:
+        causes = eventually(lambda it=job: stack.status(it)["earlier"])
+        assert causes[0]["code"] == "scratch_full"
+    rest.unlink()
+    assert [stack.finished(job)["error"] for job in jobs] == [None, None]
+    eventually(lambda: not list(disk.glob("*/")))
+    stack.stop()
