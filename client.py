@@ -32,13 +32,15 @@ import math
 import os
 import random
 import re
+import shutil
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+import warnings
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -56,14 +58,19 @@ __version__ = "0.1.0"
 
 ATTEMPTS = 4
 OUTAGE_S = 120.0
+# How long a caller who does not wait for a job's end waits for its place in a full queue.
+FULL_QUEUE_S = 600.0
 LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S = 10.0, 60.0
 # The service answers a waiting request when the job ends; a person who watches wants news in between.
-LONG_POLL_S, WATCHED_POLL_S, SHORTEST_PAUSE_S = 20.0, 2.0, 0.1
+LONG_POLL_S, WATCHED_POLL_S, SHORTEST_PAUSE_S = 20.0, 1.0, 0.1
 # For connecting, and for each silence: a store may think long about a large table before it answers.
 STORE_TIMEOUT_S = (30.0, 600.0)
 CHUNK_BYTES = 1 << 20
+# Of more bytes than that, the service is asked first whether it has them.
+REUSE_BYTES = 1_000_000
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 PASSING = frozenset({429, 502, 503, 504})
+FINAL = frozenset({"finished", "failed", "canceled"})
 ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 PAGE = 100
 # The ids are arguments of their own.
@@ -135,7 +142,8 @@ class Client:
 
     `url` defaults to ROWCAST_URL, else http://127.0.0.1:8000, and `api_key` to ROWCAST_API_KEY, else none.
     `timeout_s` bounds connecting to the service and each silence of it, not the transfer of tables.
-    `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind" (fit or predict).
+    `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind" (fit or predict). What
+    `reuse` answered is among them, once.
     """
 
     def __init__(self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 30) -> None:
@@ -167,18 +175,22 @@ class Client:
         """Close the pooled connections."""
         self._session.close()
 
-    def upload(self, source: Source) -> str:
+    def upload(self, source: Source, *, reuse: bool = True) -> str:
         """Upload a table and return the id of the dataset.
 
         `source` is a path, the bytes of a file, an open binary file, or a DataFrame, which is sent as Parquet
-        without its index. Raises RowcastError if a file changes its length meanwhile, or a column of a
-        DataFrame cannot be written.
+        without its index. What is over 1 MB and lies in the store already is not sent again: the id is that
+        of the dataset that is there, unless `reuse` is false. Raises RowcastError if a file changes its
+        length meanwhile, or a column of a DataFrame cannot be written.
         """
         with _opened(source) as body:
-            dataset = self._call("POST", "/upload", {}, "url")
-            # Empty bytes, because requests would send a stream of length 0 chunked, which S3 refuses.
-            put = partial(self._store, "PUT", dataset["url"], data=body or b"")
-            _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
+            is_offered = reuse and len(body) > REUSE_BYTES
+            known = {"sha256": _sha256(body.chunks()), "size": len(body)} if is_offered else {}
+            dataset = self._call("POST", "/upload", known, "url")
+            if not dataset.get("exists"):
+                # Empty bytes, because requests would send a stream of length 0 chunked, which S3 refuses.
+                put = partial(self._store, "PUT", dataset["url"], data=body or b"")
+                _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
         return cast(str, dataset["id"])
 
     def fit(self, data: Source, timeout: float | None = -1, **options: Any) -> str:
@@ -186,12 +198,16 @@ class Client:
 
         `data` is the id of a dataset, or what upload() takes; a str that is no UUID is a path.
         `timeout` in seconds: below 0 returns at once, None waits for the end, otherwise the end must come in
-        that time. Raises what the service refuses as an APIError, and when it waits, what wait() raises.
+        that time. While the queue is full it keeps trying, for `timeout`, and if that is below 0 for ten
+        minutes. Raises what the service refuses as an APIError, and when it waits, what wait() raises.
         """
         return self._submit("fit", {**options, "id": self._dataset_id(data)}, timeout)
 
     def predict(self, data: Source, model: str | Model, timeout: float | None = -1, **options: Any) -> str:
-        """Submit a prediction and return its id, also that of the result; `data`, `timeout` as in fit()."""
+        """Submit a prediction and return its id, also that of the result; `data`, `timeout` as in fit().
+
+        The model need not be there yet: the prediction starts when its fit has finished.
+        """
         ids = {"dataset_id": self._dataset_id(data), "model_id": _id(model)}
         return self._submit("predict", {**options, **ids}, timeout)
 
@@ -209,13 +225,26 @@ class Client:
         While nobody answers it keeps asking, without a timeout for two minutes. Raises JobFailedError,
         JobCanceledError, WaitTimeoutError, APIError or ServiceUnreachableError.
         """
-        began = time.monotonic()
         try:
-            for job in self._watch(job_id, math.inf if timeout is None else began + max(timeout, 0)):
-                _tell(f"\r\x1b[K{_activity(job)} ({time.monotonic() - began:.0f} s)")
-        finally:
-            _tell("\n")
+            with closing(_Display()) as display:
+                for job in self._watch(job_id, _deadline(timeout)):
+                    display.show(job)
+        except KeyboardInterrupt:
+            how = f"client.cancel({job_id!r}), in a shell: rowcast cancel {job_id}"
+            _tell(f"Only the waiting has ended; the job goes on. To cancel it: {how}\n")
+            raise
         return _finished(job)
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """End a job for good, with the predictions that wait for its model, and return its status.
+
+        Raises ConflictError if it has finished or failed; nothing is changed then.
+        """
+        return self._call("POST", "/cancel", {"id": job_id}, "kind")
+
+    def log(self, job_id: str) -> list[str]:
+        """Return the lines that the job itself has logged, the last of them if there are many."""
+        return cast("list[str]", self._call("GET", f"/jobs/{_id(job_id)}/log", {}, "lines")["lines"])
 
     def result(self, result_id: str) -> str:
         """Return a URL from which anybody can download the predictions for a while."""
@@ -267,6 +296,23 @@ class Client:
         """Iterate over the uploaded datasets, newest first, `limit` at most."""
         return islice(self._pages("datasets", limit), limit)
 
+    def list_jobs(
+        self,
+        limit: int | None = None,
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        model_id: str | Model | None = None,
+        dataset_id: str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Iterate over the jobs that the service knows, whoever submitted them, newest first.
+
+        `status` and `kind` are words of status(); a fit's `model_id` is its own id.
+        """
+        wanted = None if model_id is None else _id(model_id)
+        filters = {"status": status, "kind": kind, "model_id": wanted, "dataset_id": dataset_id}
+        return islice(self._pages("jobs", limit, **filters), limit)
+
     def delete(self, id: str | Model) -> None:  # noqa: A002 - as the service names it
         """Delete a model with its results, a dataset or a result. Raises NotFoundError if it is none."""
         for kind in ("models", "datasets", "results"):
@@ -275,11 +321,11 @@ class Client:
                 return
         raise NotFoundError(f"There is no model, dataset or result {_id(id)}.", status=404)
 
-    def _pages(self, kind: str, limit: int | None) -> Iterator[dict[str, Any]]:
-        parameters: dict[str, Any] = {"limit": PAGE if limit is None else max(1, min(limit, PAGE))}
+    def _pages(self, things: str, limit: int | None, **filters: str | None) -> Iterator[dict[str, Any]]:
+        parameters: dict[str, Any] = {"limit": PAGE if limit is None else max(1, min(limit, PAGE)), **filters}
         while True:
-            page = self._call("GET", f"/{kind}", parameters, kind)
-            yield from page[kind]
+            page = self._call("GET", f"/{things}", parameters, things)
+            yield from page[things]
             if page.get("next") is None:
                 return
             parameters["before"] = page["next"]
@@ -288,11 +334,15 @@ class Client:
         return data if isinstance(data, str) and ID.fullmatch(data) else self.upload(data)
 
     def _submit(self, kind: str, parameters: dict[str, Any], timeout: float | None) -> str:
-        job_id: str = self._call("POST", f"/{kind}", parameters)["id"]
-        self.jobs.append({"id": job_id, "kind": kind})
-        if timeout is None or timeout >= 0:
-            self.wait(job_id, timeout)
-        return job_id
+        returns_at_once = timeout is not None and timeout < 0
+        deadline = _deadline(FULL_QUEUE_S if returns_at_once else timeout)
+        answer = self._call("POST", f"/{kind}", parameters, deadline=deadline)
+        job: dict[str, str] = {"id": answer["id"], "kind": kind}
+        if not (answer.get("reused") and job in self.jobs):
+            self.jobs.append(job)
+        if not returns_at_once:
+            self.wait(job["id"], None if timeout is None else deadline - time.monotonic())
+        return job["id"]
 
     def _watch(self, job_id: str, deadline: float) -> Iterator[dict[str, Any]]:
         """Yield the job's status again and again until it is final, through outages if need be."""
@@ -307,7 +357,7 @@ class Client:
                 pause_s = _pause_s(failures, error)
             else:
                 yield job
-                if job["status"] in {"finished", "failed", "canceled"}:
+                if job["status"] in FINAL:
                     return
                 heard_at, failures, fault, state = time.monotonic(), 0, None, f"it is {job['status']}."
             left_s = deadline - time.monotonic()
@@ -325,16 +375,30 @@ class Client:
         return _answer(response, "kind"), _jittered(_retry_after_s(response) or SHORTEST_PAUSE_S)
 
     def _call(
-        self, method: str, path: str, parameters: dict[str, Any], member: str | None = "id"
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, Any],
+        member: str | None = "id",
+        deadline: float = -math.inf,
     ) -> dict[str, Any]:
         """Ask the service, again where that is safe, and return its answer, which must have the member."""
-        ask = partial(self._ask, method, path, parameters, self.timeout_s)
-        # What may have been done is not asked for twice: a second deletion would find nothing.
-        once = method == "DELETE" or path in {"/fit", "/predict"}
-        return _answer(_repeat(ask, partial(_passes, queues=once)), member)
+        # By its key the service knows a POST that it has done, and answers as it did the first time.
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}
+        ask = partial(self._ask, method, path, parameters, self.timeout_s, headers)
+        # A second deletion would find nothing.
+        passes = partial(_passes, once=method == "DELETE")
+        return _answer(_repeat(partial(_await_place, ask, deadline), passes), member)
 
-    def _ask(self, method: str, path: str, parameters: dict[str, Any], timeout_s: float) -> requests.Response:
-        where = {"json" if method == "POST" else "params": parameters}
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, Any],
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
+    ) -> requests.Response:
+        where: dict[str, Any] = {"json" if method == "POST" else "params": parameters, "headers": headers}
         timeouts_s = (min(self.timeout_s, timeout_s), timeout_s)
         return self._send(method, self.url + path, auth=self._auth, timeout=timeouts_s, **where)
 
@@ -451,18 +515,23 @@ class _Body:
         return self.n_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        self.file.seek(self.start)
-        left = self.n_bytes
-        with _progress_bar(self.n_bytes) as bar:
-            while left:
-                chunk = self.file.read(min(left, CHUNK_BYTES))
-                left -= len(chunk)
-                # Looked at before the last chunk leaves, so that a wrong length never makes a whole upload.
-                if not chunk or (left == 0 and self.file.read(1)):
-                    raise RowcastError(f"The file did not keep its {self.n_bytes} bytes; upload it again.")
+        with _upload_bar(self.n_bytes) as bar:
+            for chunk in self.chunks():
                 yield chunk
                 if bar is not None:
                     bar.update(len(chunk))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes from the start. Raises RowcastError if there are not as many as there were."""
+        self.file.seek(self.start)
+        left = self.n_bytes
+        while left:
+            chunk = self.file.read(min(left, CHUNK_BYTES))
+            left -= len(chunk)
+            # Looked at before the last chunk leaves, so that a wrong length never makes a whole upload.
+            if not chunk or (left == 0 and self.file.read(1)):
+                raise RowcastError(f"The file did not keep its {self.n_bytes} bytes; upload it again.")
+            yield chunk
 
 
 @contextmanager
@@ -522,13 +591,18 @@ def _read_table(file: BinaryIO, suffix: str) -> DataFrame:
 def _check_sha256(file: BinaryIO, about: Model) -> None:
     """Raise unless the file is the one that the manifest names; leave it at its start."""
     file.seek(0)
-    digest = hashlib.sha256()
-    for chunk in iter(partial(file.read, CHUNK_BYTES), b""):
-        digest.update(chunk)
+    sha256 = _sha256(iter(partial(file.read, CHUNK_BYTES), b""))
     file.seek(0)
-    if digest.hexdigest() != (about.manifest.get("file") or {}).get("sha256"):
+    if sha256 != (about.manifest.get("file") or {}).get("sha256"):
         hint = "Somebody may have changed it in the store."
         raise RowcastError(f"The file of model {about.id} is not the one that its manifest names. {hint}")
+
+
+def _sha256(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _estimators(url: str) -> Any:
@@ -590,17 +664,43 @@ def _repeat(send: Callable[[], T], passes: Callable[[RowcastError], bool]) -> T:
         time.sleep(pause_s)
 
 
-def _passes(error: RowcastError, statuses: Container[int] = PASSING, *, queues: bool = False) -> bool:
-    """Say whether to send again: the fault is one that passes, and a request that queues surely did not."""
+def _await_place(send: Callable[[], T], deadline: float) -> T:
+    """Return what `send` returns; if the queue is full, try it again while there is time."""
+    refusals = 0
+    while True:
+        try:
+            return send()
+        except APIError as error:
+            if error.code != "queue_full":
+                raise
+            refusals += 1
+            pause_s = _pause_s(refusals, error)
+            if time.monotonic() + pause_s > deadline:
+                raise
+            if refusals == 1:
+                _tell(f"{error.detail} Waiting for a place.\n")
+        time.sleep(pause_s)
+
+
+def _passes(error: RowcastError, statuses: Container[int] = PASSING, *, once: bool = False) -> bool:
+    """Say whether to send again: the fault is one that passes, and what may be done but once was not done."""
     if isinstance(error, APIError):
-        is_sure = error.status == 429 or error.code == "store_unavailable" or not queues
-        return is_sure and error.status in statuses and (error.retry_after_s or 0) <= LONGEST_RETRY_AFTER_S
-    return isinstance(error, ServiceUnreachableError) and not (queues and error.sent)
+        is_safe = error.status == 429 or error.code == "store_unavailable" or not once
+        # How long to wait for a place in a full queue was the caller's to say.
+        passes = is_safe and error.status in statuses and error.code != "queue_full"
+        return passes and (error.retry_after_s or 0) <= LONGEST_RETRY_AFTER_S
+    return isinstance(error, ServiceUnreachableError) and not (once and error.sent)
+
+
+def _deadline(timeout: float | None) -> float:
+    return math.inf if timeout is None else time.monotonic() + max(timeout, 0)
 
 
 def _pause_s(failures: int, error: RowcastError) -> float:
     retry_after_s: float | None = getattr(error, "retry_after_s", None)
-    return _jittered(min(0.25 * 2**failures, LONGEST_BACKOFF_S) if retry_after_s is None else retry_after_s)
+    # The exponent is bounded too: an outage of hours would make it too large for a float.
+    backoff_s = min(0.25 * 2 ** min(failures, 10), LONGEST_BACKOFF_S)
+    return _jittered(backoff_s if retry_after_s is None else retry_after_s)
 
 
 def _jittered(pause_s: float) -> float:
@@ -697,16 +797,70 @@ def _finished(job: dict[str, Any]) -> dict[str, Any]:
     return job
 
 
+class _Display:
+    """What a person sees while a job is waited for: one bar where tqdm is installed, else one line."""
+
+    def __init__(self) -> None:
+        self.tqdm, self.began = _tqdm(), time.monotonic()
+        self.bar: Any = None
+        self.end = ""
+
+    def show(self, job: dict[str, Any]) -> None:
+        """Show the status of the job in place of the last one."""
+        kind, job_id, activity = job["kind"], job["id"], _activity(job)
+        if self.tqdm is not None:
+            if self.bar is None:
+                # A whole id would leave a terminal of 80 columns no room for the bar.
+                look = {"desc": f"{kind} ...{job_id[-6:]}", "bar_format": "{desc} |{bar}| {elapsed}{postfix}"}
+                self.bar = self.tqdm(total=100, dynamic_ncols=True, **look)
+            self.bar.n = 100 if job["status"] == "finished" else _progress(job).get("percent", self.bar.n)
+            self.bar.set_postfix_str(activity)
+        elif _is_watched():
+            width = shutil.get_terminal_size().columns - 1
+            line = f"{kind} {job_id}: {activity} ({time.monotonic() - self.began:.0f} s)"
+            _tell(f"\r{line[:width]:<{width}}")
+            self.end = "\n"
+
+    def close(self) -> None:
+        """Leave the last status on a line of its own."""
+        if self.bar is not None:
+            self.bar.close()
+        _tell(self.end)
+
+
+def _progress(job: dict[str, Any]) -> dict[str, Any]:
+    return (job["status"] == "started" and job.get("progress")) or {}
+
+
 def _activity(job: dict[str, Any]) -> str:
-    ahead = f", {job['position']} ahead of it" if job.get("position") else ""
-    again = f", attempt {job['attempts']}" if (job.get("attempts") or 0) > 1 else ""
-    return f"{job['kind']} {job['id']}: {job['status']}{ahead}{again}"
+    """Say what a job is doing, as "fitting 43 %, 1 m 12 s left"."""
+    progress, eta_s = _progress(job), None if job["status"] in FINAL else job.get("eta_s")
+    parts = [
+        f"{progress['phase']} {progress['percent']:.0f} %" if progress else job["status"],
+        f"{job['position']} ahead of it" if job.get("position") else "",
+        f"attempt {job['attempts']}" if (job.get("attempts") or 0) > 1 else "",
+        "" if eta_s is None else f"{_duration(eta_s)} left",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in its two largest units, as "1 m 12 s"."""
+    minutes, s = divmod(math.ceil(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours} h {m} m" if hours else f"{m} m {s} s" if m else f"{s} s"
 
 
 def _is_watched() -> bool:
     """Say whether a person sees stderr; threads of a pool would write over each other there."""
     alone = threading.current_thread() is threading.main_thread()
-    return alone and sys.stderr is not None and sys.stderr.isatty()
+    return alone and sys.stderr is not None and (sys.stderr.isatty() or _is_notebook())
+
+
+def _is_notebook() -> bool:
+    """Say whether this is the kernel of a notebook; then IPython has been loaded."""
+    find = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return getattr(find and find(), "kernel", None) is not None
 
 
 def _tell(text: str) -> None:
@@ -714,16 +868,23 @@ def _tell(text: str) -> None:
         print(text, end="", file=sys.stderr, flush=True)
 
 
-def _progress_bar(n_bytes: int) -> Any:
+def _tqdm() -> Any:
+    """Return tqdm's bar for where a person looks, None if nobody does or it is not installed."""
+    if _is_watched():
+        with suppress(ImportError), warnings.catch_warnings():
+            # Without ipywidgets it warns, and its bar is one of text.
+            warnings.simplefilter("ignore")
+            return importlib.import_module("tqdm.auto" if _is_notebook() else "tqdm").tqdm
+    return None
+
+
+def _upload_bar(n_bytes: int) -> Any:
     """Return a context with tqdm's bar, or with None where nobody watches or tqdm is not installed."""
-    if not _is_watched():
-        return nullcontext()
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        _tell(f"uploading {n_bytes / 1e6:.1f} MB\n")
-        return nullcontext()
-    return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="upload")
+    tqdm = _tqdm()
+    if tqdm is not None:
+        return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="upload")
+    _tell(f"uploading {n_bytes / 1e6:.1f} MB\n")
+    return nullcontext()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -748,9 +909,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _lines(answer: Any) -> Iterator[Any]:
     """Yield what a command prints: of a listing a line for each thing, its id in front."""
-    if isinstance(answer, Iterator):
+    if isinstance(answer, list):
+        yield from answer
+    elif isinstance(answer, Iterator):
+        columns = ("id", "kind", "status", "target", "task", "learner", "size")
         for thing in answer:
-            known = [thing[name] for name in ("id", "target", "task", "learner", "size") if name in thing]
+            known = [thing[name] for name in columns if name in thing]
             score = thing.get("score") or {}
             yield "\t".join(map(str, [*known, *score.values()]))
     elif answer is not None:
@@ -782,6 +946,11 @@ def _parser() -> argparse.ArgumentParser:
         wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="wait for the end that long")
     status = add("status", "print the status of a job, one word", "job_id")
     status.add_argument("--wait", dest="method", action="store_const", const="wait", help="wait for the end")
+    add("cancel", "end a job for good, with those that wait for its model; prints: canceled", "job_id")
+    add("log", "print what a job has logged", "job_id")
+    jobs = add("jobs", "list the jobs, newest first", "--status", "--kind", "--model-id", "--dataset-id")
+    jobs.add_argument("--limit", type=int, help="how many at most")
+    jobs.set_defaults(method="list_jobs")
     add("download", "save a result; prints the path", "result_id", "path")
     add("models", "list the models, newest first")
     add("datasets", "list the datasets, newest first")

@@ -1,9 +1,8 @@
-"""Start many fits at once, show them finish one by one, and print how long all of them took."""
+"""Start many fits at once, with a prediction by each model, show them finish, and print how long all took."""
 
 import argparse
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from client import Client, RowcastError
 
@@ -14,13 +13,15 @@ parser.add_argument("--url", help="default: ROWCAST_URL, else http://127.0.0.1:8
 given = parser.parse_args()
 
 try:
-    # The threads only wait; the workers of the service do the work.
-    with Client(given.url) as client, ThreadPoolExecutor(given.n) as pool:
+    with Client(given.url) as client:
         dataset_id = client.upload(given.train)
         began = time.monotonic()
-        fits = [pool.submit(client.fit, dataset_id, timeout=None) for _ in range(given.n)]
-        for done, fit in enumerate(as_completed(fits), start=1):
-            print(f"{time.monotonic() - began:6.1f} s: {done} of {given.n}, model {fit.result()}", flush=True)
+        # Nothing waits here: the service starts each prediction when its fit has finished.
+        model_ids = [client.fit(dataset_id) for _ in range(given.n)]
+        result_ids = [client.predict(dataset_id, model_id) for model_id in model_ids]
+        for done, (model_id, result_id) in enumerate(zip(model_ids, result_ids, strict=True), start=1):
+            client.wait(result_id)
+            print(f"{time.monotonic() - began:6.1f} s: {done} of {given.n}, model {model_id}", flush=True)
 except (RowcastError, OSError) as error:
     sys.exit(str(error))
 except KeyboardInterrupt:

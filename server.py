@@ -24,6 +24,7 @@ from rowcast import (
     deletion,
     errors,
     estimates,
+    events,
     learners,
     listing,
     publishing,
@@ -49,6 +50,9 @@ from rowcast.wire import (
     FitRequest,
     JobAnswer,
     JobRequest,
+    JobsAnswer,
+    JobsRequest,
+    LogAnswer,
     ModelAnswer,
     ModelsAnswer,
     Named,
@@ -68,6 +72,7 @@ from rowcast.wire import (
 
 Answer = dict[str, Any]
 
+STATUS_ANSWERS: Any = {200: web.status_or_events("StatusAnswer"), 204: None}
 JOB_ANSWERS: Any = {200: JobAnswer, 202: JobAnswer}
 
 api = APIBlueprint("api", __name__, abp_responses=web.PROBLEM_ANSWERS, abp_security=[{"key": []}])
@@ -187,10 +192,12 @@ def _earlier(submission: Submission, model_sha256: str | None) -> str | None:
     return reuse.earlier(parts.connection, parts.storage, submission, model_sha256, oldest=oldest)
 
 
-@api.get("/status", responses={200: StatusAnswer})
+@api.get("/status", responses=STATUS_ANSWERS)
 def status(query: StatusRequest) -> flask.Response:
-    """Tell how a job is doing; with `wait`, answer as soon as it ends."""
+    """Tell how a job is doing; with `wait`, answer as soon as it ends; with `stream`, as it changes."""
     flask.g.job_id = query.id
+    if query.stream:
+        return _stream(query.id)
     is_connected = web.connection_check(flask.request.environ)
     with parts.waiting_room.seat() if query.wait else nullcontext(False) as may_wait:
         answer = parts.jobs.wait(flask.g.owner, query.id, query.wait if may_wait else 0, is_connected)
@@ -200,6 +207,47 @@ def status(query: StatusRequest) -> flask.Response:
     if query.wait and not may_wait and answer["status"] not in FINAL:
         response.headers["Retry-After"] = "1"
     return response
+
+
+def _stream(job_id: str) -> flask.Response:
+    """Answer by events; 204 keeps a browser, which comes again by itself, from asking after the end."""
+    if flask.request.headers.get("Last-Event-ID") == events.ENDED:
+        return flask.Response(status=204)
+    _status(job_id)
+    return web.event_stream(parts.jobs.follow(flask.g.owner, job_id), parts.waiting_room.seat())
+
+
+def _status(job_id: str) -> Answer:
+    flask.g.job_id = job_id
+    status = parts.jobs.status(flask.g.owner, job_id)
+    if status is None:
+        raise errors.JobNotFound(f"There is no job {job_id}.")
+    return status
+
+
+@api.get("/jobs", responses={200: JobsAnswer})
+def jobs(query: JobsRequest) -> Answer:
+    """List the jobs, newest first, each as /status tells of it."""
+    page = listing.jobs(
+        parts.jobs, parts.storage, flask.g.owner, query.before, query.limit, wanted=query.wanted()
+    )
+    return {"jobs": page.items, "next": page.next}
+
+
+@api.get("/jobs/<id>", responses={200: StatusAnswer})
+def job(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
+    """Tell how a job is doing."""
+    return _status(path.id)
+
+
+@api.get("/jobs/<id>/log", responses={200: LogAnswer})
+def job_log(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in upload
+    """Tell what a job has logged itself, so far or in all."""
+    flask.g.job_id = path.id
+    lines = parts.jobs.log(flask.g.owner, path.id)
+    if lines is None:
+        raise errors.JobNotFound(f"There is no job {path.id}.")
+    return {"id": path.id, "lines": lines}
 
 
 @api.post("/cancel", responses={200: StatusAnswer}, openapi_extensions=parameters_schema(CancelRequest))

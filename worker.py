@@ -7,7 +7,6 @@ parents: OpenMP hangs in a fork of a process that has used it.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import multiprocessing
@@ -15,13 +14,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 from uuid import uuid4
 
 import joblib
@@ -35,21 +34,16 @@ from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
 from rowcast import (
-    content,
     cores,
     ending,
     errors,
-    estimates,
     folders,
-    joblog,
     keeper,
     logs,
     memory,
-    publishing,
-    reuse,
-    run,
     scratch,
 )
+from rowcast.attempt import Attempt, folder_name, insist
 from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
@@ -57,13 +51,11 @@ from rowcast.horse import Horse, Voice
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
-from rowcast.lanes import Cause, Lane, Lanes
+from rowcast.lanes import Lane, Lanes
 from rowcast.lease import Lease
-from rowcast.progress import Progress
-from rowcast.storage import KEEPER, WORKER, Storage, patience_of
+from rowcast.storage import KEEPER, Storage
 
 log = logging.getLogger("rowcast.worker")
-T = TypeVar("T")
 Verdict = errors.RowcastError | Literal["stopping", "given away"]
 
 FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
@@ -105,11 +97,6 @@ class Job(rq.job.Job):
     def attempt(self) -> int:
         """How often the job was started, this time included."""
         return int(self.fields["attempt"])
-
-    @property
-    def folder_name(self) -> str:
-        """The name of its scratch folder; no two runs share one."""
-        return f"{self.id}-{self.attempt}"
 
 
 class Worker(rq.worker.Worker):
@@ -285,7 +272,7 @@ class Worker(rq.worker.Worker):
         if time.monotonic() < self._space_due_at:
             return None
         self._space_due_at = time.monotonic() + SPACE_S
-        used = scratch.used_bytes(scratch.folder_of(self._scratch_root, job.folder_name))
+        used = scratch.used_bytes(scratch.folder_of(self._scratch_root, folder_name(job.id, job.attempt)))
         return scratch.over(used, self._limits.scratch_bytes) if used > self._limits.scratch_bytes else None
 
     def _judge(self, job: Job, verdict: Verdict | None) -> None:
@@ -295,16 +282,16 @@ class Worker(rq.worker.Worker):
         if verdict == "stopping":
             # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
-            _insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
+            insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
             return
         where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
         if verdict:
-            _insist(lambda: ending.lose(*where, verdict))
+            insist(lambda: ending.lose(*where, verdict))
             return
         died, ttl_s = errors.WorkerLost("The job's process died."), self._settings.worker_ttl_s
         # While the store is away the keeper goes on with it.
         with suppress(errors.StoreUnavailable):
-            _insist(lambda: ending.give_up(*where, died, ttl_s=ttl_s))
+            insist(lambda: ending.give_up(*where, died, ttl_s=ttl_s))
 
     # The horse's side of a job
 
@@ -317,97 +304,14 @@ class Worker(rq.worker.Worker):
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         code = 1
         try:
-            self._run(job)
+            voice = Voice(self._writer)
+            work = partial(job.func, **job.kwargs)
+            Attempt(job.id, job.fields, self._settings, self._lanes, work, voice.say).run()
             code = 0
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)
         finally:
             os._exit(code)
-
-    def _run(self, job: Job) -> None:
-        self._began = time.monotonic()
-        voice = Voice(self._writer)
-        earlier = _insist(lambda: self._lanes.log(job.id)) if job.attempt > 1 else []
-        with joblog.recorded(earlier, lambda line: voice.say({"log": line})) as lines:
-            publisher = Storage(self._settings, patience_of(self._settings.outage_wait_s), connections=4)
-            try:
-                self._do(job, publisher, voice)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
-                failure = error
-                _insist(lambda: self._fail(job, failure, lines))
-            else:
-                _insist(lambda: self._end(job, publisher, "finished", None, lines))
-                self._note_duration(job)
-
-    def _do(self, job: Job, publisher: Storage, voice: Voice) -> None:
-        """Run the job's function, unless an earlier attempt has published and only its end was lost."""
-        kind, owner = cast(publishing.Kind, job.fields["kind"]), job.fields["owner"]
-        storage = self._storage()
-        if job.attempt > 1 and publishing.start_again(storage, kind, owner, job.id, job.attempt):
-            return
-        # What the job notes is a cache, and not worth waiting for a Redis that is away.
-        notes = connect_for_beats(self._settings)
-        surroundings = run.Run(
-            owner=owner,
-            attempt=job.attempt,
-            settings=self._settings,
-            storage=storage,
-            publisher=publisher,
-            folder=scratch.make(self._scratch_root, job.folder_name),
-            others_wait=self._do_others_wait,
-            progress=Progress(voice.say),
-            note_digest=partial(content.note, notes, owner),
-            note_published=partial(reuse.note, notes, owner, job_id=job.id),
-        )
-        with run.surround(surroundings):
-            job.func(**job.kwargs)
-
-    def _note_duration(self, job: Job) -> None:
-        """Let later jobs of like size know how long this one took."""
-        if "work" in job.fields and job.attempt == 1:
-            work = estimates.Work(*json.loads(job.fields["work"]))
-            took_s = time.monotonic() - self._began
-            with suppress(redis.RedisError):
-                estimates.note(self._lanes.connection, *work[:4], took_s, effort=work.effort)
-
-    def _do_others_wait(self) -> bool:
-        try:
-            return self._lanes.anybody_waits()
-        except redis.RedisError:
-            return True
-
-    def _fail(self, job: Job, error: Exception, lines: Sequence[str]) -> None:
-        """Give a job back that lacks only a part which is away; end any other as failed."""
-        cause = _cause_of(error)
-        if isinstance(cause, errors.Unavailable) or scratch.is_full(error):
-            outcome = self._lanes.give_back(
-                job.id,
-                job.attempt,
-                Cause(cause.code, cause.detail),
-                delay_s=min(2.0**job.attempt, 30.0),
-                max_wait_s=self._settings.outage_wait_s,
-            )
-            if outcome != "exhausted":
-                log.warning("%s The job goes back to the queue.", cause.detail)
-                return
-        if isinstance(cause, errors.InternalError):
-            log.error("the job failed", exc_info=error)
-        self._end(job, Storage(self._settings, KEEPER, connections=4), "failed", cause, lines)
-
-    def _end(
-        self,
-        job: Job,
-        storage: Storage,
-        status: Any,
-        error: errors.RowcastError | None,
-        lines: Sequence[str],
-    ) -> None:
-        ending.end(
-            self._lanes, storage, job.id, job.fields, status, error, lines=list(lines), attempt=job.attempt
-        )
-
-    def _storage(self) -> Storage:
-        return Storage(self._settings, WORKER, connections=4)
 
     @property
     def _scratch_root(self) -> Path:
@@ -461,16 +365,6 @@ def be_child_of_pool() -> None:
         die_with_parent(pool.pid or 0)
 
 
-def _insist(ask: Callable[[], T]) -> T:
-    """Do what must not be left undone; wait for Redis as long as it takes."""
-    while True:
-        try:
-            return ask()
-        except redis.RedisError as error:
-            log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
-        time.sleep(1)
-
-
 def _is_ours(job: Job) -> bool:
     """Tell whether the server made this job: one of our functions, its kind, an owner, an id of ours."""
     try:
@@ -478,19 +372,6 @@ def _is_ours(job: Job) -> bool:
         return is_known and bool(job.fields["owner"]) and time_of(job.id) is not None
     except (DeserializationError, ValueError, AttributeError, TypeError, KeyError):
         return False
-
-
-def _cause_of(error: Exception) -> errors.RowcastError:
-    """Return what a job's owner is told of an exception."""
-    if isinstance(error, errors.RowcastError):
-        return error
-    if scratch.is_full(error):
-        return errors.ScratchFull("There is no space left on the scratch disk.")
-    if isinstance(error, MemoryError):
-        return errors.OutOfMemory("The job asked for more memory than there is.")
-    if isinstance(error, redis.RedisError):
-        return errors.QueueUnavailable("Redis did not answer while the job ran.")
-    return errors.InternalError(f"The job failed ({type(error).__name__}).")
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ class _Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         # A traceback stays in the operator's log.
-        line = f"{at} {record.levelname.lower()} {record.getMessage()}"[:MAX_LINE_CHARACTERS]
+        message = " ".join(record.getMessage().splitlines())
+        line = f"{at} {record.levelname.lower()} {message}"[:MAX_LINE_CHARACTERS]
         self._lines.append(line)
         self._send(line)
 
@@ -32,8 +33,25 @@ def recorded(earlier: list[str], send: Callable[[str], None]) -> Iterator[deque[
     """
     lines = deque(earlier, MAX_LINES)
     logger, recorder = logging.getLogger("rowcast"), _Recorder(lines, send)
-    logger.addHandler(recorder)
+    with _heard_from_info(logger):
+        logger.addHandler(recorder)
+        try:
+            yield lines
+        finally:
+            logger.removeHandler(recorder)
+
+
+@contextmanager
+def _heard_from_info(logger: logging.Logger) -> Iterator[None]:
+    """Let a logger pass on what the owner is to see, however little the operator's own log holds."""
+    level, least = logger.level, logger.getEffectiveLevel()
+    others = [(handler, handler.level) for handler in logging.getLogger().handlers]
+    for handler, own in others:
+        handler.setLevel(max(own, least))
+    logger.setLevel(min(least, logging.INFO))
     try:
-        yield lines
+        yield
     finally:
-        logger.removeHandler(recorder)
+        logger.setLevel(level)
+        for handler, own in others:
+            handler.setLevel(own)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from rq.job import Job, JobStatus
 
 from rowcast import ending, estimates
 from rowcast.config import Settings
-from rowcast.errors import FitEnded, JobEnded, QueueFull
+from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.estimates import Expectation, Work
 from rowcast.ids import time_of
 from rowcast.lanes import ENDS, Lanes, Priority, our_errors
@@ -26,6 +26,8 @@ from rowcast.storage import Storage
 
 QUEUE = "rowcast"
 FUNCTIONS: dict[Kind, str] = {"fit": "ml.fit", "predict": "ml.predict"}
+# How often a job is looked at for who follows it.
+TURN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,62 @@ class Jobs:
         """
         if time_of(job_id) is None:
             return None
+        known = self.known(owner, [job_id])
+        if job_id in known:
+            return known[job_id]
+        return without_log(read_record(self._storage, owner, job_id))
+
+    def known(self, owner: str, job_ids: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+        """Return what /status answers of those of these jobs that Redis knows; None for another owner's.
+
+        Two round trips, however many they are.
+
+        Raises:
+            QueueUnavailable: Redis does not answer.
+        """
+        with our_errors():
+            found = dict(zip(job_ids, self.lanes.fields_of(job_ids), strict=True))
+            own = {job_id: fields for job_id, fields in found.items() if _is_of(owner, fields)}
+            waiting = {job_id: fields for job_id, fields in own.items() if fields.get("status") == "queued"}
+            positions = self.lanes.positions(waiting)
+        told = {job_id: status_of(job_id, own[job_id], position=positions.get(job_id)) for job_id in own}
+        # One that Rowcast has not made has nothing to tell.
+        return {job_id: told.get(job_id) or None for job_id, fields in found.items() if fields}
+
+    def log(self, owner: str, job_id: str) -> list[str] | None:
+        """Return what a job has logged, the last lines of it; None where the owner has no such job.
+
+        Raises as `status`.
+        """
+        if time_of(job_id) is None:
+            return None
         with our_errors():
             fields = self.lanes.fields(job_id)
-            if not fields:
-                return without_log(read_record(self._storage, owner, job_id))
-            if fields.get("owner") != owner or "kind" not in fields:
+            if fields and not _is_of(owner, fields):
                 return None
-            position = self.lanes.position(fields, job_id) if fields.get("status") == "queued" else None
-        return status_of(job_id, fields, position=position)
+            if fields and "record" not in fields:
+                return self.lanes.log(job_id)
+        record = json.loads(fields["record"]) if fields else read_record(self._storage, owner, job_id)
+        return None if record is None else record.get("log", [])
+
+    def follow(self, owner: str, job_id: str) -> Iterator[dict[str, Any] | None]:
+        """Yield the status now, then every half second, and at once when the job has ended; that is the last.
+
+        None stands for a turn in which a part did not answer. A job that is gone yields nothing more.
+        """
+        last_seen = "0-0"
+        while True:
+            try:
+                status = self.status(owner, job_id)
+                if status is None:
+                    return
+                yield status
+                if status["status"] in FINAL:
+                    return
+                last_seen = self._await_end(job_id, last_seen, TURN_S)
+            except Unavailable:
+                yield None
+                time.sleep(TURN_S)
 
     def wait(
         self, owner: str, job_id: str, timeout_s: float, is_wanted: Callable[[], bool]
@@ -113,13 +163,16 @@ class Jobs:
             remaining_s = deadline - time.monotonic()
             if answer is None or answer["status"] in FINAL or remaining_s <= 0 or not is_wanted():
                 return answer
-            # The call that ends the job appends to this stream, so the wait is over at once.
-            with our_errors():
-                news: Any = self._connection.xread(
-                    {ENDS.format(job_id): last_seen}, block=max(1, int(min(remaining_s, 1.0) * 1000))
-                )
-            if news:
-                last_seen = news[0][1][-1][0]
+            last_seen = self._await_end(job_id, last_seen, min(remaining_s, 1.0))
+
+    def _await_end(self, job_id: str, last_seen: str, timeout_s: float) -> str:
+        """Return when the job has ended, or after `timeout_s`, with what to give as `last_seen` next time."""
+        # The call that ends the job appends to this stream, so the wait is over at once.
+        with our_errors():
+            news: Any = self._connection.xread(
+                {ENDS.format(job_id): last_seen}, block=max(1, int(timeout_s * 1000))
+            )
+        return news[0][1][-1][0] if news else last_seen
 
     def cancel(self, owner: str, job_id: str) -> dict[str, Any] | None:
         """End a job for good, and return its status; None where the owner has no such job.
@@ -143,6 +196,10 @@ class Jobs:
         """Raise QueueUnavailable if Redis does not answer."""
         with our_errors():
             self._connection.ping()
+
+
+def _is_of(owner: str, fields: dict[str, str]) -> bool:
+    return fields.get("owner") == owner and "kind" in fields
 
 
 def _fields(

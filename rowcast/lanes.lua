@@ -204,6 +204,7 @@ end
 
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
   listen()
+  if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
   if not is_run_by(id, attempt) then return 0 end
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
   if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
@@ -256,8 +257,9 @@ end
 -- once it has lasted for too long, for the caller to end.
 function call.give_back(id, attempt, cause, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
-  note_cause(id, cause)
   delay_s = tonumber(delay_s)
+  -- Of a long wait only its beginning is told.
+  if delay_s == 0 or field(id, 'waits_since') == '' then note_cause(id, cause) end
   if delay_s > 0 then
     redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
     if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end

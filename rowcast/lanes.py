@@ -81,17 +81,24 @@ class Lanes:
     def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
         """Return a job's fields as RQ reads them, and as text."""
         found: Any = self.connection.hgetall(JOB.format(job_id))
-        fields = {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
-        if fields and "enqueued" not in fields:
-            return found, {**_of_earlier_version(job_id, found), **fields}
-        return found, fields
+        return found, _text_of(job_id, found)
 
-    def position(self, fields: dict[str, str], job_id: str) -> int | None:
-        """Return how many jobs of the same owner stand before this one in its lane; None outside of lanes."""
-        if "lane" not in fields:
-            return None
-        rank: Any = self.connection.zrank(f"rowcast:lane:{fields['lane']}:{fields['owner']}", job_id)
-        return None if rank is None else int(rank)
+    def fields_of(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
+        """Return the fields of each of these jobs, as `fields` does, in one round trip."""
+        pipeline = self.connection.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(JOB.format(job_id))
+        return [_text_of(job_id, found) for job_id, found in zip(job_ids, pipeline.execute(), strict=True)]
+
+    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
+        """Return how many jobs of the same owner stand before each of these in its lane.
+
+        `jobs`: the fields of each; None for one that stands in no lane.
+        """
+        pipeline = self.connection.pipeline(transaction=False)
+        for job_id, fields in jobs.items():
+            pipeline.zrank(f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}", job_id)
+        return dict(zip(jobs, pipeline.execute(), strict=True))
 
     def n_queued(self) -> int:
         """Return how many accepted jobs have not started."""
@@ -110,9 +117,22 @@ class Lanes:
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
         """Yield the jobs of an owner that Redis knows, newest first, from the one after `before` on."""
+        return self._newest(INDEX.format(owner), before)
+
+    def queued(self, owner: str, before: str | None) -> Iterator[str]:
+        """Yield those of them that have not started, in the same way."""
+        return self._newest(f"rowcast:queued:{owner}", before)
+
+    def running(self, before: str | None) -> Iterator[str]:
+        """Yield the jobs of all owners that run, in the same way."""
+        found: Any = self.connection.zrange("rowcast:running", 0, -1)
+        ids = sorted((each.decode() for each in found), reverse=True)
+        return (each for each in ids if before is None or each < before)
+
+    def _newest(self, key: str, before: str | None) -> Iterator[str]:
         while True:
             most = f"({before}" if before else "+"
-            found: Any = self.connection.zrevrangebylex(INDEX.format(owner), most, "-", start=0, num=_BATCH)
+            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=_BATCH)
             yield from (each.decode() for each in found)
             if len(found) < _BATCH:
                 return
@@ -142,9 +162,12 @@ class Lanes:
         return any(self.connection.exists(f"rowcast:turns:{lane}") for lane in LANES)
 
     def is_ours(self, job_id: str, attempt: int) -> bool:
-        """Tell whether this attempt still runs its job: nobody has canceled it or given it to another."""
+        """Tell whether this attempt still runs its job: nobody has canceled it or given it to another.
+
+        Where Redis has lost the job, nobody can have.
+        """
         found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
-        return bool(found == [b"started", str(attempt).encode()])
+        return found in ([None, None], [b"started", str(attempt).encode()])
 
     def beat(
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
@@ -240,6 +263,13 @@ class Lanes:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
+
+
+def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
+    fields = {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+    if fields and "enqueued" not in fields:
+        return {**_of_earlier_version(job_id, raw), **fields}
+    return fields
 
 
 def _of_earlier_version(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:

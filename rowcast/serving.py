@@ -1,10 +1,15 @@
-"""The gunicorn worker: silent callers lose their thread, what is not HTTP is answered as a problem."""
+"""The gunicorn worker: silent callers lose their thread, what is not HTTP is answered as a problem.
+
+Long answers can ask it whether it is stopping.
+"""
 
 from __future__ import annotations
 
 import json
 import socket
 import struct
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +20,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from rowcast.errors import InvalidRequest
 
-# How long a caller may be silent in the middle of its request.
+# How long a caller may be silent in the middle of its request, or take nothing of its answer.
 SILENCE_S = 10
 
 _STATUS_OF: dict[type[Exception], int] = {
@@ -30,10 +35,16 @@ _STATUS_OF: dict[type[Exception], int] = {
 class Worker(ThreadWorker):  # type: ignore[misc]
     """A gthread worker with a limit to silence, and answers as all of Rowcast's."""
 
+    def load_wsgi(self) -> None:
+        """Load the application, and tell each request how to ask whether this worker stops."""
+        super().load_wsgi()
+        self.wsgi: Any = partial(_answer_while, self.wsgi, lambda: not self.alive)
+
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a connection to a thread; a read that lasts too long fails and closes it."""
+        """Hand a connection to a thread; a read or a write that lasts too long fails and closes it."""
         # Set in the kernel, because gunicorn makes the socket blocking again, which resets Python's timeout.
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_S, 0))
+        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            conn.sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", SILENCE_S, 0))
         super().enqueue_req(conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
@@ -44,6 +55,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.log.warning("refused a malformed request: %s", type(exc).__name__)
         status = HTTPStatus(_STATUS_OF.get(type(exc), 400))
         util.write_nonblock(client, _answer(status))
+
+
+def _answer_while(
+    wsgi: Callable[..., Any], is_stopping: Callable[[], bool], environ: dict[str, Any], start: Any
+) -> Any:
+    return wsgi({**environ, "rowcast.is_stopping": is_stopping}, start)
 
 
 def _answer(status: HTTPStatus) -> bytes:

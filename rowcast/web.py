@@ -10,9 +10,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property, wraps
 from typing import Any
 
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
-from rowcast import __version__, errors, idempotency, ids, logs
+from rowcast import __version__, errors, events, idempotency, ids, logs
 from rowcast.config import Settings
 from rowcast.wire import Problem
 
@@ -320,6 +320,45 @@ class WaitingRoom:
         finally:
             if admitted:
                 self._seats.release()
+
+
+def status_or_events(schema: str) -> dict[str, Any]:
+    """Return the OpenAPI answer of a route that answers JSON, or events if it is asked to stream."""
+    answer = {"$ref": f"#/components/schemas/{schema}"}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": answer}
+    event = {
+        "type": "object",
+        "properties": {"event": {"const": "status"}, "id": {"const": events.ENDED}, "data": data},
+        "required": ["event", "data"],
+    }
+    return {
+        "description": "As JSON; with `stream`, as server-sent events, each with the same JSON",
+        "content": {"application/json": {"schema": answer}, events.MIME_TYPE: {"schema": event}},
+    }
+
+
+def event_stream(
+    statuses: Iterable[dict[str, Any] | None], seat: AbstractContextManager[bool]
+) -> flask.Response:
+    """Answer by events for as long as the job goes on; without a seat by one, after which to come again.
+
+    The seat is given up when the answer has ended, however that came.
+    """
+    held = ExitStack()
+    may_stay = held.enter_context(seat)
+    is_wanted = _stream_check(flask.request.environ) if may_stay else lambda: False
+    response = flask.Response(events.stream(statuses, is_wanted), mimetype=events.MIME_TYPE)
+    # Some proxies keep an answer until it is complete.
+    response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    if not may_stay:
+        response.headers["Retry-After"] = "1"
+    response.call_on_close(held.close)
+    return response
+
+
+def _stream_check(environ: dict[str, Any]) -> Callable[[], bool]:
+    is_connected, is_stopping = connection_check(environ), environ.get("rowcast.is_stopping", lambda: False)
+    return lambda: is_connected() and not is_stopping()
 
 
 def connection_check(environ: dict[str, Any]) -> Callable[[], bool]:

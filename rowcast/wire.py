@@ -179,6 +179,10 @@ class StatusRequest(Request):
 
     id: Id = Field(description="The job, as /fit or /predict named it.")
     wait: float = Field(0, ge=0, le=30, description="Seconds to wait for the job's end.")
+    stream: bool = Field(
+        False,
+        description="Answer by server-sent events until the job has ended, whatever `wait` says.",
+    )
 
 
 class CancelRequest(Request):
@@ -264,6 +268,22 @@ class StatusAnswer(Answer):
     error: Cause | None
 
 
+class JobsAnswer(Answer):
+    """A page of jobs, newest first, each as /status answers."""
+
+    jobs: list[StatusAnswer]
+    next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
+
+
+class LogAnswer(Answer):
+    """What a job itself has logged, for its owner."""
+
+    id: str
+    lines: list[str] = Field(
+        max_length=500, description="The last 500 at most: a time (UTC), a level and a sentence each."
+    )
+
+
 class ResultAnswer(Answer):
     """Where to GET the predictions, a row for each row of the dataset."""
 
@@ -305,7 +325,7 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-Before = Annotated[
+OptionalId = Annotated[
     str | None, BeforeValidator(_canonical_or_none), WithJsonSchema({"type": "string", "format": "uuid"})
 ]
 
@@ -313,18 +333,41 @@ Before = Annotated[
 class Named(Request):
     """The id in a path."""
 
-    id: Id = Field(description="The model, result or dataset.")
+    id: Id = Field(description="The model, result, dataset or job.")
 
 
 class PageRequest(Request):
     """What a listing takes."""
 
     limit: int = Field(20, ge=1, le=100, description="How many at most.")
-    before: Before = Field(
+    before: OptionalId = Field(
         None,
         description="Go on after this id: the `next` of the page before.",
         json_schema_extra=_without_default,
     )
+
+
+class JobsRequest(PageRequest):
+    """What the listing of jobs takes: what they are to be like."""
+
+    status: Literal["queued", "started", "finished", "failed", "canceled"] | None = Field(
+        None, description="Only jobs of this status.", json_schema_extra=_without_default
+    )
+    kind: Literal["fit", "predict"] | None = Field(
+        None, description="Only jobs of this kind.", json_schema_extra=_without_default
+    )
+    model_id: OptionalId = Field(
+        None,
+        description="Only the fit of this model, and predictions with it.",
+        json_schema_extra=_without_default,
+    )
+    dataset_id: OptionalId = Field(
+        None, description="Only jobs on this dataset.", json_schema_extra=_without_default
+    )
+
+    def wanted(self) -> dict[str, str]:
+        """Return what is asked for, by the members of a status."""
+        return self.model_dump(include={"status", "kind", "model_id", "dataset_id"}, exclude_none=True)
 
 
 class Score(BaseModel):

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import hashlib
 import io
 import json
 import os
 import pickle
+import pty
 import re
+import select
+import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import termios
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +30,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pandas as pd
 import pytest
-from conftest import Stack
+from conftest import Stack, eventually, slow_table
 from conftest import table as numbers
 
 import client as module
@@ -191,6 +200,7 @@ def service(serve: Callable[..., Server], store: Server) -> Server:
         "/fit": {"id": "j1"},
         "/predict": {"id": "r1"},
         "/status": job(),
+        "/cancel": job("canceled"),
         "/result": {"url": f"{store.url}/results/r1?X-Amz-Signature=secret"},
     }
     return serve(lambda request: Reply(200, answers[request.path]))
@@ -366,6 +376,64 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
     assert peak_kb < 100_000
 
 
+# Uploads of bytes that may be there
+
+
+LARGE = bytes(range(250)) * 5_000
+
+
+def known_as(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def asked(service: Server) -> list[dict[str, Any]]:
+    return [json.loads(request.body) for request in service.received("/upload")]
+
+
+def test_large_table_that_is_there_already_is_not_sent_again(client, service, store, table):
+    table.write_bytes(LARGE)
+    service.queued["/upload"] = [Reply(200, {"id": D2, "url": None, "expires_at": None, "exists": True})] * 2
+    assert client.upload(table) == D2
+    assert client.fit(LARGE) == "j1"
+    assert asked(service) == [known_as(LARGE)] * 2
+    assert json.loads(service.requests[-1].body) == {"id": D2}
+    assert store.requests == []
+
+
+def test_large_table_that_is_not_there_is_uploaded_as_ever(client, service, objects):
+    client.upload(LARGE)
+    assert objects["/datasets/d1"] == LARGE
+
+
+def test_large_dataframe_is_known_by_the_bytes_of_its_parquet(client, service, objects):
+    frame = pd.DataFrame({"a": range(200_000), "b": [i * 0.1 for i in range(200_000)]})
+    client.upload(frame)
+    client.upload(frame)
+    assert asked(service) == [known_as(objects["/datasets/d1"])] * 2
+
+
+def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(client, service, objects, table):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdout.write('a' * 2_000_000)"], stdout=subprocess.PIPE
+    )
+    with writer:
+        client.upload(writer.stdout)
+    assert objects["/datasets/d1"] == b"a" * 2_000_000
+    table.write_bytes(b"before" + LARGE)
+    with table.open("rb") as file:
+        file.seek(6)
+        client.upload(file)
+    assert objects["/datasets/d1"] == LARGE
+    assert asked(service) == [known_as(b"a" * 2_000_000), known_as(LARGE)]
+
+
+def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(client, service, objects):
+    client.upload(LARGE[:1_000_000])
+    client.upload(LARGE, reuse=False)
+    assert asked(service) == [{}, {}]
+    assert objects["/datasets/d1"] == LARGE
+
+
 # Who learns the key
 
 
@@ -455,28 +523,46 @@ def test_silence_is_repeated_and_then_no_answer(service, pauses):
     assert len(pauses) == 3
 
 
-@pytest.mark.parametrize("method", ["fit", "predict"])
-@pytest.mark.parametrize("fault", [problem(503, "store_unavailable"), Reply(429)])
-def test_job_is_submitted_again_if_surely_nothing_was_queued(client, service, pauses, method, fault):
-    service.queued[f"/{method}"] = [fault]
-    arguments = [D1] if method == "fit" else [D1, "j1"]
-    getattr(client, method)(*arguments)
-    assert len(service.requests) == 2
-    assert len(client.jobs) == 1
+SUBMISSIONS = {"/upload": [b""], "/fit": [D1], "/predict": [D1, "j1"], "/cancel": ["j1"]}
 
 
-FAULTS = [DROP, problem(503, "queue_unavailable"), Reply(502), Reply(504), Reply(500)]
+def keys_of(requests: list[Request]) -> list[str | None]:
+    return [request.headers.get("idempotency-key") for request in requests]
 
 
-@pytest.mark.parametrize("method", ["fit", "predict"])
-@pytest.mark.parametrize("fault", FAULTS)
-def test_job_that_may_have_been_queued_is_not_submitted_again(client, service, pauses, method, fault):
-    service.queued[f"/{method}"] = [fault]
-    with pytest.raises(RowcastError) as raised:
-        getattr(client, method)(*[D1, "j1"][: 1 if method == "fit" else 2])
+@pytest.mark.parametrize(
+    "fault", [DROP, Reply(502), problem(503, "queue_unavailable"), Reply(504), Reply(429)]
+)
+@pytest.mark.parametrize("path", SUBMISSIONS)
+def test_what_changes_something_is_repeated_with_the_same_key(client, service, pauses, path, fault):
+    service.queued[path] = [fault] * 3
+    getattr(client, path[1:])(*SUBMISSIONS[path])
+    keys = keys_of(service.received(path))
+    assert len(keys) == 4
+    assert len(set(keys)) == 1
+    assert re.fullmatch("[0-9a-f]{32}", keys[0])
+    assert len(client.jobs) == (path in ("/fit", "/predict"))
+
+
+def test_every_call_has_a_key_of_its_own_and_only_a_post_has_one(client, service):
+    for _ in range(2):
+        for path, arguments in SUBMISSIONS.items():
+            getattr(client, path[1:])(*arguments)
+    assert len(set(keys_of(service.requests))) == 8
+    service.requests.clear()
+    client.status("j1")
+    service.queued["/models/j1"] = [Reply(204)]
+    client.delete("j1")
+    assert keys_of(service.requests) == [None, None]
+
+
+@pytest.mark.parametrize("fault", [Reply(500), problem(409, "idempotency_conflict")])
+def test_refused_submission_is_not_repeated(client, service, pauses, fault):
+    service.queued["/fit"] = [fault]
+    with pytest.raises(APIError):
+        client.fit(D1)
     assert len(service.requests) == 1
     assert client.jobs == []
-    assert isinstance(raised.value, APIError) or raised.value.sent
 
 
 def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch):
@@ -509,7 +595,7 @@ def test_service_that_never_listened_is_named(free_port, pauses):
 
 
 def test_cause_is_that_of_the_network_even_inside_another_handler(client, service, pauses):
-    service.queued["/fit"] = [DROP]
+    service.queued["/fit"] = [DROP] * 4
     try:
         Path("/nowhere/at/all").stat()
     except OSError:
@@ -531,13 +617,91 @@ def test_retry_after_of_more_than_a_minute_is_the_callers_to_decide(client, serv
     assert pauses == []
 
 
+def test_pauses_of_an_outage_of_hours_stay_short():
+    assert module._pause_s(5000, ServiceUnreachableError()) <= 15
+
+
 def test_jitter_never_comes_back_earlier_than_asked():
     pauses = {module._jittered(2.0) for _ in range(200)}
     assert len(pauses) > 100
     assert 2.0 <= min(pauses) < max(pauses) <= 3.0
 
 
+# A full queue
+
+
+def full(retry_after_s: int) -> Reply:
+    return problem(429, "queue_full")._replace(headers={"Retry-After": str(retry_after_s)})
+
+
+@pytest.mark.parametrize("timeout", [-1, None, 600])
+def test_submission_waits_for_a_place_in_a_full_queue(client, service, pauses, timeout):
+    service.queued["/fit"] = [full(90)] * 5 + [DROP] + [full(90)] * 5
+    assert client.fit(D1, timeout) == "j1"
+    assert pauses[:11] == [90.0] * 5 + [0.5] + [90.0] * 5
+    assert len(set(keys_of(service.received("/fit")))) == 1
+
+
+@pytest.mark.parametrize(("timeout", "retry_after_s"), [(0, 1), (5, 7), (-1, 601)])
+def test_full_queue_is_refused_if_the_place_would_come_too_late(
+    client, service, monkeypatch, timeout, retry_after_s
+):
+    monkeypatch.setattr(module, "_jittered", lambda pause_s: pause_s)
+    service.queued["/fit"] = [full(retry_after_s)]
+    with pytest.raises(APIError, match="It is queue_full") as raised:
+        client.fit(D1, timeout)
+    assert (raised.value.code, raised.value.retry_after_s) == ("queue_full", retry_after_s)
+    assert len(service.requests) == 1
+
+
+def test_time_in_front_of_a_full_queue_is_a_part_of_the_timeout(client, service):
+    service.queued["/fit"] = [full(1)]
+    service.queued["/status"] = [Reply(200, job("started"))] * 99
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError):
+        client.fit(D1, timeout=2)
+    assert time.monotonic() - began < 3
+
+
 # Jobs
+
+
+def test_cancel_returns_the_status(client, service):
+    assert client.cancel("j1")["status"] == "canceled"
+    (request,) = service.requests
+    assert (request.method, request.path, json.loads(request.body)) == ("POST", "/cancel", {"id": "j1"})
+
+
+def test_cancel_of_a_job_that_has_ended_is_a_conflict(client, service):
+    service.queued["/cancel"] = [problem(409, "job_ended"), problem(404, "job_not_found")]
+    with pytest.raises(ConflictError):
+        client.cancel("j1")
+    with pytest.raises(NotFoundError):
+        client.cancel("j1")
+
+
+def test_reused_job_is_listed_once_and_waited_for(client, service):
+    service.queued["/fit"] = [Reply(200, {"id": "j0", "reused": True})] * 2
+    assert [client.fit(D1, None, reuse=True), client.fit(D1, reuse=True)] == ["j0", "j0"]
+    assert client.jobs == [{"id": "j0", "kind": "fit"}]
+    assert json.loads(service.requests[0].body) == {"id": D1, "reuse": True}
+
+
+def test_jobs_are_listed_by_pages_and_filters(client, service, known):
+    pages = [{"jobs": [job("queued"), job()], "next": "j1"}, {"jobs": [job()], "next": None}]
+    service.queued["/jobs"] = [*(Reply(200, page) for page in pages), Reply(200, pages[1])]
+    listed = client.list_jobs(status="queued", kind="fit", model_id=known, dataset_id=D1)
+    assert [each["status"] for each in listed] == ["queued", "finished", "finished"]
+    filters = {"limit": "100", "status": "queued", "kind": "fit", "model_id": "m1", "dataset_id": D1}
+    asked = [request.query for request in service.received("/jobs")]
+    assert asked == [filters, {**filters, "before": "j1"}]
+    assert len(list(client.list_jobs(1))) == 1
+    assert service.requests[-1].query == {"limit": "1"}
+
+
+def test_log_is_the_lines_of_the_job(client, service):
+    service.queued["/jobs/j1/log"] = [Reply(200, {"id": "j1", "lines": ["Reading took 1 s.", ""]})]
+    assert client.log("j1") == ["Reading took 1 s.", ""]
 
 
 def test_fit_and_predict_send_ids_and_options_as_json(client, service):
@@ -1059,6 +1223,29 @@ def test_model_of_a_real_service_is_summed_up(live):
     assert "<script>" not in known._repr_html_()
 
 
+def test_canceled_job_stays_canceled(live):
+    model_id = live.fit(slow_table())
+    result_id = live.predict(numbers(20), model_id)
+    eventually(lambda: live.status(model_id)["status"] == "started")
+    assert live.cancel(model_id)["status"] == "canceled"
+    with pytest.raises(JobCanceledError):
+        live.wait(model_id)
+    with pytest.raises(JobFailedError) as raised:
+        live.wait(result_id)
+    assert raised.value.code == "dependency_failed"
+
+
+def test_job_that_has_finished_cannot_be_canceled(live, model_id):
+    with pytest.raises(ConflictError):
+        live.cancel(model_id)
+    assert live.status(model_id)["status"] == "finished"
+
+
+def test_prediction_may_be_submitted_before_its_fit_has_ended(live):
+    frame = numbers(300, 4)
+    assert len(live.predict_table(frame, live.fit(frame))) == 300
+
+
 def test_model_that_is_not_there_yet_is_a_conflict(live, stack):
     with stack.frozen():
         model_id = live.fit(numbers(50, 2))
@@ -1123,8 +1310,8 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
     "body", [b"<html><h1>Bad Gateway</h1></html>", b"\xff", b"[1]", {"errors": 3, "detail": {}}, b""]
 )
 def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
-    service.queued["/fit"] = [Reply(502, body)]
-    with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 502: .+"):
+    service.queued["/fit"] = [Reply(500, body)]
+    with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 500: .+"):
         client.fit(D1)
 
 
@@ -1143,17 +1330,182 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_is_watched", lambda: True)
 
 
+RUNNING = {
+    "phase": "fitting",
+    "percent": 42.6,
+    "rows_done": None,
+    "rows_total": None,
+    "iterations_done": 43,
+    "iterations_total": 100,
+}
+COURSE = [
+    job("queued", position=2, eta_s=None, progress=None),
+    job("started", attempts=2, progress=RUNNING, eta_s=71.2),
+]
+
+
+@pytest.fixture
+def busy(service: Server) -> Server:
+    """A service whose next job shows what jobs show."""
+    service.queued["/status"] = [Reply(200, each) for each in COURSE]
+    return service
+
+
 @pytest.mark.usefixtures("watched")
-def test_wait_shows_one_line_to_a_person(client, service, pauses, capsys):
-    service.queued["/status"] = [
-        Reply(200, job("queued", position=2)),
-        Reply(200, job("started", attempts=2)),
+def test_wait_shows_one_line_to_a_person_without_tqdm(client, busy, pauses, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setenv("COLUMNS", "70")
+    client.wait("j1")
+    lines = [
+        "fit j1: queued, 2 ahead of it (0 s)",
+        "fit j1: fitting 43 %, attempt 2, 1 m 12 s left (0 s)",
+        "fit j1: finished (0 s)",
     ]
+    assert capsys.readouterr().err == "".join(f"\r{line:<69}" for line in lines) + "\n"
+    assert busy.requests[0].query["wait"] == "1.0"
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_line_is_not_longer_than_the_terminal(client, busy, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setenv("COLUMNS", "20")
+    client.wait("j1")
+    assert {len(line) for line in re.split("[\r\n]", capsys.readouterr().err)} == {0, 19}
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
+    pytest.importorskip("tqdm")
     client.wait("j1")
     shown = capsys.readouterr().err
-    lines = ["fit j1: queued, 2 ahead of it", "fit j1: started, attempt 2", "fit j1: finished"]
-    assert shown == "".join(f"\r\x1b[K{line} (0 s)" for line in lines) + "\n"
-    assert service.requests[0].query["wait"] == "2.0"
+    assert shown.count("\n") == 1
+    for said in ("fit ...j1", "queued, 2 ahead of it", "fitting 43 %, attempt 2, 1 m 12 s left", "finished"):
+        assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (59.2, "1 m 0 s"), (3599, "59 m 59 s"), (3600, "1 h 0 m"), (9e4, "25 h 0 m")],
+)
+def test_times_are_said_in_their_two_largest_units(seconds, said):
+    assert module._duration(seconds) == said
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_nothing_is_shown_of_a_job_that_is_unknown(client, service, capsys):
+    service.queued["/status"] = [problem(404, "job_not_found")]
+    with pytest.raises(NotFoundError):
+        client.wait("j1")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_person_learns_once_that_the_queue_is_full(client, service, capsys):
+    service.queued["/fit"] = [full(1)] * 3
+    client.fit(D1)
+    assert capsys.readouterr().err == "It is queue_full. Waiting for a place.\n"
+
+
+class Terminal:
+    """A terminal of 100 columns in which a Python script runs, and what is shown on it."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        self.shown = ""
+        self.fd, inner = pty.openpty()
+        termios.tcsetwinsize(inner, (40, 100))
+        # The new session takes the terminal for its own, so that Ctrl-C is what it is for a person.
+        script = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n" + script
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", script, *arguments],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            start_new_session=True,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        os.close(inner)
+
+    def read(self) -> bool:
+        """Take in what has been shown since; False at the end."""
+        assert select.select([self.fd], [], [], 20)[0], f"nothing but {self.shown!r}"
+        # Linux says so where the other side has closed the terminal.
+        with contextlib.suppress(OSError):
+            self.shown += (more := os.read(self.fd, 4096)).decode()
+            return bool(more)
+        return False
+
+    def wait_for(self, said: str) -> None:
+        while said not in self.shown:
+            assert self.read(), self.shown
+
+    def press(self, key: bytes) -> None:
+        os.write(self.fd, key)
+
+    def end(self) -> int:
+        while self.read():
+            pass
+        os.close(self.fd)
+        return self.process.wait(30)
+
+
+WAITING = "import sys, client\nsys.exit(client.main(['--url', sys.argv[1], 'status', 'j1', '--wait']))"
+
+
+@pytest.mark.parametrize("setup", ["", "import sys; sys.modules['tqdm'] = None\n"], ids=["tqdm", "plain"])
+def test_terminal_shows_the_job_on_one_line(busy, setup):
+    if not setup:
+        pytest.importorskip("tqdm")
+    terminal = Terminal(setup + WAITING, busy.url)
+    assert terminal.end() == 0
+    lines = terminal.shown.split("\r\n")
+    assert [len(lines), lines[1:]] == [3, ["finished", ""]]
+    states = ["queued, 2 ahead of it", "fitting 43 %, attempt 2, 1 m 12 s left", "finished"]
+    places = [lines[0].index(state) for state in states]
+    assert places == sorted(places)
+    assert "\r" in lines[0]
+
+
+def test_ctrl_c_ends_the_waiting_and_says_how_to_cancel(service):
+    service.answer = lambda _request: Reply(200, COURSE[1])
+    terminal = Terminal(WAITING, service.url)
+    terminal.wait_for("fitting 43 %")
+    terminal.press(b"\x03")
+    assert terminal.end() == 130
+    said = "the job goes on. To cancel it: client.cancel('j1'), in a shell: rowcast cancel j1"
+    assert said in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert service.received("/cancel") == []
+
+
+def test_interrupt_prints_nothing_where_nobody_watches(service):
+    service.answer = lambda _request: Reply(200, COURSE[1])
+    command = [sys.executable, str(ROOT / "client.py"), "--url", service.url, "status", "j1", "--wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        eventually(lambda: service.requests)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.communicate() == (b"", b"")
+    assert waiting.returncode == 130
+
+
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_kernel_of_a_notebook_is_watched_without_a_terminal(client, busy, capsys, monkeypatch, tqdm):
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    if tqdm:
+        pytest.importorskip("tqdm.auto")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    client.wait("j1")
+    assert "fitting 43 %, attempt 2, 1 m 12 s left" in "".join(capsys.readouterr())
+
+
+def test_ipython_in_a_pipe_is_no_notebook(client, busy, pauses, capsys, monkeypatch):
+    for shell in (None, object()):
+        ipython = types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        client.wait("j1")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.usefixtures("watched")
@@ -1231,15 +1583,23 @@ def test_commands_that_list_show_and_delete(service, capsys):
     service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
     service.queued["/datasets"] = [Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})]
     service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
+    jobs = [{**job(), "id": "j2", "kind": "predict"}, job(), job()]
+    service.queued["/jobs"] = [Reply(200, {"jobs": jobs, "next": None})]
+    service.queued["/jobs/j1/log"] = [Reply(200, {"id": "j1", "lines": ["Read 9 rows.", "Done."]})]
     commands = {
         "models": "m2\ty\tlinear\tr2\t0.5\nm1\n",
         "datasets": "d1\t7\n",
         "model m1": f"{module.Model(MANIFEST)}\n",
         "delete m1": "",
+        "cancel j1": "canceled\n",
+        "log j1": "Read 9 rows.\nDone.\n",
+        "jobs --status finished --model-id m1 --limit 2": "j2\tpredict\tfinished\nj1\tfit\tfinished\n",
     }
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
         assert capsys.readouterr() == (printed, "")
+    query = {"limit": "2", "status": "finished", "model_id": "m1"}
+    assert service.received("/jobs")[0].query == query
 
 
 @pytest.mark.parametrize(
@@ -1259,6 +1619,9 @@ def test_help_names_the_commands_and_where_the_key_comes_from():
         "fit",
         "predict",
         "status",
+        "cancel",
+        "log",
+        "jobs",
         "download",
         "models",
         "datasets",
@@ -1297,3 +1660,106 @@ sys.exit(client.main(["download", "r1", sys.argv[1]]))
 """
     run_python("-c", script, str(tmp_path / "result.parquet"), ROWCAST_URL=service.url)
     assert (tmp_path / "result.parquet").exists()
+
+
+# On a real service, behind a proxy that loses answers
+
+
+class Losing(socketserver.ThreadingTCPServer):
+    """Passes requests on to a service, each in a connection, and loses the first answers to some."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), Lossy)
+        self.service = ("127.0.0.1", urlsplit(url).port)
+        self.to_lose: dict[str, int] = {}
+        self.passed_on: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Lossy(socketserver.StreamRequestHandler):
+    """Reads a request as bytes, and gives the answer to it as the bytes that came."""
+
+    def handle(self) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line if not line.lower().startswith(b"connection:") else b""
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        body = self.rfile.read(int(length[1])) if length else b""
+        start = head.split(b"?")[0].split(b" HTTP/")[0].decode()
+        with socket.create_connection(self.server.service, 60) as upstream:
+            upstream.sendall(head[:-2] + b"Connection: close\r\n\r\n" + body)
+            answer = b"".join(iter(lambda: upstream.recv(65536), b""))
+        self.server.passed_on.append(start)
+        if self.server.to_lose.get(start, 0) > 0:
+            self.server.to_lose[start] -= 1
+        else:
+            self.wfile.write(answer)
+
+
+@pytest.fixture
+def losing(stack: Stack) -> Iterator[Losing]:
+    with Losing(stack.url) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        yield proxy
+        proxy.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def behind(losing: Losing) -> Iterator[Client]:
+    with Client(losing.url) as connected:
+        yield connected
+
+
+def test_jobs_whose_answers_were_lost_exist_once(behind, losing, live, pauses):
+    dataset_id = live.upload(numbers(50, 2))
+    losing.to_lose = {"POST /fit": 2, "POST /predict": 1}
+    model_id = behind.fit(dataset_id, validation="none")
+    result_id = behind.predict(dataset_id, model_id)
+    assert losing.passed_on == ["POST /fit"] * 3 + ["POST /predict"] * 2
+    assert [each["id"] for each in live.list_jobs(dataset_id=dataset_id)] == [result_id, model_id]
+    assert behind.wait(result_id)["model_id"] == model_id
+
+
+def test_cancel_whose_answer_was_lost_is_no_conflict(behind, losing, stack, pauses):
+    with stack.frozen():
+        job_id = behind.fit(numbers(50, 2))
+        losing.to_lose = {"POST /cancel": 1}
+        assert behind.cancel(job_id)["status"] == "canceled"
+        assert losing.passed_on[-2:] == ["POST /cancel"] * 2
+
+
+# What a real service remembers
+
+
+def test_bytes_that_a_job_has_read_are_not_sent_again(live, tmp_path):
+    frame = numbers(15_000, 10, seed=7)
+    dataset_id = live.upload(frame)
+    live.fit(dataset_id, None, validation="none")
+    assert live.upload(frame) == dataset_id
+    assert live.upload(frame, reuse=False) != dataset_id
+
+
+def test_reuse_answers_with_the_earlier_job(live):
+    dataset_id = live.upload(numbers(60, 2, seed=8))
+    model_id = live.fit(dataset_id, None, validation="none")
+    assert live.fit(dataset_id, None, validation="none", reuse=True) == model_id
+    assert live.fit(dataset_id, None, validation="none") != model_id
+    assert len(live.jobs) == 2
+
+
+def test_jobs_of_a_real_service_are_listed_and_have_logs(live):
+    dataset_id = live.upload(numbers(60, 2))
+    model_id = live.fit(dataset_id, None, validation="none")
+    result_id = live.predict(dataset_id, model_id, None)
+    assert [each["id"] for each in live.list_jobs(2)] == [result_id, model_id]
+    assert [each["id"] for each in live.list_jobs(dataset_id=dataset_id, kind="fit")] == [model_id]
+    assert [each["id"] for each in live.list_jobs(model_id=model_id, status="finished")][-1] == model_id
+    assert live.log(model_id)

@@ -132,7 +132,9 @@ def shown_default_of(schema: dict[str, Any]) -> str:
     return "" if schema.get("default") is None else str(schema["default"])
 
 
-@pytest.mark.parametrize("section", ["Upload", "Fit", "Predict", "Status", "Result", "Models", "Datasets"])
+@pytest.mark.parametrize(
+    "section", ["Upload", "Fit", "Predict", "Status", "Jobs", "Result", "Models", "Datasets"]
+)
 def test_parameters_of_a_section_are_those_of_its_endpoint(section: str) -> None:
     rows = rows_of(section_of("http_api.md", section), "parameter", "type", "default", "range", "meaning")
     for operation in openapi()["paths"][f"/{section.lower()}"].values():
@@ -148,6 +150,7 @@ def test_parameters_of_a_section_are_those_of_its_endpoint(section: str) -> None
     [
         ("Upload", "UploadAnswer"),
         ("Status", "StatusAnswer"),
+        ("Jobs", "JobsAnswer"),
         ("Result", "ResultAnswer"),
         ("Models", "ModelsAnswer"),
         ("Datasets", "DatasetsAnswer"),
@@ -165,6 +168,7 @@ def test_members_of_an_answer_are_documented(section: str, answer: str) -> None:
         ("model", "ModelLine"),
         ("file", "FileAnswer"),
         ("dataset", "DatasetLine"),
+        ("log", "LogAnswer"),
         ("job's progress", "Progress"),
     ],
 )

@@ -1,0 +1,158 @@
+"""One attempt of a job, in its work horse: from the job's fields to its end, or back to the queue."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import redis
+
+from rowcast import content, ending, errors, estimates, joblog, publishing, reuse, run, scratch
+from rowcast.config import Settings
+from rowcast.connections import connect_for_beats
+from rowcast.lanes import Cause, Lanes
+from rowcast.progress import Progress
+from rowcast.states import Status
+from rowcast.storage import KEEPER, WORKER, Storage, patience_of
+
+log = logging.getLogger("rowcast.jobs")
+T = TypeVar("T")
+
+# A job that waits for the store or for space is tried again after so long, at first sooner.
+MAX_DELAY_S = 30.0
+
+
+@dataclass
+class Attempt:
+    """An attempt: `work` is the job's function, `say` sends a message to the worker and never waits."""
+
+    job_id: str
+    fields: dict[str, str]
+    settings: Settings
+    lanes: Lanes
+    work: Callable[[], None]
+    say: Callable[[dict[str, Any]], None]
+    lines: deque[str] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Prepare what the end needs: a store that is waited for, because now there is something to lose."""
+        self.number = int(self.fields["attempt"])
+        self.owner = self.fields["owner"]
+        self.publisher = Storage(self.settings, patience_of(self.settings.outage_wait_s), connections=4)
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Do the work, and settle what becomes of the job."""
+        with joblog.recorded(self._earlier_lines(), lambda line: self.say({"log": line})) as self.lines:
+            try:
+                self._do()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
+                self._fail(error)
+            else:
+                self._end("finished", None)
+                self._note_duration()
+
+    def _earlier_lines(self) -> list[str]:
+        with suppress(redis.RedisError):
+            return self.lanes.log(self.job_id) if self.number > 1 else []
+        return []
+
+    def _do(self) -> None:
+        """Do the work, unless an earlier attempt has published and only its end was lost."""
+        kind = cast(publishing.Kind, self.fields["kind"])
+        storage = Storage(self.settings, WORKER, connections=4)
+        if self.number > 1 and publishing.start_again(storage, kind, self.owner, self.job_id, self.number):
+            return
+        # What the job notes is a cache, and not worth waiting for a Redis that is away.
+        notes = connect_for_beats(self.settings)
+        surroundings = run.Run(
+            owner=self.owner,
+            attempt=self.number,
+            settings=self.settings,
+            storage=storage,
+            publisher=self.publisher,
+            folder=scratch.make(Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)),
+            others_wait=self._do_others_wait,
+            progress=Progress(self.say),
+            note_digest=partial(content.note, notes, self.owner),
+            note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),
+        )
+        with run.surround(surroundings):
+            self.work()
+
+    def _do_others_wait(self) -> bool:
+        try:
+            return self.lanes.anybody_waits()
+        except redis.RedisError:
+            return True
+
+    def _fail(self, error: Exception) -> None:
+        """Give a job back that lacks only a part which is away; end any other as failed."""
+        cause = _cause_of(error)
+        lacks_a_part = isinstance(cause, errors.Unavailable) or scratch.is_full(error)
+        if lacks_a_part and insist(lambda: self._wait_outside(cause)) != "exhausted":
+            log.warning("%s The job goes back to the queue.", cause.detail)
+            return
+        if isinstance(cause, errors.InternalError):
+            log.error("the job failed", exc_info=error)
+        self._end("failed", cause)
+
+    def _wait_outside(self, cause: errors.RowcastError) -> str:
+        """Give the job back for a while, which does not count as a death."""
+        return self.lanes.give_back(
+            self.job_id,
+            self.number,
+            Cause(cause.code, cause.detail),
+            delay_s=min(2.0**self.number, MAX_DELAY_S),
+            max_wait_s=self.settings.outage_wait_s,
+        )
+
+    def _end(self, status: Status, error: errors.RowcastError | None) -> None:
+        # Nothing is lost with a failure: its record may be stored later, and the worker goes on.
+        store = self.publisher if status == "finished" else Storage(self.settings, KEEPER, connections=4)
+        told = (self.lanes, store, self.job_id, self.fields, status, error)
+        insist(lambda: ending.end(*told, lines=list(self.lines), attempt=self.number))
+
+    def _note_duration(self) -> None:
+        """Let later jobs of like size know how long this one took."""
+        if "work" in self.fields and self.number == 1:
+            work = estimates.Work(*json.loads(self.fields["work"]))
+            took_s = time.monotonic() - self.began
+            with suppress(redis.RedisError):
+                estimates.note(self.lanes.connection, *work[:4], took_s, effort=work.effort)
+
+
+def folder_name(job_id: str, attempt: int) -> str:
+    """Return the name of an attempt's scratch folder; no two share one."""
+    return f"{job_id}-{attempt}"
+
+
+def insist(settle: Callable[[], T]) -> T:
+    """Return what must not be left undone; wait for Redis as long as it takes."""
+    while True:
+        try:
+            return settle()
+        except redis.RedisError as error:
+            log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+            time.sleep(1)
+
+
+def _cause_of(error: Exception) -> errors.RowcastError:
+    """Return what a job's owner is told of an exception."""
+    if isinstance(error, errors.RowcastError):
+        return error
+    if scratch.is_full(error):
+        return errors.ScratchFull("There is no space left on the scratch disk.")
+    if isinstance(error, MemoryError):
+        return errors.OutOfMemory("The job asked for more memory than there is.")
+    if isinstance(error, redis.RedisError):
+        return errors.QueueUnavailable("Redis did not answer while the job ran.")
+    return errors.InternalError(f"The job failed ({type(error).__name__}).")
