@@ -57,7 +57,7 @@ class Attempt:
             except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
                 self._fail(error)
             else:
-                self._end("finished", None, self.publisher)
+                self._end("finished", None)
                 self._note_duration()
 
     def _earlier_lines(self) -> list[str]:
@@ -103,7 +103,7 @@ class Attempt:
             return
         if isinstance(cause, errors.InternalError):
             log.error("the job failed", exc_info=error)
-        self._end("failed", cause, Storage(self.settings, KEEPER, connections=4))
+        self._end("failed", cause)
 
     def _wait_outside(self, cause: errors.RowcastError) -> str:
         """Give the job back for a while, which does not count as a death."""
@@ -115,8 +115,10 @@ class Attempt:
             max_wait_s=self.settings.outage_wait_s,
         )
 
-    def _end(self, status: Status, error: errors.RowcastError | None, storage: Storage) -> None:
-        told = (self.lanes, storage, self.job_id, self.fields, status, error)
+    def _end(self, status: Status, error: errors.RowcastError | None) -> None:
+        # Nothing is lost with a failure: its record may be stored later, and the worker goes on.
+        store = self.publisher if status == "finished" else Storage(self.settings, KEEPER, connections=4)
+        told = (self.lanes, store, self.job_id, self.fields, status, error)
         insist(lambda: ending.end(*told, lines=list(self.lines), attempt=self.number))
 
     def _note_duration(self) -> None:

@@ -29,6 +29,8 @@ from rowcast.folders import private
 # Below this many cells (rows x columns) a boosting fit is not faster on two threads than on one.
 BIG_CELLS = 200_000
 _MAX_OVERFLOW = 1024
+# Cores are given out within milliseconds.
+ALLOCATION_PATIENCE_S = 2.0
 _STAT = Path("/proc/stat")
 
 
@@ -123,10 +125,21 @@ def seat(folder: str | Path) -> Iterator[Seat]:
 def _allocation(folder: Path) -> Iterator[None]:
     fd = os.open(folder / "allocation", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _await_lock(fd)
         yield
     finally:
         os.close(fd)
+
+
+def _await_lock(fd: int) -> None:
+    """Lock a file; go on without if that takes too long: a holder that is stopped would stop all others."""
+    deadline = time.monotonic() + ALLOCATION_PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.002)
+    return None
 
 
 def _lock(path: Path) -> int | None:

@@ -259,7 +259,7 @@ function call.give_back(id, attempt, cause, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
   delay_s = tonumber(delay_s)
   -- Of a long wait only its beginning is told.
-  if not (delay_s > 0 and field(id, 'waits_since') ~= '') then note_cause(id, cause) end
+  if delay_s == 0 or field(id, 'waits_since') == '' then note_cause(id, cause) end
   if delay_s > 0 then
     redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
     if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end

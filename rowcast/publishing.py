@@ -215,26 +215,33 @@ def hide_canceled(storage: Storage, kind: Kind, owner: str, identifier: str, rec
 def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any] | None:
     """Return a job's final record, whichever its kind, with its log.
 
-    That of a canceled job is the marker itself; else it is that of the attempt that counts, or of the last.
+    That of a canceled job is the marker itself; else it is the last one, which is that of who ended the job.
+    Where an attempt has published, a failure that followed does not count.
 
     Raises:
         StoreUnavailable: the store does not answer.
     """
     for bucket in BUCKETS.values():
         names = storage.names(bucket, owner, identifier)
-        if TOMBSTONE not in names and (name := _record_in(names)):
-            return _read_json(storage, bucket, owner, identifier, name)
+        if TOMBSTONE in names:
+            continue
+        has_published = bool(attempts_in(names))
+        read = (_read_json(storage, bucket, owner, identifier, name) for name in _records_in(names))
+        last = None
+        for record in filter(None, read):
+            if not has_published or record.get("status") == "finished":
+                return record
+            last = last or record
+        if last:
+            return last
     return None
 
 
-def _record_in(names: list[str]) -> str | None:
-    """Return the name of the record that counts, of all names under an id."""
+def _records_in(names: list[str]) -> list[str]:
+    """Return the names of the records that may count, of all names under an id, the last one first."""
     if CANCELED in names:
-        return CANCELED
-    records = sorted((name for name in names if _RECORD.fullmatch(name)), key=_attempt_of)
-    published = attempts_in(names)
-    finished = [name for name in records if _attempt_of(name) in published]
-    return next(iter(finished or records[-1:]), None)
+        return [CANCELED]
+    return sorted((name for name in names if _RECORD.fullmatch(name)), key=_attempt_of, reverse=True)
 
 
 def _attempt_of(record_name: str) -> int:

@@ -14,8 +14,8 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from rowcast.config import Settings
 from rowcast.errors import ScratchFull, Unavailable
 from rowcast.folders import private
 
-_PREFIX = "job-"
+_PREFIX, _UNLOCKED_PREFIX = "job-", "new-"
+# Who has not locked a folder for so long, which takes a moment, has died in that moment.
+FORGOTTEN_AFTER_S = 3600.0
 # The reserve where the setting names none: so much, but no more than this part of the disk.
 RESERVE_BYTES, RESERVE_PART = 500_000_000, 20
 # A worker that has not told its space for so long is gone, and its disk no longer of interest.
@@ -37,12 +39,11 @@ _NAMES, _REPORT = "rowcast:scratch", "rowcast:scratch:"
 def make(root: Path, name: str) -> Path:
     """Return a new folder, which stays locked until this process ends. Raises OSError if none can be made."""
     private(root)
-    folder = folder_of(root, name)
-    # No sweep may come between making and locking it.
-    with _sweeping(root):
-        folder.mkdir(mode=0o700)
-        fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
-    return folder
+    # No sweep may come between making and locking it, and nobody wait for a lock whose holder is stopped.
+    unlocked = root / f"{_UNLOCKED_PREFIX}{name}"
+    unlocked.mkdir(mode=0o700)
+    fcntl.flock(os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    return unlocked.rename(folder_of(root, name))
 
 
 def folder_of(root: Path, name: str) -> Path:
@@ -52,16 +53,20 @@ def folder_of(root: Path, name: str) -> Path:
 
 def sweep(root: Path) -> None:
     """Remove all folders that no running job uses."""
-    if not root.is_dir():
-        return
-    with _sweeping(root):
-        for folder in root.glob(f"{_PREFIX}*/"):
-            if _is_unused(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in root.glob(f"{_PREFIX}*/"):
+        if _is_unused(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in root.glob(f"{_UNLOCKED_PREFIX}*/"):
+        if _age_s(folder) > FORGOTTEN_AFTER_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_unused(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Another sweep was faster.
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -71,14 +76,11 @@ def _is_unused(folder: Path) -> bool:
     return True
 
 
-@contextmanager
-def _sweeping(root: Path) -> Iterator[None]:
-    descriptor = os.open(root / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _age_s(folder: Path) -> float:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 # The space of a job

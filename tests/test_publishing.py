@@ -200,3 +200,14 @@ def test_an_attempt_after_one_that_has_published_has_nothing_to_do(
     found = publishing.find(storage, kind, "acme", identifier)
     assert found is not None
     assert found.attempt == 1
+
+
+def test_record_that_counts_is_that_of_who_ended_the_job(
+    storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+) -> None:
+    publish(storage, stack, tmp_path, "fit", identifier, 1)
+    # The first attempt died before Redis heard of its end; the second one found what it had published.
+    for number in (1, 2):
+        record = {"attempts": number, "status": "finished"}
+        publishing.write_record(storage, "fit", "acme", identifier, record)
+    assert publishing.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}

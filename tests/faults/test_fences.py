@@ -100,7 +100,7 @@ def test_a_run_that_wakes_up_while_another_runs_is_killed(gated: Stack, sleeper:
     )
     sleeper.wake()
     assert gated.finished(sleeper.job)["attempts"] == 2
-    assert not is_alive(other)
+    eventually(lambda: not is_alive(other))
 
 
 def test_a_manifest_that_arrives_after_another_attempt_has_taken_over_does_not_count(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,6 +183,12 @@ def test_a_worker_told_to_stop_stops_although_redis_is_away(start_stack: StartSt
         stack.part("worker").send_signal(signal.SIGTERM)
         eventually(lambda: not any(is_alive(worker) for worker in workers), timeout_s=40)
     stack.stop()
+
+
+def test_a_process_that_was_stopped_as_it_took_a_core_holds_up_no_other(workers: Stack) -> None:
+    with (workers.data / "cores" / "allocation").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        workers.finished(workers.fit(table()))
 
 
 def test_no_scratch_folder_is_left(workers: Stack) -> None:

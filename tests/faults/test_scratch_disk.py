@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import StartStack, eventually, submitted, table
+
+from rowcast import scratch
 
 
 @pytest.fixture
@@ -39,3 +43,13 @@ def test_jobs_wait_while_the_scratch_disk_is_full(start_stack: StartStack, disk:
     assert [stack.finished(job)["error"] for job in jobs] == [None, None]
     eventually(lambda: not list(disk.glob("*/")))
     stack.stop()
+
+
+def test_a_sweep_removes_what_nobody_holds(tmp_path: Path) -> None:
+    held = scratch.make(tmp_path, "held")
+    (tmp_path / "job-left" / "below").mkdir(parents=True)
+    for name, age_s in {"new-begun": 0, "new-left": 2 * scratch.FORGOTTEN_AFTER_S}.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    scratch.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {held.name, "new-begun"}
