@@ -53,7 +53,7 @@ from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
 from rowcast.lanes import Lane, Lanes
 from rowcast.lease import Lease
-from rowcast.storage import WORKER, Storage
+from rowcast.storage import Storage
 
 log = logging.getLogger("rowcast.worker")
 Verdict = errors.RowcastError | Literal["stopping", "given away"]
@@ -300,7 +300,8 @@ class Worker(rq.worker.Worker):
             os._exit(code)
 
     def _storage(self) -> Storage:
-        return Storage(self._settings, WORKER, connections=4)
+        # It gives up soon, since the job's lease ends meanwhile, and another worker would begin again.
+        return Storage(self._settings)
 
     @property
     def _scratch_root(self) -> Path:

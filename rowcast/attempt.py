@@ -116,7 +116,9 @@ class Attempt:
         )
 
     def _end(self, status: Status, error: errors.RowcastError | None) -> None:
-        told = (self.lanes, self.publisher, self.job_id, self.fields, status, error)
+        # A failure does not wait for the store: Redis can keep it.
+        storage = self.publisher if status == "finished" else Storage(self.settings)
+        told = (self.lanes, storage, self.job_id, self.fields, status, error)
         insist(lambda: ending.end(*told, lines=list(self.lines), attempt=self.number))
 
     def _note_duration(self) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from typing import Any
 
 from rowcast import errors, publishing
@@ -15,6 +17,9 @@ from rowcast.states import Status, final_record
 from rowcast.storage import Storage
 
 log = logging.getLogger("rowcast.jobs")
+
+# For so long who ends a fit also ends the jobs that waited for it.
+ORPHANS_S = 0.5
 
 
 def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
@@ -37,6 +42,8 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
         StoreUnavailable: the store does not answer, and the job has finished.
         redis.RedisError: Redis does not answer.
     """
+    if attempt is not None and not lanes.is_ours(job_id, attempt):
+        return False
     record = final_record(job_id, fields, status, error.cause() if error else None)
     kept = {**record, "log": lines if lines is not None else lanes.log(job_id)}
     is_stored = _store(storage, fields, kept, must=status == "finished")
@@ -44,8 +51,8 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
     outcome = lanes.settle(job_id, status, kept, ttl_s, attempt=attempt, stored=is_stored)
     if outcome == "ok":
         log.info("the job has %s%s", status, f": {error.code}" if error else "")
-        if status != "finished" and fields["kind"] == "fit":
-            end_orphaned(lanes, storage)
+        if status != "finished" and fields["kind"] == "fit" and is_stored:
+            end_orphaned(lanes, storage, limit_s=ORPHANS_S)
     return outcome == "ok"
 
 
@@ -70,22 +77,30 @@ def lose(
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    attempt = int(fields["attempt"])
+    number = int(fields["attempt"])
+    holder: int | None = number
     if isinstance(error, errors.WorkerLost):
         cause, most = Cause(error.code, error.detail), int(fields.get("max_attempts") or 3)
-        if lanes.give_back(job_id, attempt, cause, max_attempts=most) != "exhausted":
+        outcome = lanes.give_back(job_id, number, cause, max_attempts=most)
+        if outcome == "ok":
             log.warning("%s It goes back to the queue.", error.detail)
+        if outcome != "exhausted":
             return
-        error = errors.WorkerLost(f"{error.detail} It was tried {attempt} times in all.")
+        # Nobody holds the job any more.
+        error, holder = errors.WorkerLost(f"{error.detail} That was attempt {number}, and the last."), None
     fields = lanes.fields(job_id)
+    if _has_published(storage, job_id, fields, number):
+        end(lanes, storage, job_id, fields, "finished", attempt=holder)
+    else:
+        end(lanes, storage, job_id, fields, "failed", error, attempt=holder)
+
+
+def _has_published(storage: Storage, job_id: str, fields: dict[str, str], attempt: int) -> bool:
+    """Tell whether a job has published; if not, what this attempt still publishes will not count."""
     try:
-        found = publishing.find(storage, _kind(fields), fields["owner"], job_id)
-        if found:
-            end(lanes, storage, job_id, fields, "finished", attempt=attempt)
-        else:
-            end(lanes, storage, job_id, fields, "failed", error, attempt=attempt)
-    except errors.StoreUnavailable:
-        end(lanes, storage, job_id, fields, "failed", error, attempt=attempt)
+        return publishing.start_again(storage, _kind(fields), fields["owner"], job_id, attempt + 1)
+    except (errors.StoreUnavailable, errors.ModelUntrusted):
+        return False
 
 
 def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) -> str:
@@ -102,14 +117,18 @@ def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) 
     outcome = lanes.settle(job_id, "canceled", record, ttl_s, attempt=None, stored=False)
     if outcome == "ok":
         log.info("the job has been canceled")
-        _record_late(lanes, storage, job_id, fields, record)
-        end_orphaned(lanes, storage)
+        # There may be thousands, and the caller waits: a keeper ends what is left.
+        if _record_late(lanes, storage, job_id, fields, record):
+            end_orphaned(lanes, storage, limit_s=ORPHANS_S)
     return outcome
 
 
-def end_orphaned(lanes: Lanes, storage: Storage) -> None:
-    """End the jobs that waited for a fit which has ended without a model."""
+def end_orphaned(lanes: Lanes, storage: Storage, *, limit_s: float = math.inf) -> None:
+    """End the jobs that waited for a fit which has ended without a model, for `limit_s` seconds at most."""
+    deadline = time.monotonic() + limit_s
     for job_id in lanes.orphaned():
+        if time.monotonic() >= deadline:
+            return
         if fields := lanes.fields(job_id):
             fit = fields.get("waits_for", "")
             error = errors.DependencyFailed(f"The fit {fit}, which should have made the model, made none.")
@@ -129,7 +148,7 @@ def store_late(lanes: Lanes, storage: Storage) -> None:
 
 def _record_late(
     lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], record: dict[str, Any]
-) -> None:
+) -> bool:
     try:
         if record["status"] == "canceled":
             publishing.hide_canceled(storage, _kind(fields), fields["owner"], job_id, record)
@@ -137,8 +156,9 @@ def _record_late(
             publishing.write_record(storage, _kind(fields), fields["owner"], job_id, record)
     except errors.StoreUnavailable:
         log.warning("the store does not answer; the job's record is in Redis alone for now")
-        return
+        return False
     lanes.recorded(job_id)
+    return True
 
 
 def _kind(fields: dict[str, str]) -> publishing.Kind:

@@ -69,8 +69,9 @@ local function index(id, owner)
   redis.call('ZADD', 'rowcast:jobs:' .. owner, 0, id)
 end
 
+-- An attempt that was given up, and whose job is about to be ended for that, runs it no more.
 local function is_run_by(id, attempt)
-  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt
+  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt and field(id, 'given_up') == ''
 end
 
 -- Take over what a version before lanes has queued: its owner and kind are in RQ's meta data.
@@ -222,6 +223,7 @@ end
 -- Queue a job again that an attempt could not end. A death counts, and the last one leaves the job where it
 -- is, for the caller to end; so does waiting for a part that is away, once it has lasted for too long.
 function call.give_back(id, attempt, cause, counts, max_attempts, delay_s, max_wait_s)
+  if field(id, 'status') == 'started' and field(id, 'given_up') == attempt then return 'exhausted' end
   if not is_run_by(id, attempt) then return 'lost' end
   -- Of a long wait only its beginning is told.
   if cause ~= '' and not (tonumber(delay_s) > 0 and field(id, 'waits_since') ~= '') then
@@ -229,6 +231,7 @@ function call.give_back(id, attempt, cause, counts, max_attempts, delay_s, max_w
     redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
   end
   if counts == '1' and redis.call('HINCRBY', job_key(id), 'deaths', 1) >= tonumber(max_attempts) then
+    redis.call('HSET', job_key(id), 'given_up', attempt)
     return 'exhausted'
   end
   if tonumber(delay_s) > 0 then

@@ -162,8 +162,8 @@ class Lanes:
 
         Where Redis has lost the job, nobody can have.
         """
-        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
-        return found in ([None, None], [b"started", str(attempt).encode()])
+        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt", "given_up")
+        return found in ([None, None, None], [b"started", str(attempt).encode(), None])
 
     def beat(
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
@@ -184,7 +184,8 @@ class Lanes:
         """Queue a job again, at the place that it had.
 
         With `max_attempts` this counts as a death, with `delay_s` it waits that long; "exhausted" means that
-        it may not run again, and that the caller is to end it.
+        it may not run again, and that the caller is to end it. After the last death the attempt holds it no
+        more, even if it is alive after all.
         """
         counts = int(max_attempts is not None)
         told = cause.of(attempt) if cause else ""

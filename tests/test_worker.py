@@ -47,8 +47,8 @@ def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> N
     status = workers.wait(job)
     assert (status["status"], status["error"]["code"]) == ("failed", "worker_lost")
     assert [cause["code"] for cause in status["earlier"]] == ["worker_lost"] * 3
-    names = workers.storage().names("models", "default", job)
-    assert names == ["2/started", "3/started", "record/3.json"]
+    # What the third still publishes, if it is alive after all, does not count.
+    assert workers.storage().names("models", "default", job)[-2:] == ["4/started", "record/3.json"]
     workers.finished(workers.fit(table()))
 
 
@@ -59,7 +59,7 @@ def test_a_job_whose_worker_dies_too_often_ends_worker_lost(start_stack: StartSt
     stack.part("worker").kill()
     status = stack.wait(job)
     assert (status["status"], status["error"]["code"]) == ("failed", "worker_lost")
-    assert stack.storage().names("models", "default", job) == ["record/1.json"]
+    assert stack.storage().names("models", "default", job) == ["2/started", "record/1.json"]
     stack.stop()
 
 
