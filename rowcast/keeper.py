@@ -62,6 +62,7 @@ class Keeper:
             Duty(self.end_orphaned, 1.0),
             Duty(self.store_late, 2.0),
             Duty(self.reconcile, 10.0),
+            Duty(self.forget_dead_workers, 60.0),
             Duty(self.report_space, 5.0),
             Duty(self.remove_old, REMOVE_EVERY_S),
         ]
@@ -79,10 +80,17 @@ class Keeper:
             # After an outage of Redis every worker has been silent; the living get their time to be heard.
             if is_fresh:
                 break
-            fields = self._lanes.fields(job_id)
-            silence = f"The job's worker was not heard of for {self._settings.worker_ttl_s} s."
-            with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-                ending.lose(self._lanes, self._storage, job_id, fields, errors.WorkerLost(silence))
+            try:
+                self._recover(job_id)
+            except (errors.RowcastError, LookupError, ValueError):
+                # One that cannot be helped must not keep the others from it.
+                log.exception("a job could not be recovered", extra={"job_id": job_id})
+
+    def _recover(self, job_id: str) -> None:
+        fields = self._lanes.fields(job_id)
+        silence = f"The job's worker was not heard of for {self._settings.worker_ttl_s} s."
+        with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
+            ending.lose(self._lanes, self._storage, job_id, fields, errors.WorkerLost(silence))
 
     def _is_redis_fresh(self) -> bool:
         """Tell whether workers could not be heard a moment ago, by Redis or by us."""
@@ -105,6 +113,10 @@ class Keeper:
         """Put jobs that stand nowhere back into the queue."""
         if moved := self._lanes.reconcile():
             log.warning("%d jobs stood nowhere, and are in the queue again", moved)
+
+    def forget_dead_workers(self) -> None:
+        """Keep RQ's list of workers from growing with each that is killed."""
+        self._lanes.forget_dead_workers()
 
     def report_space(self) -> None:
         """Tell /readyz how much scratch space is left here."""

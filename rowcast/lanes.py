@@ -249,6 +249,13 @@ class Lanes:
             moved += self._call("reconcile", owner, *batch) if batch else 0
         return moved
 
+    def forget_dead_workers(self) -> None:
+        """Strike the workers that RQ lists and nobody has heard of for long: those that were killed."""
+        for key in self._members("rq:workers"):
+            if not self.connection.exists(key):
+                self.connection.srem("rq:workers", key)
+                self.connection.srem("rq:workers:rowcast", key)
+
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)

@@ -18,6 +18,7 @@ from rowcast.config import Settings
 from rowcast.estimates import Work
 from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
+from rowcast.keeper import Keeper
 from rowcast.lanes import LANES
 from rowcast.run import Run
 from rowcast.storage import Storage
@@ -175,3 +176,26 @@ def test_canceling_a_fit_beside_a_store_that_is_away_leaves_its_predictions_to_t
     away = Storage(stack.settings(s3_endpoint=NOWHERE))
     assert ending.cancel(jobs.lanes, away, fit, jobs.lanes.fields(fit)) == "ok"
     assert jobs.lanes.orphaned() == [waiting]
+
+
+def test_a_job_that_cannot_be_helped_does_not_keep_others_from_being_recovered(
+    jobs: Jobs, settings: Settings, storage: Storage
+) -> None:
+    keeper = Keeper(settings)
+    keeper._lanes, keeper._storage = jobs.lanes, storage
+    keeper._is_redis_fresh = lambda: False  # type: ignore[method-assign]
+    damaged, lost = started(jobs), started(jobs)
+    jobs.lanes.connection.hdel(f"rq:job:{damaged}", "attempt")
+    jobs.lanes.connection.zadd("rowcast:running", {damaged: 0, lost: 1})
+    keeper.recover()
+    assert jobs.lanes.fields(lost)["status"] == "failed"
+
+
+def test_workers_that_were_killed_are_struck_from_the_list(jobs: Jobs) -> None:
+    connection = jobs.lanes.connection
+    connection.hset("rq:worker:living", "birth", "now")
+    for key in ("rq:workers", "rq:workers:rowcast"):
+        connection.sadd(key, "rq:worker:living", "rq:worker:killed")
+    jobs.lanes.forget_dead_workers()
+    for key in ("rq:workers", "rq:workers:rowcast"):
+        assert connection.smembers(key) == {b"rq:worker:living"}
