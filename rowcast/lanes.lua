@@ -185,13 +185,14 @@ end
 
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
-  if not is_run_by(id, attempt) then return 0 end
-  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
-  if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
-  if select('#', ...) > 0 then
+  -- The last words of an attempt come after it has given its job back.
+  if select('#', ...) > 0 and field(id, 'attempt') == attempt and not FINAL[field(id, 'status')] then
     redis.call('RPUSH', 'rowcast:log:' .. id, ...)
     redis.call('LTRIM', 'rowcast:log:' .. id, -max_lines, -1)
   end
+  if not is_run_by(id, attempt) then return 0 end
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
   return 1
 end
 

@@ -169,7 +169,8 @@ class Lanes:
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
     ) -> bool:
         """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not ours."""
-        return bool(self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *lines))
+        told = lines[-MAX_LOG_LINES:]
+        return bool(self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told))
 
     def give_back(
         self,

@@ -199,3 +199,19 @@ def test_workers_that_were_killed_are_struck_from_the_list(jobs: Jobs) -> None:
     jobs.lanes.forget_dead_workers()
     for key in ("rq:workers", "rq:workers:rowcast"):
         assert connection.smembers(key) == {b"rq:worker:living"}
+
+
+def test_last_words_of_an_attempt_that_gave_its_job_back_are_in_the_log(jobs: Jobs) -> None:
+    job_id = started(jobs)
+    jobs.lanes.give_back(job_id, 1, None)
+    assert not jobs.lanes.beat(job_id, 1, 60, "", ["The job goes back to the queue."])
+    assert jobs.log("ann", job_id) == ["The job goes back to the queue."]
+    assert jobs.lanes.take("test", LANES, 60) == job_id
+    jobs.lanes.beat(job_id, 1, 60, "", ["Too late."])
+    assert jobs.log("ann", job_id) == ["The job goes back to the queue."]
+
+
+def test_a_worker_that_could_not_speak_for_long_is_still_heard(jobs: Jobs) -> None:
+    job_id = started(jobs)
+    assert jobs.lanes.beat(job_id, 1, 60, "", [f"line {n}" for n in range(10_000)])
+    assert jobs.log("ann", job_id) == [f"line {n}" for n in range(9_500, 10_000)]
