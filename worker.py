@@ -65,7 +65,7 @@ TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 # How many times as long as a short job its worker rests, as long as a job on several cores runs.
 REST = 3.0
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
-# what only they can take.
+# what only they can take; where there is none, the lanes take turns, so that neither waits for the other.
 LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
 
 
@@ -112,6 +112,7 @@ class Worker(rq.worker.Worker):
         self._beats = connect_for_beats(settings)
         self._stop_by: float | None = None
         self._heard_at = 0.0
+        self._took = ""
 
     # The life of a worker
 
@@ -182,12 +183,13 @@ class Worker(rq.worker.Worker):
         Its threads spin while they wait for one that has lost its core, so it hardly moves while another job
         runs. Short jobs with rests of three times their length cost it a quarter of its time at most.
         """
-        if not cores.is_any_wide(self._settings.cores_dir):
-            return LANES[self._kind]
         has_other = self._kind == "any" and self._settings.short_workers > 0
-        if has_other or time.monotonic() < self._rests_until:
-            return [lane for lane in LANES[self._kind] if lane != "short"]
-        return LANES[self._kind]
+        lanes = LANES[self._kind] if has_other or self._took == "short" else LANES[self._kind][::-1]
+        if cores.is_any_wide(self._settings.cores_dir) and (
+            has_other or time.monotonic() < self._rests_until
+        ):
+            return [lane for lane in lanes if lane != "short"]
+        return lanes
 
     def _await_work(self) -> None:
         if lanes := self._lanes_now():
@@ -204,6 +206,8 @@ class Worker(rq.worker.Worker):
         job = self._fetch(job_id) if job_id else None
         if job is None:
             self._rest()
+            return None
+        self._took = job.fields.get("lane", "")
         return job
 
     def _fetch(self, job_id: str) -> Job | None:

@@ -45,7 +45,7 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
     if status := _running(storage, jobs, "fit", owner, model_id):
         raise ModelNotReady(
             f"Model {model_id} is {status}.",
-            hint="Wait for the fit to end, GET /status?id=<model>&wait=20, then delete it.",
+            hint="Cancel the fit, POST /cancel?id=<model>, or wait for its end; then delete it.",
         )
     if not (_left(storage, "models", owner, model_id) or publishing.results_of(storage, owner, model_id)):
         raise ModelNotFound(f"There is no model {model_id}.")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from typing import Any
 
 from rowcast import errors, publishing
@@ -15,6 +17,9 @@ from rowcast.states import Status, final_record
 from rowcast.storage import Storage
 
 log = logging.getLogger("rowcast.jobs")
+
+# For so long who ends a fit also ends the jobs that waited for it.
+ORPHANS_S = 0.5
 
 
 def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
@@ -37,13 +42,15 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
         StoreUnavailable: the store does not answer, and the job has finished.
         redis.RedisError: Redis does not answer.
     """
+    if attempt is not None and not lanes.is_ours(job_id, attempt):
+        return False
     kept = _record(lanes, job_id, fields, status, error=error, lines=lines)
     is_stored = _store(storage, fields, kept, must=status == "finished")
     outcome = lanes.settle(job_id, status, kept, _ttl_s(fields), attempt=attempt, stored=is_stored)
     if outcome == "ok":
         log.info("the job has %s%s", status, f": {error.code}" if error else "")
-        if status != "finished" and fields["kind"] == "fit":
-            end_orphaned(lanes)
+        if status != "finished" and fields["kind"] == "fit" and is_stored:
+            end_orphaned(lanes, limit_s=ORPHANS_S)
     return outcome == "ok"
 
 
@@ -145,18 +152,24 @@ def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) 
     outcome = lanes.settle(job_id, "canceled", record, _ttl_s(fields), attempt=None, stored=False)
     if outcome == "ok":
         log.info("the job has been canceled")
-        _record_late(lanes, storage, job_id, fields, record)
-        end_orphaned(lanes)
+        # There may be thousands, and the caller waits: a keeper ends what is left.
+        if _record_late(lanes, storage, job_id, fields, record):
+            end_orphaned(lanes, limit_s=ORPHANS_S)
     return outcome
 
 
-def end_orphaned(lanes: Lanes) -> None:
-    """End the jobs that waited for a fit which has ended without a model; their records are stored late.
+def end_orphaned(lanes: Lanes, *, limit_s: float = math.inf) -> None:
+    """End the jobs that waited for a fit which has ended without a model, for `limit_s` seconds at most.
+
+    Their records are stored late.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
+    deadline = time.monotonic() + limit_s
     for job_id in lanes.orphaned():
+        if time.monotonic() >= deadline:
+            return
         if fields := lanes.fields(job_id):
             fit = fields.get("waits_for", "")
             error = errors.DependencyFailed(f"The fit {fit}, which should have made the model, made none.")

@@ -257,7 +257,7 @@ class TimedOut(JobFailure):
     """The job ran longer than it may."""
 
     code, title = "timed_out", "Timed out"
-    hint = "Use a smaller table, or ask the operator to raise JOB_TIMEOUT_S."
+    hint = "Give the job a larger timeout_s, or a smaller table; the most is the operator's JOB_TIMEOUT_S."
 
 
 class OutOfMemory(JobFailure):

@@ -46,11 +46,6 @@ class Horse:
         """End the process at once."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def taken_lines(self) -> list[str]:
-        """Return the lines that the job has logged since the last call."""
-        lines, self.lines = self.lines, []
-        return lines
-
     def _reap(self) -> None:
         # It may close the pipe a moment before it ends, and has nothing more to say.
         _, self.exit_status = os.waitpid(self.pid, 0)

@@ -63,6 +63,7 @@ class Keeper:
             Duty(self.end_orphaned, 1.0),
             Duty(self.store_late, 2.0),
             Duty(self.reconcile, 10.0),
+            Duty(self.forget_dead_workers, 60.0),
             Duty(self.report_space, 5.0),
             Duty(self.remove_old, REMOVE_EVERY_S),
         ]
@@ -75,13 +76,18 @@ class Keeper:
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
-        ttl_s = self._settings.worker_ttl_s
+        for job_id in self._lanes.expired():
+            try:
+                self._recover(job_id)
+            except (errors.RowcastError, LookupError, ValueError):
+                # One that cannot be helped must not keep the others from it.
+                log.exception("a job could not be recovered", extra={"job_id": job_id})
+
+    def _recover(self, job_id: str) -> None:
+        fields, ttl_s = self._lanes.fields(job_id), self._settings.worker_ttl_s
         silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
-        jobs = [(job_id, self._lanes.fields(job_id)) for job_id in self._lanes.expired()]
-        # Those that can only end need the store; if it is away, they do not hold up the others.
-        for job_id, fields in sorted(jobs, key=lambda job: "burials" in job[1]):
-            with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-                ending.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
+        with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
+            ending.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""
@@ -95,6 +101,10 @@ class Keeper:
         """Put jobs that stand nowhere back into the queue."""
         if moved := self._lanes.reconcile():
             log.warning("%d jobs stood nowhere, and are in the queue again", moved)
+
+    def forget_dead_workers(self) -> None:
+        """Keep RQ's list of workers from growing with each that is killed."""
+        self._lanes.forget_dead_workers()
 
     def report_space(self) -> None:
         """Tell /readyz how much scratch space is left here."""

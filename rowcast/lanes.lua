@@ -70,8 +70,9 @@ local function index(id, owner)
   redis.call('ZADD', 'rowcast:jobs:' .. owner, 0, id)
 end
 
+-- An attempt that was given up, and whose job is about to be ended for that, runs it no more.
 local function is_run_by(id, attempt)
-  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt
+  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt and field(id, 'given_up') == ''
 end
 
 -- Take over what a version before lanes has queued: its owner and kind are in RQ's meta data.
@@ -205,13 +206,14 @@ end
 function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
   listen()
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
-  if not is_run_by(id, attempt) then return 0 end
-  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
-  if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
-  if select('#', ...) > 0 then
+  -- The last words of an attempt come after it has given its job back.
+  if select('#', ...) > 0 and field(id, 'attempt') == attempt and not FINAL[field(id, 'status')] then
     redis.call('RPUSH', 'rowcast:log:' .. id, ...)
     redis.call('LTRIM', 'rowcast:log:' .. id, -max_lines, -1)
   end
+  if not is_run_by(id, attempt) then return 0 end
+  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
   return 1
 end
 

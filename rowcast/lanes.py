@@ -166,14 +166,15 @@ class Lanes:
 
         Where Redis has lost the job, nobody can have.
         """
-        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
-        return found in ([None, None], [b"started", str(attempt).encode()])
+        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt", "given_up")
+        return found in ([None, None, None], [b"started", str(attempt).encode(), None])
 
     def beat(
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
     ) -> bool:
         """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not ours."""
-        return bool(self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *lines))
+        told = lines[-MAX_LOG_LINES:]
+        return bool(self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told))
 
     def give_back(
         self,
@@ -259,6 +260,13 @@ class Lanes:
                     batch = []
             moved += self._call("reconcile", owner, *batch) if batch else 0
         return moved
+
+    def forget_dead_workers(self) -> None:
+        """Strike the workers that RQ lists and nobody has heard of for long: those that were killed."""
+        for key in self._members("rq:workers"):
+            if not self.connection.exists(key):
+                self.connection.srem("rq:workers", key)
+                self.connection.srem("rq:workers:rowcast", key)
 
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)

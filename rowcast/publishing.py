@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, ModelUntrusted
+from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, ModelUntrusted, WorkerLost
 from rowcast.run import Run
 from rowcast.storage import Bucket, ObjectMissing, Storage
 
@@ -49,17 +49,21 @@ def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[st
     Raises:
         ModelNotFound: it was deleted while the job ran, a result with its model; nothing is left behind.
         JobCanceled: the job was canceled; nothing is left behind.
+        WorkerLost: the attempt was given up for dead; nothing is left behind.
         StoreUnavailable: the store does not answer.
     """
     bucket, names = BUCKETS[kind], [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"]
     job.publisher.write(bucket, job.owner, identifier, names[0], file)
     job.publisher.write(bucket, job.owner, identifier, names[1], _json(manifest))
-    hidden = {TOMBSTONE, CANCELED} & set(job.publisher.names(bucket, job.owner, identifier))
-    if hidden:
-        job.publisher.delete(bucket, job.owner, identifier, names)
-        if CANCELED in hidden:
-            raise JobCanceled(f"Job {identifier} was canceled.")
+    found = job.publisher.names(bucket, job.owner, identifier)
+    if job.attempt in attempts_in(found):
+        return
+    job.publisher.delete(bucket, job.owner, identifier, names)
+    if CANCELED in found:
+        raise JobCanceled(f"Job {identifier} was canceled.")
+    if TOMBSTONE in found:
         raise _deleted_model(manifest.get("model_id", identifier))
+    raise WorkerLost(f"Attempt {job.attempt} was given up before it had published.")
 
 
 def start_again(storage: Storage, kind: Kind, owner: str, identifier: str, attempt: int) -> bool:

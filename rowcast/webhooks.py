@@ -1,9 +1,10 @@
 """Webhooks: the final status of a job is POSTed to its `callback_url`, signed as Standard Webhooks has it.
 
-What is to be sent stands in Redis: `rowcast:webhooks`, a sorted set of job ids by the time when they are due,
-and a hash `rowcast:webhook:<id>` each. Whoever sends moves the time by a lease first, so that several keepers
-never send the same at once, and what a killed one had begun is due again. So a receiver gets each webhook at
-least once, always under the same `webhook-id`.
+What is to be sent stands in Redis: `rowcast:webhooks`, a sorted set of names by the time when they are due,
+and a hash `rowcast:webhook:<name>` each. The name is the job's id; where a job that had ended is told to one
+more URL (`reuse`), `<id>:<digest of the URL>`. Whoever sends moves the time by a lease first, so that several
+keepers never send the same at once, and what a killed one had begun is due again. So a receiver gets each
+webhook at least once, always under the same `webhook-id`.
 
 A URL is given by a caller, so it must not lead into our own network. Names are resolved once, right before
 sending, and the connection goes to the very address that was judged.
@@ -12,6 +13,7 @@ sending, and the connection goes to the very address that was judged.
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import http.client
 import ipaddress
@@ -51,26 +53,26 @@ N_THREADS = 8
 
 # Part of every script that ends a job which has a callback_url; `now` in Unix seconds.
 ENQUEUE = f"""
-local function enqueue_webhook(job_id, owner, url, now)
-  local key = 'rowcast:webhook:' .. job_id
+local function enqueue_webhook(name, owner, url, now)
+  local key = 'rowcast:webhook:' .. name
   redis.call('HSET', key, 'owner', owner, 'url', url, 'since', now)
   redis.call('EXPIRE', key, {KEPT_S})
-  redis.call('ZADD', '{DUE}', now, job_id)
+  redis.call('ZADD', '{DUE}', now, name)
 end
 """
 
 # The try is counted before it is made, so that one which kills its keeper is not repeated for ever.
 _CLAIM = """
-local job_id = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
-while job_id and redis.call('EXISTS', 'rowcast:webhook:' .. job_id) == 0 do
-  redis.call('ZREM', KEYS[1], job_id)
-  job_id = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
+local name = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
+while name and redis.call('EXISTS', 'rowcast:webhook:' .. name) == 0 do
+  redis.call('ZREM', KEYS[1], name)
+  name = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
 end
-if not job_id then return false end
-redis.call('ZADD', KEYS[1], ARGV[2], job_id)
-local key = 'rowcast:webhook:' .. job_id
+if not name then return false end
+redis.call('ZADD', KEYS[1], ARGV[2], name)
+local key = 'rowcast:webhook:' .. name
 redis.call('HINCRBY', key, 'tries', 1)
-return {job_id, unpack(redis.call('HMGET', key, 'owner', 'url', 'since', 'tries'))}
+return {name, unpack(redis.call('HMGET', key, 'owner', 'url', 'since', 'tries'))}
 """
 
 # Whose lease has run out leaves the time to the one that has taken over.
@@ -122,12 +124,17 @@ class Target:
 class Delivery:
     """A webhook that is ours to send until `lease`; `since` is when its job ended. Both in Unix seconds."""
 
-    job_id: str
+    name: str
     owner: str
     url: str
     since: float
     tries: int
     lease: float
+
+    @property
+    def job_id(self) -> str:
+        """The job whose end is told."""
+        return self.name.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -255,7 +262,9 @@ def headers_of(message_id: str, sent_at: int, body: bytes, secrets: list[bytes])
 def enqueue(connection: redis.Redis, job_id: str, owner: str, url: str, now: float) -> None:
     """Have the status of a job that has ended sent to a checked URL; `now` in Unix seconds."""
     script = ENQUEUE + "enqueue_webhook(ARGV[1], ARGV[2], ARGV[3], ARGV[4])"
-    connection.eval(script, 0, job_id, owner, url, now)
+    # Its end may still be on its way to others.
+    name = f"{job_id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    connection.eval(script, 0, name, owner, url, now)
 
 
 def start(
@@ -304,8 +313,8 @@ def _claim(connection: redis.Redis, now: float) -> Delivery | None:
     found: Any = connection.eval(_CLAIM, 1, DUE, now, lease)
     if not found:
         return None
-    job_id, owner, url, since, tries = (value.decode() for value in found)
-    return Delivery(job_id, owner, url, float(since), int(tries), lease)
+    name, owner, url, since, tries = (value.decode() for value in found)
+    return Delivery(name, owner, url, float(since), int(tries), lease)
 
 
 def _settle(connection: redis.Redis, delivery: Delivery, outcome: Outcome, now: float) -> None:
@@ -313,11 +322,11 @@ def _settle(connection: redis.Redis, delivery: Delivery, outcome: Outcome, now: 
     due = None if outcome.is_over else _next_due(delivery, outcome, now)
     if due is None:
         with connection.pipeline() as both:
-            both.zrem(DUE, delivery.job_id)
-            both.delete(f"rowcast:webhook:{delivery.job_id}")
+            both.zrem(DUE, delivery.name)
+            both.delete(f"rowcast:webhook:{delivery.name}")
             both.execute()
     else:
-        connection.eval(_POSTPONE, 1, DUE, delivery.job_id, delivery.lease, due)
+        connection.eval(_POSTPONE, 1, DUE, delivery.name, delivery.lease, due)
     then = "" if outcome.is_over else f"; {'given up' if due is None else f'again in {due - now:.0f} s'}"
     level = logging.INFO if outcome.is_over else logging.WARNING
     log.log(level, "webhook to %s, try %d: %s%s", _host(delivery.url), delivery.tries, outcome.words, then)

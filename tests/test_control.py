@@ -202,3 +202,19 @@ def test_a_job_that_stands_nowhere_is_put_back(one: Stack) -> None:
     started = time.monotonic()
     one.finished(job)
     assert time.monotonic() - started < 30
+
+
+def test_without_workers_for_short_jobs_the_lanes_take_turns(one: Stack) -> None:
+    running = slow_fit(one)
+    rows = one.upload(slow_table())
+    long = [
+        submitted(one.post("/fit", id=rows, params='{"max_iter": 10000}', validation="cv")) for _ in range(2)
+    ]
+    short = one.fit(table(100, 3), learner="baseline")
+    lanes = [one.redis().hget(f"rq:job:{job}", "lane") for job in (*long, short)]
+    assert lanes == [b"long", b"long", b"short"]
+    canceled(one, running)
+    assert one.finished(short)
+    assert "queued" in [one.status(job)["status"] for job in long]
+    for job in long:
+        canceled(one, job)

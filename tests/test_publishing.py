@@ -9,7 +9,7 @@ import pytest
 from conftest import Stack
 
 from rowcast import publishing
-from rowcast.errors import JobCanceled, StoreUnavailable
+from rowcast.errors import JobCanceled, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
 from rowcast.publishing import BUCKETS, Kind, Publication
 from rowcast.run import Run
@@ -183,7 +183,9 @@ def test_what_an_attempt_writes_after_another_has_taken_its_place_never_counts(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     assert not publishing.start_again(storage, kind, "acme", identifier, 2)
-    publish(storage, stack, tmp_path, kind, identifier, 1)
+    with pytest.raises(WorkerLost):
+        publish(storage, stack, tmp_path, kind, identifier, 1)
+    assert storage.names(BUCKETS[kind], "acme", identifier) == ["2/started"]
     assert publishing.find(storage, kind, "acme", identifier) is None
     publish(storage, stack, tmp_path, kind, identifier, 2)
     found = publishing.find(storage, kind, "acme", identifier)

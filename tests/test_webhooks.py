@@ -174,10 +174,21 @@ def test_webhook_is_not_sent_before_it_is_due(connection: redis.Redis, receiver:
 
 
 def test_url_is_kept_until_the_last_try(connection: redis.Redis, receiver: Receiver) -> None:
-    job_id = enqueued(connection, receiver.url)
-    assert connection.ttl(f"rowcast:webhook:{job_id}") > webhooks.GIVE_UP_S
+    enqueued(connection, receiver.url)
+    ((name, _),) = connection.zrange(webhooks.DUE, 0, -1, withscores=True)
+    assert connection.ttl(f"rowcast:webhook:{name.decode()}") > webhooks.GIVE_UP_S
     deliver(connection)
-    assert connection.ttl(f"rowcast:webhook:{job_id}") < 0
+    assert connection.ttl(f"rowcast:webhook:{name.decode()}") < 0
+
+
+def test_one_more_url_of_a_job_does_not_take_the_place_of_the_first(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
+    job_id = enqueued(connection, receiver.url + "?first")
+    webhooks.enqueue(connection, job_id, "acme", receiver.url + "?second", NOW)
+    assert deliver(connection) == 2
+    assert len({path for path, _, _ in receiver.requests}) == 2
+    assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == {job_id}
 
 
 # Signatures.

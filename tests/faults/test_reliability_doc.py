@@ -1,4 +1,4 @@
-"""Each promise of docs/reliability.md is held by the tests that it names; each test of faults is named there."""
+"""Each promise of docs/reliability.md is held by the tests it names; each test of faults is named there."""
 
 from __future__ import annotations
 
