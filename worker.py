@@ -47,6 +47,7 @@ from rowcast.attempt import Attempt, folder_name, insist
 from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
+from rowcast.estimates import SHORT_S
 from rowcast.horse import Horse, Voice
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
@@ -56,7 +57,7 @@ from rowcast.lease import Lease
 from rowcast.storage import KEEPER, Storage
 
 log = logging.getLogger("rowcast.worker")
-Verdict = errors.RowcastError | Literal["stopping", "given away"]
+Verdict = errors.RowcastError | Literal["stopping", "given away", "not short"]
 
 FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 
@@ -64,6 +65,8 @@ FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 # How many times as long as a short job its worker rests, as long as a job on several cores runs.
 REST = 3.0
+# A job that was expected to be short, and has run for so long, makes way for those that are.
+MISJUDGED_S = 4 * SHORT_S
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
 # what only they can take; where there is none, the lanes take turns, so that neither waits for the other.
 LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
@@ -270,6 +273,8 @@ class Worker(rq.worker.Worker):
             return "stopping"
         if not lease.is_held(self._horse):
             return "given away"
+        if self._kind == "short" and self._horse.worked_s > MISJUDGED_S:
+            return "not short"
         return self._over_space(job)
 
     def _over_space(self, job: Job) -> errors.RowcastError | None:
@@ -287,6 +292,10 @@ class Worker(rq.worker.Worker):
             # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
             insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
+            return
+        if verdict == "not short":
+            log.info("the job takes longer than was expected; it goes to the long lane")
+            insist(lambda: self._lanes.lengthen(job.id, job.attempt))
             return
         where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
         if verdict:

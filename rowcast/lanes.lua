@@ -11,6 +11,7 @@ local AHEAD = {high = 0, normal = 1, low = 2}
 -- Arrivals before a priority would run into the next: 1e14 keeps sums within what a double holds exactly.
 local PRIORITY_STEP = 1e14
 local BELLS = 255
+local OUTAGE_APART_S = 600
 local SILENCE_S, QUIET_S = 3, 6
 
 local function job_key(id) return 'rq:job:' .. id end
@@ -260,13 +261,22 @@ end
 function call.give_back(id, attempt, cause, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
   delay_s = tonumber(delay_s)
-  -- Of a long wait only its beginning is told.
-  if delay_s == 0 or field(id, 'waits_since') == '' then note_cause(id, cause) end
+  -- What came long after the last wait is another outage, and of each only the beginning is told.
+  local is_new = now() - (tonumber(field(id, 'waited_at')) or 0) > OUTAGE_APART_S
+  if delay_s == 0 or is_new then note_cause(id, cause) end
   if delay_s > 0 then
-    redis.call('HSETNX', job_key(id), 'waits_since', text(now()))
+    if is_new then redis.call('HSET', job_key(id), 'waits_since', text(now())) end
+    redis.call('HSET', job_key(id), 'waited_at', text(now()))
     if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end
   end
   return queue_again(id, delay_s)
+end
+
+-- Queue a job again in the long lane that was taken for short.
+function call.lengthen(id, attempt)
+  if not is_run_by(id, attempt) then return 'lost' end
+  redis.call('HSET', job_key(id), 'lane', 'long')
+  return queue_again(id, 0)
 end
 
 -- Count the death of an attempt, and queue its job again. After the last one whoever tells of it takes the

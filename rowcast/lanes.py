@@ -193,6 +193,10 @@ class Lanes:
         told = cause.of(attempt) if cause else ""
         return cast(Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s))
 
+    def lengthen(self, job_id: str, attempt: int) -> Outcome:
+        """Queue a job again, in the long lane, that was expected to be short and is not."""
+        return cast(Outcome, self._call("lengthen", job_id, attempt))
+
     def give_up(
         self, job_id: str, attempt: int, cause: Cause, *, max_attempts: int, ttl_s: float
     ) -> int | None:

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import Stack, StartStack, eventually, slow_table, submitted, table
 
+from rowcast import estimates
+
 
 @pytest.fixture(scope="module")
 def one(start_stack: StartStack) -> Stack:
@@ -218,3 +220,22 @@ def test_without_workers_for_short_jobs_the_lanes_take_turns(one: Stack) -> None
     assert "queued" in [one.status(job)["status"] for job in long]
     for job in long:
         canceled(one, job)
+
+
+def test_a_job_that_was_wrongly_expected_to_be_short_makes_way_for_those_that_are(
+    start_stack: StartStack,
+) -> None:
+    stack = start_stack(workers=1)
+    blocker = slow_fit(stack)
+    # As if earlier jobs of that size had been short.
+    effort = estimates.effort_of("boosting", {"max_iter": 3000}, "none")
+    estimates.note(stack.redis(), "fit", "boosting", 3_000, 21, 0.5, effort=effort)
+    job = stack.fit(slow_table(), validation="none", params='{"max_iter": 3000}')
+    eventually(lambda: stack.status(job)["status"] == "started")
+    toy = stack.fit(table(100, 3))
+    stack.finished(toy)
+    # It waits behind the other long one again, and that was no death.
+    status = stack.status(job)
+    assert (status["status"], status["attempts"], status["earlier"]) == ("queued", 1, [])
+    assert stack.status(blocker)["status"] == "started"
+    stack.stop()
