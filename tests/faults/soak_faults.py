@@ -42,20 +42,28 @@ class Wrecker:
     rng: random.Random
     recoveries: list[Recovery] = field(default_factory=list)
     _kills: dict[str, deque[float]] = field(default_factory=dict)
+    _deck: list[str] = field(default_factory=list)
 
     def once(self) -> None:
         """Break something, and wait until it goes on."""
-        kind = self.rng.choices(list(FAULTS), [fault.weight for fault in FAULTS.values()])[0]
-        if not self._may(kind):
+        if not self._deck:
+            # Each kind in its share, in any order.
+            self._deck = [kind for kind, fault in FAULTS.items() for _ in range(fault.weight)]
+            self.rng.shuffle(self._deck)
+        kind = next((kind for kind in self._deck if self._may(kind)), None)
+        if kind is None:
             return
+        self._deck.remove(kind)
         took_s = FAULTS[kind].make(self)
         if took_s is not None:
             self.recoveries.append(Recovery(kind, took_s))
 
     def _may(self, kind: str) -> bool:
         part = FAULTS[kind].part
+        if not part:
+            return True
         times = self._kills.setdefault(part, deque(maxlen=MOST_KILLS))
-        if part and len(times) == MOST_KILLS and time.monotonic() - times[0] < WINDOW_S:
+        if len(times) == MOST_KILLS and time.monotonic() - times[0] < WINDOW_S:
             return False
         times.append(time.monotonic())
         return True
@@ -212,7 +220,7 @@ class Fault:
     """How to make it, how often compared to others, which part it kills, and what counts as recovered."""
 
     make: Callable[[Wrecker], float | None]
-    weight: float
+    weight: int
     part: str
     sign: str
 

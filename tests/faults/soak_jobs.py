@@ -183,7 +183,7 @@ def values(predictions: pd.DataFrame) -> tuple[Any, ...]:
 def cancel(client: Client, job: str) -> bool:
     """Cancel a job; tell whether it was in time."""
     try:
-        insist(lambda: client._call("POST", "/cancel", {"id": job}))
+        insist(lambda: client.cancel(job))
     except APIError as error:
         if error.code != "job_ended":
             raise
