@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Each promise of docs/reliability.md is held by the tests it names; each test of faults is named there."""
-=======
-"""Each promise of docs/reliability.md is held by the tests that it names; each of our tests is named."""
->>>>>>> faults
 
 from __future__ import annotations
 
