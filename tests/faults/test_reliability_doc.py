@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 WITHOUT_A_LINE = {"test_the_part_is_away"}
 
 
-def tests_in(folder: Path) -> set[str]:
+def names_in(folder: Path) -> set[str]:
     """Return the names of the tests in the files of a folder."""
     trees = [ast.parse(path.read_text()) for path in folder.glob("test_*.py") if path != Path(__file__)]
     functions = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -27,8 +27,8 @@ def test_every_promise_names_tests_that_there_are() -> None:
     named = [re.findall(r"`(test_\w+)`", row[-1]) for row in ROWS]
     assert len(named) > 30
     assert all(named)
-    assert {name for names in named for name in names} <= tests_in(FOLDER) | tests_in(FOLDER.parent)
+    assert {name for names in named for name in names} <= names_in(FOLDER) | names_in(FOLDER.parent)
 
 
 def test_every_test_of_faults_is_named() -> None:
-    assert tests_in(FOLDER) <= set(re.findall(r"`(test_\w+)`", PROMISES))
+    assert names_in(FOLDER) <= set(re.findall(r"`(test_\w+)`", PROMISES))
