@@ -71,7 +71,7 @@ class Attempt:
         storage = Storage(self.settings, WORKER, connections=4)
         if self.number > 1 and publishing.start_again(storage, kind, self.owner, self.job_id, self.number):
             return
-        # What the job notes is a cache, and not worth waiting for a Redis that is away.
+        # What the job notes and asks is not worth waiting for a Redis that is away.
         notes = connect_for_beats(self.settings)
         surroundings = run.Run(
             owner=self.owner,
@@ -80,19 +80,13 @@ class Attempt:
             storage=storage,
             publisher=self.publisher,
             folder=scratch.make(Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)),
-            others_wait=self._do_others_wait,
+            others_wait=partial(_do_others_wait, Lanes(notes)),
             progress=Progress(self.say),
             note_digest=partial(content.note, notes, self.owner),
             note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),
         )
         with run.surround(surroundings):
             self.work()
-
-    def _do_others_wait(self) -> bool:
-        try:
-            return self.lanes.anybody_waits()
-        except redis.RedisError:
-            return True
 
     def _fail(self, error: Exception) -> None:
         """Give a job back that lacks only a part which is away; end any other as failed."""
@@ -128,6 +122,13 @@ class Attempt:
             took_s = time.monotonic() - self.began
             with suppress(redis.RedisError):
                 estimates.note(self.lanes.connection, *work[:4], took_s, effort=work.effort)
+
+
+def _do_others_wait(lanes: Lanes) -> bool:
+    try:
+        return lanes.anybody_waits()
+    except redis.RedisError:
+        return True
 
 
 def folder_name(job_id: str, attempt: int) -> str:
