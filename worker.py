@@ -52,7 +52,7 @@ from rowcast.horse import Horse, Voice
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
-from rowcast.lanes import Lane, Lanes
+from rowcast.lanes import Cause, Lane, Lanes
 from rowcast.lease import Lease
 from rowcast.storage import KEEPER, Storage
 
@@ -67,6 +67,9 @@ TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
 MISJUDGED_S = 4 * SHORT_S
+# Why an attempt was ended that could not help it.
+STOPPED = Cause("worker_stopped", "The worker was told to stop before the job had ended.")
+NOT_SHORT = Cause("not_short", "The job took longer than was expected, and made way for short ones.")
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
 # what only they can take; where there is none, the lanes take turns, so that neither waits for the other.
 LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
@@ -235,8 +238,8 @@ class Worker(rq.worker.Worker):
             self.fork_work_horse(job, queue)
             verdict = self._watch(job)
             if self._horse.exit_status:
-                if verdict is None and memory.oom_kills() > n_killed:
-                    verdict = self._meter.failure(by_kernel=True)
+                if verdict is None and self._horse.was_killed and memory.oom_kills() > n_killed:
+                    verdict = self._meter.failure(memory.RAN_OUT)
                 self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
         if job.fields.get("lane") == "short":
@@ -291,11 +294,11 @@ class Worker(rq.worker.Worker):
         if verdict == "stopping":
             # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
-            insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
+            insist(lambda: self._lanes.give_back(job.id, job.attempt, STOPPED))
             return
         if verdict == "not short":
             log.info("the job takes longer than was expected; it goes to the long lane")
-            insist(lambda: self._lanes.lengthen(job.id, job.attempt))
+            insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
             return
         where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
         if verdict:
@@ -319,7 +322,8 @@ class Worker(rq.worker.Worker):
         try:
             voice = Voice(self._writer)
             work = partial(job.func, **job.kwargs)
-            Attempt(job.id, job.fields, self._settings, self._lanes, work, voice.say).run()
+            limit = self._limits.memory_bytes
+            Attempt(job.id, job.fields, self._settings, self._lanes, work, voice.say, limit).run()
             code = 0
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)

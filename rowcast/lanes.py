@@ -166,8 +166,8 @@ class Lanes:
 
         Where Redis has lost the job, nobody can have.
         """
-        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt", "given_up")
-        return found in ([None, None, None], [b"started", str(attempt).encode(), None])
+        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
+        return found in ([None, None], [b"started", str(attempt).encode()])
 
     def beat(
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
@@ -180,7 +180,7 @@ class Lanes:
         self,
         job_id: str,
         attempt: int,
-        cause: Cause | None,
+        cause: Cause,
         *,
         delay_s: float = 0,
         max_wait_s: float = 0,
@@ -190,12 +190,12 @@ class Lanes:
         With `delay_s` it waits that long; "exhausted" means that it has waited for `max_wait_s` in all, and
         that the caller is to end it.
         """
-        told = cause.of(attempt) if cause else ""
+        told = cause.of(attempt)
         return cast(Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s))
 
-    def lengthen(self, job_id: str, attempt: int) -> Outcome:
+    def lengthen(self, job_id: str, attempt: int, cause: Cause) -> Outcome:
         """Queue a job again, in the long lane, that was expected to be short and is not."""
-        return cast(Outcome, self._call("lengthen", job_id, attempt))
+        return cast(Outcome, self._call("lengthen", job_id, attempt, cause.of(attempt)))
 
     def give_up(
         self, job_id: str, attempt: int, cause: Cause, *, max_attempts: int, ttl_s: float

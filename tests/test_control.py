@@ -236,6 +236,7 @@ def test_a_job_that_was_wrongly_expected_to_be_short_makes_way_for_those_that_ar
     stack.finished(toy)
     # It waits behind the other long one again, and that was no death.
     status = stack.status(job)
-    assert (status["status"], status["attempts"], status["earlier"]) == ("queued", 1, [])
+    assert (status["status"], status["attempts"]) == ("queued", 1)
+    assert [cause["code"] for cause in status["earlier"]] == ["not_short"]
     assert stack.status(blocker)["status"] == "started"
     stack.stop()
