@@ -90,14 +90,16 @@ class Lanes:
             pipeline.hgetall(JOB.format(job_id))
         return [_text_of(job_id, found) for job_id, found in zip(job_ids, pipeline.execute(), strict=True)]
 
-    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
-        """Return how many jobs of the same owner stand before each of these in its lane.
+    def position(self, job_id: str, fields: dict[str, str]) -> int | None:
+        """Return how many jobs of the same owner stand before this one in its lane, None if it is in none."""
+        found: Any = self.connection.zrank(_lane_key(fields), job_id)
+        return None if found is None else int(found)
 
-        `jobs`: the fields of each; None for one that stands in no lane.
-        """
+    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
+        """Return the position of each of these jobs, given by their fields, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job_id, fields in jobs.items():
-            pipeline.zrank(f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}", job_id)
+            pipeline.zrank(_lane_key(fields), job_id)
         return dict(zip(jobs, pipeline.execute(), strict=True))
 
     def n_queued(self) -> int:
@@ -275,6 +277,10 @@ class Lanes:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
+
+
+def _lane_key(fields: dict[str, str]) -> str:
+    return f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}"
 
 
 def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
