@@ -132,13 +132,16 @@ class Lanes:
         return (each for each in ids if before is None or each < before)
 
     def _newest(self, key: str, before: str | None) -> Iterator[str]:
+        n_asked = _BATCH
         while True:
             most = f"({before}" if before else "+"
-            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=_BATCH)
+            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=n_asked)
             yield from (each.decode() for each in found)
-            if len(found) < _BATCH:
+            if len(found) < n_asked:
                 return
             before = found[-1].decode()
+            # Most pages end in the first batch; who passes over thousands that wait takes longer steps.
+            n_asked *= 2
 
     def log(self, job_id: str) -> list[str]:
         """Return what a job has logged so far, the last lines of it."""
