@@ -91,9 +91,11 @@ class Jobs:
         """
         if time_of(job_id) is None:
             return None
-        known = self.known(owner, [job_id])
-        if job_id in known:
-            return known[job_id]
+        with our_errors():
+            fields = self.lanes.fields(job_id)
+            position = self.lanes.position(job_id, fields) if fields.get("status") == "queued" else None
+        if fields:
+            return _told(owner, job_id, fields, position)
         return without_log(read_record(self._storage, owner, job_id))
 
     def known(self, owner: str, job_ids: Sequence[str]) -> dict[str, dict[str, Any] | None]:
@@ -106,12 +108,13 @@ class Jobs:
         """
         with our_errors():
             found = dict(zip(job_ids, self.lanes.fields_of(job_ids), strict=True))
-            own = {job_id: fields for job_id, fields in found.items() if _is_of(owner, fields)}
-            waiting = {job_id: fields for job_id, fields in own.items() if fields.get("status") == "queued"}
+            waiting = {job_id: fields for job_id, fields in found.items() if fields.get("status") == "queued"}
             positions = self.lanes.positions(waiting)
-        told = {job_id: status_of(job_id, own[job_id], position=positions.get(job_id)) for job_id in own}
-        # One that Rowcast has not made has nothing to tell.
-        return {job_id: told.get(job_id) or None for job_id, fields in found.items() if fields}
+        return {
+            job_id: _told(owner, job_id, fields, positions.get(job_id))
+            for job_id, fields in found.items()
+            if fields
+        }
 
     def log(self, owner: str, job_id: str) -> list[str] | None:
         """Return what a job has logged, the last lines of it; None where the owner has no such job.
@@ -196,6 +199,11 @@ class Jobs:
         """Raise QueueUnavailable if Redis does not answer."""
         with our_errors():
             self._connection.ping()
+
+
+def _told(owner: str, job_id: str, fields: dict[str, str], position: int | None) -> dict[str, Any] | None:
+    # One that Rowcast has not made has nothing to tell.
+    return status_of(job_id, fields, position=position) or None if _is_of(owner, fields) else None
 
 
 def _is_of(owner: str, fields: dict[str, str]) -> bool:

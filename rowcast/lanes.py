@@ -90,14 +90,16 @@ class Lanes:
             pipeline.hgetall(JOB.format(job_id))
         return [_text_of(job_id, found) for job_id, found in zip(job_ids, pipeline.execute(), strict=True)]
 
-    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
-        """Return how many jobs of the same owner stand before each of these in its lane.
+    def position(self, job_id: str, fields: dict[str, str]) -> int | None:
+        """Return how many jobs of the same owner stand before this one in its lane, None if it is in none."""
+        found: Any = self.connection.zrank(_lane_key(fields), job_id)
+        return None if found is None else int(found)
 
-        `jobs`: the fields of each; None for one that stands in no lane.
-        """
+    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
+        """Return the position of each of these jobs, given by their fields, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job_id, fields in jobs.items():
-            pipeline.zrank(f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}", job_id)
+            pipeline.zrank(_lane_key(fields), job_id)
         return dict(zip(jobs, pipeline.execute(), strict=True))
 
     def n_queued(self) -> int:
@@ -130,13 +132,16 @@ class Lanes:
         return (each for each in ids if before is None or each < before)
 
     def _newest(self, key: str, before: str | None) -> Iterator[str]:
+        n_asked = _BATCH
         while True:
             most = f"({before}" if before else "+"
-            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=_BATCH)
+            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=n_asked)
             yield from (each.decode() for each in found)
-            if len(found) < _BATCH:
+            if len(found) < n_asked:
                 return
             before = found[-1].decode()
+            # Most pages end in the first batch; who passes over thousands that wait takes longer steps.
+            n_asked *= 2
 
     def log(self, job_id: str) -> list[str]:
         """Return what a job has logged so far, the last lines of it."""
@@ -275,6 +280,10 @@ class Lanes:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
+
+
+def _lane_key(fields: dict[str, str]) -> str:
+    return f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}"
 
 
 def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:

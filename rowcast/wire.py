@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -81,6 +82,19 @@ class Request(BaseModel):
     """Parameters of a request, in the query string or, in a POST, a JSON body; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Return the JSON schema, which flask-openapi3 asks for, without options, with every request."""
+        if arguments or options:
+            return super().model_json_schema(*arguments, **options)
+        return _usual_schema(cls)
+
+
+@cache
+def _usual_schema(request: type[Request]) -> dict[str, Any]:
+    # To make one takes as long as all else that a request costs.
+    return request.model_json_schema(by_alias=True)
 
 
 class Nothing(Request):
