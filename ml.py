@@ -49,6 +49,8 @@ def warm_up() -> None:
     for module in _USED_BY_MOST:
         importlib.import_module(module)
     cores.libraries()
+    # Boosting asks for them once a process, and a program (lscpu) is started to find out.
+    joblib.cpu_count(only_physical_cores=True)
     versions.current()
     # scikit-learn looks at frames through narwhals, which loads its part for pandas at the first one.
     narwhals.stable.v2.from_native(pandas.DataFrame({"x": [0.0]}))
