@@ -23,6 +23,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
 
+# OpenBLAS reads this once, when NumPy loads it. More threads than one would be started anew in every work
+# horse, where they spin for a while. `Seat.threads` adds some where a job holds more cores.
+os.putenv("OPENBLAS_NUM_THREADS", "1")
+
 import joblib
 import redis
 import rq.job

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +50,19 @@ def _predictor(path: Path, about: dict[str, Any]) -> Predictor:
     with warnings.catch_warnings():
         # scikit-learn warns of a model of another version; what does not work is refused.
         warnings.simplefilter("ignore")
-        model = joblib.load(path)
+        model = _unpickled(path)
     features = [Feature(**feature) for feature in about["features"]]
     return Predictor(
         model, features, about["target"], about["target_type"], about["classes"], about["intervals"]
     )
+
+
+def _unpickled(path: Path) -> Any:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # What joblib wrote names its wrapper of arrays; its own reader takes all pickles, but is slow.
+        if content.find(b"NumpyArrayWrapper") >= 0:
+            return joblib.load(path)
+        return pickle.load(file)  # noqa: S301 - its signature and digest have been verified
 
 
 @contextmanager

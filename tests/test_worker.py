@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import Stack, StartStack, eventually, slow_table, submitted, table
+from conftest import ROOT, Stack, StartStack, eventually, slow_table, submitted, table
 from rq import Queue
 from rq.job import Job as RqJob
 
@@ -134,3 +136,20 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(start_stack: StartSt
         jobs = [stack.fit(table(20_000, 50, seed)) for seed in range(4)]
     assert [n_threads(job) for job in jobs[:2]] == [1, 1]
     stack.stop()
+
+
+def test_horse_on_one_core_starts_neither_a_program_nor_a_thread() -> None:
+    code = """
+import os, sys, worker, ml
+from rowcast import cores
+from sklearn.ensemble import HistGradientBoostingRegressor
+ml.warm_up()
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+before = os.listdir("/proc/self/task")
+sys.addaudithook(lambda event, _: os._exit(3) if event == "subprocess.Popen" else None)
+with cores.libraries().limit(limits=1):
+    HistGradientBoostingRegressor(max_iter=1).fit([[0.0], [1.0]], [0.0, 1.0]).predict([[0.0]])
+os._exit(0 if os.listdir("/proc/self/task") == before else 4)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
