@@ -94,18 +94,33 @@ def write(
     Raises:
         InvalidTable: values cannot be read; names every such column, how many, and the first row.
     """
-    needed = {feature.name for feature in predictor.features}
     tally = Tally(predictor.features)
-    schema = _schema(predictor, source, plan)
-    with _WRITERS[plan.format](path, schema) as put:
-        for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
-            frame = tally.read(batch, source.format.decimal or ".")
-            if frame is not None:
-                kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
-                put(pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema))
+    with _WRITERS[plan.format](path, schema_of(predictor, source, plan)) as put:
+        for batch in batches(predictor, source, plan, tally):
+            if batch is not None:
+                put(batch)
             told(tally.n_rows, source.n_rows, source.n_rows_expected)
     tally.refuse()
     return tally.report()
+
+
+def batches(
+    predictor: Predictor, source: Source, plan: Plan, tally: Tally
+) -> Iterator[pa.RecordBatch | None]:
+    """Yield the predictions of a table, in order; None in place of a batch once a value could not be read.
+
+    Raises:
+        InvalidTable: the file is damaged, or what is to be kept cannot be written.
+    """
+    needed = {feature.name for feature in predictor.features}
+    schema = schema_of(predictor, source, plan)
+    for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
+        frame = tally.read(batch, source.format.decimal or ".")
+        if frame is None:
+            yield None
+        else:
+            kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
+            yield pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema)
 
 
 def check_givable(manifest: dict[str, Any], wanted: Plan) -> None:
@@ -144,7 +159,8 @@ def batch_rows(predictor: Predictor) -> int:
     return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // width))
 
 
-def _schema(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
+def schema_of(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
+    """Return the names and types of what is predicted for a table, with the kept columns in front."""
     kept = [(name, _kept_type(source.schema.field(name).type, plan.format)) for name in plan.keep]
     return pa.schema([*kept, *zip(predictor.names(plan), predictor.types(plan), strict=True)])
 
