@@ -122,7 +122,7 @@ class Stack:
         return Storage(self.settings())
 
     def part(self, name: str) -> psutil.Process:
-        """Return the process of a part: redis, store, server (gunicorn's master), worker (the pool) or warm."""
+        """Return the process of a part: redis, store, server (gunicorn's master), worker (the pool), warm."""
         marks = {
             "redis": ("valkey", "redis"),
             "store": ("rclone", "minio"),
