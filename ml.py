@@ -121,7 +121,9 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     wanted = predictions.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
     with cores.seat(job.settings.cores_dir) as seat:
         progress.phase("downloading")
-        predictor, about = models.load(job, model_id)
+        predictor, about = models.load(
+            job.storage, job.signing_keys, job.owner, model_id, job.folder / "model"
+        )
         predictions.check_givable(about, wanted)
         dataset = _download_dataset(job, dataset_id, options)
         progress.phase("reading")

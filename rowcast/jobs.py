@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import ending, estimates
+from rowcast import at_once, ending, estimates
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.estimates import Expectation, Work
@@ -194,6 +194,11 @@ class Jobs:
         if status and status["status"] in FINAL - {"canceled"}:
             raise JobEnded(f"Job {job_id} has {status['status']}.")
         return status
+
+    def note_deletion(self) -> None:
+        """Have warm workers look for their models again. Raises QueueUnavailable."""
+        with our_errors():
+            at_once.note_deletion(self._connection)
 
     def check(self) -> None:
         """Raise QueueUnavailable if Redis does not answer."""
