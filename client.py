@@ -225,7 +225,7 @@ class Client:
         if _is_id(data) or set(options) - AT_ONCE:
             return self.download(self.predict(data, model, timeout=None, **options))
         with _opened(data) as body:
-            if len(body) <= AT_ONCE_BYTES and (answer := self._at_once(body, _id(model), options)):
+            if 0 < len(body) <= AT_ONCE_BYTES and (answer := self._at_once(body, _id(model), options)):
                 return _read_table(io.BytesIO(answer), ".parquet")
             result_id = self.predict(self._upload(body, reuse=True), model, timeout=None, **options)
         return self.download(result_id)
@@ -368,9 +368,11 @@ class Client:
         try:
             response = _repeat(post, _passes_at_once)
         except APIError as error:
-            if error.code in BY_JOB:
+            if _is_for_jobs(error):
                 return None
             raise
+        if response.headers.get("Content-Type") != PARQUET:
+            raise _stranger(response)
         return response.content
 
     def _submit(self, kind: str, parameters: dict[str, Any], timeout: float | None) -> str:
@@ -743,7 +745,12 @@ def _passes(error: RowcastError, statuses: Container[int] = PASSING, *, once: bo
 
 def _passes_at_once(error: RowcastError) -> bool:
     # A job takes over sooner than a warm worker may be free.
-    return not (isinstance(error, APIError) and error.code in BY_JOB) and _passes(error)
+    return not _is_for_jobs(error) and _passes(error)
+
+
+def _is_for_jobs(error: RowcastError) -> bool:
+    """Say whether the service would rather have a job, or a proxy before it takes no such body."""
+    return isinstance(error, APIError) and (error.code in BY_JOB or error.status == 413)
 
 
 def _deadline(timeout: float | None) -> float:
@@ -779,9 +786,13 @@ def _answer(response: requests.Response, member: str | None) -> dict[str, Any]:
     """Return the answer; without this member it did not come from Rowcast."""
     answer = _json(response)
     if member is not None and member not in answer:
-        message = f"{_origin(response.url)} answered, but not as Rowcast does. Is this the service's address?"
-        raise APIError(message, detail=message, status=response.status_code)
+        raise _stranger(response)
     return answer
+
+
+def _stranger(response: requests.Response) -> APIError:
+    message = f"{_origin(response.url)} answered, but not as Rowcast does. Is this the service's address?"
+    return APIError(message, detail=message, status=response.status_code)
 
 
 def _bad_answer(response: requests.Response) -> APIError:

@@ -77,7 +77,7 @@ Answer = dict[str, Any]
 STATUS_ANSWERS: Any = {200: web.status_or_events("StatusAnswer"), 204: None}
 JOB_ANSWERS: Any = {200: JobAnswer, 202: JobAnswer}
 PREDICT_ANSWERS: Any = {200: bodies.job_or_table("JobAnswer"), 202: JobAnswer}
-PREDICT_BODY = bodies.table_or_parameters(PredictRequest)
+PREDICT_BODY: Any = bodies.table_or_parameters(PredictRequest)
 
 api = APIBlueprint("api", __name__, abp_responses=web.PROBLEM_ANSWERS, abp_security=[{"key": []}])
 
@@ -143,9 +143,7 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
     return _submit("fit", model_id, arguments, query, work)
 
 
-@api.post(
-    "/predict", responses=PREDICT_ANSWERS, openapi_extensions=bodies.table_or_parameters(PredictRequest)
-)
+@api.post("/predict", responses=PREDICT_ANSWERS, openapi_extensions=PREDICT_BODY)
 def predict(query: PredictRequest) -> Any:
     """Predict rows with a model: those of a dataset by a job, whose id is answered, or those sent at once."""
     return _predict_at_once(query) if query.dataset_id is None else _predict_by_job(query=query)
@@ -189,8 +187,9 @@ def _predict_at_once(query: PredictRequest) -> flask.Response:
     try:
         answer = at_once.ask(settings.warm_socket, question, table, settings.answer_timeout_s)
     except errors.ModelNotFound:
-        # The workers know published models alone; this tells of a fit that goes on or failed.
-        admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
+        # The workers know published models alone; Redis may know of a fit that goes on or failed.
+        if not publishing.is_deleted(parts.storage, "fit", flask.g.owner, query.model_id):
+            admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
         raise
     return flask.Response(answer, mimetype=wanted)
 

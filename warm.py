@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,6 +92,8 @@ class Tree:
             return child
         log.warning("a warm worker ended (%s); another is started", child.process.exitcode)
         child.process.close()
+        # What it was at work on lies there still.
+        scratch.sweep(Path(self._settings.scratch_dir))
         return self._start()
 
     def _end_if_due(self, child: Child) -> None:
@@ -120,7 +123,7 @@ def _serve(settings: Settings, listener: socket.socket, busy_since: Any, parent_
     die_with_parent(parent_pid)
     memory.die_first()
     wish = _Wish(busy_since)
-    folder = scratch.make(Path(settings.scratch_dir), f"warm-{os.getpid()}")
+    folder = scratch.make(Path(settings.scratch_dir), f"warm-{uuid.uuid4().hex}")
     cache = ModelCache(
         Storage(settings, SERVER, connections=2),
         connect_for_beats(settings),

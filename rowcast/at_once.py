@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -78,7 +79,7 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
         WarmWorkerLost: it died, or needed more than `timeout_s` seconds.
         RowcastError: whatever the worker refuses the question for.
     """
-    with _connected(path) as connection:
+    with _connected(path, timeout_s + MARGIN_S) as connection:
         try:
             connection.send_bytes(json.dumps(asdict(question)).encode())
             connection.send_bytes(table)
@@ -95,17 +96,21 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
 
 
 @contextmanager
-def _connected(path: str) -> Iterator[Connection]:
-    """Yield a connection that a worker has taken."""
+def _connected(path: str, silence_s: float) -> Iterator[Connection]:
+    """Yield a connection that a worker has taken, on which nothing waits longer than `silence_s`."""
     with socket.socket(socket.AF_UNIX) as attempt:
         attempt.settimeout(PATIENCE_S)
         try:
             attempt.connect(path)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
+            # As many wait already as the kernel keeps.
             raise _none_free() from None
         except OSError as error:
             raise errors.NoWarmWorker(f"No warm worker runs ({error.strerror or error}).") from None
         attempt.settimeout(None)
+        # A worker that is stopped, with its parent, takes no more of a table than the kernel holds.
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            attempt.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(silence_s), 0))
         connection = Connection(attempt.detach())
     with connection:
         try:

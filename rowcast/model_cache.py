@@ -89,6 +89,7 @@ class ModelCache:
         (predictor, about), n_bytes = _measured(
             lambda: models.load(self._storage, self._keys, owner, model_id, path, max_bytes=self._max_bytes)
         )
+        path.unlink()
         kept = Kept(_lean(predictor), about, n_bytes, deletions, seen_at)
         if n_bytes <= self._max_bytes:
             self._kept[owner, model_id] = kept
