@@ -8,6 +8,7 @@ PORT ?= 8000
 MINUTES ?= 15
 JOBS ?= 500
 SEED ?= 1
+RUNS ?= 5
 DATA ?= .rowcast
 export STORE
 
@@ -44,8 +45,8 @@ check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-bench: $(VENV)/dev ## Measure speed and memory against scikit-learn in one process.
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/dev ## Measure the service beside scikit-learn in one process; write docs/performance.md. ONLY=name,... RUNS=5
+	@$(BIN)/python -m benchmarks --runs $(RUNS) $(if $(ONLY),--only $(ONLY))
 
 quality: $(VENV)/dev ## Compare models of ten tables with scikit-learn called by hand; write docs/quality.md.
 	@$(BIN)/python -m benchmarks.quality

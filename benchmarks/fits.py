@@ -1,111 +1,72 @@
-"""Many fits at once: how well the jobs share the cores, and what they cost over bare processes.
-
-Against the same jobs when each worker is bound to a core of its own, so that one thread each, as many as
-cores, is all that there can be; and against scikit-learn, which reads the same files and fits them in
-processes that have imported everything, one for each core.
-"""
+"""Many fits that wait when the workers begin: how well they share the cores, and what each costs beside."""
 
 from __future__ import annotations
 
-import multiprocessing
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import joblib
-import numpy as np
-import pandas as pd
-import psutil
-from sklearn.datasets import make_classification
-from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits
 
-from benchmarks.stack import Stack
+from benchmarks.bare import Bare
+from benchmarks.bench import Bench
+from benchmarks.line import Benchmark, Line, Pairs, Target, alternate, ratio
 from client import Client
 
-N_FITS, N_ROWS, N_COLUMNS, N_RUNS = 12, 20_000, 50, 5
+N_FITS, N_ALONE = 20, 3
+SHAPES = {"small": (1_000, 10), "large": (75_000, 50)}
 
 
-def measure(stack: Stack) -> list[tuple[str, str, str, str, bool]]:
-    with tempfile.TemporaryDirectory() as folder, Client(stack.url) as client:
-        paths = [_table(Path(folder), seed) for seed in range(N_FITS)]
-        datasets = [client.upload(path) for path in paths]
-        shared, over_bare = [], []
-        with multiprocessing.get_context("spawn").Pool(joblib.cpu_count()) as pool:
-            pool.map(_fit, paths[:2], chunksize=1)
-            for _ in range(N_RUNS):
-                bare_s = _bare(pool, paths)
-                with _bound_to_one_core_each(stack):
-                    bound_s = _service(client, datasets)
-                service_s = _service(client, datasets)
-                shared.append(service_s / bound_s)
-                over_bare.append(service_s / bare_s)
-        threads = _threads_alone(client, datasets[0])
-    what = f"{N_FITS} fits of {N_ROWS:,} x {N_COLUMNS}"
+def measure(bench: Bench, size: str, bound: float) -> list[Line]:
+    n_rows, n_columns = SHAPES[size]
+    train, _ = bench.tables(n_rows, 1_000 if size == "small" else 25_000, n_columns)
+    n_cores, at_once_s = joblib.cpu_count(), []
+    with Client(bench.stack().url) as client, ExitStack() as others:
+        processes = [bench.bare, *(others.enter_context(Bare()) for _ in range(n_cores - 1))]
+        dataset = client.upload(train)
+        # One of each warms the workers up.
+        client.fit(dataset, timeout=None, validation="none")
+        _all_at_once(processes, train)
+
+        def bare() -> float:
+            at_once_s.append(_all_at_once(processes, train))
+            alone_s = bench.bare.ask("fits_on_one_thread", train=train, n=N_ALONE)
+            return N_FITS * statistics.median(alone_s) / n_cores
+
+        service = partial(_fits, bench, client, dataset, train)
+        pairs = alternate(bench.n_runs, bare, service, n_warm_ups=0)
+    what = what_of(size)
     return [
-        (
-            f"{what}, one core each",
-            f"{bound_s:.1f} s",
-            _times(shared),
-            "at most 1.2 times",
-            np.median(shared) <= 1.2,
-        ),
-        (f"{what}, bare", f"{bare_s:.1f} s", _times(over_bare), "", True),
-        ("one alone, CPU time over time", "1 core", f"{threads:.1f} cores", "over 1.2", threads > 1.2),
+        ratio(what, pairs, Target("at most", bound)),
+        ratio(f"{what}, against as many bare processes as cores", Pairs(at_once_s, pairs.service)),
     ]
 
 
-def _times(ratios: list[float]) -> str:
-    return f"{np.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})"
+def what_of(size: str) -> str:
+    n_rows, n_columns = SHAPES[size]
+    return f"{N_FITS} fits of {n_rows:,} x {n_columns}, queued before the workers start"
 
 
-@contextmanager
-def _bound_to_one_core_each(stack: Stack) -> Iterator[None]:
-    cores = psutil.Process().cpu_affinity()
-    pool = min(stack.processes("worker.py"), key=lambda process: process.create_time())
-    workers = pool.children()
-    for worker, core in zip(workers, cores, strict=False):
-        worker.cpu_affinity([core])
-    yield
-    for worker in workers:
-        worker.cpu_affinity(cores)
-
-
-def _table(folder: Path, seed: int) -> Path:
-    x, y = make_classification(N_ROWS, N_COLUMNS, n_informative=10, random_state=seed)
-    path = folder / f"{seed}.parquet"
-    pd.DataFrame(x, columns=[f"col_{i}" for i in range(N_COLUMNS)]).assign(y=y).to_parquet(path)
-    return path
-
-
-def _fit(path: Path) -> None:
-    frame = pd.read_parquet(path)
-    with threadpool_limits(1):
-        HistGradientBoostingClassifier(random_state=0).fit(frame.drop(columns="y"), frame.y)
-
-
-def _bare(pool: multiprocessing.pool.Pool, paths: list[Path]) -> float:
-    started = time.monotonic()
-    pool.map(_fit, paths, chunksize=1)
-    return time.monotonic() - started
-
-
-def _service(client: Client, datasets: list[str]) -> float:
-    jobs = [client.fit(dataset, validation="none") for dataset in datasets]
+def _fits(bench: Bench, client: Client, dataset: str, train: Path) -> float:
+    """Return the seconds from the first start to the last end of jobs that wait while no worker takes any."""
+    with bench.stack().held():
+        jobs = [client.fit(dataset, validation="none") for _ in range(N_FITS)]
     ended = [client.wait(job) for job in jobs]
-    return max(job["ended_at"] for job in ended) - min(job["enqueued_at"] for job in ended)
+    paths = [client.download_model(job, bench.folder / f"model-{place}") for place, job in enumerate(jobs)]
+    assert bench.bare.ask("are_fits_of", models=paths, train=train), "models differ from the bare one"
+    return max(job["ended_at"] for job in ended) - min(job["started_at"] for job in ended)
 
 
-def _threads_alone(client: Client, dataset: str) -> float:
-    """Return how many cores a lone fit kept busy, from the machine's own count of idle time."""
-    before, started = _busy_s(), time.monotonic()
-    for _ in range(5):
-        client.fit(dataset, timeout=None, validation="none")
-    return (_busy_s() - before) / (time.monotonic() - started)
+def _all_at_once(processes: list[Bare], train: Path) -> float:
+    """Return the seconds that as many bare fits take where each of these processes does its share."""
+    with ThreadPoolExecutor(len(processes)) as pool:
+        work = [pool.submit(each.ask, "fits_on_one_thread", train=train, n=N_ALONE) for each in processes]
+        return N_FITS / len(processes) * statistics.mean(s for each in work for s in each.result())
 
 
-def _busy_s() -> float:
-    times = psutil.cpu_times()
-    return float(times.user + times.system)
+BENCHMARKS = [
+    Benchmark("fits_small", what_of("small"), partial(measure, size="small", bound=1.6)),
+    Benchmark("fits_large", what_of("large"), partial(measure, size="large", bound=1.1)),
+]

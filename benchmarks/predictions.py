@@ -1,122 +1,116 @@
-"""Predictions for 20 million rows: the worker's memory, and its speed against the bare learner's.
-
-The bare learner gets as many threads as the job had, which depends on what else the machine does.
-"""
+"""Predictions for millions of rows: rows a second beside the bare learner, and the job's memory."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import threading
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import requests
-from sklearn.datasets import make_classification
 
-from benchmarks.stack import ROOT, Stack
+from benchmarks import memory
+from benchmarks.bench import Bench
+from benchmarks.line import Benchmark, Line, Pairs, Target, alternate, ratio
+from benchmarks.stack import Stack
 from client import Client
+from rowcast.predictions import MAX_BATCH_ROWS
 
-N_ROWS, N_COLUMNS, N_RUNS = 20_000_000, 10, 3
+N_ROWS, N_FEWER, N_COLUMNS = 5_000_000, 1_000_000, 20
 ROWS_A_GROUP = 1_000_000
-
-# Reads and predicts the same batches, in a process that has imported everything; prints the seconds.
-BARE = """
-import sys, time, joblib, pandas, pyarrow.parquet as pq
-from threadpoolctl import threadpool_limits
-model, path, batch_rows = joblib.load(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-with threadpool_limits(int(sys.argv[4])):
-    started = time.monotonic()
-    for batch in pq.ParquetFile(path).iter_batches(batch_rows):
-        model.predict(batch.to_pandas())
-print(time.monotonic() - started)
-"""
+WHAT = f"predict of {N_ROWS:,} x {N_COLUMNS}"
+# Looking costs the job about a hundredth of its time.
+LOOK_S = 0.2
 
 
-def measure(stack: Stack) -> list[tuple[str, str, str, str, bool]]:
-    with tempfile.TemporaryDirectory() as name, Client(stack.url) as client:
-        folder = Path(name)
-        model_id = client.fit(client.upload(_training_table(folder)), timeout=None)
-        model = _model_file(stack, model_id, folder)
-        rows = _rows(folder)
-        dataset = client.upload(rows)
-        ratios, most = [], 0.0
-        for _ in range(N_RUNS):
-            result_id, mb = _predicted(stack, client, dataset, model_id)
-            about = requests.get(f"{stack.url}/results/{result_id}", timeout=30).json()
-            n_threads = about["n_threads"]
-            bare_s = float(_python(BARE, str(model), str(rows), "65536", str(n_threads)))
-            durations_s = about["durations_s"]
-            ratios.append(bare_s / (durations_s["reading"] + durations_s["predicting"]))
-            most = max(most, mb)
-    what = f"prediction of {N_ROWS:,} x {N_COLUMNS}"
+class Job(NamedTuple):
+    """Seconds of the whole job, and of reading and predicting; its memory in MB; how many threads it had."""
+
+    whole_s: float
+    predicting_s: float
+    mb: float
+    n_threads: int
+
+
+def measure(bench: Bench) -> list[Line]:
+    rows, fewer = (_rows(bench.folder, n_rows) for n_rows in (N_ROWS, N_FEWER))
+    out, jobs, small = bench.folder / "predictions.npy", [], []
+    with Client(bench.stack().url) as client:
+        model = _model(bench, client)
+        many, few = client.upload(rows), client.upload(fewer)
+
+        def bare() -> float:
+            batches = {"rows": rows, "batch_rows": MAX_BATCH_ROWS, "out": out}
+            return N_ROWS / bench.bare.ask("predict_in_batches", **batches)
+
+        def service() -> float:
+            small.append(_predicted(bench.stack(), client, few, model)[1].mb)
+            result, job = _predicted(bench.stack(), client, many, model)
+            jobs.append(job)
+            _check(client, result, out)
+            return N_ROWS / job.predicting_s
+
+        _predicted(bench.stack(), client, few, model)
+        pairs = alternate(bench.n_runs, bare, service, "rows/s", n_warm_ups=0)
+    return _lines(pairs, jobs, small)
+
+
+def _lines(pairs: Pairs, jobs: list[Job], small_mb: list[float]) -> list[Line]:
+    whole = Pairs(pairs.bare, [N_ROWS / job.whole_s for job in jobs], pairs.unit)
+    peaks = Pairs(small_mb, [job.mb for job in jobs], "MB")
+    threads = f"threads of the jobs: {', '.join(str(job.n_threads) for job in jobs)}"
     return [
-        (f"{what}, worker's memory", "", f"{most:.0f} MB", "under 600 MB", most < 600),
-        (
-            f"{what}, rows a second",
-            f"{bare_s:.0f} s, {n_threads} threads",
-            f"{np.median(ratios):.2f} of bare ({min(ratios):.2f} to {max(ratios):.2f})",
-            "at least 0.8",
-            bool(np.median(ratios) >= 0.8),
+        ratio(f"{WHAT}, reading and predicting", pairs, Target("at least", 0.85), threads),
+        ratio(f"{WHAT}, the whole job with download and upload", whole, Target("at least", 0.85)),
+        ratio(
+            f"{WHAT}, most memory, over that of {N_FEWER:,} rows",
+            peaks,
+            Target("at most", 1.1),
+            "the bare column is the job with fewer rows",
         ),
     ]
 
 
-def _training_table(folder: Path) -> Path:
-    x, y = make_classification(20_000, N_COLUMNS, random_state=0)
-    columns = {f"col_{i}": x[:, i].astype(np.float32) for i in range(N_COLUMNS)}
-    path = folder / "train.parquet"
-    pq.write_table(pa.table({**columns, "y": y}), path)
-    return path
-
-
-def _rows(folder: Path) -> Path:
+def _rows(folder: Path, n_rows: int) -> Path:
     rng = np.random.default_rng(0)
-    path = folder / "rows.parquet"
-    schema = pa.schema([(f"col_{i}", pa.float32()) for i in range(N_COLUMNS)])
+    path = folder / f"{n_rows}-rows.parquet"
+    schema = pa.schema([(f"col_{place}", pa.float64()) for place in range(N_COLUMNS)])
     with pq.ParquetWriter(path, schema) as writer:
-        for _ in range(N_ROWS // ROWS_A_GROUP):
-            values = rng.normal(size=(N_COLUMNS, ROWS_A_GROUP)).astype(np.float32)
+        for _ in range(n_rows // ROWS_A_GROUP):
+            values = rng.normal(size=(N_COLUMNS, ROWS_A_GROUP))
             writer.write_table(pa.table(list(values), schema=schema))
     return path
 
 
-def _model_file(stack: Stack, model_id: str, folder: Path) -> Path:
-    url = requests.get(f"{stack.url}/models/{model_id}/file", timeout=30).json()["url"]
-    path = folder / "model.joblib"
-    path.write_bytes(requests.get(url, timeout=30).content)
-    return path
+def _model(bench: Bench, client: Client) -> str:
+    """Fit a model, have the bare process load its file, and return its id."""
+    train, _ = bench.tables(20_000, 1_000, N_COLUMNS)
+    model = client.fit(train, timeout=None, validation="none")
+    bench.bare.ask("keep", model=client.download_model(model, bench.folder / "model.joblib"))
+    return model
 
 
-def _predicted(stack: Stack, client: Client, dataset: str, model_id: str) -> tuple[str, float]:
-    """Return the result's id, and the most memory (PSS) that a worker with its job took meanwhile, in MB."""
-    done, most = threading.Event(), [0.0]
-
-    def watch() -> None:
-        while not done.wait(0.1):
-            most[0] = max([most[0], *(_pss_mb(process) for process in stack.processes("worker.py"))])
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        result_id = client.predict(dataset, model_id, timeout=None)
-    finally:
-        done.set()
-        watcher.join()
-    return result_id, most[0]
+def _predicted(stack: Stack, client: Client, rows: str, model: str) -> tuple[str, Job]:
+    # The work horse, which is the child of a worker.
+    horses = partial(memory.children_of, stack.workers())
+    with memory.watched(horses, LOOK_S) as most_mb:
+        result = client.predict(rows, model, timeout=None)
+    status = client.status(result)
+    about: dict[str, Any] = requests.get(f"{stack.url}/results/{result}", timeout=30).json()
+    durations_s = about["durations_s"]
+    return result, Job(
+        status["ended_at"] - status["started_at"],
+        durations_s["reading"] + durations_s["predicting"],
+        most_mb[0],
+        about["n_threads"],
+    )
 
 
-def _pss_mb(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_full_info().pss) / 1e6
-    except psutil.Error:
-        return 0.0
+def _check(client: Client, result: str, out: Path) -> None:
+    predictions = client.download(result)["y"].to_numpy()
+    assert np.array_equal(predictions, np.load(out)), "predictions differ from the bare ones"
 
 
-def _python(code: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+BENCHMARKS = [Benchmark("predict_many", WHAT, measure)]

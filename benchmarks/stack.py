@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,35 +20,107 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Stack:
+    """A running stack: where it answers and keeps its data, and how long after its start it was ready."""
+
     url: str
     process: subprocess.Popen[str]
+    data: Path
+    ready_s: float
 
-    def processes(self, mark: str) -> list[psutil.Process]:
+    def processes(self, mark: str = "") -> list[psutil.Process]:
         """Return the stack's processes whose command line holds `mark`."""
         family = psutil.Process(self.process.pid).children(recursive=True)
-        return [process for process in family if mark in " ".join(process.cmdline())]
+        return [process for process in family if mark in _command_line(process)]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the children of the pool of workers."""
+        pool = min(self.processes("worker.py"), key=lambda process: process.create_time())
+        return pool.children()
+
+    def hold(self) -> None:
+        """Stop the workers as by Ctrl-Z, so that jobs wait; a job that runs goes on."""
+        for worker in self.workers():
+            worker.suspend()
+
+    def release(self) -> None:
+        """Let stopped workers go on."""
+        for worker in self.workers():
+            worker.resume()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no job begin meanwhile."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+    @contextmanager
+    def bound_to(self, core: int) -> Iterator[None]:
+        """Keep all threads of all processes on one core meanwhile."""
+        cores = os.sched_getaffinity(0)
+        self._bind({core})
+        try:
+            yield
+        finally:
+            self._bind(cores)
+
+    def _bind(self, cores: set[int]) -> None:
+        for process in self.processes():
+            for thread in Path(f"/proc/{process.pid}/task").glob("*"):
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), cores)
+
+
+def _command_line(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
-    """Start a stack on new data, and stop it."""
-    with tempfile.TemporaryDirectory() as data:
-        command = [sys.executable, "-m", "rowcast.local", "--port", "0", "--data", f"{data}/rowcast"]
-        with (Path(data) / "log").open("w") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**os.environ, "CORES_DIR": f"{data}/cores"},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert process.stdout is not None
+def running(data: Path | None = None, *options: str, **settings: str) -> Iterator[Stack]:
+    """Start a stack, on new data unless a folder is given, and stop it."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = data or Path(folder) / "rowcast"
+        stack = _start(data, Path(folder), options, settings)
         try:
-            line = process.stdout.readline()
-            if not line.startswith("Rowcast is ready at "):
-                raise SystemExit((Path(data) / "log").read_text())
-            yield Stack(line.split()[-1], process)
+            yield stack
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=120)
+            _stop(stack.process)
+
+
+def _start(data: Path, folder: Path, options: tuple[str, ...], settings: dict[str, str]) -> Stack:
+    command = [sys.executable, "-m", "rowcast.local", "--port", "0", "--data", str(data), *options]
+    began = time.monotonic()
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "CORES_DIR": f"{folder}/cores", **settings},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    ready_s = time.monotonic() - began
+    if not line.startswith("Rowcast is ready at "):
+        _stop(process)
+        raise RuntimeError((folder / "log").read_text())
+    return Stack(line.split()[-1], process, data, ready_s)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    with suppress(psutil.Error):
+        # What is held would not hear that it is to end.
+        for part in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                part.resume()
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()

@@ -1,42 +1,51 @@
-"""The memory of client and server while a file of 1 GB is uploaded, as PSS: shared pages count by share."""
+"""The memory of server and client while 1 GB is uploaded, as PSS: shared pages count by share."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
+from benchmarks.bench import Bench
+from benchmarks.line import Benchmark, Line, Target
+from benchmarks.memory import pss_mb
 from benchmarks.stack import ROOT, Stack
+from client import Client
 
 N_BYTES = 1_000_000_000
+WHAT = "{}'s memory while 1 GB is uploaded"
 
 
-def measure(stack: Stack) -> list[tuple[str, str, str, str, bool]]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "large"
-        with path.open("wb") as file:
-            file.truncate(N_BYTES)
-        command = [sys.executable, "client.py", "--url", stack.url, "upload", str(path)]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        client, servers = psutil.Process(process.pid), stack.processes("gunicorn")
-        most = {"client": 0.0, "server": 0.0}
-        while process.poll() is None:
-            most["client"] = max(most["client"], _pss_mb(client))
-            most["server"] = max(most["server"], *(_pss_mb(server) for server in servers))
-            time.sleep(0.02)
-        assert process.returncode == 0
+def measure(bench: Bench) -> list[Line]:
+    path = bench.folder / "large"
+    with path.open("wb") as file:
+        file.truncate(N_BYTES)
+    client_mb, server_mb = zip(*[_peaks(bench.stack(), path) for _ in range(bench.n_runs)], strict=True)
+    path.unlink()
     return [
-        (f"{name}'s memory while 1 GB is uploaded", "", f"{mb:.0f} MB", "under 100 MB", mb < 100)
-        for name, mb in most.items()
+        Line(WHAT.format("client"), "MB", client_mb, Target("under", 100)),
+        Line(WHAT.format("server"), "MB", server_mb, Target("under", 100)),
     ]
 
 
-def _pss_mb(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_full_info().pss) / 1e6
-    except psutil.Error:
-        return 0.0
+def _peaks(stack: Stack, path: Path) -> tuple[float, float]:
+    """Return the most that the client and a server process took meanwhile, in MB."""
+    command = [sys.executable, "client.py", "--url", stack.url, "upload", str(path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    client, servers = psutil.Process(process.pid), stack.processes("gunicorn")
+    client_mb = server_mb = 0.0
+    while process.poll() is None:
+        client_mb = max(client_mb, pss_mb(client))
+        server_mb = max([server_mb, *map(pss_mb, servers)])
+        time.sleep(0.05)
+    dataset, _ = process.communicate()
+    assert process.returncode == 0
+    with Client(stack.url) as caller:
+        caller.delete(dataset.strip())
+    return client_mb, server_mb
+
+
+BENCHMARKS = [Benchmark("upload_memory", WHAT.format("server"), measure)]

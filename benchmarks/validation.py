@@ -1,77 +1,30 @@
-"""What it costs to judge a model: fits with holdout, scores and importances against bare fits."""
+"""What it costs to judge a model, and to tell how far a fit is: training with it beside training without."""
 
 from __future__ import annotations
 
-import io
-import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from benchmarks.bench import Bench
+from benchmarks.line import Benchmark, Line, Pairs, Target, extra, ratio
 
-import numpy as np
-import pandas as pd
-from sklearn.datasets import make_classification
-from sklearn.ensemble import HistGradientBoostingClassifier
-
-import ml
-from benchmarks.stack import Stack
-from rowcast import formats, tables, training
-from rowcast.config import Settings
-
-N_RUNS = 7
+LARGE, SMALL = "fit, scores, importances on 75,000 x 50", "fits, scores, importances on 1,000 x 10"
+TELLING = "training on 75,000 x 50 that tells its progress"
 
 
-def measure(_: Stack) -> list[tuple[str, str, str, str, bool]]:
-    ml.warm_up()
-    large, small = _pairs(75_000, 50), _pairs(1_000, 10)
-    ratios = [own / bare for own, bare in large]
-    extra = [own - bare for own, bare in small]
+def measure(bench: Bench) -> list[Line]:
     return [
-        (
-            "fit, scores, importances on 75,000 x 50",
-            f"{np.median([bare for _, bare in large]):.2f} s",
-            f"{np.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})",
-            "at most 1.25 times",
-            bool(np.median(ratios) <= 1.25),
-        ),
-        (
-            "fits, scores, importances on 1,000 x 10",
-            f"{np.median([bare for _, bare in small]):.2f} s",
-            f"{np.median(extra):.2f} s more ({min(extra):.2f} to {max(extra):.2f})",
-            "at most 0.25 s more",
-            bool(np.median(extra) <= 0.25),
-        ),
+        ratio(LARGE, _pairs(bench, (75_000, 25_000, 50)), Target("at most", 1.25)),
+        extra(SMALL, _pairs(bench, (1_000, 1_000, 10)), Target("at most", 0.25)),
     ]
 
 
-def _pairs(n_rows: int, n_columns: int) -> list[tuple[float, float]]:
-    """Return seconds of ours and of the bare fit, one after the other; the first pair warms up."""
-    x, y = make_classification(
-        n_rows, n_columns, n_informative=min(10, n_columns), n_redundant=0, random_state=0
-    )
-    frame = pd.DataFrame(x, columns=[f"col_{i}" for i in range(n_columns)])
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "table"
-        path.write_bytes(_parquet(frame.assign(y=y)))
-        source = formats.open_file(path, formats.Limits.of(Settings()))
-        table = tables.training(source, "y")
-    rows, plan = training.Rows(table.frame, table.target), training.Plan("boosting", "classification")
-    return [
-        (
-            _seconds(lambda: training.train(plan, table.features, rows)),
-            _seconds(lambda: HistGradientBoostingClassifier(random_state=0).fit(frame, y)),
-        )
-        for _ in range(N_RUNS + 1)
-    ][1:]
+def _pairs(bench: Bench, shape: tuple[int, int, int], work: str = "fit_and_judged_fit") -> Pairs:
+    train, _ = bench.tables(*shape)
+    found = [bench.bare.ask(work, train=train) for _ in range(bench.n_runs + 1)][1:]
+    return Pairs([without for without, _ in found], [with_it for _, with_it in found])
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer)
-    return buffer.getvalue()
+def measure_progress(bench: Bench) -> list[Line]:
+    pairs = _pairs(bench, (75_000, 25_000, 50), "silent_and_telling_fit")
+    return [ratio(TELLING, pairs, Target("at most", 1.01), "CPU time")]
 
 
-def _seconds(work: Any) -> float:
-    started = time.monotonic()
-    work()
-    return time.monotonic() - started
+BENCHMARKS = [Benchmark("judging", LARGE, measure), Benchmark("progress", TELLING, measure_progress)]

@@ -1,0 +1,73 @@
+"""How soon a stack is ready, and what its processes take of memory while nothing is asked of them."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+
+from benchmarks import stack
+from benchmarks.bench import Bench
+from benchmarks.caller import calling
+from benchmarks.line import Benchmark, Line, Target
+from benchmarks.memory import pss_mb
+from client import Client
+
+N_CALLS = 50
+START, MEMORY = "`make up` to ready, installed", "memory at rest (PSS)"
+
+
+def measure_start(bench: Bench) -> list[Line]:
+    """The line that tells of readiness speaks of the server; workers take a little longer."""
+    bench.stop_stack()
+    train, _ = bench.tables(1_000, 1_000, 10)
+    ready_s, fitted_s = [], []
+    for _ in range(bench.n_runs):
+        with stack.running() as started, Client(started.url) as client:
+            began = time.monotonic()
+            client.fit(train, timeout=None, validation="none")
+            ready_s.append(started.ready_s)
+            fitted_s.append(started.ready_s + time.monotonic() - began)
+    return [
+        Line(START, "s", ready_s, Target("under", 4)),
+        Line("`make up` to the end of a first small fit", "s", fitted_s),
+    ]
+
+
+def measure_memory(bench: Bench) -> list[Line]:
+    bench.stop_stack()
+    with stack.running() as started:
+        _use(bench, started)
+        servers = started.processes("gunicorn")
+        workers = started.processes("worker.py")
+        # As long as nothing has been asked for a while.
+        time.sleep(3)
+        server_mb, worker_mb = [], []
+        for _ in range(bench.n_runs):
+            server_mb.append(_most_mb(servers))
+            worker_mb.append(_most_mb(workers))
+            time.sleep(1)
+    return [
+        Line(f"{MEMORY}, server process", "MB", server_mb, Target("under", 120)),
+        Line(f"{MEMORY}, worker process", "MB", worker_mb, Target("under", 180)),
+    ]
+
+
+def _use(bench: Bench, started: stack.Stack) -> None:
+    """Do a little of everything first, because a process that has done nothing has loaded little."""
+    train, test = bench.tables(1_000, 1_000, 10)
+    with Client(started.url) as client:
+        for _ in range(3):
+            model = client.fit(train, timeout=None)
+            client.download(client.predict(test, model, timeout=None))
+    with calling(started.url) as caller:
+        for path in ("/jobs", "/datasets", "/models", "/upload", f"/models/{model}", f"/status?id={model}"):
+            for _ in range(N_CALLS):
+                assert caller.ask("GET", path).status == 200
+
+
+def _most_mb(processes: list[psutil.Process]) -> float:
+    return max(map(pss_mb, processes))
+
+
+BENCHMARKS = [Benchmark("start", START, measure_start), Benchmark("memory", MEMORY, measure_memory)]
