@@ -119,7 +119,7 @@ class Worker(rq.worker.Worker):
         self._kind, self._rests_until = kind, 0.0
         self._limits = limits
         self._lanes = Lanes(connect_for_keeping(settings))
-        self._beats = connect_for_beats(settings)
+        self._beats = Lanes(connect_for_beats(settings))
         self._stop_by: float | None = None
         self._heard_at = 0.0
         self._took = ""
@@ -152,7 +152,7 @@ class Worker(rq.worker.Worker):
         if time.monotonic() > self._heard_at + HEARTBEAT_S:
             self._heard_at = time.monotonic()
             with suppress(redis.RedisError):
-                super().heartbeat(timeout, cast(Any, self._beats))
+                super().heartbeat(timeout, cast(Any, self._beats.connection))
 
     def set_shutdown_requested_date(self) -> None:
         """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is away."""
@@ -261,7 +261,7 @@ class Worker(rq.worker.Worker):
         """Look after the horse until it has ended; return why it was killed, if it was."""
         self._meter = memory.Meter(self._horse.pid, self._limits.memory_bytes)
         self._space_due_at = 0.0
-        lease = Lease(job.id, job.attempt, self._settings)
+        lease = Lease(self._beats, job.id, job.attempt, self._settings.worker_ttl_s)
         verdict = None
         while not self._horse.wait(TICK_S):
             self.heartbeat()
