@@ -60,13 +60,16 @@ class Jobs:
         self._storage = storage
 
     def submit(self, submission: Submission) -> None:
-        """Put a job into the queue; one that is there already stays as it is.
+        """Put a job into the queue; one that is there already, or has ended, stays as it is.
 
         Raises:
             QueueFull: as many jobs as may wait do.
             FitEnded: the fit that it should wait for has ended.
             QueueUnavailable: Redis does not answer; the job may or may not be queued.
+            StoreUnavailable: the store, which may know the job, does not answer.
         """
+        if self._may_be_forgotten(submission.job_id) and self.status(submission.owner, submission.job_id):
+            return
         limits = {
             "max_of_owner": self._settings.max_queued_per_owner,
             "max_of_all": self._settings.max_queued,
@@ -82,6 +85,14 @@ class Jobs:
             raise QueueFull(f"As many jobs wait as may: {limits['max_of_all']}.")
         if refusal == "fit_ended":
             raise FitEnded(f"The fit {submission.waits_for} has ended.")
+
+    def _may_be_forgotten(self, job_id: str) -> bool:
+        """Tell whether a job of this id may have ended so long ago that Redis knows nothing of it any more.
+
+        Such an id is that of an Idempotency-Key, which is kept for longer, and comes again.
+        """
+        minted_at = time_of(job_id)
+        return minted_at is not None and time.time() - minted_at.timestamp() >= self._settings.job_ttl_s
 
     def status(self, owner: str, job_id: str) -> dict[str, Any] | None:
         """Return what /status answers, None where the owner has no such job.
