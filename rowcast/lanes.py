@@ -125,11 +125,12 @@ class Lanes:
         """Yield those of them that have not started, in the same way."""
         return self._newest(f"rowcast:queued:{owner}", before)
 
-    def running(self, before: str | None) -> Iterator[str]:
-        """Yield the jobs of all owners that run, in the same way."""
+    def running(self, owner: str, before: str | None) -> Iterator[str]:
+        """Yield those of them that run, in the same way."""
         found: Any = self.connection.zrange("rowcast:running", 0, -1)
-        ids = sorted((each.decode() for each in found), reverse=True)
-        return (each for each in ids if before is None or each < before)
+        scores: Any = self.connection.zmscore(INDEX.format(owner), found) if found else []
+        own = (each.decode() for each, score in zip(found, scores, strict=True) if score is not None)
+        return (each for each in sorted(own, reverse=True) if before is None or each < before)
 
     def _newest(self, key: str, before: str | None) -> Iterator[str]:
         n_asked = _BATCH
