@@ -512,6 +512,9 @@ def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
 
 def _are_rounded(column: Any, values: Values) -> bool:
     """Tell whether whole numbers are beyond 2**53, where floats, which learners take, may make them equal."""
+    found = column.type.value_type if pt.is_dictionary(column.type) else column.type
+    if not (is_text(found) or pt.is_integer(found)):
+        return False
     known = np.abs(values.array[~np.isnan(values.array)])
     return bool(len(known) and known.max() > 2.0**53 and _are_whole(decoded(column).drop_null()))
 
