@@ -1,4 +1,5 @@
-# One image for server, workers and examples: `gunicorn` (the default) or `python worker.py`.
+# One image for server, workers and examples: `gunicorn` (the default), `python worker.py` or
+# `python warm.py`.
 FROM python:3.11-slim-bookworm AS packages
 WORKDIR /build
 COPY requirements.txt constraints.txt ./
@@ -13,11 +14,12 @@ RUN python -m venv --without-pip /venv \
  && find /venv/lib -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -name '*.px[di]' -o -name '*.pyx' \) -delete
 
 FROM python:3.11-slim-bookworm
-# All that a container writes lies in /tmp, which is its HOME too, and in /workers: the lock files of the
-# cores and the scratch folders, in a volume of all workers that takes its owner from here when it is new.
+# All that a container writes lies in /tmp, which is its HOME too, and in two volumes that take their owner from
+# here when they are new: /workers, the lock files of the cores and the scratch folders of all workers, and /warm,
+# the socket of the warm workers.
 RUN groupadd --gid 10001 rowcast \
  && useradd --uid 10001 --gid rowcast --home-dir /tmp --no-create-home --shell /usr/sbin/nologin rowcast \
- && install --directory --owner rowcast --group rowcast /workers
+ && install --directory --owner rowcast --group rowcast /workers /warm
 ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 COPY --from=packages /venv /venv
 WORKDIR /app

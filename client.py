@@ -45,7 +45,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar, Union, cast, overload
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -73,6 +73,18 @@ PASSING = frozenset({429, 502, 503, 504})
 FINAL = frozenset({"finished", "failed", "canceled"})
 ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 PAGE = 100
+# What a prediction at once takes, and how large its table may be; the service may set a lower limit.
+AT_ONCE = frozenset({"output", "quantiles", "keep"})
+AT_ONCE_BYTES, AT_ONCE_S = 5_000_000, 30.0
+PARQUET = "application/vnd.apache.parquet"
+# A job goes on where the answer at once ends: more rows, time, memory, or a fit that has not ended. A service
+# that answers nothing at once takes no tables in requests.
+BY_JOB = frozenset(
+    {
+        *("no_warm_worker", "warm_worker_lost", "request_too_large", "model_too_large", "model_not_ready"),
+        "unsupported_media_type",
+    }
+)
 # The ids are arguments of their own.
 RESERVED = frozenset({"data", "dataset_id", "model", "model_id"})
 
@@ -184,14 +196,7 @@ class Client:
         length meanwhile, or a column of a DataFrame cannot be written.
         """
         with _opened(source) as body:
-            is_offered = reuse and len(body) > REUSE_BYTES
-            known = {"sha256": _sha256(body.chunks()), "size": len(body)} if is_offered else {}
-            dataset = self._call("POST", "/upload", known, "url")
-            if not dataset.get("exists"):
-                # Empty bytes, because requests would send a stream of length 0 chunked, which S3 refuses.
-                put = partial(self._store, "PUT", dataset["url"], data=body or b"")
-                _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
-        return cast(str, dataset["id"])
+            return self._upload(body, reuse=reuse)
 
     def fit(self, data: Source, timeout: float | None = -1, **options: Any) -> str:
         """Submit a fit and return its id, which is also that of the model.
@@ -212,8 +217,18 @@ class Client:
         return self._submit("predict", {**options, **ids}, timeout)
 
     def predict_table(self, data: Source, model: str | Model, **options: Any) -> DataFrame:
-        """Predict, wait for the end and return the predictions; arguments and errors as in predict()."""
-        return self.download(self.predict(data, model, timeout=None, **options))
+        """Predict, wait for the end and return the predictions; arguments and errors as in predict().
+
+        A small table is sent with the request and answered at once; nothing of it is stored. A larger one is
+        uploaded and predicted by a job, and so is any that no warm worker takes.
+        """
+        if _is_id(data) or set(options) - AT_ONCE:
+            return self.download(self.predict(data, model, timeout=None, **options))
+        with _opened(data) as body:
+            if 0 < len(body) <= AT_ONCE_BYTES and (answer := self._at_once(body, _id(model), options)):
+                return _read_table(io.BytesIO(answer), ".parquet")
+            result_id = self.predict(self._upload(body, reuse=True), model, timeout=None, **options)
+        return self.download(result_id)
 
     def status(self, job_id: str) -> dict[str, Any]:
         """Return what the service knows of the job; that it failed is no error here."""
@@ -330,8 +345,35 @@ class Client:
                 return
             parameters["before"] = page["next"]
 
+    def _upload(self, body: _Body, *, reuse: bool) -> str:
+        is_offered = reuse and len(body) > REUSE_BYTES
+        known = {"sha256": _sha256(body.chunks()), "size": len(body)} if is_offered else {}
+        dataset = self._call("POST", "/upload", known, "url")
+        if not dataset.get("exists"):
+            # Empty bytes, because requests would send a stream of length 0 chunked, which S3 refuses.
+            put = partial(self._store, "PUT", dataset["url"], data=body or b"")
+            _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
+        return cast(str, dataset["id"])
+
     def _dataset_id(self, data: Source) -> str:
-        return data if isinstance(data, str) and ID.fullmatch(data) else self.upload(data)
+        return cast(str, data) if _is_id(data) else self.upload(data)
+
+    def _at_once(self, body: _Body, model_id: str, options: dict[str, Any]) -> bytes | None:
+        """Return predictions as Parquet; None where the service would rather have a job."""
+        named = {name: json.dumps(value) for name, value in options.items() if value is not None}
+        url = f"{self.url}/predict?{urlencode({**named, **_plain(options), 'model_id': model_id})}"
+        types = {"Content-Type": "application/octet-stream", "Accept": PARQUET}
+        rest: dict[str, Any] = {"data": b"".join(body.chunks()), "headers": types, "auth": self._auth}
+        post = partial(self._send, "POST", url, timeout=self.timeout_s + AT_ONCE_S, **rest)
+        try:
+            response = _repeat(post, _passes_at_once)
+        except APIError as error:
+            if _is_for_jobs(error):
+                return None
+            raise
+        if response.headers.get("Content-Type") != PARQUET:
+            raise _stranger(response)
+        return response.content
 
     def _submit(self, kind: str, parameters: dict[str, Any], timeout: float | None) -> str:
         returns_at_once = timeout is not None and timeout < 0
@@ -617,6 +659,15 @@ def _estimators(url: str) -> Any:
         raise RowcastError(f"Models are loaded with the help of {error.name}. {hint}") from error
 
 
+def _is_id(data: Source) -> bool:
+    return isinstance(data, str) and bool(ID.fullmatch(data))
+
+
+def _plain(options: dict[str, Any]) -> dict[str, str]:
+    """Return the options that are text, which a query holds as they are."""
+    return {name: value for name, value in options.items() if isinstance(value, str)}
+
+
 def _id(thing: str | Model) -> str:
     """Return an id, ready to be a part of a path."""
     return quote(thing if isinstance(thing, str) else str(thing.id), safe="")
@@ -692,6 +743,16 @@ def _passes(error: RowcastError, statuses: Container[int] = PASSING, *, once: bo
     return isinstance(error, ServiceUnreachableError) and not (once and error.sent)
 
 
+def _passes_at_once(error: RowcastError) -> bool:
+    # A job takes over sooner than a warm worker may be free.
+    return not _is_for_jobs(error) and _passes(error)
+
+
+def _is_for_jobs(error: RowcastError) -> bool:
+    """Say whether the service would rather have a job, or a proxy before it takes no such body."""
+    return isinstance(error, APIError) and (error.code in BY_JOB or error.status == 413)
+
+
 def _deadline(timeout: float | None) -> float:
     return math.inf if timeout is None else time.monotonic() + max(timeout, 0)
 
@@ -725,9 +786,13 @@ def _answer(response: requests.Response, member: str | None) -> dict[str, Any]:
     """Return the answer; without this member it did not come from Rowcast."""
     answer = _json(response)
     if member is not None and member not in answer:
-        message = f"{_origin(response.url)} answered, but not as Rowcast does. Is this the service's address?"
-        raise APIError(message, detail=message, status=response.status_code)
+        raise _stranger(response)
     return answer
+
+
+def _stranger(response: requests.Response) -> APIError:
+    message = f"{_origin(response.url)} answered, but not as Rowcast does. Is this the service's address?"
+    return APIError(message, detail=message, status=response.status_code)
 
 
 def _bad_answer(response: requests.Response) -> APIError:

@@ -20,6 +20,8 @@ from werkzeug.local import LocalProxy
 
 from rowcast import (
     admission,
+    at_once,
+    bodies,
     content,
     deletion,
     errors,
@@ -74,6 +76,8 @@ Answer = dict[str, Any]
 
 STATUS_ANSWERS: Any = {200: web.status_or_events("StatusAnswer"), 204: None}
 JOB_ANSWERS: Any = {200: JobAnswer, 202: JobAnswer}
+PREDICT_ANSWERS: Any = {200: bodies.job_or_table("JobAnswer"), 202: JobAnswer}
+PREDICT_BODY: Any = bodies.table_or_parameters(PredictRequest)
 
 api = APIBlueprint("api", __name__, abp_responses=web.PROBLEM_ANSWERS, abp_security=[{"key": []}])
 
@@ -139,17 +143,22 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
     return _submit("fit", model_id, arguments, query, work)
 
 
-@api.post("/predict", responses=JOB_ANSWERS, openapi_extensions=parameters_schema(PredictRequest))
+@api.post("/predict", responses=PREDICT_ANSWERS, openapi_extensions=PREDICT_BODY)
+def predict(query: PredictRequest) -> Any:
+    """Predict rows with a model: those of a dataset by a job, whose id is answered, or those sent at once."""
+    return _predict_at_once(query) if query.dataset_id is None else _predict_by_job(query=query)
+
+
 @idempotent
-def predict(query: PredictRequest) -> tuple[Answer, int]:
-    """Predict the rows of a dataset with a model. The id answered is that of the job and of the result."""
+def _predict_by_job(query: PredictRequest) -> tuple[Answer, int]:
+    dataset_id = cast(str, query.dataset_id)
     model = admission.model_or_fit(parts.storage, parts.jobs, flask.g.owner, query.model_id)
-    version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.dataset_id)
+    version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, dataset_id)
     if model:
         admission.check_predict(model, query, sample)
     result_id = web.new_id()
     arguments = {
-        "dataset_id": query.dataset_id,
+        "dataset_id": dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
         "options": {**query.work(), "dataset": vars(version)},
@@ -159,6 +168,30 @@ def predict(query: PredictRequest) -> tuple[Answer, int]:
         return _submit("predict", result_id, arguments, query, work, waits_for=query.model_id)
     model_sha256, _ = admission.file_of(model, query.model_id)
     return _submit("predict", result_id, arguments, query, work, model_sha256=model_sha256)
+
+
+def _predict_at_once(query: PredictRequest) -> flask.Response:
+    """Have a warm worker predict the rows of the body; nothing is stored."""
+    table, wanted = bodies.table_of(query.only_for_jobs()), bodies.wanted_type()
+    question = at_once.Question(
+        flask.g.owner,
+        flask.g.request_id,
+        query.model_id,
+        query.output,
+        query.quantiles,
+        query.keep,
+        flask.request.mimetype,
+        wanted,
+    )
+    settings = parts.settings
+    try:
+        answer = at_once.ask(settings.warm_socket, question, table, settings.answer_timeout_s)
+    except errors.ModelNotFound:
+        # The workers know published models alone; Redis may know of a fit that goes on or failed.
+        if not publishing.is_deleted(parts.storage, "fit", flask.g.owner, query.model_id):
+            admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
+        raise
+    return flask.Response(answer, mimetype=wanted)
 
 
 def _submit(

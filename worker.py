@@ -23,6 +23,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
 
+# OpenBLAS reads this once, when NumPy loads it. More threads than one would be started anew in every work
+# horse, where they spin for a while. `Seat.threads` adds some where a job holds more cores.
+os.putenv("OPENBLAS_NUM_THREADS", "1")
+
 import joblib
 import redis
 import rq.job
@@ -52,7 +56,7 @@ from rowcast.horse import Horse, Voice
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
-from rowcast.lanes import Lane, Lanes
+from rowcast.lanes import Cause, Lane, Lanes
 from rowcast.lease import Lease
 from rowcast.storage import KEEPER, Storage
 
@@ -67,6 +71,9 @@ TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
 MISJUDGED_S = 4 * SHORT_S
+# Why an attempt was ended that could not help it.
+STOPPED = Cause("worker_stopped", "The worker was told to stop before the job had ended.")
+NOT_SHORT = Cause("not_short", "The job took longer than was expected, and made way for short ones.")
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
 # what only they can take; where there is none, the lanes take turns, so that neither waits for the other.
 LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
@@ -112,7 +119,7 @@ class Worker(rq.worker.Worker):
         self._kind, self._rests_until = kind, 0.0
         self._limits = limits
         self._lanes = Lanes(connect_for_keeping(settings))
-        self._beats = connect_for_beats(settings)
+        self._beats = Lanes(connect_for_beats(settings))
         self._stop_by: float | None = None
         self._heard_at = 0.0
         self._took = ""
@@ -145,7 +152,7 @@ class Worker(rq.worker.Worker):
         if time.monotonic() > self._heard_at + HEARTBEAT_S:
             self._heard_at = time.monotonic()
             with suppress(redis.RedisError):
-                super().heartbeat(timeout, cast(Any, self._beats))
+                super().heartbeat(timeout, cast(Any, self._beats.connection))
 
     def set_shutdown_requested_date(self) -> None:
         """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is away."""
@@ -235,8 +242,8 @@ class Worker(rq.worker.Worker):
             self.fork_work_horse(job, queue)
             verdict = self._watch(job)
             if self._horse.exit_status:
-                if verdict is None and memory.oom_kills() > n_killed:
-                    verdict = self._meter.failure(by_kernel=True)
+                if verdict is None and self._horse.was_killed and memory.oom_kills() > n_killed:
+                    verdict = self._meter.failure(memory.RAN_OUT)
                 self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
         if job.fields.get("lane") == "short":
@@ -254,7 +261,7 @@ class Worker(rq.worker.Worker):
         """Look after the horse until it has ended; return why it was killed, if it was."""
         self._meter = memory.Meter(self._horse.pid, self._limits.memory_bytes)
         self._space_due_at = 0.0
-        lease = Lease(job.id, job.attempt, self._settings)
+        lease = Lease(self._beats, job.id, job.attempt, self._settings.worker_ttl_s)
         verdict = None
         while not self._horse.wait(TICK_S):
             self.heartbeat()
@@ -291,11 +298,11 @@ class Worker(rq.worker.Worker):
         if verdict == "stopping":
             # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
-            insist(lambda: self._lanes.give_back(job.id, job.attempt, None))
+            insist(lambda: self._lanes.give_back(job.id, job.attempt, STOPPED))
             return
         if verdict == "not short":
             log.info("the job takes longer than was expected; it goes to the long lane")
-            insist(lambda: self._lanes.lengthen(job.id, job.attempt))
+            insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
             return
         where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
         if verdict:
@@ -319,7 +326,8 @@ class Worker(rq.worker.Worker):
         try:
             voice = Voice(self._writer)
             work = partial(job.func, **job.kwargs)
-            Attempt(job.id, job.fields, self._settings, self._lanes, work, voice.say).run()
+            limit = self._limits.memory_bytes
+            Attempt(job.id, job.fields, self._settings, self._lanes, work, voice.say, limit).run()
             code = 0
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)

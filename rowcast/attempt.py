@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from rowcast import content, ending, errors, estimates, joblog, publishing, reuse, run, scratch
+from rowcast import content, ending, errors, estimates, joblog, memory, publishing, reuse, run, scratch
 from rowcast.config import Settings
 from rowcast.connections import connect_for_beats
 from rowcast.lanes import Cause, Lanes
@@ -32,7 +32,10 @@ MAX_DELAY_S = 30.0
 
 @dataclass
 class Attempt:
-    """An attempt: `work` is the job's function, `say` sends a message to the worker and never waits."""
+    """An attempt: `work` is the job's function, `say` sends a message to the worker and never waits.
+
+    `memory_bytes` is what it may take, which the worker sees to.
+    """
 
     job_id: str
     fields: dict[str, str]
@@ -40,6 +43,7 @@ class Attempt:
     lanes: Lanes
     work: Callable[[], None]
     say: Callable[[dict[str, Any]], None]
+    memory_bytes: int
     lines: deque[str] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -90,7 +94,8 @@ class Attempt:
 
     def _fail(self, error: Exception) -> None:
         """Give a job back that lacks only a part which is away; end any other as failed."""
-        cause = _cause_of(error)
+        self.say({"ending": True})
+        cause = self._cause_of(error)
         lacks_a_part = isinstance(cause, errors.Unavailable) or scratch.is_full(error)
         if lacks_a_part and insist(lambda: self._wait_outside(cause)) != "exhausted":
             log.warning("%s The job goes back to the queue.", cause.detail)
@@ -98,6 +103,19 @@ class Attempt:
         if isinstance(cause, errors.InternalError):
             log.error("the job failed", exc_info=error)
         self._end("failed", cause)
+
+    def _cause_of(self, error: Exception) -> errors.RowcastError:
+        """Return what the job's owner is told of an exception."""
+        if isinstance(error, errors.RowcastError):
+            return error
+        if scratch.is_full(error):
+            return errors.ScratchFull("There is no space left on the scratch disk.")
+        if isinstance(error, MemoryError):
+            return memory.refused(self.memory_bytes)
+        if isinstance(error, redis.RedisError):
+            return errors.QueueUnavailable("Redis did not answer while the job ran.")
+        request = self.fields.get("request_id", "unknown")
+        return errors.InternalError(f"The job failed ({type(error).__name__}); its request_id is {request}.")
 
     def _wait_outside(self, cause: errors.RowcastError) -> str:
         """Give the job back for a while, which does not count as a death."""
@@ -144,16 +162,3 @@ def insist(settle: Callable[[], T]) -> T:
         except redis.RedisError as error:
             log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
             time.sleep(1)
-
-
-def _cause_of(error: Exception) -> errors.RowcastError:
-    """Return what a job's owner is told of an exception."""
-    if isinstance(error, errors.RowcastError):
-        return error
-    if scratch.is_full(error):
-        return errors.ScratchFull("There is no space left on the scratch disk.")
-    if isinstance(error, MemoryError):
-        return errors.OutOfMemory("The job asked for more memory than there is.")
-    if isinstance(error, redis.RedisError):
-        return errors.QueueUnavailable("Redis did not answer while the job ran.")
-    return errors.InternalError(f"The job failed ({type(error).__name__}).")

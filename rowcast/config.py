@@ -118,6 +118,10 @@ def _folder_of_user(name: str) -> str:
     return os.path.join(tempfile.gettempdir(), f"rowcast-{name}-{os.getuid()}")  # noqa: PTH118 - a string setting
 
 
+def _file_of_user(folder: str, name: str) -> str:
+    return os.path.join(_folder_of_user(folder), name)  # noqa: PTH118 - a string setting
+
+
 class Settings(BaseSettings):
     """All settings of server, workers and the local stack."""
 
@@ -244,6 +248,32 @@ class Settings(BaseSettings):
     webhook_allow_private: Bool = Field(
         False,
         description="Send webhooks to private addresses as well: this machine and internal networks.",
+    )
+    warm_workers: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Warm workers, which answer small predictions at once; 0: none, so that all are jobs.",
+    )
+    warm_socket: str = Field(
+        default_factory=partial(_file_of_user, "warm", "socket"),
+        description="Socket by which the server reaches the warm workers of its machine, in a folder that "
+        "only they can enter. Default: rowcast-warm-<uid>/socket in the temporary folder.",
+    )
+    warm_cache_bytes: int = Field(
+        500_000_000, ge=1, description="Most bytes of recently used models that a warm worker keeps."
+    )
+    warm_memory_bytes: int = Field(
+        1_500_000_000,
+        ge=200_000_000,
+        description="Most memory that a warm worker may take, in bytes; one that takes more is started anew.",
+    )
+    answer_max_rows: int = Field(10_000, ge=1, description="Most rows that are predicted at once.")
+    answer_max_bytes: int = Field(
+        5_000_000, ge=1, description="Largest table that is predicted at once, in bytes as it is sent."
+    )
+    answer_timeout_s: int = Field(
+        30, ge=1, le=50, description="Seconds that a prediction at once may take before it is ended."
     )
     cores_dir: str = Field(
         default_factory=partial(_folder_of_user, "cores"),

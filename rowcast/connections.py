@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 from redis.backoff import ConstantBackoff, ExponentialWithJitterBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -9,8 +11,12 @@ from redis.retry import Retry as RedisRetry
 
 from rowcast.config import Settings
 
-# Notices of a managed Redis, which others do not know; asking costs a round trip for every connection.
-_NO_NOTICES = MaintNotificationsConfig(enabled=False)
+# Each would cost every connection, of which a job makes several, a round trip or two: notices of a managed
+# Redis, which others do not know, and telling Redis which library this is.
+_SHORT_GREETING: dict[str, Any] = {
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    "driver_info": None,
+}
 
 
 def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.Redis:
@@ -18,7 +24,7 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=connections,
-        maint_notifications_config=_NO_NOTICES,
+        **_SHORT_GREETING,
         socket_connect_timeout=0.8,
         socket_timeout=1.8,
         health_check_interval=0,
@@ -31,7 +37,7 @@ def connect_for_beats(settings: Settings) -> redis.Redis:
     """Return a client that gives up within a second, for who has more to look after than Redis."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
-        maint_notifications_config=_NO_NOTICES,
+        **_SHORT_GREETING,
         socket_connect_timeout=0.5,
         socket_timeout=1.0,
         retry=RedisRetry(ConstantBackoff(0), 0),
@@ -42,7 +48,7 @@ def connect_for_keeping(settings: Settings) -> redis.Redis:
     """Return a client that connects at once or not at all, and waits for an answer."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
-        maint_notifications_config=_NO_NOTICES,
+        **_SHORT_GREETING,
         socket_connect_timeout=3,
         socket_timeout=30,
         retry=RedisRetry(ConstantBackoff(0), 0),
@@ -53,7 +59,7 @@ def connect_for_work(settings: Settings) -> redis.Redis:
     """Return a client for workers: it waits for two minutes for a Redis that is away."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
-        maint_notifications_config=_NO_NOTICES,
+        **_SHORT_GREETING,
         socket_connect_timeout=3,
         socket_timeout=30,
         retry=RedisRetry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 150),

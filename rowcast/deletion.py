@@ -50,6 +50,8 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
     if not (_left(storage, "models", owner, model_id) or publishing.results_of(storage, owner, model_id)):
         raise ModelNotFound(f"There is no model {model_id}.")
     _bury(storage, "models", owner, model_id)
+    # Before anything is removed, so that asking again comes here again if it fails.
+    jobs.note_deletion()
     # Those that are noted later find the tombstone.
     results = publishing.results_of(storage, owner, model_id)
     with ThreadPoolExecutor(N_THREADS) as pool:

@@ -20,6 +20,8 @@ RowcastError
 ├── QueueFull               429  as many jobs wait as may
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
+├── ModelTooLarge           413  no warm worker may keep it
+├── NotAcceptable           406  no format that Accept names is given
 ├── UnsupportedMediaType    415
 ├── InvalidTable            422  the table cannot be used; every problem is listed
 ├── JobFailure              409  (only the cause of a failed job)
@@ -32,9 +34,11 @@ RowcastError
 │   ├── ScratchFull              the job's files took more space than they may
 │   └── WorkerLost
 ├── InternalError           500
+├── WarmWorkerLost          500  the process that computed an answer died
 └── Unavailable             503  a part behind the service does not answer
     ├── StoreUnavailable    503  nothing was queued
     ├── QueueUnavailable    503
+    ├── NoWarmWorker        503  none was free in time
     └── NotReady            503  /readyz found a part that does not answer
 """
 
@@ -202,11 +206,25 @@ class RequestTooLarge(RowcastError):
     """The body of a request to the API is over the limit."""
 
     code, status, title = "request_too_large", 413, "Request too large"
-    hint = "Tables go to the url that /upload gives, not to the API."
+    hint = "Tables go to the url that /upload gives; only small ones may be sent to /predict itself."
+
+
+class ModelTooLarge(RowcastError):
+    """The model is too large to be kept by a warm worker."""
+
+    code, status, title = "model_too_large", 413, "Model too large"
+    hint = "Upload the rows and predict them by a job, or ask the operator to raise WARM_CACHE_BYTES."
+
+
+class NotAcceptable(RowcastError):
+    """No format that the Accept header names is given."""
+
+    code, status, title = "not_acceptable", 406, "Not acceptable"
+    hint = "Leave Accept out for JSON, or name one of the formats that docs/http_api.md lists."
 
 
 class UnsupportedMediaType(RowcastError):
-    """The body of a POST is not JSON."""
+    """The body of a POST is not of a type that is taken here."""
 
     code, status, title = "unsupported_media_type", 415, "Unsupported media type"
     hint = "Send the parameters in the query string, or as JSON with 'Content-Type: application/json'."
@@ -295,6 +313,13 @@ class InternalError(RowcastError):
     hint = "Try again; if it persists, give the operator the id of the job or the request_id."
 
 
+class WarmWorkerLost(RowcastError):
+    """The process that computed an answer died, or took too long and was ended."""
+
+    code, status, title = "warm_worker_lost", 500, "Warm worker lost"
+    hint = "Send fewer rows, or upload them and predict them by a job, which has more time and memory."
+
+
 class Unavailable(RowcastError):
     """A part behind the service does not answer."""
 
@@ -312,6 +337,13 @@ class QueueUnavailable(Unavailable):
     """Redis does not answer."""
 
     code, title = "queue_unavailable", "Queue unavailable"
+
+
+class NoWarmWorker(Unavailable):
+    """No warm worker was free in time, or none runs."""
+
+    code, title = "no_warm_worker", "No warm worker"
+    hint = "Try again after Retry-After, or upload the rows and predict them by a job."
 
 
 class NotReady(Unavailable):
@@ -332,3 +364,9 @@ def all_errors() -> Iterator[type[RowcastError]]:
         stack.extend(error.__subclasses__())
         if error not in ABSTRACT:
             yield error
+
+
+def of_cause(cause: dict[str, Any]) -> RowcastError:
+    """Return the error that `cause` was made of, in another process."""
+    kind = next((error for error in all_errors() if error.code == cause["code"]), InternalError)
+    return kind(cause["detail"], hint=cause["hint"], errors=cause["errors"])

@@ -22,7 +22,7 @@ from rowcast.errors import InvalidTable
 from rowcast.limits import Limits, decoded_bytes, halved, row_bytes, text_bytes
 from rowcast.text_stream import Compression
 
-__all__ = ["Format", "Limits", "Sample", "Source", "open_file", "peek"]
+__all__ = ["Format", "Limits", "Sample", "Source", "of_records", "open_file", "peek"]
 
 Read = Callable[[int, int], bytes]
 # Yields the columns at these positions, at most so many rows at a time.
@@ -184,6 +184,23 @@ def open_file(path: Path, limits: Limits) -> Source:
     if kind in ("arrow file", "arrow stream"):
         return _arrow_source(path, limits, is_file=kind == "arrow file")
     return _text_source(path, _COMPRESSION.get(kind), limits)
+
+
+def of_records(content: bytes, limits: Limits) -> Source:
+    """Return a JSON array of objects as a source of rows, with the types of the same rows as JSON Lines.
+
+    Raises:
+        InvalidTable: it is none, columns mix types, or it is over a limit.
+    """
+    groups = [json_lines.records(content)]
+    scan = json_lines.scan_rows(groups, limits)
+    schema = scan.schema()
+
+    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        del max_rows
+        return json_lines.batches_of_rows(lambda: groups, schema, wanted)
+
+    return Source(Format("jsonl"), schema, None, scan.n_rows, limits, batches, scan.n_rows)
 
 
 def _parquet_source(path: Path, limits: Limits) -> Source:

@@ -13,6 +13,9 @@ import time
 from typing import Any
 
 MAX_LINE_BYTES = 4_000
+# Who downloads says so with each MiB. Silent for longer it waits for the store, which it gives up itself in
+# the end; silent for longer than that it hangs.
+SILENT_S, HANGS_S = 1.0, 300.0
 
 
 class Horse:
@@ -24,12 +27,14 @@ class Horse:
         self.exit_status: int | None = None
         self.progress = ""
         self.lines: list[str] = []
-        # Waiting for the store to take what has been made is no time that the job works.
+        # Waiting for the store, to give what is needed or take what has been made, is no time that the job
+        # works; nor is what it takes to settle its end.
         self.worked_s = 0.0
         self._reader = reader
         self._buffer = b""
-        self._is_uploading = False
-        self._seen_at = time.monotonic()
+        self._phase = ""
+        self._is_ending = False
+        self._seen_at = self._heard_at = time.monotonic()
         os.set_blocking(reader, False)
 
     def wait(self, timeout_s: float) -> bool:
@@ -42,6 +47,12 @@ class Horse:
             self._reap()
         return self.exit_status is not None
 
+    @property
+    def was_killed(self) -> bool:
+        """Tell whether it ended by SIGKILL, of whomever."""
+        status = self.exit_status
+        return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
     def kill(self) -> None:
         """End the process at once."""
         os.kill(self.pid, signal.SIGKILL)
@@ -53,9 +64,15 @@ class Horse:
 
     def _note_time(self) -> None:
         now = time.monotonic()
-        if not self._is_uploading:
+        if not self._is_waiting(now):
             self.worked_s += now - self._seen_at
         self._seen_at = now
+
+    def _is_waiting(self, now: float) -> bool:
+        if self._is_ending or self._phase == "uploading":
+            return True
+        # Before its first word an attempt asks the store what earlier ones have left.
+        return self._phase in ("", "downloading") and SILENT_S < now - self._heard_at < HANGS_S
 
     def _take(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
@@ -63,9 +80,11 @@ class Horse:
             said = json.loads(line)
             if "log" in said:
                 self.lines.append(said["log"])
+            elif "ending" in said:
+                self._is_ending = True
             else:
-                self.progress = line.decode()
-                self._is_uploading = said.get("phase") == "uploading"
+                self.progress, self._phase = line.decode(), said["phase"]
+                self._heard_at = time.monotonic()
 
 
 class Voice:

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import ending, estimates
+from rowcast import at_once, ending, estimates
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.estimates import Expectation, Work
@@ -60,13 +60,16 @@ class Jobs:
         self._storage = storage
 
     def submit(self, submission: Submission) -> None:
-        """Put a job into the queue; one that is there already stays as it is.
+        """Put a job into the queue; one that is there already, or has ended, stays as it is.
 
         Raises:
             QueueFull: as many jobs as may wait do.
             FitEnded: the fit that it should wait for has ended.
             QueueUnavailable: Redis does not answer; the job may or may not be queued.
+            StoreUnavailable: the store, which may know the job, does not answer.
         """
+        if self._may_be_forgotten(submission.job_id) and self.status(submission.owner, submission.job_id):
+            return
         limits = {
             "max_of_owner": self._settings.max_queued_per_owner,
             "max_of_all": self._settings.max_queued,
@@ -83,6 +86,14 @@ class Jobs:
         if refusal == "fit_ended":
             raise FitEnded(f"The fit {submission.waits_for} has ended.")
 
+    def _may_be_forgotten(self, job_id: str) -> bool:
+        """Tell whether a job of this id may have ended so long ago that Redis knows nothing of it any more.
+
+        Such an id is that of an Idempotency-Key, which is kept for longer, and comes again.
+        """
+        minted_at = time_of(job_id)
+        return minted_at is not None and time.time() - minted_at.timestamp() >= self._settings.job_ttl_s
+
     def status(self, owner: str, job_id: str) -> dict[str, Any] | None:
         """Return what /status answers, None where the owner has no such job.
 
@@ -91,9 +102,11 @@ class Jobs:
         """
         if time_of(job_id) is None:
             return None
-        known = self.known(owner, [job_id])
-        if job_id in known:
-            return known[job_id]
+        with our_errors():
+            fields = self.lanes.fields(job_id)
+            position = self.lanes.position(job_id, fields) if fields.get("status") == "queued" else None
+        if fields:
+            return _told(owner, job_id, fields, position)
         return without_log(read_record(self._storage, owner, job_id))
 
     def known(self, owner: str, job_ids: Sequence[str]) -> dict[str, dict[str, Any] | None]:
@@ -106,12 +119,13 @@ class Jobs:
         """
         with our_errors():
             found = dict(zip(job_ids, self.lanes.fields_of(job_ids), strict=True))
-            own = {job_id: fields for job_id, fields in found.items() if _is_of(owner, fields)}
-            waiting = {job_id: fields for job_id, fields in own.items() if fields.get("status") == "queued"}
+            waiting = {job_id: fields for job_id, fields in found.items() if fields.get("status") == "queued"}
             positions = self.lanes.positions(waiting)
-        told = {job_id: status_of(job_id, own[job_id], position=positions.get(job_id)) for job_id in own}
-        # One that Rowcast has not made has nothing to tell.
-        return {job_id: told.get(job_id) or None for job_id, fields in found.items() if fields}
+        return {
+            job_id: _told(owner, job_id, fields, positions.get(job_id))
+            for job_id, fields in found.items()
+            if fields
+        }
 
     def log(self, owner: str, job_id: str) -> list[str] | None:
         """Return what a job has logged, the last lines of it; None where the owner has no such job.
@@ -192,10 +206,20 @@ class Jobs:
             raise JobEnded(f"Job {job_id} has {status['status']}.")
         return status
 
+    def note_deletion(self) -> None:
+        """Have warm workers look for their models again. Raises QueueUnavailable."""
+        with our_errors():
+            at_once.note_deletion(self._connection)
+
     def check(self) -> None:
         """Raise QueueUnavailable if Redis does not answer."""
         with our_errors():
             self._connection.ping()
+
+
+def _told(owner: str, job_id: str, fields: dict[str, str], position: int | None) -> dict[str, Any] | None:
+    # One that Rowcast has not made has nothing to tell.
+    return status_of(job_id, fields, position=position) or None if _is_of(owner, fields) else None
 
 
 def _is_of(owner: str, fields: dict[str, str]) -> bool:

@@ -24,6 +24,7 @@ _MAX_PROBLEMS = 100
 _INT64 = (-(2**63), 2**63 - 1)
 _UINT64 = (0, 2**64 - 1)
 _HINT = "Write one complete JSON object a line, in UTF-8; upload the table again."
+_RECORDS_HINT = 'Send rows as a JSON array of objects, in UTF-8: [{"column": value, ...}, ...].'
 _KINDS: dict[type, str] = {
     bool: "booleans",
     int: "numbers",
@@ -121,8 +122,13 @@ def scan(chunks: Iterable[bytes], limits: Limits) -> Scan:
     Raises:
         InvalidTable: a line is no object or too long; there are too many rows or columns, or none.
     """
+    return scan_rows(_parsed(chunks, limits), limits)
+
+
+def scan_rows(groups: Iterable[list[Row]], limits: Limits) -> Scan:
+    """Return the columns of rows that were parsed, and what they hold. Raises as `scan`."""
     found = Scan({}, 0)
-    for rows in _parsed(chunks, limits):
+    for rows in groups:
         for name in dict.fromkeys(chain.from_iterable(rows)):
             found.columns.setdefault(name, Seen())
         if found.columns:
@@ -144,17 +150,58 @@ def batches(
     Raises:
         InvalidTable: as `scan`; or a column holds lists or objects.
     """
+    return batches_of_rows(lambda: _parsed(chunks(), limits), schema, wanted)
+
+
+def batches_of_rows(
+    groups: Callable[[], Iterable[list[Row]]], schema: pa.Schema, wanted: Sequence[int]
+) -> Iterator[pa.RecordBatch]:
+    """Yield rows that were parsed, as `batches` does.
+
+    Raises:
+        InvalidTable: a column holds lists or objects.
+    """
     part = pa.schema([schema.field(i) for i in wanted])
     nested = [field.name for field in part if pa.types.is_nested(field.type)]
     if nested:
         problems = [f"The column {name!r} holds lists or objects, which cannot be read." for name in nested]
         raise InvalidTable(problems[0], hint="Leave these columns out.", errors=problems[:_MAX_PROBLEMS])
-    for rows in _parsed(chunks(), limits):
+    for rows in groups():
         arrays = [
             _array([row.get(name) for row in rows], found)
             for name, found in zip(part.names, part.types, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=part)
+
+
+def records(content: bytes) -> list[Row]:
+    """Return the rows of a JSON array of objects.
+
+    Raises:
+        InvalidTable: it is none, or holds something else than objects, or nothing.
+    """
+    try:
+        rows = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        rows = _loads_as_python(content)
+    if not isinstance(rows, list):
+        raise InvalidTable("The body is not a JSON array of objects, one a row.", hint=_RECORDS_HINT)
+    if not rows:
+        raise InvalidTable("The table holds no rows.", hint=_RECORDS_HINT)
+    if set(map(type, rows)) - {dict}:
+        number = next(i for i, row in enumerate(rows) if type(row) is not dict)
+        raise InvalidTable(f"Row {number} is not a JSON object.", hint=_RECORDS_HINT)
+    return rows
+
+
+def _loads_as_python(content: bytes) -> Any:
+    """Read what Python's own writer writes as well: NaN and Infinity."""
+    try:
+        rows = json.loads(content)
+        json.dumps(rows, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise InvalidTable("The body is not valid JSON.", hint=_RECORDS_HINT) from None
+    return rows
 
 
 def _array(values: list[Any], found: pa.DataType) -> pa.Array:

@@ -71,9 +71,8 @@ local function index(id, owner)
   redis.call('ZADD', 'rowcast:jobs:' .. owner, 0, id)
 end
 
--- An attempt that was given up, and whose job is about to be ended for that, runs it no more.
 local function is_run_by(id, attempt)
-  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt and field(id, 'given_up') == ''
+  return field(id, 'status') == 'started' and field(id, 'attempt') == attempt
 end
 
 -- Take over what a version before lanes has queued: its owner and kind are in RQ's meta data.
@@ -244,7 +243,6 @@ function call.recorded(id)
 end
 
 local function note_cause(id, cause)
-  if cause == '' then return end
   local causes = field(id, 'causes')
   redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
 end
@@ -273,8 +271,9 @@ function call.give_back(id, attempt, cause, delay_s, max_wait_s)
 end
 
 -- Queue a job again in the long lane that was taken for short.
-function call.lengthen(id, attempt)
+function call.lengthen(id, attempt, cause)
   if not is_run_by(id, attempt) then return 'lost' end
+  note_cause(id, cause)
   redis.call('HSET', job_key(id), 'lane', 'long')
   return queue_again(id, 0)
 end

@@ -90,14 +90,16 @@ class Lanes:
             pipeline.hgetall(JOB.format(job_id))
         return [_text_of(job_id, found) for job_id, found in zip(job_ids, pipeline.execute(), strict=True)]
 
-    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
-        """Return how many jobs of the same owner stand before each of these in its lane.
+    def position(self, job_id: str, fields: dict[str, str]) -> int | None:
+        """Return how many jobs of the same owner stand before this one in its lane, None if it is in none."""
+        found: Any = self.connection.zrank(_lane_key(fields), job_id)
+        return None if found is None else int(found)
 
-        `jobs`: the fields of each; None for one that stands in no lane.
-        """
+    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
+        """Return the position of each of these jobs, given by their fields, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job_id, fields in jobs.items():
-            pipeline.zrank(f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}", job_id)
+            pipeline.zrank(_lane_key(fields), job_id)
         return dict(zip(jobs, pipeline.execute(), strict=True))
 
     def n_queued(self) -> int:
@@ -123,20 +125,24 @@ class Lanes:
         """Yield those of them that have not started, in the same way."""
         return self._newest(f"rowcast:queued:{owner}", before)
 
-    def running(self, before: str | None) -> Iterator[str]:
-        """Yield the jobs of all owners that run, in the same way."""
+    def running(self, owner: str, before: str | None) -> Iterator[str]:
+        """Yield those of them that run, in the same way."""
         found: Any = self.connection.zrange("rowcast:running", 0, -1)
-        ids = sorted((each.decode() for each in found), reverse=True)
-        return (each for each in ids if before is None or each < before)
+        scores: Any = self.connection.zmscore(INDEX.format(owner), found) if found else []
+        own = (each.decode() for each, score in zip(found, scores, strict=True) if score is not None)
+        return (each for each in sorted(own, reverse=True) if before is None or each < before)
 
     def _newest(self, key: str, before: str | None) -> Iterator[str]:
+        n_asked = _BATCH
         while True:
             most = f"({before}" if before else "+"
-            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=_BATCH)
+            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=n_asked)
             yield from (each.decode() for each in found)
-            if len(found) < _BATCH:
+            if len(found) < n_asked:
                 return
             before = found[-1].decode()
+            # Most pages end in the first batch; who passes over thousands that wait takes longer steps.
+            n_asked *= 2
 
     def log(self, job_id: str) -> list[str]:
         """Return what a job has logged so far, the last lines of it."""
@@ -166,8 +172,8 @@ class Lanes:
 
         Where Redis has lost the job, nobody can have.
         """
-        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt", "given_up")
-        return found in ([None, None, None], [b"started", str(attempt).encode(), None])
+        found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
+        return found in ([None, None], [b"started", str(attempt).encode()])
 
     def beat(
         self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
@@ -180,7 +186,7 @@ class Lanes:
         self,
         job_id: str,
         attempt: int,
-        cause: Cause | None,
+        cause: Cause,
         *,
         delay_s: float = 0,
         max_wait_s: float = 0,
@@ -190,12 +196,12 @@ class Lanes:
         With `delay_s` it waits that long; "exhausted" means that it has waited for `max_wait_s` in all, and
         that the caller is to end it.
         """
-        told = cause.of(attempt) if cause else ""
+        told = cause.of(attempt)
         return cast(Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s))
 
-    def lengthen(self, job_id: str, attempt: int) -> Outcome:
+    def lengthen(self, job_id: str, attempt: int, cause: Cause) -> Outcome:
         """Queue a job again, in the long lane, that was expected to be short and is not."""
-        return cast(Outcome, self._call("lengthen", job_id, attempt))
+        return cast(Outcome, self._call("lengthen", job_id, attempt, cause.of(attempt)))
 
     def give_up(
         self, job_id: str, attempt: int, cause: Cause, *, max_attempts: int, ttl_s: float
@@ -275,6 +281,10 @@ class Lanes:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
+
+
+def _lane_key(fields: dict[str, str]) -> str:
+    return f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}"
 
 
 def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:

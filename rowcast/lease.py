@@ -1,7 +1,4 @@
-"""A worker's hold on its running job: looked after often, renewed every second, and lost without a word.
-
-It has a connection of its own that gives up soon: while Redis is away the worker still looks after its job.
-"""
+"""A worker's hold on its running job: looked after often, renewed every second, and lost without a word."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from contextlib import suppress
 
 import redis
 
-from rowcast.config import Settings
-from rowcast.connections import connect_for_beats
 from rowcast.horse import Horse
 from rowcast.lanes import MAX_LOG_LINES, Lanes
 
@@ -26,11 +21,13 @@ PAUSE_S = 2.0
 class Lease:
     """The hold of one attempt on its job."""
 
-    def __init__(self, job_id: str, attempt: int, settings: Settings) -> None:
-        """Begin with what taking the job has given: the first lease."""
+    def __init__(self, lanes: Lanes, job_id: str, attempt: int, ttl_s: float) -> None:
+        """Begin with what taking the job has given: the first lease.
+
+        The connection of `lanes` gives up soon: while Redis is away the worker still looks after its job.
+        """
         self._job_id, self._attempt = job_id, attempt
-        self._ttl_s = settings.worker_ttl_s
-        self._lanes = Lanes(connect_for_beats(settings))
+        self._lanes, self._ttl_s = lanes, ttl_s
         self._look_at = self._beat_at = time.monotonic()
         self._told = ""
 
@@ -63,7 +60,6 @@ class Lease:
         return held
 
     def close(self, horse: Horse) -> None:
-        """Pass on the last words, if anybody hears them, and give up the connection."""
+        """Pass on the last words, if anybody hears them."""
         with suppress(redis.RedisError):
             self.tell(horse)
-        self._lanes.connection.close()

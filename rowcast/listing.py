@@ -84,7 +84,7 @@ def _job_ids(
     if status == "queued":
         return lanes.queued(owner, before)
     if status == "started":
-        return lanes.running(before)
+        return lanes.running(owner, before)
     # Who looks for ended jobs need not look at thousands that wait.
     waiting = set(lanes.queued(owner, None)) if status in FINAL else ()
     known = (identifier for identifier in lanes.known(owner, before) if identifier not in waiting)

@@ -2,9 +2,9 @@
 
     python -m rowcast.local [--port 8000] [--data .rowcast] [--workers N] [-- COMMAND ...]
 
-Redis, an S3 store, the server and the worker run on loopback, with secrets made once and kept in
-the data folder. When `/readyz` says so, one line on standard output tells where the server is; the
-lines of all parts go to standard error. Ctrl-C or SIGTERM stops everything, the worker first, which
+Redis, an S3 store, the server, the workers and the warm workers run on loopback, with secrets made once
+and kept in the data folder. When `/readyz` says so, one line on standard output tells where the server is;
+the lines of all parts go to standard error. Ctrl-C or SIGTERM stops everything, the worker first, which
 may finish its jobs; a second one stops at once. With COMMAND, that runs with ROWCAST_URL set, the
 lines of the parts go to `local.log` in the data folder, and its end is the end of everything.
 
@@ -44,7 +44,7 @@ from rowcast.parts import (
     redis_answers,
     write_private,
 )
-from rowcast.processes import Log, Supervisor, after_fork
+from rowcast.processes import Log, Program, Supervisor, after_fork
 
 LAST_PORT, MOST_WORKERS = 65_535, 1024
 START_LIMIT_S = 60.0
@@ -79,14 +79,14 @@ class Stack:
     """The parts, running: start them, work, stop them."""
 
     def __init__(
-        self, parts: Parts, supervisor: Supervisor, say: Callable[[str], None], grace_s: float
+        self, parts: Parts, supervisor: Supervisor, say: Callable[[str], None], settings: Settings
     ) -> None:
-        """Tell people through `say`; a stopping worker has `grace_s` seconds to finish its jobs."""
+        """Tell people through `say`; a stopping worker has STOP_GRACE_S seconds to finish its jobs."""
         self.url = f"http://{HOST}:{parts.ports.server}"
         self._parts = parts
         self._supervisor = supervisor
         self._say = say
-        self._grace_s = grace_s
+        self._grace_s, self._warm_workers = settings.stop_grace_s, settings.warm_workers
 
     def start(self) -> None:
         """Start all parts and wait until the server can serve.
@@ -105,7 +105,7 @@ class Stack:
             self._supervisor.start(program)
         for program in programs:
             self._await(program.name, answers[program.name])
-        for program in (self._parts.server(), self._parts.worker()):
+        for program in (self._parts.server(), self._parts.worker(), *self._warm()):
             self._supervisor.start(program)
         self._await("server", partial(_is_ready, ports.server))
 
@@ -138,11 +138,15 @@ class Stack:
         self._raise_if_over()
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
+    def _warm(self) -> list[Program]:
+        return [self._parts.warm()] if self._warm_workers else []
+
     def stop(self) -> None:
         """Stop the worker, then the server, then what they stand on; a further signal hurries it."""
         n_before = len(self._supervisor.signals)
         self._stop_worker(lambda: len(self._supervisor.signals) > n_before)
         self._supervisor.stop("server", limit_s=SERVER_STOP_LIMIT_S)
+        self._supervisor.stop("warm", limit_s=SERVER_STOP_LIMIT_S)
         self._supervisor.stop("redis", "store", limit_s=STORE_STOP_LIMIT_S)
 
     def _stop_worker(self, hurried: Callable[[], bool]) -> None:
@@ -156,7 +160,7 @@ class Stack:
             self._say(f"Running jobs may finish, for up to {self._grace_s:g} s; Ctrl-C stops them at once.")
             self._supervisor.wait_until(over, limit_s=self._grace_s + REQUEUE_LIMIT_S)
         if hurried():
-            self._supervisor.kill("worker", "server")
+            self._supervisor.kill("worker", "server", "warm")
         self._supervisor.kill("worker")
 
     def _jobs_can_finish(self) -> bool:
@@ -234,7 +238,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> int:
         parts = _plan(options, data, environ)
         log = Log(cleanup.enter_context(_log_file(data)) if options.command else sys.stderr)
         supervisor = cleanup.enter_context(Supervisor(log, _secrets(parts, settings)))
-        stack = Stack(parts, supervisor, say, settings.stop_grace_s)
+        stack = Stack(parts, supervisor, say, settings)
         try:
             stack.start()
             return _work(stack, options.command, say)

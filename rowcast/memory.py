@@ -149,15 +149,22 @@ class Meter:
         room = max(self.limit_bytes - self._held, 0)
         self._look_above = most + min(room, most // GROWTH_PART)
 
-    def failure(self, *, by_kernel: bool = False) -> OutOfMemory:
-        """Return the failure of a job that was over its limit, or that the kernel killed."""
+    def failure(self, reason: str = "") -> OutOfMemory:
+        """Return the failure of a job that was over its limit, or had no memory for another `reason`."""
         limit, peak = (f"{n_bytes / 1e6:,.0f} MB" for n_bytes in (self.limit_bytes, self.peak_bytes))
-        if by_kernel:
-            return OutOfMemory(
-                "The memory of the machine or container ran out, and the system ended the job. "
-                f"It took {peak} at most; the limit is {limit}."
-            )
+        if reason:
+            return OutOfMemory(f"{reason} It took {peak} at most; the limit is {limit}.")
         return OutOfMemory(f"The job took {peak} of memory; the limit is {limit}.")
+
+
+RAN_OUT = "The memory of the machine or container ran out, and the system ended the job."
+
+
+def refused(limit_bytes: int) -> OutOfMemory:
+    """Return the failure of this process, a job that asked for memory and did not get it."""
+    meter = Meter(os.getpid(), limit_bytes)
+    meter.is_over()
+    return meter.failure("The job asked for more memory at once than there is.")
 
 
 def held_bytes(pid: int) -> int:

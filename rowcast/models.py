@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,30 +14,41 @@ import joblib
 
 from rowcast import publishing, signing, versions
 from rowcast.columns import Feature
-from rowcast.errors import ModelIncompatible, ModelNotFound, ModelUntrusted
+from rowcast.errors import ModelIncompatible, ModelNotFound, ModelTooLarge, ModelUntrusted
 from rowcast.predictions import Predictor
-from rowcast.run import Run
-from rowcast.storage import ObjectMissing
+from rowcast.storage import ObjectMissing, Storage
 
 
-def load(job: Run, model_id: str) -> tuple[Predictor, dict[str, Any]]:
-    """Return a model and its manifest.
+def load(
+    storage: Storage,
+    keys: Sequence[str],
+    owner: str,
+    model_id: str,
+    path: Path,
+    *,
+    max_bytes: int | None = None,
+) -> tuple[Predictor, dict[str, Any]]:
+    """Return a model, whose file is downloaded to `path`, and its manifest.
 
     Raises:
         ModelNotFound: there is none, or its file is missing.
         ModelUntrusted: its signature or its file is not what the workers have made.
         ModelIncompatible: it was made by other versions of libraries, and cannot be loaded.
+        ModelTooLarge: its file has more than `max_bytes`.
         StoreUnavailable: the store does not answer.
     """
-    found = publishing.find(job.storage, "fit", job.owner, model_id)
+    found = publishing.find(storage, "fit", owner, model_id)
     if found is None:
         raise ModelNotFound(f"There is no model {model_id}.")
     about = found.manifest
-    signing.verify(job.signing_keys, job.owner, model_id, about)
-    path = job.folder / "model"
+    signing.verify(keys, owner, model_id, about)
+    if max_bytes is not None and about["file"]["size"] > max_bytes:
+        raise ModelTooLarge(
+            f"Model {model_id} has {about['file']['size']:,} bytes; {max_bytes:,} may be kept."
+        )
     name = f"{found.attempt}/{publishing.MODEL_FILE}"
     try:
-        digest = job.storage.download("models", job.owner, model_id, name, path)
+        digest = storage.download("models", owner, model_id, name, path)
     except ObjectMissing:
         raise ModelNotFound(f"The file of model {model_id} is missing.") from None
     if digest != about["file"]["sha256"]:
@@ -48,11 +61,19 @@ def _predictor(path: Path, about: dict[str, Any]) -> Predictor:
     with warnings.catch_warnings():
         # scikit-learn warns of a model of another version; what does not work is refused.
         warnings.simplefilter("ignore")
-        model = joblib.load(path)
+        model = _unpickled(path)
     features = [Feature(**feature) for feature in about["features"]]
     return Predictor(
         model, features, about["target"], about["target_type"], about["classes"], about["intervals"]
     )
+
+
+def _unpickled(path: Path) -> Any:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # What joblib wrote names its wrapper of arrays; its own reader takes all pickles, but is slow.
+        if content.find(b"NumpyArrayWrapper") >= 0:
+            return joblib.load(path)
+        return pickle.load(file)  # noqa: S301 - its signature and digest have been verified
 
 
 @contextmanager

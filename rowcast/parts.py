@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import socket
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -25,6 +27,8 @@ from rowcast.processes import Program
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+# Of sun_path, 104 bytes on macOS and 108 on Linux, less what stands behind it while it is made.
+_LONGEST_SOCKET_BYTES = 98
 
 
 class StackError(Exception):
@@ -93,7 +97,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Parts:
-    """The four programs, from what they share."""
+    """The five programs, from what they share."""
 
     data: Path
     keys: Keys
@@ -152,11 +156,19 @@ class Parts:
         argv = [sys.executable, "worker.py"]
         if self.workers is not None:
             argv += ["--workers", str(self.workers)]
-        own = {
+        return Program("worker", argv, self._settings(without="API_KEYS") | self._of_workers(), ROOT)
+
+    def warm(self) -> Program:
+        """The warm workers, which have what workers have."""
+        argv = [sys.executable, "warm.py"]
+        return Program("warm", argv, self._settings(without="API_KEYS") | self._of_workers(), ROOT)
+
+    def _of_workers(self) -> dict[str, str]:
+        """Return what workers alone get: the signing key, and where their files lie."""
+        return {
             "SIGNING_KEYS": self.environ.get("SIGNING_KEYS") or self.keys.signing_key,
             "SCRATCH_DIR": self.environ.get("SCRATCH_DIR") or str(private_folder(self.data / "scratch")),
         }
-        return Program("worker", argv, self._settings(without="API_KEYS") | own, ROOT)
 
     def _rclone(self) -> Program:
         folder = private_folder(self.data / "store")
@@ -197,6 +209,7 @@ class Parts:
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
         settings["PYTHONUNBUFFERED"] = "1"
+        settings["WARM_SOCKET"] = self.environ.get("WARM_SOCKET") or _socket_path(self.data)
         # The server refuses a callback_url for which it sees no secret; the worker signs.
         settings["WEBHOOK_SECRETS"] = self.environ.get("WEBHOOK_SECRETS") or self.keys.webhook_secret
         if not self.given_store:
@@ -206,6 +219,15 @@ class Parts:
         if self.log_format and not settings.get("LOG_FORMAT"):
             settings["LOG_FORMAT"] = self.log_format
         return settings
+
+
+def _socket_path(data: Path) -> str:
+    """Return where the warm workers listen; the kernel takes no long paths."""
+    path = data / "warm" / "socket"
+    if len(bytes(path)) <= _LONGEST_SOCKET_BYTES:
+        return str(path)
+    name = hashlib.sha256(bytes(path)).hexdigest()[:16]
+    return str(Path(tempfile.gettempdir()) / f"rowcast-warm-{os.getuid()}-{name}" / "socket")
 
 
 def private_folder(path: Path) -> Path:

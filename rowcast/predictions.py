@@ -44,7 +44,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model, and what its manifest says of it."""
+    """A model, and what its manifest says of it.
+
+    `takes_array`: it looks at no names of columns, and is given an array of float64 in place of a frame.
+    """
 
     model: Any
     features: Sequence[Feature]
@@ -52,9 +55,11 @@ class Predictor:
     target_type: str
     classes: Sequence[str] | None
     intervals: Mapping[str, Any] | None
+    takes_array: bool = False
 
-    def columns(self, plan: Plan, frame: Any) -> list[pa.Array]:
-        """Return what is predicted for a frame (n_rows, n_features): arrays (n_rows,), named by `names`."""
+    def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
+        """Return what is predicted for features (n_rows,) each: arrays (n_rows,), named by `names`."""
+        frame = np.column_stack(list(arrays.values())) if self.takes_array else frame_of(dict(arrays))
         if plan.output == "labels":
             return [labels.to_arrow(self.model.predict(frame), self.target_type)]
         if plan.output == "quantiles":
@@ -94,18 +99,33 @@ def write(
     Raises:
         InvalidTable: values cannot be read; names every such column, how many, and the first row.
     """
-    needed = {feature.name for feature in predictor.features}
     tally = Tally(predictor.features)
-    schema = _schema(predictor, source, plan)
-    with _WRITERS[plan.format](path, schema) as put:
-        for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
-            frame = tally.read(batch, source.format.decimal or ".")
-            if frame is not None:
-                kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
-                put(pa.record_batch([*kept, *predictor.columns(plan, frame)], schema=schema))
+    with _WRITERS[plan.format](path, schema_of(predictor, source, plan)) as put:
+        for batch in batches(predictor, source, plan, tally):
+            if batch is not None:
+                put(batch)
             told(tally.n_rows, source.n_rows, source.n_rows_expected)
     tally.refuse()
     return tally.report()
+
+
+def batches(
+    predictor: Predictor, source: Source, plan: Plan, tally: Tally
+) -> Iterator[pa.RecordBatch | None]:
+    """Yield the predictions of a table, in order; None in place of a batch once a value could not be read.
+
+    Raises:
+        InvalidTable: the file is damaged, or what is to be kept cannot be written.
+    """
+    needed = {feature.name for feature in predictor.features}
+    schema = schema_of(predictor, source, plan)
+    for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
+        arrays = tally.read(batch, source.format.decimal or ".")
+        if arrays is None:
+            yield None
+        else:
+            kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
+            yield pa.record_batch([*kept, *predictor.columns(plan, arrays)], schema=schema)
 
 
 def check_givable(manifest: dict[str, Any], wanted: Plan) -> None:
@@ -144,7 +164,8 @@ def batch_rows(predictor: Predictor) -> int:
     return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // width))
 
 
-def _schema(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
+def schema_of(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
+    """Return the names and types of what is predicted for a table, with the kept columns in front."""
     kept = [(name, _kept_type(source.schema.field(name).type, plan.format)) for name in plan.keep]
     return pa.schema([*kept, *zip(predictor.names(plan), predictor.types(plan), strict=True)])
 
@@ -203,8 +224,8 @@ class Tally:
         self._counts: dict[str, Any] = {}
         self._problems: dict[str, Problems] = {}
 
-    def read(self, batch: pa.RecordBatch, decimal: str) -> Any | None:
-        """Return the batch's frame (n_rows, n_features); None once a value could not be read."""
+    def read(self, batch: pa.RecordBatch, decimal: str) -> dict[str, Any] | None:
+        """Return the batch's features (n_rows,) by name; None once a value could not be read."""
         arrays = {}
         for feature in self._features:
             try:
@@ -218,7 +239,7 @@ class Tally:
                 arrays[feature.name] = values.array
                 self._count(feature, values)
         self.n_rows += batch.num_rows
-        return None if self._problems else frame_of(arrays)
+        return None if self._problems else arrays
 
     def _note(self, name: str, reason: str, rows: np.ndarray) -> None:
         first = self._problems.get(name)

@@ -34,7 +34,7 @@ MOST_DEATHS, DEATHS_WINDOW_S = 5, 60.0
 LINE_LIMIT_BYTES = 65_536
 N_RECENT_LINES = 20
 
-_COLOURS = {"server": 32, "worker": 36, "redis": 35, "store": 33}
+_COLOURS = {"server": 32, "worker": 36, "warm": 34, "redis": 35, "store": 33}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 

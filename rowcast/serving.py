@@ -43,8 +43,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """Hand a connection to a thread; a read or a write that lasts too long fails and closes it."""
         # Set in the kernel, because gunicorn makes the socket blocking again, which resets Python's timeout.
-        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            conn.sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", SILENCE_S, 0))
+        # There it holds for all requests of a connection, of which this is the first.
+        if not conn.initialized:
+            for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                conn.sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", SILENCE_S, 0))
         super().enqueue_req(conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
@@ -60,7 +62,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 def _answer_while(
     wsgi: Callable[..., Any], is_stopping: Callable[[], bool], environ: dict[str, Any], start: Any
 ) -> Any:
-    return wsgi({**environ, "rowcast.is_stopping": is_stopping}, start)
+    environ["rowcast.is_stopping"] = is_stopping
+    return wsgi(environ, start)
 
 
 def _answer(status: HTTPStatus) -> bytes:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property, wraps
 from typing import Any
+from urllib.parse import parse_qs
 
 import flask
 import redis
@@ -33,6 +34,8 @@ log = logging.getLogger("rowcast.server")
 
 OPEN_ENDPOINTS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/client.py", "/estimators.py")
 MAX_BODY_BYTES = 1_000_000
+# Where a body may be a table, up to ANSWER_MAX_BYTES.
+TABLE_PATHS = ("/predict",)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _PROBLEM_ANSWER: dict[str, Any] = {
@@ -64,7 +67,11 @@ _OF_FLASK: dict[int, type[errors.RowcastError]] = {
 
 
 class Request(flask.Request):
-    """A request whose `args` are the parameters of the query string and, in a POST, of the JSON body."""
+    """A request whose `args` are the parameters of the query string and, in a POST, of the JSON body.
+
+    Where a table may be sent at once, the body of a POST that names no dataset is one, unless it is a JSON
+    object: that holds parameters.
+    """
 
     @cached_property
     def args(self) -> MultiDict[str, Any]:
@@ -77,15 +84,38 @@ class Request(flask.Request):
         query = super().args
         if twice := [name for name, values in query.lists() if len(values) > 1]:
             raise errors.InvalidRequest(f"The parameter {twice[0]!r} is given more than once.")
-        if self.method != "POST" or not (self.content_length or self.headers.get("Transfer-Encoding")):
+        if not self._has_body or self._carries_table:
             return query
         named = {name: value for name, value in self._body().items() if value is not None}
         # As pairs, because of a list in a mapping MultiDict would take the first item alone.
         return MultiDict(list({**query.to_dict(), **named}.items()))
 
-    def _body(self) -> dict[str, Any]:
-        if not self.is_json:
-            raise errors.UnsupportedMediaType(f"The body's type is {self.mimetype or 'not given'}, not JSON.")
+    @property
+    def table(self) -> bytes | None:
+        """The table that the body is, None where there is none.
+
+        Raises:
+            RequestTooLarge: it is over the limit.
+        """
+        return self._content() if self._has_body and self._carries_table else None
+
+    @property
+    def _has_body(self) -> bool:
+        return self.method == "POST" and bool(self.content_length or self.headers.get("Transfer-Encoding"))
+
+    @cached_property
+    def _carries_table(self) -> bool:
+        # Not `args`, which asks for this.
+        query = parse_qs(self.query_string.decode("latin-1"), keep_blank_values=True)
+        if self.path not in TABLE_PATHS or "dataset_id" in query:
+            return False
+        return not self.is_json or self._content().lstrip()[:1] == b"["
+
+    def _content(self) -> bytes:
+        """Return the body. Raises InvalidRequest where it breaks off, RequestTooLarge over the limit."""
+        limit = self.max_content_length or MAX_BODY_BYTES
+        if (self.content_length or 0) > limit:
+            raise _too_large(limit)
         try:
             content = self.get_data()
         except HTTPException:
@@ -94,8 +124,16 @@ class Request(flask.Request):
             # The caller fell silent, or its chunks are none.
             raise errors.InvalidRequest("The body did not arrive as it was announced.") from None
         # A body without an announced length is cut off at the limit.
+        if self.content_length is None and len(content) >= limit:
+            raise _too_large(limit)
+        return content
+
+    def _body(self) -> dict[str, Any]:
+        if not self.is_json:
+            raise errors.UnsupportedMediaType(f"The body's type is {self.mimetype or 'not given'}, not JSON.")
+        content = self._content()
         if len(content) >= MAX_BODY_BYTES:
-            raise errors.RequestTooLarge(f"The request's body is over {MAX_BODY_BYTES} bytes.")
+            raise _too_large(MAX_BODY_BYTES)
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
@@ -103,6 +141,10 @@ class Request(flask.Request):
         if not isinstance(body, dict):
             raise errors.InvalidRequest("The body must be a JSON object of parameters.")
         return body
+
+
+def _too_large(limit: int) -> errors.RequestTooLarge:
+    return errors.RequestTooLarge(f"The request's body is over {limit:,} bytes.")
 
 
 def refuse_parameters(error: ValidationError) -> Any:
@@ -155,6 +197,8 @@ def _install(app: OpenAPI, settings: Settings) -> None:
         flask.g.started_at = time.monotonic()
         flask.g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7())
         flask.g.owner = "default"
+        if flask.request.path in TABLE_PATHS:
+            flask.request.max_content_length = settings.answer_max_bytes
         if owners and not _is_open(flask.request.path):
             flask.g.owner = _owner_of_key(owners, flask.request.headers.get("Authorization", ""))
 
@@ -262,7 +306,7 @@ def _sentence_of(error: HTTPException) -> str:
     if error.code == 405:
         return f"{request.path} does not take {request.method}."
     if error.code == 413:
-        return f"The request's body is over {MAX_BODY_BYTES} bytes."
+        return f"The request's body is over {request.max_content_length or MAX_BODY_BYTES:,} bytes."
     return error.description or error.name
 
 

@@ -48,8 +48,11 @@ FIRST_PAUSE_S, PAUSE_GROWTH, LONGEST_PAUSE_S = 5.0, 3.0, 600.0
 LEASE_S = 30.0
 PREPARE_S, CONNECT_S, EXCHANGE_S = 8.0, 5.0, 10.0
 MOST_ANSWER_BYTES = 4096
-# A receiver that hangs holds one thread for up to a lease.
+# A delivery that hangs holds one thread for up to a lease.
 N_THREADS = 8
+# A receiver that takes longer than this rests for so many times as long, so that however many webhooks it is
+# to get, it holds the threads for a quarter of the time at most.
+SLOW_S, REST = 3.0, 3.0
 
 # Part of every script that ends a job which has a callback_url; `now` in Unix seconds.
 ENQUEUE = f"""
@@ -61,19 +64,36 @@ local function enqueue_webhook(name, owner, url, now)
 end
 """
 
-# The try is counted before it is made, so that one which kills its keeper is not repeated for ever.
-_CLAIM = """
-local name = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
-while name and redis.call('EXISTS', 'rowcast:webhook:' .. name) == 0 do
-  redis.call('ZREM', KEYS[1], name)
-  name = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
+# One owner's receiver, by which others' webhooks are not held up.
+_RESTING = """
+local function resting(owner, url)
+  return 'rowcast:webhooks:resting:' .. owner .. ':' .. (string.match(url, '^%a+://[^/?#]*') or '')
 end
-if not name then return false end
-redis.call('ZADD', KEYS[1], ARGV[2], name)
-local key = 'rowcast:webhook:' .. name
-redis.call('HINCRBY', key, 'tries', 1)
-return {name, unpack(redis.call('HMGET', key, 'owner', 'url', 'since', 'tries'))}
 """
+
+# The try is counted before it is made, so that one which kills its keeper is not repeated for ever. Webhooks
+# whose receiver rests are due when it has; so many are looked at that Redis answers within milliseconds.
+_CLAIM = f"""{_RESTING}
+for _ = 1, 1000 do
+  local name = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
+  if not name then return false end
+  local key = 'rowcast:webhook:' .. name
+  local owner, url = unpack(redis.call('HMGET', key, 'owner', 'url'))
+  local rest_ms = owner and redis.call('PTTL', resting(owner, url))
+  if not owner then
+    redis.call('ZREM', KEYS[1], name)
+  elseif rest_ms > 0 then
+    redis.call('ZADD', KEYS[1], ARGV[1] + rest_ms / 1000, name)
+  else
+    redis.call('ZADD', KEYS[1], ARGV[2], name)
+    redis.call('HINCRBY', key, 'tries', 1)
+    return {{name, owner, url, unpack(redis.call('HMGET', key, 'since', 'tries'))}}
+  end
+end
+return false
+"""
+
+_REST = f"{_RESTING} redis.call('SET', resting(ARGV[1], ARGV[2]), 1, 'PX', ARGV[3])"
 
 # Whose lease has run out leaves the time to the one that has taken over.
 _POSTPONE = """
@@ -304,7 +324,10 @@ def deliver_next(connection: redis.Redis, settings: Settings, read_status: ReadS
         return False
     with logs.bind(job_id=delivery.job_id):
         outcome = _try(delivery, settings, read_status, now)
-        _settle(connection, delivery, outcome, now + time.monotonic() - started_at)
+        took_s = time.monotonic() - started_at
+        if took_s > SLOW_S:
+            connection.eval(_REST, 0, delivery.owner, delivery.url, round(took_s * REST * 1000))
+        _settle(connection, delivery, outcome, now + took_s)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -77,10 +78,37 @@ Url = Annotated[str, Field(min_length=1, max_length=2000)]
 _CALLBACK = "Where to POST the job's final status, signed; docs/http_api.md has the rules."
 
 
+def _canonical_or_none(value: Any) -> str | None:
+    return None if value is None else _canonical(value)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    # Null is no text, which the schema of an id wants.
+    schema.pop("default", None)
+
+
+OptionalId = Annotated[
+    str | None, BeforeValidator(_canonical_or_none), WithJsonSchema({"type": "string", "format": "uuid"})
+]
+
+
 class Request(BaseModel):
     """Parameters of a request, in the query string or, in a POST, a JSON body; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Return the JSON schema, which flask-openapi3 asks for, without options, with every request."""
+        if arguments or options:
+            return super().model_json_schema(*arguments, **options)
+        return _usual_schema(cls)
+
+
+@cache
+def _usual_schema(request: type[Request]) -> dict[str, Any]:
+    # To make one takes as long as all else that a request costs.
+    return request.model_json_schema(by_alias=True)
 
 
 class Nothing(Request):
@@ -158,8 +186,12 @@ class FitRequest(JobRequest):
 class PredictRequest(JobRequest):
     """What /predict takes."""
 
-    dataset_id: Id = Field(description="The rows to predict, as /upload named them.")
-    model_id: Id = Field(description="The model, as /fit named it; the fit need not have ended.")
+    dataset_id: OptionalId = Field(
+        None,
+        description="The rows to predict, as /upload named them; without it they are the request's body.",
+        json_schema_extra=_without_default,
+    )
+    model_id: Id = Field(description="The model, as /fit named it; for a job, the fit need not have ended.")
     output: Literal["labels", "probabilities", "quantiles"] = Field(
         "labels", description="What is written beside the prediction itself."
     )
@@ -172,6 +204,10 @@ class PredictRequest(JobRequest):
         [], description="Columns to copy into the result, as a JSON list."
     )
     format: Literal["parquet", "csv", "jsonl"] = Field("parquet", description="The result's format.")
+
+    def only_for_jobs(self) -> list[str]:
+        """Return which of the given parameters mean nothing for a prediction that is answered at once."""
+        return sorted(self.model_fields_set & {*JobRequest.model_fields, "format"})
 
 
 class StatusRequest(Request):
@@ -314,20 +350,6 @@ class Problem(BaseModel):
     hint: str = Field(description="What to do.")
     errors: list[str] = Field(description="All problems, not the first.")
     request_id: str | None
-
-
-def _canonical_or_none(value: Any) -> str | None:
-    return None if value is None else _canonical(value)
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    # Null is no text, which the schema of an id wants.
-    schema.pop("default", None)
-
-
-OptionalId = Annotated[
-    str | None, BeforeValidator(_canonical_or_none), WithJsonSchema({"type": "string", "format": "uuid"})
-]
 
 
 class Named(Request):

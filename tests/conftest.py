@@ -122,8 +122,13 @@ class Stack:
         return Storage(self.settings())
 
     def part(self, name: str) -> psutil.Process:
-        """Return the process of a part: redis, store, server (gunicorn's master) or worker (the pool)."""
-        marks = {"redis": ("valkey", "redis"), "store": ("rclone", "minio"), "server": ("gunicorn",)}
+        """Return the process of a part: redis, store, server (gunicorn's master), worker (the pool), warm."""
+        marks = {
+            "redis": ("valkey", "redis"),
+            "store": ("rclone", "minio"),
+            "server": ("gunicorn",),
+            "warm": ("warm.py",),
+        }
         for child in psutil.Process(self.process.pid).children():
             line = " ".join(child.cmdline()[:3])
             if any(mark in line for mark in marks.get(name, ("worker.py",))):
@@ -206,7 +211,8 @@ def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> S
         process = subprocess.Popen(
             [*command, "--workers", str(workers)],
             cwd=ROOT,
-            env={**environment, **STORE, "CORES_DIR": str(data / "cores"), **settings},
+            # Most tests need no warm workers, which take a second or two of both cores to start.
+            env={**environment, **STORE, "CORES_DIR": str(data / "cores"), "WARM_WORKERS": "0", **settings},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -234,7 +240,7 @@ def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack
 @pytest.fixture(scope="session")
 def stack(start_stack: StartStack) -> Stack:
     """Return the stack that all tests share which break nothing."""
-    return start_stack()
+    return start_stack(WARM_WORKERS="1")
 
 
 @pytest.fixture(scope="session")

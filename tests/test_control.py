@@ -18,8 +18,8 @@ def one(start_stack: StartStack) -> Stack:
 
 
 def slow_fit(stack: Stack, **params: str) -> str:
-    """Return a fit that has started and goes on for long."""
-    job = stack.fit(slow_table(), validation="none", params='{"max_iter": 2000}', **params)
+    """Return a fit that has started, goes on for long, and is expected to."""
+    job = stack.fit(slow_table(), validation="cv", params='{"max_iter": 10000}', **params)
     eventually(lambda: stack.status(job)["status"] == "started" and stack.horses())
     return job
 
@@ -236,6 +236,9 @@ def test_a_job_that_was_wrongly_expected_to_be_short_makes_way_for_those_that_ar
     stack.finished(toy)
     # It waits behind the other long one again, and that was no death.
     status = stack.status(job)
-    assert (status["status"], status["attempts"], status["earlier"]) == ("queued", 1, [])
+    assert (status["status"], status["attempts"]) == ("queued", 1)
+    assert [cause["code"] for cause in status["earlier"]] == ["not_short"]
     assert stack.status(blocker)["status"] == "started"
+    canceled(stack, job)
+    canceled(stack, blocker)
     stack.stop()

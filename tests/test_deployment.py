@@ -29,7 +29,8 @@ from rowcast.errors import ModelUntrusted
 
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")
-OURS = ("server", "worker")
+OURS = ("server", "worker", "warm")
+HOLD_KEYS = {"worker", "warm"}
 SECRETS = ("REDIS_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SIGNING_KEYS")
 # Read by Compose itself; it leaves MinIO out when it is empty.
 OF_COMPOSE = {"COMPOSE_PROFILES"}
@@ -105,7 +106,7 @@ def test_env_example_is_valid_as_it_is(service: str, monkeypatch: pytest.MonkeyP
     for name, value in environment(service).items():
         monkeypatch.setenv(name, value)
     settings = Settings.from_environment()
-    assert bool(settings.signing_keys) == (service == "worker")
+    assert bool(settings.signing_keys) == (service in HOLD_KEYS)
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -132,7 +133,7 @@ def test_server_knows_its_name_in_the_network() -> None:
 
 def test_only_workers_get_the_signing_keys() -> None:
     holders = {name for name, service in services().items() if EXAMPLE["SIGNING_KEYS"] in str(service)}
-    assert holders == {"worker"}
+    assert holders == HOLD_KEYS
     assert "SIGNING_KEYS" not in services()["server"]["environment"]
 
 
@@ -195,11 +196,24 @@ def test_service_is_checked_limited_and_hardened(service: str) -> None:
     assert set(found["logging"]["options"]) == {"max-size", "max-file"}
 
 
+def test_server_reaches_the_warm_workers_by_a_socket_in_a_volume_of_both() -> None:
+    found = [services()[name] for name in ("server", "warm")]
+    assert {service["environment"]["WARM_SOCKET"] for service in found} == {"/warm/socket"}
+    assert all("warm:/warm" in service["volumes"] for service in found)
+
+
+def test_warm_workers_fit_into_their_container() -> None:
+    (gigabytes,) = re.findall(r"^(\d+)g$", services()["warm"]["mem_limit"])
+    settings = Settings()
+    assert settings.warm_workers * settings.warm_memory_bytes + 500_000_000 <= int(gigabytes) << 30
+    assert 2 * settings.warm_cache_bytes < settings.warm_memory_bytes
+
+
 def test_server_and_workers_keep_things_for_the_same_time() -> None:
     asked = EXAMPLE | {f"RETAIN_{name}_DAYS": "30" for name in ("DATASETS", "MODELS", "RESULTS")}
     given = [environment(service, asked) for service in OURS]
     for name in ("RETAIN_DATASETS_DAYS", "RETAIN_MODELS_DAYS", "RETAIN_RESULTS_DAYS"):
-        assert [variables[name] for variables in given] == ["30", "30"]
+        assert [variables[name] for variables in given] == ["30", "30", "30"]
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -220,10 +234,12 @@ def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(servi
 
 @pytest.mark.parametrize("service", OURS)
 def test_folders_of_a_process_lie_in_a_volume_whose_owner_the_image_sets(service: str) -> None:
-    folders = [value for name, value in environment(service).items() if name in ("CORES_DIR", "SCRATCH_DIR")]
+    named = ("CORES_DIR", "SCRATCH_DIR", "WARM_SOCKET")
+    folders = [value for name, value in environment(service).items() if name in named]
     targets = [volume.split(":")[1] for volume in services()[service].get("volumes", [])]
     assert all(str(Path(folder).parent) in targets for folder in folders)
-    assert all(f"--owner rowcast --group rowcast {target}" in dockerfile() for target in targets)
+    (owned,) = re.findall(r"--owner rowcast --group rowcast (.*)", dockerfile())
+    assert set(targets) <= set(owned.split())
 
 
 def dockerfile() -> str:
@@ -312,6 +328,22 @@ def test_worker_is_unhealthy_without_redis() -> None:
     found = check("worker_health.py", REDIS_URL="redis://127.0.0.1:1/0")
     assert found.returncode == 1
     assert found.stderr == "Redis does not answer: ConnectionError\n"
+
+
+def test_warm_workers_are_healthy_while_one_takes_connections(stack: Stack) -> None:
+    path = str(stack.data / "warm" / "socket")
+    eventually(lambda: check("warm_health.py", WARM_SOCKET=path).returncode == 0)
+    (worker,) = stack.part("warm").children()
+    worker.suspend()
+    found = check("warm_health.py", WARM_SOCKET=path)
+    worker.resume()
+    assert (found.returncode, found.stderr) == (1, "no warm worker was free within 8 s\n")
+
+
+def test_warm_workers_are_unhealthy_when_nobody_listens(tmp_path: Path) -> None:
+    found = check("warm_health.py", WARM_SOCKET=str(tmp_path / "socket"))
+    assert found.returncode == 1
+    assert found.stderr.startswith("no warm worker listens")
 
 
 def test_keys_of_a_stack_are_changed_without_losing_its_models(start_stack: StartStack) -> None:

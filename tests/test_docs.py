@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -10,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import threadpoolctl
 from annotated_types import Ge, Le
-from conftest import ROOT, Stack, table
+from conftest import ROOT, Stack, eventually, table
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -95,7 +97,8 @@ def shown_range(field: FieldInfo) -> str:
 def test_settings_table_is_the_settings() -> None:
     rows = rows_of(text_of("configuration.md"), "variable", "default", "range", "read by", "description")
     assert [(r[0], r[1], r[2], r[4]) for r in rows] == settings_rows()
-    assert {row[3] for row in rows} <= {"server", "worker", "both"}
+    readers = {"server", "worker", "warm"}
+    assert all(row[3] == "all" or set(row[3].split(", ")) <= readers for row in rows)
 
 
 def test_codes_table_is_the_errors() -> None:
@@ -265,6 +268,24 @@ def test_readme_curl_transcript_can_be_pasted_line_by_line() -> None:
     transcript = next(block for block in code_blocks("README.md", "bash") if "curl" in block)
     for line in transcript.splitlines():
         subprocess.run(["bash", "-n", "-c", line], check=True)
+
+
+def test_curl_examples_of_predictions_at_once_run(stack: Stack, tmp_path: Path) -> None:
+    homes = pd.DataFrame({"rooms": [1.0, 2, 3, 4, None] * 12, "city": ["Ulm", "Bonn", "Kiel"] * 20})
+    prices = homes.assign(price=80 * homes["rooms"].fillna(3) + homes.index)
+    model_id = stack.fitted(prices, target="price", task="regression")
+    homes[:2].to_csv(tmp_path / "new.csv", index=False)
+    examples = section_of("http_api.md", "Predict").partition("### At once")[2]
+    commands = [
+        re.sub(r"(?<=model_id=)[0-9a-f-]{36}", model_id, adapted(command, stack))
+        for command in re.findall(r"^\$ (curl .*)$", examples, re.MULTILINE)
+    ]
+    # Warm workers start slower than their server.
+    eventually(lambda: "no_warm_worker" not in run(["bash", "-c", commands[0]], tmp_path))
+    records, csv = (run(["bash", "-c", command], tmp_path) for command in commands)
+    assert [set(row) for row in json.loads(records)] == [{"price"}] * 2
+    header = next(line for line in examples.splitlines() if line.startswith('"price"'))
+    assert (csv.splitlines()[0], len(csv.splitlines())) == (header, 3)
 
 
 def test_configuration_example_of_a_misspelt_variable_is_true(monkeypatch: pytest.MonkeyPatch) -> None:

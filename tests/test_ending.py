@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) 
     return ending.end(jobs.lanes, storage, job_id, fields, "finished", attempt=1)
 
 
+def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
+    """Run the first attempt of a job, in this process."""
+    Attempt(job_id, jobs.lanes.fields(job_id), settings, jobs.lanes, work, lambda _: None, 10**9).run()
+
+
 def forgotten(jobs: Jobs, job_id: str) -> dict[str, Any]:
     """Return the status once Redis does not know the job any more."""
     jobs.lanes.connection.flushall()
@@ -148,11 +153,32 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(jobs: Jobs, stack: Sta
     job_id = started(jobs)
     away = stack.settings(s3_endpoint=NOWHERE, scratch_dir=str(tmp_path), outage_wait_s=60)
     begun = time.monotonic()
-    Attempt(job_id, jobs.lanes.fields(job_id), away, jobs.lanes, refuse, lambda _: None).run()
+    run(jobs, job_id, away, refuse)
     assert time.monotonic() - begun < 4
     assert jobs.lanes.fields(job_id)["status"] == "failed"
     ending.store_late(jobs.lanes, stack.storage())
     assert forgotten(jobs, job_id)["error"]["code"] == "invalid_table"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        (ZeroDivisionError("a cell"), "internal_error", "failed (ZeroDivisionError); its request_id is r1."),
+        (MemoryError("a cell"), "out_of_memory", "at most; the limit is 1,000 MB."),
+    ],
+)
+def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(
+    jobs: Jobs, stack: Stack, tmp_path: Path, fault: Exception, code: str, told: str
+) -> None:
+    def fail() -> None:
+        raise fault
+
+    job_id = started(jobs)
+    run(jobs, job_id, stack.settings(scratch_dir=str(tmp_path)), fail)
+    status = jobs.status("ann", job_id)
+    assert status is not None
+    assert status["error"]["code"] == code
+    assert status["error"]["detail"].endswith(told)
 
 
 def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(
@@ -203,7 +229,7 @@ def test_workers_that_were_killed_are_struck_from_the_list(jobs: Jobs) -> None:
 
 def test_last_words_of_an_attempt_that_gave_its_job_back_are_in_the_log(jobs: Jobs) -> None:
     job_id = started(jobs)
-    jobs.lanes.give_back(job_id, 1, None)
+    jobs.lanes.give_back(job_id, 1, Cause("worker_stopped", "The worker was told to stop."))
     assert not jobs.lanes.beat(job_id, 1, 60, "", ["The job goes back to the queue."])
     assert jobs.log("ann", job_id) == ["The job goes back to the queue."]
     assert jobs.lanes.take("test", LANES, 60) == job_id

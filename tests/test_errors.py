@@ -20,6 +20,7 @@ STATUS_OF_CODE = {
     "model_not_found": 404,
     "job_not_found": 404,
     "method_not_allowed": 405,
+    "not_acceptable": 406,
     "not_finished": 409,
     "model_not_ready": 409,
     "model_failed": 409,
@@ -38,12 +39,15 @@ STATUS_OF_CODE = {
     "queue_full": 429,
     "dataset_too_large": 413,
     "request_too_large": 413,
+    "model_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_table": 422,
     "internal_error": 500,
+    "warm_worker_lost": 500,
     "not_ready": 503,
     "store_unavailable": 503,
     "queue_unavailable": 503,
+    "no_warm_worker": 503,
 }
 
 each_error = pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)

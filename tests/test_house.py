@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOORS = {"server", "worker", "ml", "client"}
+DOORS = {"server", "worker", "warm", "ml", "client"}
 RUNNABLE = {path.stem for path in ROOT.glob("*.py")} | {"gunicorn.conf"}
 PACKAGE = {path.stem: path for path in (ROOT / "rowcast").glob("*.py")}
 LEFT_OUT = {".env", "backup", "build", "dist", "__pycache__"}
@@ -132,6 +132,14 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("progress", set()),
         ("iterations", {"progress"}),
         ("estimates", {"formats", "storage"}),
+        ("models", {"columns", "errors", "predictions", "publishing", "signing", "storage", "versions"}),
+        (
+            "model_cache",
+            {"at_once", "errors", "memory", "models", "predictions", "publishing", "storage"},
+        ),
+        ("at_once", {"errors", "folders"}),
+        ("answers", {"at_once", "errors", "formats", "limits", "predictions", "tables"}),
+        ("bodies", {"at_once", "errors", "wire"}),
         ("webhooks", {"config", "errors", "logs"}),
         ("storage", {"config", "errors", "ids"}),
         ("listing", {"errors", "ids", "jobs", "lanes", "publishing", "retention", "states", "storage"}),
@@ -177,9 +185,9 @@ def test_nobody_imports_the_local_stack() -> None:
         assert not found & {"parts", "processes"} or path.stem in LOCAL, path.name
 
 
-def test_only_the_worker_imports_the_work() -> None:
+def test_only_workers_import_the_work() -> None:
     importers = {path.stem for path in ROOT.glob("*.py") if "ml" in roots(imports_of(path))}
-    assert importers <= {"worker"}
+    assert importers <= {"worker", "warm"}
     for door in DOORS:
         assert not roots(imports_of(ROOT / f"{door}.py")) & (DOORS - {"ml", door}), door
 

@@ -242,6 +242,16 @@ def test_jobs_of_another_owner_do_not_exist(queue: Queue, ann: FlaskClient) -> N
         assert not {each["id"] for each in ann.get(f"/jobs{filters}").get_json()["jobs"]} & set(jobs)
 
 
+def test_the_next_page_of_running_jobs_begins_at_no_other_owners_job(queue: Queue) -> None:
+    other = Queue(queue.settings, queue.storage, queue.connection)
+    for _ in range(listing.N_JOBS):
+        other.start(other.submit())
+    own = queue.submit()
+    queue.start(own)
+    page = queue.page(1, status="started")
+    assert ([job["id"] for job in page.items], page.next) == ([own], None)
+
+
 def test_jobs_are_answered_with_the_next_page(queue: Queue, ann: FlaskClient) -> None:
     jobs = [queue.submit() for _ in range(3)]
     page = ann.get("/jobs?limit=2&status=queued").get_json()

@@ -541,7 +541,7 @@ def test_given_store_is_used(stack: RunningStack, start: Callable[..., RunningSt
     access_key, secret_key = stack.keys["s3_access_key"], stack.keys["s3_secret_key"]
     other = start(S3_ENDPOINT=endpoint, S3_ACCESS_KEY=access_key, S3_SECRET_KEY=secret_key)
     assert requests.get(f"{other.url}/upload", timeout=5).json()["url"].startswith(endpoint)
-    assert len(psutil.Process(other.process.pid).children()) == 3
+    assert len(psutil.Process(other.process.pid).children()) == 4
 
 
 # With a command.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -240,11 +241,17 @@ def test_failure_names_limit_and_peak() -> None:
     with child(f"m = map_({200 * MB}); touch(m); say('ready')") as found:
         meter = Meter(found.process.pid, 150 * MB)
         assert meter.is_over()
-    for error in (meter.failure(), meter.failure(by_kernel=True)):
+    for error in (meter.failure(), meter.failure(memory.RAN_OUT)):
         assert error.code == "out_of_memory"
         assert "the limit is 150 MB" in error.detail
         assert f"took {meter.peak_bytes / 1e6:.0f} MB" in error.detail
     assert "system ended the job" in error.detail
+
+
+def test_refused_memory_is_a_failure_with_limit_and_peak() -> None:
+    error = memory.refused(150 * MB)
+    assert error.code == "out_of_memory"
+    assert re.search("It took [0-9,]+ MB at most; the limit is 150 MB.", error.detail)
 
 
 # The limit

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -514,6 +515,15 @@ def test_model_of_other_versions_that_works_is_used(bench: Bench) -> None:
 
 
 # What is not trusted
+
+
+def test_file_that_joblib_wrote_is_read_as_ours_is(bench: Bench) -> None:
+    frame = table(300)
+    model_id = bench.fit(frame, task="regression")
+    before, file = bench.predict(frame, model_id), io.BytesIO()
+    joblib.dump(joblib.load(io.BytesIO(bench.model_file(model_id))), file)
+    bench.remake_model(model_id, file.getvalue(), {})
+    assert bench.predict(frame, model_id).equals(before)
 
 
 class Bomb:

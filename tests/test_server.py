@@ -227,10 +227,9 @@ def test_result_comes_in_the_format_and_with_the_columns_asked_for(
     assert stack.get(f"/results/{job}").json()["format"] == format_
 
 
-def test_missing_parameters_are_named_all_at_once(stack: Stack) -> None:
-    body = assert_problem(stack.post("/predict"), 400, "invalid_request")
-    names = ("dataset_id", "model_id")
-    assert body["errors"] == [f"The parameter '{name}' is missing." for name in names]
+def test_wrong_and_missing_parameters_are_named_all_at_once(stack: Stack) -> None:
+    body = assert_problem(stack.post("/predict", dataset_id="x"), 400, "invalid_request")
+    assert [error.split("'")[1] for error in body["errors"]] == ["dataset_id", "model_id"]
 
 
 def test_an_unknown_parameter_is_named(stack: Stack) -> None:

@@ -450,6 +450,44 @@ def test_receiver_that_hangs_holds_up_no_other(
     is_over.set()
 
 
+def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
+    connection: redis.Redis, start_receiver: Callable[[], Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, good = start_receiver(), start_receiver()
+    is_over = threading.Event()
+    hanging.answer = lambda handler: is_over.wait(60)
+    monkeypatch.setattr(webhooks, "EXCHANGE_S", 1.0)
+    monkeypatch.setattr(webhooks, "SLOW_S", 0.5)
+    monkeypatch.setattr(webhooks, "REST", 60.0)
+    for _ in range(20 * webhooks.N_THREADS):
+        enqueued(connection, hanging.url, time.time())
+    stopped = threading.Event()
+    threads = webhooks.start(connection, settings(), status, stopped)
+    eventually(lambda: len(hanging.requests) >= webhooks.N_THREADS)
+    # One by one they would take twenty seconds.
+    enqueued(connection, good.url, time.time(), owner="other")
+    eventually(lambda: good.requests, timeout_s=8)
+    is_over.set()
+    stopped.set()
+    for thread in threads:
+        thread.join(20)
+
+
+def test_what_waits_for_a_slow_receiver_is_sent_once_it_has_rested(
+    connection: redis.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "SLOW_S", 0.0)
+    monkeypatch.setattr(webhooks, "REST", 10_000.0)
+    enqueued(connection, receiver.url)
+    enqueued(connection, receiver.url.replace("hook", "another"))
+    other = enqueued(connection, receiver.url, owner="other")
+    assert deliver(connection) == 2
+    assert [headers["webhook-id"] for _, headers, _ in receiver.requests][1:] == [other]
+    connection.delete(*connection.keys("rowcast:webhooks:resting:*"))
+    assert deliver(connection, NOW + 3600) == 1
+    assert receiver.requests[2][0] == "/another?token=of-the-receiver"
+
+
 def test_threads_survive_what_nobody_foresaw(
     connection: redis.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:

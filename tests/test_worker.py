@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import Stack, StartStack, eventually, slow_table, table
+from conftest import ROOT, Stack, StartStack, eventually, slow_table, submitted, table
 from rq import Queue
 from rq.job import Job as RqJob
 
@@ -34,11 +37,22 @@ def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
 def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, JOB_TIMEOUT_S="2")
     job = stack.fit(slow_table(), validation="none")
-    running(stack, job)
+    eventually(lambda: (stack.status(job)["progress"] or {}).get("phase") == "fitting")
     # A stopped process is like a loop in C: it handles no signal but a kill.
     stack.horses()[0].send_signal(signal.SIGSTOP)
     assert stack.wait(job, 15)["error"]["code"] == "timed_out"
     stack.stop()
+
+
+def test_a_job_that_waits_for_the_store_does_not_run_out_of_time(workers: Stack) -> None:
+    dataset, store = workers.upload(table()), workers.part("store")
+    with workers.frozen():
+        job = submitted(workers.post("/fit", id=dataset, timeout_s=5))
+        store.suspend()
+    eventually(lambda: workers.status(job)["status"] == "started")
+    time.sleep(8)
+    store.resume()
+    workers.finished(job)
 
 
 def test_a_stopping_worker_finishes_its_job(start_stack: StartStack) -> None:
@@ -61,7 +75,9 @@ def test_a_worker_stopped_for_longer_than_the_grace_requeues_its_job_uncounted(
     stack.part("worker").send_signal(signal.SIGTERM)
     eventually(lambda: not stack.horses())
     # The pool that is started again runs it; with one attempt allowed, a counted one would have ended it.
-    assert stack.finished(job)["attempts"] == 2
+    status = stack.finished(job)
+    assert status["attempts"] == 2
+    assert [cause["code"] for cause in status["earlier"]] == ["worker_stopped"]
     stack.stop()
 
 
@@ -120,3 +136,20 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(start_stack: StartSt
         jobs = [stack.fit(table(20_000, 50, seed)) for seed in range(4)]
     assert [n_threads(job) for job in jobs[:2]] == [1, 1]
     stack.stop()
+
+
+def test_horse_on_one_core_starts_neither_a_program_nor_a_thread() -> None:
+    code = """
+import os, sys, worker, ml
+from rowcast import cores
+from sklearn.ensemble import HistGradientBoostingRegressor
+ml.warm_up()
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+before = os.listdir("/proc/self/task")
+sys.addaudithook(lambda event, _: os._exit(3) if event == "subprocess.Popen" else None)
+with cores.libraries().limit(limits=1):
+    HistGradientBoostingRegressor(max_iter=1).fit([[0.0], [1.0]], [0.0, 1.0]).predict([[0.0]])
+os._exit(0 if os.listdir("/proc/self/task") == before else 4)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

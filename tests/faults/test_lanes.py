@@ -13,7 +13,6 @@ import redis
 from conftest import eventually
 
 from rowcast import parts
-from rowcast.config import Settings
 from rowcast.horse import Horse
 from rowcast.ids import new_id
 from rowcast.lanes import MAX_LOG_LINES, Cause, Lanes
@@ -162,13 +161,13 @@ def test_a_job_whose_fit_forgot_it_is_put_back(lanes: Lanes, fit_ends: str, beco
     assert lanes.orphaned() == ([job_id] if becomes == "deferred" else [])
 
 
-def test_a_job_that_logs_without_end_keeps_its_lease(lanes: Lanes, redis_url: str) -> None:
+def test_a_job_that_logs_without_end_keeps_its_lease(lanes: Lanes) -> None:
     submitted(lanes)
     job_id, attempt = taken(lanes)
     reader, writer = os.pipe()
     horse = Horse(os.getpid(), reader)
     horse.lines = [f"line {i}" for i in range(20_000)]
-    lease = Lease(job_id, attempt, Settings(redis_url=redis_url))
+    lease = Lease(lanes, job_id, attempt, ttl_s=10)
     assert lease.is_held(horse)
     lease.close(horse)
     for end in (reader, writer):

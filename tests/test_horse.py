@@ -1,0 +1,104 @@
+"""A work horse as its worker sees it: what counts as time that it works, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rowcast import horse
+from rowcast.horse import HANGS_S, Horse, Voice
+
+Run = Callable[..., Horse]
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that sets the clock to so many seconds from the beginning."""
+    now = 0.0
+
+    def set_to(seconds: float) -> None:
+        nonlocal now
+        now = seconds
+
+    monkeypatch.setattr(horse.time, "monotonic", lambda: now)
+    return set_to
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Return a function that starts a process as a horse; it says nothing itself."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str, reader: int) -> Horse:
+        started.append(subprocess.Popen(command))
+        return Horse(started[-1].pid, reader)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def look(seen: Horse, set_to: Callable[[float], None], *at_s: float) -> float:
+    """Look at the horse at these times, and return for how long it has worked."""
+    for each in at_s:
+        set_to(each)
+        seen.wait(0)
+    return round(seen.worked_s, 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "worked_s"),
+    [
+        ([], 1),
+        ([{"phase": "downloading"}], 1),
+        ([{"phase": "fitting"}], 10),
+        ([{"phase": "uploading"}], 0),
+        ([{"phase": "fitting"}, {"ending": True}], 0),
+    ],
+)
+def test_waiting_for_the_store_is_no_work(
+    run: Run, hours: Callable[[float], None], said: list[dict[str, Any]], worked_s: float
+) -> None:
+    reader, writer = os.pipe()
+    seen = run("sleep", "60", reader=reader)
+    for message in said:
+        Voice(writer).say(message)
+    look(seen, hours, 0)
+    assert look(seen, hours, 1, 2, 3, 10) == worked_s
+    os.close(writer)
+
+
+def test_what_downloads_and_says_so_works(run: Run, hours: Callable[[float], None]) -> None:
+    reader, writer = os.pipe()
+    seen, voice = run("sleep", "60", reader=reader), Voice(writer)
+    for second in range(10):
+        voice.say({"phase": "downloading"})
+        look(seen, hours, second, second + 0.5)
+    assert seen.worked_s == 9.5
+    os.close(writer)
+
+
+def test_what_is_silent_for_too_long_does_not_wait_but_hangs(
+    run: Run, hours: Callable[[float], None]
+) -> None:
+    reader, writer = os.pipe()
+    seen = run("sleep", "60", reader=reader)
+    assert look(seen, hours, 1, HANGS_S - 1) == 1
+    assert look(seen, hours, HANGS_S, HANGS_S + 10) == 12
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("command", "was_killed"), [("kill -9 $$", True), ("kill -6 $$", False), ("exit 3", False)]
+)
+def test_how_it_ended_is_known(run: Run, command: str, *, was_killed: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    seen = run("sh", "-c", command, reader=reader)
+    assert seen.wait(10)
+    assert seen.was_killed == was_killed
