@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pandas as pd
 import psutil
 
 from benchmarks import stack
@@ -38,19 +39,22 @@ def measure_memory(bench: Bench) -> list[Line]:
     bench.stop_stack()
     with stack.running() as started:
         _use(bench, started)
-        servers = started.processes("gunicorn")
-        workers = started.processes("worker.py")
         # As long as nothing has been asked for a while.
         time.sleep(3)
-        server_mb, worker_mb = [], []
-        for _ in range(bench.n_runs):
-            server_mb.append(_most_mb(servers))
-            worker_mb.append(_most_mb(workers))
-            time.sleep(1)
+        found = {mark: started.processes(mark) for mark in ("gunicorn", "worker.py", "warm.py")}
+        samples = [_sample(found) for _ in range(bench.n_runs)]
+    server_mb, worker_mb, warm_mb = zip(*samples, strict=True)
     return [
         Line(f"{MEMORY}, server process", "MB", server_mb, Target("under", 120)),
         Line(f"{MEMORY}, worker process", "MB", worker_mb, Target("under", 180)),
+        Line(f"{MEMORY}, process that answers at once, with a model", "MB", warm_mb),
     ]
+
+
+def _sample(found: dict[str, list[psutil.Process]]) -> list[float]:
+    """Return the memory of the largest process of each kind, after a pause."""
+    time.sleep(1)
+    return [max(map(pss_mb, processes), default=0.0) for processes in found.values()]
 
 
 def _use(bench: Bench, started: stack.Stack) -> None:
@@ -60,14 +64,11 @@ def _use(bench: Bench, started: stack.Stack) -> None:
         for _ in range(3):
             model = client.fit(train, timeout=None)
             client.download(client.predict(test, model, timeout=None))
+            client.predict_table(pd.read_parquet(test).head(), model)
     with calling(started.url) as caller:
         for path in ("/jobs", "/datasets", "/models", "/upload", f"/models/{model}", f"/status?id={model}"):
             for _ in range(N_CALLS):
                 assert caller.ask("GET", path).status == 200
-
-
-def _most_mb(processes: list[psutil.Process]) -> float:
-    return max(map(pss_mb, processes))
 
 
 BENCHMARKS = [Benchmark("start", START, measure_start), Benchmark("memory", MEMORY, measure_memory)]
