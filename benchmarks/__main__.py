@@ -43,8 +43,6 @@ from benchmarks.line import Benchmark, Line, NotMeasured
 from benchmarks.stack import ROOT
 
 HERE = ROOT / "benchmarks"
-# From this load a core on, what else the machine does is part of every figure.
-BUSY = 0.25
 DOCUMENT = ROOT / "docs" / "performance.md"
 # Those that share a stack come first.
 BENCHMARKS: list[Benchmark] = [
@@ -73,7 +71,7 @@ def main() -> None:
     # So that what ends this process ends what it has started as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began, load = time.time(), os.getloadavg()[0]
-    if load > BUSY * joblib.cpu_count():
+    if report.is_busy(load, joblib.cpu_count()):
         print(f"The machine is busy (load {load:.1f}): the figures will be poor.", file=sys.stderr)
     lines = _measure(chosen, options.runs)
     run = report.run_of(lines, options.runs, began, load)

@@ -33,6 +33,8 @@ PACKAGES = (
 )
 BEGIN, END = "<!-- the last run: begin -->", "<!-- the last run: end -->"
 Run = dict[str, Any]
+# From this load a core on, what else the machine does is part of every figure.
+BUSY = 0.25
 
 
 def run_of(lines: Sequence[Line], n_runs: int, began: float, load: float) -> Run:
@@ -120,6 +122,11 @@ def text(line: dict[str, Any]) -> str:
 HEADER = f"{'what':<72} {'bare':>16} {'Rowcast':>16}  {'median (least to most)':<34} {'target':<20} verdict"
 
 
+def is_busy(load: float, n_cores: int) -> bool:
+    """Tell whether a machine with this load, of a minute, does too much else to be measured on."""
+    return load > BUSY * n_cores
+
+
 def section(run: Run) -> str:
     """Return what stands between the marks in docs/performance.md."""
     machine = run["machine"]
@@ -128,6 +135,8 @@ def section(run: Run) -> str:
         f"{run['date']}, {run['minutes']:g} minutes. {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory_gb']} GB, {machine['system']}; load before it {machine['load_before']:g}."
     )
+    if is_busy(machine["load_before"], machine["cores"]):
+        where += " **The machine was busy, so these figures and verdicts prove nothing.**"
     return "\n".join([_wrapped(where), "", _wrapped(f"{versions}."), "", *_table(run["lines"]), ""])
 
 

@@ -134,6 +134,13 @@ def test_figures_are_shown_with_about_three_digits(figure: float, shown: str) ->
     assert report.shown(figure) == shown
 
 
+@pytest.mark.parametrize(("load", "is_said"), [(0.3, False), (2.0, True)])
+def test_page_says_when_the_machine_was_busy(load: float, is_said: bool) -> None:
+    machine = {"processor": "CPU", "cores": 2, "memory_gb": 8, "system": "Linux", "load_before": load}
+    run = {"date": "today", "minutes": 1.0, "runs": 5, "machine": machine, "versions": {}, "lines": []}
+    assert ("prove nothing" in report.section(run)) == is_said
+
+
 def test_page_holds_the_last_run() -> None:
     path = ROOT / "benchmarks" / "last.json"
     last = json.loads(path.read_text()) if path.exists() else {"lines": []}
