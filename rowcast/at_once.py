@@ -157,10 +157,10 @@ def take(listener: socket.socket) -> Connection:
 
 
 def question(connection: Connection) -> tuple[Question, bytes] | None:
-    """Return the question and its table; None where the server has given up."""
+    """Return the question and its table; None where the server has given up, or asks as none of ours does."""
     try:
         return Question(**json.loads(connection.recv_bytes())), connection.recv_bytes()
-    except (EOFError, OSError):
+    except (EOFError, OSError, TypeError, ValueError):
         return None
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -721,6 +722,16 @@ def test_worker_notices_that_the_server_has_given_up(path: str) -> None:
         with at_once.take(listener) as connection:
             assert at_once.question(connection) is None
             at_once.reply(connection, b"nobody hears this")
+
+
+@pytest.mark.parametrize("said", [b"no JSON", b"[]", b'{"of": "a later version"}'])
+def test_worker_lives_on_after_a_question_that_it_does_not_understand(path: str, said: bytes) -> None:
+    with at_once.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
+        attempt.connect(path)
+        with Connection(attempt.detach()) as server, at_once.take(listener) as worker:
+            server.send_bytes(said)
+            server.send_bytes(b"rows")
+            assert at_once.question(worker) is None
 
 
 def test_server_that_finds_nobody_says_so(path: str) -> None:
