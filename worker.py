@@ -327,7 +327,8 @@ class Worker(rq.worker.Worker):
             voice = Voice(self._writer)
             work = partial(job.func, **job.kwargs)
             limit = self._limits.memory_bytes
-            Attempt(job.id, job.fields, self._settings, self._lanes, work, voice.say, limit).run()
+            parts = (self._settings, self._lanes, self._beats)
+            Attempt(job.id, job.fields, *parts, work, voice.say, limit).run()
             code = 0
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)

@@ -17,7 +17,6 @@ import redis
 
 from rowcast import content, ending, errors, estimates, joblog, memory, publishing, reuse, run, scratch
 from rowcast.config import Settings
-from rowcast.connections import connect_for_beats
 from rowcast.lanes import Cause, Lanes
 from rowcast.progress import Progress
 from rowcast.states import Status
@@ -34,13 +33,15 @@ MAX_DELAY_S = 30.0
 class Attempt:
     """An attempt: `work` is the job's function, `say` sends a message to the worker and never waits.
 
-    `memory_bytes` is what it may take, which the worker sees to.
+    `beats` are the lanes by a connection that gives up soon: what the job notes and asks is not worth waiting
+    for a Redis that is away. `memory_bytes` is what it may take, which the worker sees to.
     """
 
     job_id: str
     fields: dict[str, str]
     settings: Settings
     lanes: Lanes
+    beats: Lanes
     work: Callable[[], None]
     say: Callable[[dict[str, Any]], None]
     memory_bytes: int
@@ -75,8 +76,7 @@ class Attempt:
         storage = Storage(self.settings, WORKER, connections=4)
         if self.number > 1 and publishing.start_again(storage, kind, self.owner, self.job_id, self.number):
             return
-        # What the job notes and asks is not worth waiting for a Redis that is away.
-        notes = connect_for_beats(self.settings)
+        notes = self.beats.connection
         surroundings = run.Run(
             owner=self.owner,
             attempt=self.number,
@@ -84,7 +84,7 @@ class Attempt:
             storage=storage,
             publisher=self.publisher,
             folder=scratch.make(Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)),
-            others_wait=partial(_do_others_wait, Lanes(notes)),
+            others_wait=partial(_do_others_wait, self.beats),
             progress=Progress(self.say),
             note_digest=partial(content.note, notes, self.owner),
             note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),

@@ -32,6 +32,8 @@ Chunks = Callable[[], Iterator[bytes]]
 # Is told how many rows are done, how many there are, if the file says so, and how many to expect if not.
 Told = Callable[[int, int | None, int | None], None]
 
+# What is not larger is read by one request, not by one for each part of it.
+_SMALL_BYTES = 262_144
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
 
 
@@ -141,6 +143,8 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     Raises:
         InvalidTable: it is no table, or the part that is read shows what is wrong with it.
     """
+    if size <= _SMALL_BYTES:
+        read = _read_at_once(size, read)
     head = read(0, min(size, magic.HEAD_BYTES))
     kind = magic.kind_of(head)
     if kind == "parquet":
@@ -162,6 +166,11 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     sample = text_stream.sample_of(start, is_whole=is_whole)
     found = _text(sample, Format("csv", compression, sample.encoding), limits)
     return Sample(found.format, found.schema, found.rows, n_bytes=n_bytes)
+
+
+def _read_at_once(size: int, read: Read) -> Read:
+    content = read(0, size)
+    return lambda offset, length: content[offset : offset + length]
 
 
 _PEEK_ARROW: dict[str, Callable[[int, Read, Limits], pa.Schema]] = {

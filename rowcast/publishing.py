@@ -107,8 +107,12 @@ def check_needed(job: Run, *, dataset_id: str | None = None, model_id: str | Non
         DatasetNotFound, ModelNotFound: it has.
         StoreUnavailable: the store does not answer.
     """
-    if dataset_id and "data" not in job.publisher.names("datasets", job.owner, dataset_id):
-        raise DatasetNotFound(f"Dataset {dataset_id} was deleted while the job ran.", hint=_DELETED_HINT)
+    try:
+        if dataset_id:
+            job.publisher.version("datasets", job.owner, dataset_id, "data")
+    except ObjectMissing:
+        detail = f"Dataset {dataset_id} was deleted while the job ran."
+        raise DatasetNotFound(detail, hint=_DELETED_HINT) from None
     if model_id and not attempts_in(job.publisher.names("models", job.owner, model_id)):
         raise _deleted_model(model_id)
 

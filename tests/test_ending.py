@@ -91,7 +91,9 @@ def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) 
 
 def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
     """Run the first attempt of a job, in this process."""
-    Attempt(job_id, jobs.lanes.fields(job_id), settings, jobs.lanes, work, lambda _: None, 10**9).run()
+    Attempt(
+        job_id, jobs.lanes.fields(job_id), settings, jobs.lanes, jobs.lanes, work, lambda _: None, 10**9
+    ).run()
 
 
 def forgotten(jobs: Jobs, job_id: str) -> dict[str, Any]:

@@ -623,6 +623,18 @@ def test_peek_reads_little(content: bytes) -> None:
     assert max(lengths) <= 1 << 20
 
 
+@pytest.mark.parametrize("content", [*BINARY.values(), b"a,b\n1,2\n"], ids=[*BINARY, "csv"])
+def test_peek_reads_a_small_object_once(content: bytes) -> None:
+    reads: list[int] = []
+
+    def read(offset: int, length: int) -> bytes:
+        reads.append(length)
+        return content[offset : offset + length]
+
+    formats.peek(len(content), read, LIMITS)
+    assert reads == [len(content)]
+
+
 def test_long_footer_is_read_with_one_more_read() -> None:
     table = pa.table({f"a column with a rather long name, number {i}": [1] for i in range(1_000)})
     assert len(peek(parquet(table)).schema) == 1_000
