@@ -7,14 +7,16 @@ parents: OpenMP hangs in a fork of a process that has used it.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -52,21 +54,24 @@ from rowcast.config import ConfigurationError, Settings
 from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.death_signal import die_with_parent
 from rowcast.estimates import SHORT_S
-from rowcast.horse import Horse, Voice
+from rowcast.horse import Horse, Voice, be_called
 from rowcast.ids import time_of
 from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
 from rowcast.lanes import Cause, Lane, Lanes
 from rowcast.lease import Lease
+from rowcast.rehearsal import rehearse
 from rowcast.storage import KEEPER, Storage
 
 log = logging.getLogger("rowcast.worker")
 Verdict = errors.RowcastError | Literal["stopping", "given away", "not short"]
 
-FUNCTIONS = {"ml.fit": ml.fit, "ml.predict": ml.predict}
+FUNCTIONS: dict[str, Callable[..., None]] = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 
 # How often a job's memory and time are looked at, its scratch space, and how often a worker is heard of.
 TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
+# A worker that has had no job for so long makes a work horse ready for the next one.
+SPARE_AFTER_S = 0.1
 # How many times as long as a short job its worker rests, as long as a job on several cores runs.
 REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
@@ -88,25 +93,19 @@ class Limits:
 
 
 class Job(rq.job.Job):
-    """A job that can run nothing but our two functions, whatever its record in Redis says."""
+    """A job with the fields that are ours."""
 
     fields: dict[str, str]
-
-    @property
-    def func(self) -> Any:
-        """The function to run.
-
-        Raises:
-            PermissionError: the job names another function.
-        """
-        if self.func_name not in FUNCTIONS:
-            raise PermissionError(f"this worker does not run {self.func_name}")
-        return FUNCTIONS[self.func_name]
 
     @property
     def attempt(self) -> int:
         """How often the job was started, this time included."""
         return int(self.fields["attempt"])
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What a work horse must know to run it; JSON."""
+        return {"id": self.id, "fields": self.fields, "function": self.func_name, "arguments": self.kwargs}
 
 
 class Worker(rq.worker.Worker):
@@ -123,6 +122,7 @@ class Worker(rq.worker.Worker):
         self._stop_by: float | None = None
         self._heard_at = 0.0
         self._took = ""
+        self._spare: Horse | None = None
 
     # The life of a worker
 
@@ -202,11 +202,13 @@ class Worker(rq.worker.Worker):
         return lanes
 
     def _await_work(self) -> None:
-        if lanes := self._lanes_now():
+        if not (lanes := self._lanes_now()):
+            time.sleep(TICK_S)
+        elif self._spare or cores.is_any_wide(self._settings.cores_dir):
             # Not for longer, because a job on several cores may begin or end, and jobs may fall due.
             self._lanes.await_work(lanes, 1)
-        else:
-            time.sleep(TICK_S)
+        elif not self._lanes.await_work(lanes, SPARE_AFTER_S):
+            self._spare = Horse.fork(partial(self._live, rehearses=True))
 
     def _take(self) -> Job | None:
         # From here on a signal to stop waits: a job that was taken must not be dropped.
@@ -235,11 +237,12 @@ class Worker(rq.worker.Worker):
 
     # The parent's side of a job
 
-    def execute_job(self, job: Any, queue: Any) -> None:
-        """Fork a work horse for a job, watch it, and remove its scratch folder."""
+    def execute_job(self, job: Any, queue: Any) -> None:  # noqa: ARG002 - RQ's signature
+        """Give a job to a work horse, watch it, and remove its scratch folder."""
         with logs.bind(job_id=job.id, request_id=job.fields.get("request_id")):
             n_killed = memory.oom_kills()
-            self.fork_work_horse(job, queue)
+            self._horse = self._take_horse()
+            self._horse.give(job.order)
             verdict = self._watch(job)
             if self._horse.exit_status:
                 if verdict is None and self._horse.was_killed and memory.oom_kills() > n_killed:
@@ -250,12 +253,14 @@ class Worker(rq.worker.Worker):
             self._rests_until = time.monotonic() + REST * self._horse.worked_s
         self.set_state(WorkerStatus.IDLE)
 
-    def fork_work_horse(self, job: Any, queue: Any) -> None:
-        """Fork, with a pipe from the child."""
-        reader, self._writer = os.pipe()
-        super().fork_work_horse(job, queue)
-        os.close(self._writer)
-        self._horse = Horse(self.horse_pid, reader)
+    def _take_horse(self) -> Horse:
+        """Return the spare horse, if there is one that is ready, else a new one, for which the job waits."""
+        spare, self._spare = self._spare, None
+        if spare and spare.awaits_order():
+            return spare
+        if spare:
+            spare.dismiss()
+        return Horse.fork(partial(self._live, rehearses=False))
 
     def _watch(self, job: Job) -> Verdict | None:
         """Look after the horse until it has ended; return why it was killed, if it was."""
@@ -315,25 +320,51 @@ class Worker(rq.worker.Worker):
 
     # The horse's side of a job
 
-    def main_work_horse(self, job: Any, queue: Any) -> None:  # noqa: ARG002 - RQ's signature
-        """Run a job in the forked child, and exit with 0 if its end, or its return, is settled."""
+    def _live(self, order: int, voice: Voice, *, rehearses: bool) -> None:
+        """Run the one job that is ordered in the forked child; 0 if its end, or return, is settled."""
+        os.setpgrp()
         die_with_parent(self.pid or 0)
         memory.die_first()
         logs.rename("horse")
         self._is_horse = True
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        code = 1
+        if rehearses:
+            be_called("rehearsal")
+            self._rehearse()
+            be_called("spare horse")
+            voice.say({"ready": True})
+        with os.fdopen(order) as orders:
+            line = orders.readline()
+        if not line:
+            os._exit(0)
+        be_called("horse")
+        job = json.loads(line)
+        with logs.bind(job_id=job["id"], request_id=job["fields"].get("request_id")):
+            os._exit(self._run(job, voice))
+
+    def _run(self, job: dict[str, Any], voice: Voice) -> int:
         try:
-            voice = Voice(self._writer)
-            work = partial(job.func, **job.kwargs)
-            limit = self._limits.memory_bytes
+            work: Callable[[], None] = partial(FUNCTIONS[job["function"]], **job["arguments"])
             parts = (self._settings, self._lanes, self._beats)
-            Attempt(job.id, job.fields, *parts, work, voice.say, limit).run()
-            code = 0
+            Attempt(job["id"], job["fields"], *parts, work, voice.say, self._limits.memory_bytes).run()
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)
-        finally:
-            os._exit(code)
+            return 1
+        return 0
+
+    def _rehearse(self) -> None:
+        """Make ready for a job; it can do without."""
+        with suppress(redis.RedisError):
+            self._lanes.connection.ping()
+            self._beats.connection.ping()
+        folder = None
+        try:
+            folder = scratch.make(self._scratch_root, f"rehearsal-{os.getpid()}")
+            rehearse(self._settings, folder)
+        except Exception as error:
+            log.warning("a work horse could not rehearse", exc_info=error)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def _scratch_root(self) -> Path:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+# After so long the machine has come to rest.
+REST_S = 1.0
 
 
 class NotMeasured(Exception):
@@ -103,9 +107,15 @@ def alternate(
 ) -> Pairs:
     """Measure both in turn, because what else the machine does changes by the minute.
 
-    The first pairs warm both up and do not count.
+    The first pairs warm both up and do not count. Before each the machine comes to rest: the service has
+    things to do after a job, and threads of the bare process spin for a while.
     """
-    pairs = [(bare(), service()) for _ in range(n_warm_ups + n_runs)][n_warm_ups:]
+
+    def rested(run: Callable[[], float]) -> float:
+        time.sleep(REST_S)
+        return run()
+
+    pairs = [(rested(bare), rested(service)) for _ in range(n_warm_ups + n_runs)][n_warm_ups:]
     return Pairs([one for one, _ in pairs], [other for _, other in pairs], unit)
 
 

@@ -1,6 +1,7 @@
-"""A work horse as its worker sees it: a child process, and the pipe by which it says how far it is.
+"""A work horse as its worker sees it: a child process that runs one job, and the pipes between the two.
 
-The pipe also tells at once when the horse has ended, however that came: its last end is closed then.
+By one it is given its job, by the other it says how far it is. That one also tells at once when the horse
+has ended, however that came: its last end is closed then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 MAX_LINE_BYTES = 4_000
@@ -19,23 +23,53 @@ SILENT_S, HANGS_S = 1.0, 300.0
 
 
 class Horse:
-    """A child process that runs one attempt of a job; `wait` and `kill` it."""
+    """A child process that runs one attempt of a job; `give` it the job, `wait` for and `kill` it."""
 
-    def __init__(self, pid: int, reader: int) -> None:
-        """Watch a process that holds the other end of the pipe."""
+    def __init__(self, pid: int, reader: int, orders: int = -1) -> None:
+        """Watch a process that holds the other ends of the pipes."""
         self.pid = pid
+        self.is_ready = False
         self.exit_status: int | None = None
         self.progress = ""
         self.lines: list[str] = []
         # Waiting for the store, to give what is needed or take what has been made, is no time that the job
         # works; nor is what it takes to settle its end.
         self.worked_s = 0.0
-        self._reader = reader
+        self._reader, self._orders = reader, orders
         self._buffer = b""
         self._phase = ""
         self._is_ending = False
         self._seen_at = self._heard_at = time.monotonic()
         os.set_blocking(reader, False)
+
+    @classmethod
+    def fork(cls, live: Callable[[int, Voice], None]) -> Horse:
+        """Return a horse that lives so: it is given where to read its order, and its voice, and then ends."""
+        reader, voice = os.pipe()
+        order, orders = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(reader)
+                os.close(orders)
+                live(order, Voice(voice))
+            finally:
+                os._exit(1)
+        os.close(voice)
+        os.close(order)
+        return cls(pid, reader, orders)
+
+    def awaits_order(self) -> bool:
+        """Tell whether it has said that it is ready, and lives."""
+        self.wait(0)
+        return self.is_ready and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def give(self, order: dict[str, Any]) -> None:
+        """Send the job that it runs; from now on it works. One that has ended by now is known by its end."""
+        self.worked_s = 0.0
+        self._seen_at = self._heard_at = time.monotonic()
+        with suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
+            orders.write(json.dumps(order).encode() + b"\n")
 
     def wait(self, timeout_s: float) -> bool:
         """Read what the horse says, for `timeout_s` seconds; True once it has ended."""
@@ -56,6 +90,13 @@ class Horse:
     def kill(self) -> None:
         """End the process at once."""
         os.kill(self.pid, signal.SIGKILL)
+
+    def dismiss(self) -> None:
+        """Do without a horse that has been given nothing."""
+        os.close(self._orders)
+        if self.exit_status is None:
+            self.kill()
+            self._reap()
 
     def _reap(self) -> None:
         # It may close the pipe a moment before it ends, and has nothing more to say.
@@ -82,9 +123,17 @@ class Horse:
                 self.lines.append(said["log"])
             elif "ending" in said:
                 self._is_ending = True
+            elif "ready" in said:
+                self.is_ready = True
             else:
                 self.progress, self._phase = line.decode(), said["phase"]
                 self._heard_at = time.monotonic()
+
+
+def be_called(name: str) -> None:
+    """Be listed so by `ps` and the like; up to 15 characters. Only Linux does."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 class Voice:

@@ -159,9 +159,11 @@ class Lanes:
         """Say that an attempt is about to run, from when on its death counts; False if it is not ours."""
         return bool(self._call("begin", job_id, attempt, ttl_s))
 
-    def await_work(self, lanes: Sequence[Lane], timeout_s: int) -> None:
-        """Return when a job may have come, or after `timeout_s` seconds."""
-        self.connection.blpop([f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s)
+    def await_work(self, lanes: Sequence[Lane], timeout_s: float) -> bool:
+        """Return True when a job may have come, False after `timeout_s` seconds."""
+        return (
+            self.connection.blpop([f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s) is not None
+        )
 
     def anybody_waits(self) -> bool:
         """Tell whether a job could run now if a worker were free."""

@@ -28,7 +28,8 @@ class Lease:
         """
         self._job_id, self._attempt = job_id, attempt
         self._lanes, self._ttl_s = lanes, ttl_s
-        self._look_at = self._beat_at = time.monotonic()
+        # A job that ends before needs neither.
+        self._look_at = self._beat_at = time.monotonic() + LOOK_S
         self._told = ""
 
     def is_held(self, horse: Horse) -> bool:

@@ -136,9 +136,20 @@ class Stack:
         raise AssertionError(f"no {name} among the stack's children")
 
     def horses(self) -> list[psutil.Process]:
-        """Return the work horses that run now."""
+        """Return the work horses that run a job now."""
+        return self._horses("horse")
+
+    def spare_horses(self) -> list[psutil.Process]:
+        """Return the work horses that are ready for the next job."""
+        return self._horses("spare horse")
+
+    def rehearsing_horses(self) -> list[psutil.Process]:
+        """Return the work horses that are not ready yet."""
+        return self._horses("rehearsal")
+
+    def _horses(self, name: str) -> list[psutil.Process]:
         found = [horse for worker in self.part("worker").children() for horse in worker.children()]
-        return [horse for horse in found if horse.status() != psutil.STATUS_ZOMBIE]
+        return [horse for horse in found if horse.name() == name and horse.status() != psutil.STATUS_ZOMBIE]
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

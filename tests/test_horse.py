@@ -33,9 +33,9 @@ def run() -> Iterator[Run]:
     """Return a function that starts a process as a horse; it says nothing itself."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*command: str, reader: int) -> Horse:
+    def start(*command: str, **pipes: int) -> Horse:
         started.append(subprocess.Popen(command))
-        return Horse(started[-1].pid, reader)
+        return Horse(started[-1].pid, **pipes)
 
     yield start
     for process in started:
@@ -91,6 +91,17 @@ def test_what_is_silent_for_too_long_does_not_wait_but_hangs(
     assert look(seen, hours, 1, HANGS_S - 1) == 1
     assert look(seen, hours, HANGS_S, HANGS_S + 10) == 12
     os.close(writer)
+
+
+def test_waiting_for_a_job_is_no_work(run: Run, hours: Callable[[float], None]) -> None:
+    (reader, writer), (order, orders) = os.pipe(), os.pipe()
+    seen = run("sleep", "60", reader=reader, orders=orders)
+    look(seen, hours, 1, HANGS_S, 2 * HANGS_S)
+    seen.give({"id": "a job"})
+    assert look(seen, hours, 2 * HANGS_S + 0.5) == 0.5
+    assert os.read(order, 100) == b'{"id": "a job"}\n'
+    for end in (writer, order):
+        os.close(end)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,13 @@ def test_ground_imports_nothing_of_ours(module: str) -> None:
         ("states", {"errors", "estimates", "progress"}),
         ("ending", {"errors", "lanes", "publishing", "states", "storage"}),
         ("horse", set()),
+        (
+            "rehearsal",
+            {
+                *("config", "cores", "errors", "formats", "ids", "learners", "manifests", "predictions"),
+                *("progress", "storage", "tables", "training"),
+            },
+        ),
         ("joblog", set()),
         ("events", {"states"}),
         ("connections", {"config"}),

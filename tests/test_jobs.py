@@ -342,7 +342,7 @@ def test_a_log_keeps_the_last_500_lines(queue: Queue, ann: FlaskClient) -> None:
     assert ann.get(f"/jobs/{job}/log").get_json()["lines"] == [str(n) for n in range(10, 510)]
 
 
-@pytest.mark.parametrize("job_id", [UNKNOWN, str(uuid4())])
+@pytest.mark.parametrize("job_id", [UNKNOWN, str(uuid4())], ids=["unknown", "foreign"])
 def test_a_job_that_nobody_knows_has_no_log(ann: FlaskClient, job_id: str) -> None:
     for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/log"):
         assert (ann.get(path).status_code, ann.get(path).get_json()["code"]) == (404, "job_not_found")

@@ -1,0 +1,71 @@
+"""A rehearsal: a work horse that waits for its job asks the store, and fits and predicts a toy table.
+
+What is slow the first time in a process is slow then: its memory is its worker's until it is written to,
+Python's caches are cold, and libraries load parts of themselves when they are first asked. It uses one
+thread, and leaves nothing behind but its files.
+"""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rowcast import cores, formats, learners, manifests, predictions, tables, training
+from rowcast.config import Settings
+from rowcast.errors import StoreUnavailable
+from rowcast.ids import new_id
+from rowcast.progress import SILENT
+from rowcast.storage import KEEPER, ObjectMissing, Storage
+
+N_ROWS, N_COLUMNS, MAX_ITER = 1_000, 10, 5
+
+
+def rehearse(settings: Settings, folder: Path) -> None:
+    """Do once in this process what the jobs do, as far as nobody sees it; `folder` is for files.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    _ask_the_store(settings)
+    _write_toy(folder / "dataset")
+    pa.set_cpu_count(1)
+    with cores.libraries().limit(limits=1):
+        _predict(settings, folder, _fit(settings, folder))
+
+
+def _ask_the_store(settings: Settings) -> None:
+    storage, nothing = Storage(settings, KEEPER, connections=1), new_id()
+    with suppress(StoreUnavailable, ObjectMissing):
+        storage.names("models", "default", nothing)
+        storage.read("models", "default", nothing, "data")
+
+
+def _write_toy(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    columns = {f"col_{place}": rng.normal(size=N_ROWS) for place in range(N_COLUMNS)}
+    target = (columns["col_0"] > 0).astype(np.int64)
+    pq.write_table(pa.table({**columns, tables.DEFAULT_TARGET: target}), path)
+
+
+def _fit(settings: Settings, folder: Path) -> predictions.Predictor:
+    source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
+    table = tables.training(source, tables.DEFAULT_TARGET)
+    task = learners.task_of(table.target, "auto", max_classes=settings.max_classes)
+    plan = training.Plan("boosting", task, {"max_iter": MAX_ITER}, validation="none")
+    trained = training.train(plan, table.features, training.Rows(table.frame, table.target), SILENT)
+    about = manifests.of_model(source, table, plan, trained)
+    model = pickle.loads(pickle.dumps(trained.model, protocol=5))  # noqa: S301 - what was made right here
+    return predictions.Predictor(
+        model, table.features, tables.DEFAULT_TARGET, about["target_type"], about["classes"], None
+    )
+
+
+def _predict(settings: Settings, folder: Path, predictor: predictions.Predictor) -> None:
+    source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
+    tables.check_predict(source, predictor.features)
+    predictions.write(folder / "result", predictor, source, predictions.Plan())
