@@ -31,8 +31,8 @@ restore: $(VENV)/local ## Make the data of `make up` from a copy, where there is
 	@$(BIN)/python -m rowcast.local_backup restore --data $(DATA) \
 		$(or $(FROM),$(error name the copy: make restore FROM=backup/<time>))
 
-test: $(VENV)/dev ## Run the test suite. STORE=minio runs it against a MinIO on PATH.
-	@$(BIN)/python -m pytest $(TESTS)
+test: $(VENV)/dev ## Run the test suite, half of it beside the other. STORE=minio runs it against a MinIO on PATH.
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
 soak: $(VENV)/dev ## Run mixed jobs while everything is killed at random; MINUTES=15 JOBS=500 SEED=1.
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)

@@ -27,6 +27,12 @@ def time_of(identifier: str) -> datetime | None:
         return None
 
 
+def first_at(seconds: float) -> str:
+    """Return what ids of a time, in Unix seconds, begin with: it sorts before them and after all earlier."""
+    milliseconds = int(seconds * 1000)
+    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}"
+
+
 def folder_of(owner: str, identifier: str) -> str | None:
     """Return the folder of all objects of an id, `<owner>/<yyyy-mm-dd>/<hh>/<id>`; None as in `time_of`."""
     minted_at = time_of(identifier)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from minio.datatypes import Object
 from minio.error import InvalidResponseError, MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
+from rowcast import newest
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import folder_of
@@ -39,12 +40,6 @@ T = TypeVar("T")
 
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NotFound", "ResourceNotFound"})
 _CHUNK_BYTES = 1 << 20
-# The folders between an owner and an object: day, hour, id. The store may hold others; they are passed over.
-_LEVELS = (
-    re.compile(r"\d{4}-\d{2}-\d{2}"),
-    re.compile(r"\d{2}"),
-    re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
-)
 
 
 class ObjectMissing(Exception):
@@ -226,16 +221,12 @@ class Storage:
     def newest(self, bucket: Bucket, owner: str, *, before: str | None = None) -> Iterator[str]:
         """Yield the ids under which something lies, newest first, beginning with the next after `before`.
 
-        Days and hours are listed as the ids are asked for, one request each, never the whole bucket.
+        They are listed as they are asked for, never the whole bucket.
 
         Raises:
             StoreUnavailable: the store does not answer or refuses.
         """
-        bound = folder_of(owner, before) if before else None
-        for path in self._walk(bucket, owner, bound, _LEVELS):
-            identifier = path.rpartition("/")[2]
-            if path == folder_of(owner, identifier):
-                yield identifier
+        return newest.walk(partial(self._folders, bucket), owner, before)
 
     def owners(self, bucket: Bucket) -> list[str]:
         """Return the owners of whom something lies in a bucket. Raises StoreUnavailable."""
@@ -244,7 +235,7 @@ class Storage:
     def days(self, bucket: Bucket, owner: str) -> list[str]:
         """Return the days, `yyyy-mm-dd`, of an owner's ids, the oldest first. Raises StoreUnavailable."""
         folders = [name.split("/")[1] for name in self._list(bucket, f"{owner}/") if name.endswith("/")]
-        return sorted(filter(_LEVELS[0].fullmatch, folders))
+        return sorted(filter(newest.DAY.fullmatch, folders))
 
     def on_day(self, bucket: Bucket, owner: str, day: str) -> dict[str, dict[str, float]]:
         """Return what lies under the ids of a day: for each id the names, with their Unix seconds of writing.
@@ -256,7 +247,7 @@ class Storage:
         for item in self._objects(bucket, f"{owner}/{day}/"):
             folder, name = _split_key(item.object_name or "")
             identifier = folder.rpartition("/")[2]
-            if _LEVELS[2].fullmatch(identifier) and folder == folder_of(owner, identifier):
+            if newest.ID.fullmatch(identifier) and folder == folder_of(owner, identifier):
                 written_at = item.last_modified.timestamp() if item.last_modified else 0.0
                 found.setdefault(identifier, {})[name] = written_at
         return found
@@ -283,20 +274,18 @@ class Storage:
         with path.open("rb") as file:
             self._put(bucket, key, file, path.stat().st_size)
 
-    def _walk(
-        self, bucket: Bucket, folder: str, bound: str | None, levels: Sequence[re.Pattern[str]]
-    ) -> Iterator[str]:
-        """Yield the folders of the last level that lie in one and sort before `bound`, the last one first."""
-        listed = [name[:-1] for name in self._list(bucket, f"{folder}/") if name.endswith("/")]
-        for path in sorted(listed, reverse=True):
-            is_ours = levels[0].fullmatch(path.rpartition("/")[2])
-            # All names of a level are of the same length, so the text of a path is its time.
-            if not is_ours or (bound and path > bound[: len(path)]):
-                continue
-            if levels[1:]:
-                yield from self._walk(bucket, path, bound, levels[1:])
-            elif path != bound:
-                yield path
+    def _folders(self, bucket: Bucket, folder: str, after: str, before: str) -> list[str]:
+        """Return the paths of the folders in one that sort after the one and before the other, in order."""
+
+        def ask() -> list[str]:
+            found = self._client.list_objects(self._buckets[bucket], f"{folder}/", start_after=after)
+            folders = (path for item in found if (path := item.object_name or "").endswith("/"))
+            return [path[:-1] for path in takewhile(lambda path: path < before, folders)]
+
+        try:
+            return self._ask(ask)
+        except ObjectMissing:
+            return []
 
     def _list(self, bucket: Bucket, prefix: str, *, recursive: bool = False) -> list[str]:
         """Return the keys below a prefix, or only those of the next level, where folders end in a slash."""

@@ -47,6 +47,7 @@ class Stack:
     url: str
     data: Path
     headers: dict[str, str] = field(default_factory=dict)
+    is_ending: bool = False
 
     def get(self, path: str, **params: Any) -> requests.Response:
         return requests.get(self.url + path, params=params, headers=self.headers, timeout=40)
@@ -168,9 +169,15 @@ class Stack:
         self.process.kill()
         self.process.communicate(timeout=30)
 
-    def stop(self) -> None:
-        if self.process.poll() is None:
+    def end(self) -> None:
+        """Tell it to stop, unless it has been told."""
+        if self.process.poll() is None and not self.is_ending:
+            self.is_ending = True
             self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        self.end()
+        if self.process.poll() is None:
             self.process.communicate(timeout=90)
 
 
@@ -234,24 +241,40 @@ def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> S
     return Stack(process, line.split()[-1], data)
 
 
-@pytest.fixture(scope="session")
-def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
-    """Return a function that starts a stack; all of them are stopped at the end."""
+@contextlib.contextmanager
+def starting(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
+    """Give a function that starts a stack; all of them are stopped at the end."""
     stacks: list[Stack] = []
 
     def start(data: Path | None = None, *, workers: int = 2, **settings: str) -> Stack:
-        stacks.append(launch(data or tmp_path_factory.mktemp("stack"), workers=workers, **settings))
+        stacks.append(launch(data or factory.mktemp("stack"), workers=workers, **settings))
         return stacks[-1]
 
     yield start
     for stack in stacks:
+        stack.end()
+    for stack in stacks:
         stack.stop()
 
 
+@pytest.fixture(scope="module")
+def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
+    """Return a function that starts a stack, which runs until the end of the module."""
+    with starting(tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def stack(start_stack: StartStack) -> Stack:
+def start_lasting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
+    """Return a function that starts a stack, which runs until all tests have ended."""
+    with starting(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def stack(start_lasting_stack: StartStack) -> Stack:
     """Return the stack that all tests share which break nothing."""
-    return start_stack(WARM_WORKERS="1")
+    return start_lasting_stack(WARM_WORKERS="1")
 
 
 @pytest.fixture(scope="session")

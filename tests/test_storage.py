@@ -195,12 +195,12 @@ def test_listing_asks_for_no_more_than_is_wanted(stack: Stack, history: list[str
     class Watched(Storage):
         """A store that notes what is listed."""
 
-        def _list(self, bucket: Any, prefix: str, *, recursive: bool = False) -> list[str]:
-            asked.append(prefix)
-            return super()._list(bucket, prefix, recursive=recursive)
+        def _folders(self, bucket: Any, folder: str, after: str, before: str) -> list[str]:
+            asked.append(folder)
+            return super()._folders(bucket, folder, after, before)
 
     assert next(Watched(stack.settings()).newest("results", "annals")) == history[0]
-    assert asked == ["annals/", "annals/2026-03-02/", "annals/2026-03-02/09/"]
+    assert asked == ["annals", "annals/2026-03-02", "annals/2026-03-02/09"]
 
 
 def test_objects_of_other_shapes_are_passed_over(storage: Storage) -> None:

@@ -130,8 +130,8 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(start_stack: StartSt
 
     import joblib
 
-    # A machine on which something else runs at that moment is not idle, so one of several is enough.
-    assert joblib.cpu_count() in [n_threads(stack.fit(table(20_000, 50))) for _ in range(6)]
+    # A machine on which something else runs at that moment is not idle, as beside other tests.
+    eventually(lambda: n_threads(stack.fit(table(20_000, 50))) == joblib.cpu_count(), timeout_s=120)
     with stack.frozen():
         jobs = [stack.fit(table(20_000, 50, seed)) for seed in range(4)]
     assert [n_threads(job) for job in jobs[:2]] == [1, 1]

@@ -135,7 +135,7 @@ def store_is_down(start_stack: StartStack, is_away: threading.Event) -> Seen:
         # The last of them waits for a worker, the first two are in the other one's hands.
         dataset = stack.upload(table())
         assert store.gate.is_held.wait(60)
-        over_time = running_fit(stack, timeout_s="6")
+        over_time = running_fit(stack, timeout_s="1")
         waiting = [submitted(stack.post("/fit", id=dataset)) for _ in range(3)]
         store.kill()
         store.gate.open()

@@ -8,8 +8,8 @@ from long_outages import begin
 
 
 @pytest.mark.parametrize("outage", ["redis_hangs", "store_hangs", "store_is_down"])
-def test_the_part_is_away(start_stack: StartStack, outage: str) -> None:
-    begun = begin(start_stack)[outage]
+def test_the_part_is_away(start_lasting_stack: StartStack, outage: str) -> None:
+    begun = begin(start_lasting_stack)[outage]
     assert begun.is_away.wait(120)
     if begun.seen.done():
         begun.seen.result()

@@ -8,18 +8,18 @@ from long_outages import Seen, begin
 
 
 @pytest.fixture
-def redis_hangs(start_stack: StartStack) -> Seen:
-    return begin(start_stack)["redis_hangs"].seen.result()
+def redis_hangs(start_lasting_stack: StartStack) -> Seen:
+    return begin(start_lasting_stack)["redis_hangs"].seen.result()
 
 
 @pytest.fixture
-def store_hangs(start_stack: StartStack) -> Seen:
-    return begin(start_stack)["store_hangs"].seen.result()
+def store_hangs(start_lasting_stack: StartStack) -> Seen:
+    return begin(start_lasting_stack)["store_hangs"].seen.result()
 
 
 @pytest.fixture
-def store_is_down(start_stack: StartStack) -> Seen:
-    return begin(start_stack)["store_is_down"].seen.result()
+def store_is_down(start_lasting_stack: StartStack) -> Seen:
+    return begin(start_lasting_stack)["store_is_down"].seen.result()
 
 
 def ends(statuses: list[dict[str, object]]) -> list[object]:
