@@ -177,7 +177,7 @@ class Stack:
 
     def stop(self) -> None:
         self.end()
-        if self.process.poll() is None:
+        if self.process.stdout and not self.process.stdout.closed:
             self.process.communicate(timeout=90)
 
 

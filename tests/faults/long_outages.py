@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,17 @@ def broken_upload(stack: Stack, store: ExternalStore) -> Seen:
         assert store.gate.is_held.wait(30)
         store.kill()
         store.start()
-        half = [*store.storage().newest("datasets", "default")]
+        half = eventually(partial(datasets, stack))
         store.gate.open()
         dataset = upload.result()
     size, _ = store.storage().uploaded("default", dataset)
-    return {"half of an upload": half, "bytes": (size, len(content))}
+    return {"half of an upload": half["datasets"], "bytes": (size, len(content))}
+
+
+def datasets(stack: Stack) -> Any:
+    answer = stack.get("/datasets")
+    assert answer.ok, answer.text
+    return answer.json()
 
 
 def many_classes() -> bytes:
