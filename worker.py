@@ -325,6 +325,7 @@ class Worker(rq.worker.Worker):
         os.setpgrp()
         die_with_parent(self.pid or 0)
         memory.die_first()
+        memory.keep_freed()
         logs.rename("horse")
         self._is_horse = True
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]

@@ -32,6 +32,8 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 SETTLED_AFTER_S = 10.0
 MOST_DEATHS, DEATHS_WINDOW_S = 5, 60.0
 LINE_LIMIT_BYTES = 65_536
+# For so long lines are gathered after one has come.
+GATHER_S = 0.01
 N_RECENT_LINES = 20
 
 _COLOURS = {"server": 32, "worker": 36, "warm": 34, "redis": 35, "store": 33}
@@ -122,6 +124,7 @@ class Supervisor:
         self._log = log
         self._secrets = [secret for secret in secrets if secret]
         self._children: dict[str, Child] = {}
+        self._has_read = False
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Supervisor:
@@ -161,6 +164,10 @@ class Supervisor:
         """Log what was printed, note deaths, start what is due; wait at most `timeout_s` for any of it."""
         due_s = min((child.restart_at for child in self._children.values()), default=math.inf)
         wait_s = max(0.0, min(timeout_s, due_s - time.monotonic()))
+        if self._has_read:
+            # Under load lines come by the thousand, and waking up costs more than passing one on.
+            time.sleep(GATHER_S)
+            self._has_read = False
         for key, _ in self._selector.select(wait_s):
             key.data()
         for child in self._children.values():
@@ -224,6 +231,7 @@ class Supervisor:
             return
         with contextlib.suppress(BlockingIOError):
             data = os.read(child.output, LINE_LIMIT_BYTES)
+            self._has_read = True
             for line in child.take(data):
                 self._say(child, line)
             # A child may close its output and live on.
