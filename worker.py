@@ -72,6 +72,10 @@ FUNCTIONS: dict[str, Callable[..., None]] = {"ml.fit": ml.fit, "ml.predict": ml.
 TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 # A worker that has had no job for so long makes a work horse ready for the next one.
 SPARE_AFTER_S = 0.1
+# After one that was lost, or could not be made, it does without for so long.
+SPARE_PAUSE_S = 5.0
+# Connections that have been idle for longer may have been cut off on their way.
+STALE_AFTER_S = 30.0
 # How many times as long as a short job its worker rests, as long as a job on several cores runs.
 REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
@@ -123,6 +127,7 @@ class Worker(rq.worker.Worker):
         self._heard_at = 0.0
         self._took = ""
         self._spare: Horse | None = None
+        self._spare_due_at = 0.0
 
     # The life of a worker
 
@@ -208,7 +213,25 @@ class Worker(rq.worker.Worker):
             # Not for longer, because a job on several cores may begin or end, and jobs may fall due.
             self._lanes.await_work(lanes, 1)
         elif not self._lanes.await_work(lanes, SPARE_AFTER_S):
+            self._keep_spare()
+        if self._spare and not self._spare.is_alive():
+            self._drop_spare()
+            self._spare_due_at = time.monotonic() + SPARE_PAUSE_S
+
+    def _keep_spare(self) -> None:
+        """Have a spare horse, if one can be had: the next job can do without."""
+        if time.monotonic() < self._spare_due_at or cores.is_any_wide(self._settings.cores_dir):
+            return
+        try:
             self._spare = Horse.fork(partial(self._live, rehearses=True))
+        except OSError as error:
+            log.warning("there is no spare work horse (%s)", error.strerror)
+            self._spare_due_at = time.monotonic() + SPARE_PAUSE_S
+
+    def _drop_spare(self) -> None:
+        if self._spare:
+            self._spare.dismiss()
+            self._spare = None
 
     def _take(self) -> Job | None:
         # From here on a signal to stop waits: a job that was taken must not be dropped.
@@ -255,11 +278,10 @@ class Worker(rq.worker.Worker):
 
     def _take_horse(self) -> Horse:
         """Return the spare horse, if there is one that is ready, else a new one, for which the job waits."""
-        spare, self._spare = self._spare, None
-        if spare and spare.awaits_order():
+        if self._spare and self._spare.awaits_order():
+            spare, self._spare = self._spare, None
             return spare
-        if spare:
-            spare.dismiss()
+        self._drop_spare()
         return Horse.fork(partial(self._live, rehearses=False))
 
     def _watch(self, job: Job) -> Verdict | None:
@@ -325,7 +347,6 @@ class Worker(rq.worker.Worker):
         os.setpgrp()
         die_with_parent(self.pid or 0)
         memory.die_first()
-        memory.keep_freed()
         logs.rename("horse")
         self._is_horse = True
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
@@ -334,8 +355,12 @@ class Worker(rq.worker.Worker):
             self._rehearse()
             be_called("spare horse")
             voice.say({"ready": True})
+        waits_since = time.monotonic()
         with os.fdopen(order) as orders:
             line = orders.readline()
+        if time.monotonic() > waits_since + STALE_AFTER_S:
+            for lanes in (self._lanes, self._beats):
+                lanes.connection.connection_pool.disconnect()
         if not line:
             os._exit(0)
         be_called("horse")
@@ -360,7 +385,7 @@ class Worker(rq.worker.Worker):
             self._beats.connection.ping()
         folder = None
         try:
-            folder = scratch.make(self._scratch_root, f"rehearsal-{os.getpid()}")
+            folder = scratch.make(self._scratch_root, f"rehearsal-{uuid4().hex}")
             rehearse(self._settings, folder)
         except Exception as error:
             log.warning("a work horse could not rehearse", exc_info=error)

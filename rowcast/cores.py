@@ -5,7 +5,8 @@ takes more than its one core only when its work is big, no job waits, no overflo
 else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's threads spin while
 they wait for one another, so that two fits with two threads each on two cores, or one beside any other
 program, take up to a hundred times as long. Locks are `flock`s, so a killed job frees its cores at once.
-A job on several cores also holds the file `wide`, so that workers can see that one runs.
+A job on several cores also holds the file `wide`, so that workers can see that one runs. Who rehearses
+holds the file `rehearsal`, and no seat.
 Only the work horse takes them, and it must start no children, which would inherit and keep them.
 """
 
@@ -31,6 +32,8 @@ BIG_CELLS = 200_000
 _MAX_OVERFLOW = 1024
 # Cores are given out within milliseconds.
 ALLOCATION_PATIENCE_S = 2.0
+# Rehearsals take a tenth of a second, each of as many as there are workers.
+REHEARSAL_PATIENCE_S = 0.5
 _STAT = Path("/proc/stat")
 
 
@@ -58,6 +61,8 @@ class Seat:
 
     def _claim(self, *, wants_all: bool, others_wait: Callable[[], bool]) -> None:
         """Take a core in place of an overflow seat, and all free cores where the rule above allows."""
+        if wants_all:
+            _await_rehearsals(self.folder)
         with _allocation(self.folder):
             free = [
                 fd for core in range(self.n_cores) if (fd := _lock(self.folder / f"core-{core}")) is not None
@@ -91,6 +96,32 @@ def is_any_wide(folder: str | Path) -> bool:
         return True
     os.close(fd)
     return False
+
+
+@contextmanager
+def rehearsal(folder: str | Path) -> Iterator[bool]:
+    """Compute for a moment without a seat; False if that must not be, as a job runs on several cores.
+
+    A job that wants several waits for the end of it.
+    """
+    folder = private(Path(folder))
+    with _allocation(folder):
+        held = None if is_any_wide(folder) else _shared(folder / "rehearsal")
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _await_rehearsals(folder: Path) -> None:
+    """Wait until nobody rehearses; go on without if that takes too long."""
+    deadline = time.monotonic() + REHEARSAL_PATIENCE_S
+    while time.monotonic() < deadline:
+        if (fd := _lock(folder / "rehearsal")) is not None:
+            os.close(fd)
+            return
+        time.sleep(0.005)
 
 
 @functools.cache

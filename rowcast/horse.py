@@ -44,10 +44,21 @@ class Horse:
 
     @classmethod
     def fork(cls, live: Callable[[int, Voice], None]) -> Horse:
-        """Return a horse that lives so: it is given where to read its order, and its voice, and then ends."""
-        reader, voice = os.pipe()
-        order, orders = os.pipe()
-        pid = os.fork()
+        """Return a horse that lives so: it is given where to read its order, and its voice, and then ends.
+
+        Raises:
+            OSError: the system has no process, memory or file left.
+        """
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            pid = os.fork()
+        except OSError:
+            for end in ends:
+                os.close(end)
+            raise
+        reader, voice, order, orders = ends
         if pid == 0:
             try:
                 os.close(reader)
@@ -62,7 +73,13 @@ class Horse:
     def awaits_order(self) -> bool:
         """Tell whether it has said that it is ready, and lives."""
         self.wait(0)
-        return self.is_ready and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return self.is_ready and self.is_alive()
+
+    def is_alive(self) -> bool:
+        """Tell whether it runs; asking takes no note of its end."""
+        if self.exit_status is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def give(self, order: dict[str, Any]) -> None:
         """Send the job that it runs; from now on it works. One that has ended by now is known by its end."""

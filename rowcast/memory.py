@@ -11,7 +11,6 @@ All of it is read from /proc and the control groups of Linux. Elsewhere nothing 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import time
@@ -42,23 +41,6 @@ _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 # Over `memory.high` a job is not killed but slowed down until it hardly moves, which is no better.
 _LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
 _COUNTERS = ("memory.events", "memory.oom_control")
-
-
-# How the C library deals with memory that is freed: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3).
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-KEPT_BYTES = 64 << 20
-
-
-def keep_freed() -> None:
-    """Have this process use freed memory again, up to 64 MiB, in place of giving it back to the kernel.
-
-    A fit frees and allocates the same arrays for every tree. The C library learns that too, up to the same
-    values, but in a process that lives as long as one job it learns late. Only glibc knows of it.
-    """
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, KEPT_BYTES // 2)
-        mallopt(_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 # The limit

@@ -32,10 +32,11 @@ def rehearse(settings: Settings, folder: Path) -> None:
         OSError: they cannot be written.
     """
     _ask_the_store(settings)
-    _write_toy(folder / "dataset")
     pa.set_cpu_count(1)
-    with cores.libraries().limit(limits=1):
-        _predict(settings, folder, _fit(settings, folder))
+    with cores.rehearsal(settings.cores_dir) as may_compute, cores.libraries().limit(limits=1):
+        if may_compute:
+            _write_toy(folder / "dataset")
+            _predict(settings, folder, _fit(settings, folder))
 
 
 def _ask_the_store(settings: Settings) -> None:

@@ -8,13 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, eventually
 
+from rowcast import cores
 from rowcast.cores import BIG_CELLS
 
 # Every connection is a job: a fork that takes a seat when it is told to, and says what it holds and how many
@@ -263,3 +266,27 @@ with cores.seat({str(tmp_path)!r}) as seat:
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout == "1\n"
+
+
+def test_a_job_that_wants_all_cores_waits_for_rehearsals(start_jobs: StartJobs, tmp_path: Path) -> None:
+    (job,) = start_jobs(1, n_cores=4, n_busy=1)
+    job.sit()
+    with ThreadPoolExecutor(1) as pool:
+        with cores.rehearsal(tmp_path / "cores") as may_compute:
+            assert may_compute
+            computing = pool.submit(job.compute)
+            time.sleep(0.05)
+            # Who rehearses is what keeps the machine busy.
+            (tmp_path / "stat").write_text("procs_running 1\n")
+        assert computing.result()["n_cores"] == 4
+
+
+def test_nobody_rehearses_beside_a_job_on_several_cores(start_jobs: StartJobs, tmp_path: Path) -> None:
+    (job,) = start_jobs(1, n_cores=4)
+    job.sit()
+    assert job.compute()["n_cores"] == 4
+    with cores.rehearsal(tmp_path / "cores") as may_compute:
+        assert not may_compute
+    job.leave()
+    with cores.rehearsal(tmp_path / "cores") as may_compute:
+        assert may_compute

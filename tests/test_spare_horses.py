@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -61,17 +64,46 @@ def test_the_spare_horse_runs_the_next_job_and_no_other(alone: Stack) -> None:
     assert not spare.is_running()
 
 
+@contextmanager
+def watched(look: Callable[[], list[psutil.Process]]) -> Iterator[set[int]]:
+    """Look again and again; the set holds the ids of all processes that were seen."""
+    seen: set[int] = set()
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.is_set():
+            with suppress(psutil.Error):
+                seen.update(process.pid for process in look())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        watcher.join()
+
+
 def test_jobs_that_wait_have_no_rehearsal_between_them(alone: Stack) -> None:
     spare_of(alone)
     with alone.frozen():
-        jobs = [slow_job(alone) for _ in range(2)]
-    horses = []
-    for job in jobs:
-        horses.append(horse_of(alone, job))
-        assert not alone.spare_horses()
-        assert alone.post("/cancel", id=job).ok
-        alone.wait(job)
-    assert horses[0].pid != horses[1].pid
+        jobs = [slow_job(alone) for _ in range(3)]
+    with watched(alone.rehearsing_horses) as rehearsing:
+        for job in jobs[:-1]:
+            horse_of(alone, job)
+            assert alone.post("/cancel", id=job).ok
+        horse_of(alone, jobs[-1])
+        assert not rehearsing
+        alone.finished(jobs[-1])
+        spare_of(alone)
+    assert rehearsing
+
+
+def test_a_spare_horse_that_was_killed_is_replaced(alone: Stack) -> None:
+    spare = spare_of(alone)
+    spare.kill()
+    eventually(lambda: not spare.is_running())
+    spare_of(alone)
 
 
 def test_a_spare_horse_that_was_killed_costs_no_attempt(alone: Stack) -> None:
@@ -111,8 +143,12 @@ ml.warm_up()
 if os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 before = os.listdir("/proc/self/task")
-sys.addaudithook(lambda event, _: os._exit(3) if event == "subprocess.Popen" else None)
-rehearse(Settings(s3_endpoint="http://127.0.0.1:9"), Path({str(tmp_path)!r}))
+starts = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system")
+sys.addaudithook(lambda event, _: os._exit(3) if event in starts else None)
+folder = Path({str(tmp_path)!r})
+rehearse(Settings(s3_endpoint="http://127.0.0.1:9", cores_dir=str(folder / "cores")), folder)
+if not (folder / "result").exists():
+    os._exit(5)
 os._exit(0 if os.listdir("/proc/self/task") == before else 4)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
