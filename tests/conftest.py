@@ -28,6 +28,8 @@ from rowcast.connections import connect_for_requests
 from rowcast.storage import Storage
 
 ROOT = Path(__file__).resolve().parent.parent
+# In the background of a shell Ctrl-C is ignored, and so it would be by all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SETTINGS = {name.upper() for name in Settings.model_fields} | {"ROWCAST_URL", "ROWCAST_API_KEY"}
 # What chooses the store of the whole run is meant for the stacks, not for single tests.
 STORE = {name: os.environ[name] for name in os.environ if name.startswith("S3_") or name == "STORE"}
