@@ -414,7 +414,7 @@ def test_killed_part_comes_back_by_itself(stack: RunningStack, name: str) -> Non
 
 def test_queued_jobs_run_after_redis_was_killed(stack: RunningStack) -> None:
     dataset_id = upload(stack.url)
-    workers = [stack.part("worker"), *stack.part("worker").children(recursive=True)]
+    workers = [stack.part("worker"), *stack.part("worker").children()]
     for process in workers:
         process.suspend()
     queued = [submit_fit(stack.url, dataset_id) for _ in range(3)]
