@@ -18,6 +18,7 @@ import narwhals.stable.v2
 from rowcast import (
     cores,
     formats,
+    job_publishing,
     learners,
     manifests,
     models,
@@ -99,9 +100,9 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    publishing.check_needed(job, dataset_id=dataset_id)
+    job_publishing.check_needed(job, dataset_id=dataset_id)
     signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
-    publishing.publish(job, "fit", model_id, path, signed)
+    job_publishing.publish(job, "fit", model_id, path, signed)
     job.note_published(reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current()))
     progress.end()
 
@@ -145,9 +146,9 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    publishing.check_needed(job, dataset_id=dataset_id)
-    publishing.note_result(job, model_id, result_id)
-    publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
+    job_publishing.check_needed(job, dataset_id=dataset_id)
+    job_publishing.note_result(job, model_id, result_id)
+    job_publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
     model = (model_id, about["file"]["sha256"])
     job.note_published(reuse.key_of("predict", dataset["dataset_sha256"], options, versions.current(), model))
     progress.end()

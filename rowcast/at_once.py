@@ -16,9 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-import redis
 
 from rowcast import errors
 from rowcast.folders import private
@@ -29,7 +26,6 @@ PATIENCE_S = 0.5
 MARGIN_S = 5.0
 # So many connections wait in the kernel at most.
 _BACKLOG = 256
-_DELETIONS = "rowcast:deletions"
 _TAKEN, _ANSWER, _ERROR = b"taken", b"answer", b"error"
 
 # What a table may be sent as. All but records are told by their content, whatever their type.
@@ -173,17 +169,3 @@ def reply(connection: Connection, outcome: bytes | errors.RowcastError) -> None:
     with suppress(OSError):
         connection.send_bytes(kind)
         connection.send_bytes(content)
-
-
-# What was deleted
-
-
-def note_deletion(connection: redis.Redis) -> None:
-    """Have the warm workers look for their models again. Raises redis.RedisError."""
-    connection.incr(_DELETIONS)
-
-
-def deletions(connection: redis.Redis) -> bytes:
-    """Return what differs once something was deleted. Raises redis.RedisError."""
-    found: Any = connection.get(_DELETIONS)
-    return bytes(found or b"0")

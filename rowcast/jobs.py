@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import at_once, ending, estimates
+from rowcast import ending, estimates, invalidation
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.estimates import Expectation, Work
@@ -209,7 +209,7 @@ class Jobs:
     def note_deletion(self) -> None:
         """Have warm workers look for their models again. Raises QueueUnavailable."""
         with our_errors():
-            at_once.note_deletion(self._connection)
+            invalidation.note_deletion(self._connection)
 
     def check(self) -> None:
         """Raise QueueUnavailable if Redis does not answer."""

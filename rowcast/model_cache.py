@@ -18,7 +18,7 @@ from typing import Any
 import redis
 from cachetools import LRUCache
 
-from rowcast import at_once, memory, models, publishing
+from rowcast import invalidation, memory, models, publishing
 from rowcast.errors import ModelNotFound
 from rowcast.predictions import Predictor
 from rowcast.storage import Storage
@@ -72,7 +72,7 @@ class ModelCache:
     def _deletions(self) -> bytes | None:
         """Return the count of deletions, None where Redis does not tell it."""
         try:
-            return at_once.deletions(self._connection)
+            return invalidation.deletions(self._connection)
         except redis.RedisError as error:
             log.warning("Redis does not answer (%s); the store is asked", type(error).__name__)
             return None

@@ -16,11 +16,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, ModelUntrusted, WorkerLost
-from rowcast.run import Run
+from rowcast.errors import ModelUntrusted
 from rowcast.storage import Bucket, ObjectMissing, Storage
 
 Kind = Literal["fit", "predict"]
@@ -43,29 +41,6 @@ class Publication:
     manifest: dict[str, Any]
 
 
-def publish(job: Run, kind: Kind, identifier: str, file: Path, manifest: dict[str, Any]) -> None:
-    """Write an attempt's file and, last, its manifest.
-
-    Raises:
-        ModelNotFound: it was deleted while the job ran, a result with its model; nothing is left behind.
-        JobCanceled: the job was canceled; nothing is left behind.
-        WorkerLost: the attempt was given up for dead; nothing is left behind.
-        StoreUnavailable: the store does not answer.
-    """
-    bucket, names = BUCKETS[kind], [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"]
-    job.publisher.write(bucket, job.owner, identifier, names[0], file)
-    job.publisher.write(bucket, job.owner, identifier, names[1], _json(manifest))
-    found = job.publisher.names(bucket, job.owner, identifier)
-    if job.attempt in attempts_in(found):
-        return
-    job.publisher.delete(bucket, job.owner, identifier, names)
-    if CANCELED in found:
-        raise JobCanceled(f"Job {identifier} was canceled.")
-    if TOMBSTONE in found:
-        raise _deleted_model(manifest.get("model_id", identifier))
-    raise WorkerLost(f"Attempt {job.attempt} was given up before it had published.")
-
-
 def start_again(storage: Storage, kind: Kind, owner: str, identifier: str, attempt: int) -> bool:
     """Take the place of earlier attempts, unless one of them has published; tell whether it has.
 
@@ -81,47 +56,6 @@ def start_again(storage: Storage, kind: Kind, owner: str, identifier: str, attem
 def has_published(storage: Storage, kind: Kind, owner: str, identifier: str) -> bool:
     """Tell whether an attempt that counts has published. Raises StoreUnavailable."""
     return bool(attempts_in(storage.names(BUCKETS[kind], owner, identifier)))
-
-
-def note_result(job: Run, model_id: str, result_id: str) -> None:
-    """Note that a result is made with a model, right before publishing it: who deletes the model finds it so.
-
-    The notes lie in the results' bucket, under the model's id, where they slow down no look at the model.
-
-    Raises:
-        ModelNotFound: the model was deleted while the job ran.
-        StoreUnavailable: the store does not answer.
-    """
-    job.publisher.write("results", job.owner, model_id, note_of(result_id), b"")
-    try:
-        check_needed(job, model_id=model_id)
-    except ModelNotFound:
-        job.publisher.delete("results", job.owner, model_id, [note_of(result_id)])
-        raise
-
-
-def check_needed(job: Run, *, dataset_id: str | None = None, model_id: str | None = None) -> None:
-    """Make sure, right before publishing, that what a job works on has not been deleted in the meantime.
-
-    Raises:
-        DatasetNotFound, ModelNotFound: it has.
-        StoreUnavailable: the store does not answer.
-    """
-    try:
-        if dataset_id:
-            job.publisher.version("datasets", job.owner, dataset_id, "data")
-    except ObjectMissing:
-        detail = f"Dataset {dataset_id} was deleted while the job ran."
-        raise DatasetNotFound(detail, hint=_DELETED_HINT) from None
-    if model_id and not attempts_in(job.publisher.names("models", job.owner, model_id)):
-        raise _deleted_model(model_id)
-
-
-_DELETED_HINT = "Deleting ends the jobs that need it; submit again with one that is there."
-
-
-def _deleted_model(model_id: str) -> ModelNotFound:
-    return ModelNotFound(f"Model {model_id} was deleted while the job ran.", hint=_DELETED_HINT)
 
 
 def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publication | None:
@@ -202,7 +136,7 @@ def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, reco
     `number` in it is that of who ended the job, where that was none of the attempts to run it.
     """
     name = f"record/{record.get('number', record['attempts'])}.json"
-    storage.write(BUCKETS[kind], owner, identifier, name, _json(record))
+    storage.write(BUCKETS[kind], owner, identifier, name, as_json(record))
     if is_deleted(storage, kind, owner, identifier):
         storage.delete(BUCKETS[kind], owner, identifier, [name])
 
@@ -214,7 +148,7 @@ def hide_canceled(storage: Storage, kind: Kind, owner: str, identifier: str, rec
         StoreUnavailable: the store does not answer.
     """
     bucket = BUCKETS[kind]
-    storage.write(bucket, owner, identifier, CANCELED, _json(record))
+    storage.write(bucket, owner, identifier, CANCELED, as_json(record))
     names = storage.names(bucket, owner, identifier)
     left = [name for name in names if name != TOMBSTONE and (TOMBSTONE in names or name != CANCELED)]
     storage.delete(bucket, owner, identifier, left)
@@ -266,5 +200,6 @@ def _read_json(
     return content if isinstance(content, dict) else None
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def as_json(value: dict[str, Any]) -> bytes:
+    """Return a manifest or record as it is written to the store."""
     return json.dumps(value, indent=1).encode()

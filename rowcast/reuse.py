@@ -19,16 +19,10 @@ from rowcast.ids import time_of
 from rowcast.jobs import Submission
 from rowcast.publishing import Kind
 from rowcast.storage import Storage, Version
-from rowcast.wire import FitRequest, PredictRequest
 
 KEPT_S = 30 * 24 * 3600
-# Parameters that change nothing in what comes out: the ids of the inputs, and how the job is run. All others
-# count, those too that are yet to come.
-_BESIDE = frozenset({"id", "dataset_id", "model_id", "reuse", "priority", "timeout_s", "callback_url"})
-COUNTED: dict[Kind, frozenset[str]] = {
-    "fit": frozenset(FitRequest.model_fields) - _BESIDE,
-    "predict": frozenset(PredictRequest.model_fields) - _BESIDE,
-}
+# The dataset counts by its bytes, not by its version in the store. Every other option of a job counts.
+_NOT_COUNTED = frozenset({"dataset"})
 
 
 def key_of(
@@ -43,7 +37,7 @@ def key_of(
     `options`: those of the job, with the target's name; `made_by`: `versions.current()`. `model`: the id and
     the file's SHA-256. The id counts because a result belongs to its model, and is deleted with it.
     """
-    counted = {name: value for name, value in options.items() if name in COUNTED[kind]}
+    counted = {name: value for name, value in options.items() if name not in _NOT_COUNTED}
     same = json.dumps([kind, dataset_sha256, model, counted, dict(made_by)], sort_keys=True)
     return hashlib.sha256(same.encode()).hexdigest()
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from conftest import Stack, eventually
 
-from rowcast import ending, errors, parts, publishing
+from rowcast import ending, errors, job_publishing, parts, publishing
 from rowcast.attempt import Attempt
 from rowcast.config import Settings
 from rowcast.estimates import Work
@@ -82,7 +82,7 @@ def give_up(jobs: Jobs, storage: Storage, job_id: str) -> None:
 def publish(settings: Settings, storage: Storage, folder: Path, job_id: str) -> None:
     (folder / "model.joblib").write_bytes(b"a model")
     run = Run("ann", 1, settings, storage, folder, lambda: False, storage)
-    publishing.publish(run, "fit", job_id, folder / "model.joblib", {"target": "y"})
+    job_publishing.publish(run, "fit", job_id, folder / "model.joblib", {"target": "y"})
 
 
 def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import Stack
 
-from rowcast import publishing
+from rowcast import job_publishing, publishing
 from rowcast.errors import JobCanceled, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
 from rowcast.publishing import BUCKETS, Kind, Publication
@@ -45,7 +45,7 @@ def publish(
 ) -> None:
     (folder / "file").write_bytes(b"of attempt %d" % number)
     run = attempt(storage, stack, folder, number, owner)
-    publishing.publish(run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"})
+    job_publishing.publish(run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"})
 
 
 @each_kind
