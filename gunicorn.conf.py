@@ -6,7 +6,7 @@ from gunicorn import glogging
 
 from rowcast import logs, serving
 from rowcast.config import ConfigurationError, Settings
-from rowcast.death_signal import die_with_parent
+from rowcast.system import die_with_parent
 
 try:
     settings = Settings.from_environment()

@@ -16,7 +16,6 @@ import joblib
 import narwhals.stable.v2
 
 from rowcast import (
-    cores,
     formats,
     job_publishing,
     learners,
@@ -33,6 +32,7 @@ from rowcast import (
 )
 from rowcast.errors import DatasetNotFound
 from rowcast.storage import ObjectMissing, Version
+from rowcast.system import cores
 
 # What most jobs need, imported before forking, so that no job does it again. skrub is left to the few
 # tables that need it.

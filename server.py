@@ -32,18 +32,18 @@ from rowcast import (
     publishing,
     retention,
     reuse,
-    scratch,
     tables,
     web,
     webhooks,
 )
 from rowcast.config import Settings
-from rowcast.connections import connect_for_requests
 from rowcast.estimates import Work
 from rowcast.jobs import Jobs, Submission
 from rowcast.publishing import Kind
+from rowcast.redis_clients import connect_for_requests
 from rowcast.states import FINAL
 from rowcast.storage import Storage
+from rowcast.system import scratch
 from rowcast.wire import (
     Alive,
     CancelRequest,

@@ -26,12 +26,12 @@ from typing import Any
 import pyarrow as pa
 
 import ml
-from rowcast import answers, at_once, cores, errors, logs, memory, models, scratch
+from rowcast import answers, at_once, errors, logs, models
 from rowcast.config import ConfigurationError, Settings
-from rowcast.connections import connect_for_beats
-from rowcast.death_signal import die_with_parent
 from rowcast.model_cache import ModelCache
+from rowcast.redis_clients import connect_for_beats
 from rowcast.storage import SERVER, Storage
+from rowcast.system import cores, die_with_parent, memory, scratch
 
 log = logging.getLogger("rowcast.warm")
 

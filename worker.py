@@ -39,20 +39,9 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import (
-    cores,
-    ending,
-    errors,
-    folders,
-    keeper,
-    logs,
-    memory,
-    scratch,
-)
+from rowcast import ending, errors, keeper, logs
 from rowcast.attempt import Attempt, folder_name, insist
 from rowcast.config import ConfigurationError, Settings
-from rowcast.connections import connect_for_beats, connect_for_keeping, connect_for_work
-from rowcast.death_signal import die_with_parent
 from rowcast.estimates import SHORT_S
 from rowcast.horse import Horse, Voice, be_called
 from rowcast.ids import time_of
@@ -60,8 +49,10 @@ from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
 from rowcast.lanes import Cause, Lane, Lanes
 from rowcast.lease import Lease
+from rowcast.redis_clients import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.rehearsal import rehearse
 from rowcast.storage import KEEPER, Storage
+from rowcast.system import cores, die_with_parent, directories, memory, scratch
 
 log = logging.getLogger("rowcast.worker")
 Verdict = errors.RowcastError | Literal["stopping", "given away", "not short"]
@@ -468,8 +459,8 @@ def main() -> None:
     asked = settings.workers if arguments.workers is None else arguments.workers
     n_workers = asked or joblib.cpu_count()
     try:
-        folders.private(Path(settings.scratch_dir))
-        folders.private(Path(settings.cores_dir))
+        directories.private(Path(settings.scratch_dir))
+        directories.private(Path(settings.cores_dir))
     except OSError as error:
         sys.exit(f"rowcast: {error}")
     try:

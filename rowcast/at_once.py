@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rowcast import errors
-from rowcast.folders import private
+from rowcast.system import directories
 
 # How long a request waits for a worker that is free.
 PATIENCE_S = 0.5
@@ -133,7 +133,7 @@ def listen(path: str) -> socket.socket:
         PermissionError: others may enter the folder.
         OSError: the path is too long, or cannot be written.
     """
-    private(Path(path).parent)
+    directories.private(Path(path).parent)
     listener, part = socket.socket(socket.AF_UNIX), Path(f"{path}.new")
     part.unlink(missing_ok=True)
     listener.bind(str(part))

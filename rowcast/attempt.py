@@ -15,12 +15,13 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from rowcast import content, ending, errors, estimates, joblog, memory, publishing, reuse, run, scratch
+from rowcast import content, ending, errors, estimates, joblog, publishing, reuse, run
 from rowcast.config import Settings
 from rowcast.lanes import Cause, Lanes
 from rowcast.progress import Progress
 from rowcast.states import Status
 from rowcast.storage import KEEPER, WORKER, Storage, patience_of
+from rowcast.system import memory, scratch
 
 log = logging.getLogger("rowcast.jobs")
 T = TypeVar("T")

@@ -37,9 +37,9 @@ from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import Job
 
 from rowcast.config import ConfigurationError, Settings
-from rowcast.connections import connect_for_work
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import folder_of
+from rowcast.redis_clients import connect_for_work
 from rowcast.storage import WORKER, Bucket, ObjectMissing, Storage
 
 FORMAT = 1

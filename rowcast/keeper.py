@@ -17,12 +17,13 @@ from typing import Any
 
 import redis
 
-from rowcast import ending, errors, logs, retention, scratch, webhooks
+from rowcast import ending, errors, logs, retention, webhooks
 from rowcast.config import Settings
-from rowcast.connections import connect_for_keeping
 from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
+from rowcast.redis_clients import connect_for_keeping
 from rowcast.storage import KEEPER, WORKER, Storage
+from rowcast.system import scratch
 
 log = logging.getLogger("rowcast.keeper")
 

@@ -18,10 +18,11 @@ from typing import Any
 import redis
 from cachetools import LRUCache
 
-from rowcast import invalidation, memory, models, publishing
+from rowcast import invalidation, models, publishing
 from rowcast.errors import ModelNotFound
 from rowcast.predictions import Predictor
 from rowcast.storage import Storage
+from rowcast.system import memory
 
 log = logging.getLogger("rowcast.warm")
 

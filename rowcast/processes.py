@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-from rowcast.death_signal import die_with_parent
+from rowcast.system import die_with_parent
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 SETTLED_AFTER_S = 10.0

@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast import cores, formats, learners, manifests, predictions, tables, training
+from rowcast import formats, learners, manifests, predictions, tables, training
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.progress import SILENT
 from rowcast.storage import KEEPER, ObjectMissing, Storage
+from rowcast.system import cores
 
 N_ROWS, N_COLUMNS, MAX_ITER = 1_000, 10, 5
 

@@ -24,7 +24,7 @@ import requests
 from sklearn.datasets import make_classification
 
 from rowcast.config import Settings
-from rowcast.connections import connect_for_requests
+from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,8 +14,8 @@ from test_server import assert_problem
 
 from rowcast import content
 from rowcast.config import Settings
-from rowcast.connections import connect_for_requests
 from rowcast.ids import new_id, time_of
+from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage, Version
 
 

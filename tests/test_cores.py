@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, eventually
 
-from rowcast import cores
-from rowcast.cores import BIG_CELLS
+from rowcast.system import cores
+from rowcast.system.cores import BIG_CELLS
 
 # Every connection is a job: a fork that takes a seat when it is told to, and says what it holds and how many
 # threads it may start. The number of cores, and who else runs on them, are those of a made-up machine.

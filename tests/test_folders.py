@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rowcast.folders import private
+from rowcast.system.directories import private
 
 
 def test_a_new_folder_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from flask.testing import FlaskClient
 
 from rowcast import ending, errors, events, joblog, listing, parts, publishing
 from rowcast.config import Settings
-from rowcast.connections import connect_for_requests
 from rowcast.estimates import Work
 from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
 from rowcast.lanes import LANES, Lanes
 from rowcast.publishing import Kind
+from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
 from server import create_app
 

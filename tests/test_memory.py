@@ -17,9 +17,9 @@ import psutil
 import pytest
 from conftest import ROOT, eventually
 
-from rowcast import memory
 from rowcast.config import Settings
-from rowcast.memory import Meter
+from rowcast.system import memory
+from rowcast.system.memory import Meter
 
 MB = 1_000_000
 PAGE = 4096

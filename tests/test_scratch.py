@@ -21,13 +21,14 @@ from conftest import eventually
 from sklearn.dummy import DummyRegressor
 from test_training import source_of
 
-from rowcast import parts, predictions, scratch
+from rowcast import parts, predictions
 from rowcast.columns import Feature
 from rowcast.config import Settings
-from rowcast.connections import connect_for_requests
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
+from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
+from rowcast.system import scratch
 from server import create_app
 
 MB = 1_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import StartStack, eventually, submitted, table
 
-from rowcast import scratch
+from rowcast.system import scratch
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ import redis
 
 from rowcast.config import Settings
 from rowcast.errors import ScratchFull, Unavailable
-from rowcast.folders import private
+from rowcast.system.directories import private
 
 _PREFIX, _UNLOCKED_PREFIX = "job-", "new-"
 # Who has not locked a folder for so long, which takes a moment, has died in that moment.

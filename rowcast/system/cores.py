@@ -25,7 +25,7 @@ import joblib
 import pyarrow as pa
 import threadpoolctl
 
-from rowcast.folders import private
+from rowcast.system.directories import private
 
 # Below this many cells (rows x columns) a boosting fit is not faster on two threads than on one.
 BIG_CELLS = 200_000

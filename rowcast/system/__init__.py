@@ -1,0 +1,5 @@
+"""This machine: its cores, memory, scratch space, directories and processes."""
+
+from rowcast.system.process import die_with_parent
+
+__all__ = ["cores", "die_with_parent", "directories", "memory", "scratch"]
