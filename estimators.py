@@ -414,7 +414,7 @@ _FAMILIES: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (pt.is_duration, "duration"),
     (pt.is_time, "duration"),
 )
-# Which columns can be read as which kind, as rowcast/columns.py has it.
+# Which columns can be read as which kind, as rowcast/tables/columns.py has it.
 _READABLE = {
     "numeric": {"numeric", "boolean"},
     "boolean": {"boolean", "numeric", "text"},

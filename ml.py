@@ -16,7 +16,6 @@ import joblib
 import narwhals.stable.v2
 
 from rowcast import (
-    formats,
     job_publishing,
     learners,
     manifests,
@@ -26,13 +25,13 @@ from rowcast import (
     reuse,
     run,
     signing,
-    tables,
     training,
     versions,
 )
 from rowcast.errors import DatasetNotFound
 from rowcast.storage import ObjectMissing, Version
 from rowcast.system import cores
+from rowcast.tables import checks, formats
 
 # What most jobs need, imported before forking, so that no job does it again. skrub is left to the few
 # tables that need it.
@@ -80,7 +79,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
         target, weights = options["target"], options["sample_weight"]
         use = options.get("identifiers") == "use"
-        table = tables.training(source, target, weights, use_identifiers=use, told=progress.rows)
+        table = checks.training(source, target, weights, use_identifiers=use, told=progress.rows)
         task = learners.task_of(table.target, options["task"], max_classes=job.settings.max_classes)
         plan = _plan(task, options)
         rows = training.Rows(table.frame, table.target, table.weights)
@@ -129,7 +128,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         dataset = _download_dataset(job, dataset_id, options)
         progress.phase("reading")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
-        tables.check_predict(source, predictor.features, wanted.keep)
+        checks.check_predict(source, predictor.features, wanted.keep)
         path = job.folder / publishing.RESULT_FILES[wanted.format]
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
         threads = seat.threads(n_cells=n_cells, others_wait=job.others_wait)

@@ -32,7 +32,6 @@ from rowcast import (
     publishing,
     retention,
     reuse,
-    tables,
     web,
     webhooks,
 )
@@ -44,6 +43,7 @@ from rowcast.redis_clients import connect_for_requests
 from rowcast.states import FINAL
 from rowcast.storage import Storage
 from rowcast.system import scratch
+from rowcast.tables import checks
 from rowcast.wire import (
     Alive,
     CancelRequest,
@@ -134,7 +134,7 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
     """Fit a model on a dataset. The id answered is that of the job and of the model."""
     learners.check(query.learner, query.params, task=query.task, class_weight=query.class_weight)
     version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
-    target = tables.check_fit(sample, query.target, query.sample_weight)
+    target = checks.check_fit(sample, query.target, query.sample_weight)
     model_id = web.new_id()
     options = {**query.work(), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}

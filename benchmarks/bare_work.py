@@ -29,8 +29,8 @@ from threadpoolctl import threadpool_limits
 import ml
 from benchmarks import tables
 from rowcast import training
-from rowcast.columns import Feature
 from rowcast.progress import SILENT, Progress
+from rowcast.tables.columns import Feature
 
 
 def main() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowcast import formats, predictions, publishing, tables, webhooks
-from rowcast.columns import Feature
+from rowcast import predictions, publishing, webhooks
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
@@ -25,6 +24,7 @@ from rowcast.jobs import Jobs
 from rowcast.publishing import Kind, Publication
 from rowcast.states import FINAL
 from rowcast.storage import ObjectMissing, Storage, Version
+from rowcast.tables import Feature, checks, formats
 from rowcast.wire import JobRequest, PredictRequest
 
 
@@ -111,7 +111,7 @@ def check_predict(found: Publication, wanted: PredictRequest, sample: formats.Sa
         predictions.check_givable(found.manifest, plan)
     except (KeyError, TypeError):
         raise ModelUntrusted(f"The manifest of model {wanted.model_id} is damaged.") from None
-    tables.check_predict(sample, features, wanted.keep)
+    checks.check_predict(sample, features, wanted.keep)
 
 
 def file_of(found: Publication, model_id: str) -> tuple[str, int]:

@@ -15,11 +15,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast import formats, predictions, tables
+from rowcast import predictions
 from rowcast.at_once import RECORDS, Question
 from rowcast.errors import RequestTooLarge
-from rowcast.limits import Limits
 from rowcast.predictions import FileFormat, Plan, Predictor, Tally
+from rowcast.tables import Limits, checks, formats
 
 # A packed text or a Parquet file may unpack to so many times what may be sent.
 UNPACKED_TIMES = 20
@@ -58,7 +58,7 @@ def answer(
     predictions.check_givable(about, plan)
     source = _source(question.sent_as, table, bounds.limits, path)
     _check_rows(source.n_rows or 0, bounds)
-    tables.check_predict(source, predictor.features, plan.keep)
+    checks.check_predict(source, predictor.features, plan.keep)
     schema = predictions.schema_of(predictor, source, plan)
     return write(pa.Table.from_batches(list(_batches(predictor, source, plan, bounds)), schema))
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from rowcast.formats import Sample
 from rowcast.storage import Version
+from rowcast.tables import Sample
 
 Kind = Literal["fit", "predict"]
 Lane = Literal["short", "long"]

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rowcast import preparation, versions
-from rowcast.formats import Source
 from rowcast.learners import LEARNERS
 from rowcast.predictions import Plan as Wanted
 from rowcast.predictions import Predictor
-from rowcast.tables import Training
+from rowcast.tables import Source, checks
 from rowcast.training import Plan, Trained, label_text
 
 
-def of_model(source: Source, table: Training, plan: Plan, trained: Trained) -> dict[str, Any]:
+def of_model(source: Source, table: checks.Training, plan: Plan, trained: Trained) -> dict[str, Any]:
     """Return what is known of a model beside its dataset and its file."""
     is_classification = plan.task == "classification"
     return {
@@ -40,7 +39,7 @@ def of_model(source: Source, table: Training, plan: Plan, trained: Trained) -> d
     }
 
 
-def _columns(table: Training, trained: Trained, plan: Plan) -> list[dict[str, Any]]:
+def _columns(table: checks.Training, trained: Trained, plan: Plan) -> list[dict[str, Any]]:
     """Return what is known of each column, with what was done to it or why it was left out."""
     learner, used = LEARNERS[plan.learner], {feature.name for feature in trained.features}
     report = []

@@ -13,10 +13,10 @@ from typing import Any
 import joblib
 
 from rowcast import publishing, signing, versions
-from rowcast.columns import Feature
 from rowcast.errors import ModelIncompatible, ModelNotFound, ModelTooLarge, ModelUntrusted
 from rowcast.predictions import Predictor
 from rowcast.storage import ObjectMissing, Storage
+from rowcast.tables import Feature
 
 
 def load(

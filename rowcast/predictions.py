@@ -14,11 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from rowcast import columns, drift, intervals, labels
-from rowcast.columns import Feature, Unreadable, Values
+from rowcast import intervals
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.formats import Source, Told, untold
-from rowcast.tables import Problems, frame_of
+from rowcast.tables import Feature, Source, checks, columns, drift, formats, target
 
 Output = Literal["labels", "probabilities", "quantiles"]
 FileFormat = Literal["parquet", "csv", "jsonl"]
@@ -59,9 +57,9 @@ class Predictor:
 
     def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
         """Return what is predicted for features (n_rows,) each: arrays (n_rows,), named by `names`."""
-        frame = np.column_stack(list(arrays.values())) if self.takes_array else frame_of(dict(arrays))
+        frame = np.column_stack(list(arrays.values())) if self.takes_array else checks.frame_of(dict(arrays))
         if plan.output == "labels":
-            return [labels.to_arrow(self.model.predict(frame), self.target_type)]
+            return [target.to_arrow(self.model.predict(frame), self.target_type)]
         if plan.output == "quantiles":
             values = np.asarray(self.model.predict(frame), np.float64)
             found = intervals.quantiles(self.intervals or {}, values, plan.quantiles)
@@ -69,7 +67,7 @@ class Predictor:
         probabilities = self.model.predict_proba(frame)
         chosen = self.model.classes_[probabilities.argmax(axis=1)]
         return [
-            labels.to_arrow(chosen, self.target_type),
+            target.to_arrow(chosen, self.target_type),
             *(pa.array(column.astype(np.float64)) for column in probabilities.T),
         ]
 
@@ -79,7 +77,7 @@ class Predictor:
 
     def types(self, plan: Plan) -> list[pa.DataType]:
         """Return the types of the columns that `columns` gives."""
-        return [labels.arrow_type(self.target_type), *[pa.float64()] * (len(self.names(plan)) - 1)]
+        return [target.arrow_type(self.target_type), *[pa.float64()] * (len(self.names(plan)) - 1)]
 
 
 def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] | None) -> list[str]:
@@ -90,7 +88,7 @@ def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] 
 
 
 def write(
-    path: Path, predictor: Predictor, source: Source, plan: Plan, told: Told = untold
+    path: Path, predictor: Predictor, source: Source, plan: Plan, told: formats.Told = formats.untold
 ) -> dict[str, Any]:
     """Predict all rows of a table, one out for each row in, in order, and return what they were like.
 
@@ -222,7 +220,7 @@ class Tally:
         self._missing = dict.fromkeys((feature.name for feature in features), 0)
         self._unseen = dict(self._missing)
         self._counts: dict[str, Any] = {}
-        self._problems: dict[str, Problems] = {}
+        self._problems: dict[str, checks.Problems] = {}
 
     def read(self, batch: pa.RecordBatch, decimal: str) -> dict[str, Any] | None:
         """Return the batch's features (n_rows,) by name; None once a value could not be read."""
@@ -230,7 +228,7 @@ class Tally:
         for feature in self._features:
             try:
                 values = columns.read(feature, batch.column(feature.name), decimal)
-            except Unreadable as error:
+            except columns.Unreadable as error:
                 self._note(feature.name, error.reason, error.rows)
             except (pa.ArrowException, ValueError, OverflowError):
                 # Arrow's messages quote values, which neither logs nor records may hold.
@@ -245,9 +243,9 @@ class Tally:
         first = self._problems.get(name)
         n_rows = (first.n_rows if first else 0) + len(rows)
         first_row = first.first_row if first else self.n_rows + (int(rows[0]) if len(rows) else 0)
-        self._problems[name] = Problems(name, reason, n_rows, first_row)
+        self._problems[name] = checks.Problems(name, reason, n_rows, first_row)
 
-    def _count(self, feature: Feature, values: Values) -> None:
+    def _count(self, feature: Feature, values: columns.Values) -> None:
         self._missing[feature.name] += values.n_missing
         self._unseen[feature.name] += values.n_unseen
         if feature.profile is not None and len(values.array):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rowcast.columns import Feature, Kind
 from rowcast.learners import Preparation
+from rowcast.tables import Feature, columns
 
 _PASSED = "passed"
 _AS_IT_IS = "as it is"
@@ -18,7 +18,7 @@ _TEXT = "30 numbers from its character n-grams (tf-idf, truncated SVD)"
 _DATES = "year, month, day, hour and seconds since 1970, in UTC"
 
 
-def words_for(preparation: Preparation, kind: Kind) -> str:
+def words_for(preparation: Preparation, kind: columns.Kind) -> str:
     """Return what is done with a column of a kind, for the report."""
     if preparation == "none":
         return "not looked at"
@@ -107,7 +107,7 @@ def _then_scaled(step: Callable[[int], Any]) -> Callable[[int], Any]:
 
 
 # What is done with a column of a kind; a kind that is not named is taken as it is.
-_STEPS: Mapping[Preparation, Mapping[Kind, Callable[[int], Any]]] = {
+_STEPS: Mapping[Preparation, Mapping[columns.Kind, Callable[[int], Any]]] = {
     "trees": {"text": _text, "datetime": _dates},
     "ordinal": {"category": _ordinals, "text": _text, "datetime": _dates},
     "linear": {

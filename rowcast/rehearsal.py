@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast import formats, learners, manifests, predictions, tables, training
+from rowcast import learners, manifests, predictions, training
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.progress import SILENT
 from rowcast.storage import KEEPER, ObjectMissing, Storage
 from rowcast.system import cores
+from rowcast.tables import checks, formats
 
 N_ROWS, N_COLUMNS, MAX_ITER = 1_000, 10, 5
 
@@ -51,23 +52,23 @@ def _write_toy(path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {f"col_{place}": rng.normal(size=N_ROWS) for place in range(N_COLUMNS)}
     target = (columns["col_0"] > 0).astype(np.int64)
-    pq.write_table(pa.table({**columns, tables.DEFAULT_TARGET: target}), path)
+    pq.write_table(pa.table({**columns, checks.DEFAULT_TARGET: target}), path)
 
 
 def _fit(settings: Settings, folder: Path) -> predictions.Predictor:
     source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
-    table = tables.training(source, tables.DEFAULT_TARGET)
+    table = checks.training(source, checks.DEFAULT_TARGET)
     task = learners.task_of(table.target, "auto", max_classes=settings.max_classes)
     plan = training.Plan("boosting", task, {"max_iter": MAX_ITER}, validation="none")
     trained = training.train(plan, table.features, training.Rows(table.frame, table.target), SILENT)
     about = manifests.of_model(source, table, plan, trained)
     model = pickle.loads(pickle.dumps(trained.model, protocol=5))  # noqa: S301 - what was made right here
     return predictions.Predictor(
-        model, table.features, tables.DEFAULT_TARGET, about["target_type"], about["classes"], None
+        model, table.features, checks.DEFAULT_TARGET, about["target_type"], about["classes"], None
     )
 
 
 def _predict(settings: Settings, folder: Path, predictor: predictions.Predictor) -> None:
     source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
-    tables.check_predict(source, predictor.features)
+    checks.check_predict(source, predictor.features)
     predictions.write(folder / "result", predictor, source, predictions.Plan())

@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rowcast import importance, intervals, iterations, preparation, scores
-from rowcast.columns import Feature
 from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learners import LEARNERS, Task
 from rowcast.progress import SILENT, Progress, Step
+from rowcast.tables import Feature
 
 Way = Literal["holdout", "split", "cv", "none"]
 

@@ -23,9 +23,10 @@ import threadpoolctl
 from conftest import ROOT, Stack, StartStack, submitted
 from test_formats import arrow_file, arrow_stream, json_lines, parquet, zipped, zstd
 
-from rowcast import formats, learners, predictions, tables, training
+from rowcast import learners, predictions, training
 from rowcast.config import Settings
 from rowcast.predictions import Predictor
+from rowcast.tables import checks, formats
 
 N_ROWS = 120
 RNG = np.random.default_rng(0)
@@ -123,7 +124,7 @@ def opened(folder: Path, name: str, data: pa.Table) -> formats.Source:
 
 
 def predictor_of(source: formats.Source) -> Predictor:
-    data = tables.training(source, "y")
+    data = checks.training(source, "y")
     task = learners.task_of(data.target, "auto", max_classes=1000)
     plan = training.Plan("boosting", task, {"max_iter": 10}, validation="none")
     found = training.train(plan, data.features, training.Rows(data.frame, data.target))

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rowcast import columns
-from rowcast.columns import Feature, Unreadable, Values
+from rowcast.tables import columns
+from rowcast.tables.columns import Feature, Unreadable, Values
 
 N_ROWS = 12
 NAN = float("nan")

@@ -23,9 +23,9 @@ from pydantic_core import PydanticUndefined
 from test_house import PACKAGE, imports_of, ours
 
 from rowcast import learners, training
-from rowcast.columns import Feature
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import all_errors
+from rowcast.tables.columns import Feature
 from server import create_app
 
 DOCS = {path.name: path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]}

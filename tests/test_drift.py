@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_docs import rows_of, section_of
 
-from rowcast import drift
+from rowcast.tables import drift
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.normal(size=30_000)

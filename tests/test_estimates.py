@@ -18,10 +18,11 @@ import redis
 from conftest import eventually
 from pyarrow import feather
 
-from rowcast import estimates, formats, parts
+from rowcast import estimates, parts
 from rowcast.config import Settings
 from rowcast.learners import LEARNERS
 from rowcast.storage import Version
+from rowcast.tables import formats
 
 LIMITS = formats.Limits.of(Settings())
 

@@ -26,7 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import estimators
 from client import Client, InvalidRequestError, NotFoundError, RowcastError
 from estimators import LoadedModel, RowcastClassifier, RowcastRegressor
-from rowcast import columns
+from rowcast.tables import columns
 
 ESTIMATORS = [RowcastClassifier, RowcastRegressor]
 # As scikit-learn checks its own boosting: with leaves small enough that the checks' few rows grow trees.

@@ -26,9 +26,9 @@ import pytest
 from conftest import ROOT
 from pyarrow import feather, ipc
 
-from rowcast import formats
 from rowcast.errors import InvalidTable
-from rowcast.formats import Format, Limits, Sample, Source
+from rowcast.tables import formats
+from rowcast.tables.formats import Format, Limits, Sample, Source
 
 LIMITS = Limits(
     max_rows=1_000_000,

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rowcast import labels
 from rowcast.errors import InvalidTable
+from rowcast.tables import target
 
 N_ROWS = 12
 WHEN = dt.datetime(2020, 1, 31, 23, 59, 30, 250_000)  # noqa: DTZ001 - tables hold times without a zone, too
@@ -70,7 +70,7 @@ UNTYPED: dict[str, tuple[list[str], str, list[Any]]] = {
 def read(values: Any, *, untyped: bool = False, decimal: str = ".") -> tuple[np.ndarray, np.ndarray, str]:
     column = values if isinstance(values, pa.Array) else pa.array(values)
     chunked = pa.chunked_array([column[:5], column[5:]])
-    return labels.read("the target", chunked, untyped=untyped, decimal=decimal)
+    return target.read("the target", chunked, untyped=untyped, decimal=decimal)
 
 
 def refusal(values: Any, **how: Any) -> str:
@@ -82,7 +82,7 @@ def refusal(values: Any, **how: Any) -> str:
 @pytest.mark.parametrize("column", TYPED.values(), ids=TYPED)
 def test_labels_come_back_as_they_were(column: pa.Array) -> None:
     values, is_known, type_name = read(column)
-    back = labels.to_arrow(values, type_name)
+    back = target.to_arrow(values, type_name)
     plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     assert back.to_pylist() == plain.to_pylist()
     assert back.type in (plain.type, pa.string())
@@ -109,7 +109,7 @@ def test_labels_of_a_file_without_types_are_what_all_of_them_are(
 ) -> None:
     found, _, name = read(text * 6, untyped=True)
     assert (name, found.tolist()) == (type_name, values * 6)
-    assert labels.to_arrow(found, name).to_pylist() == values * 6
+    assert target.to_arrow(found, name).to_pylist() == values * 6
 
 
 @pytest.mark.parametrize("word", ["1", "true", "2024-01-31"])
@@ -199,14 +199,14 @@ def test_labels_that_are_not_unicode_are_refused() -> None:
     ids=str,
 )
 def test_types_that_can_be_predicted(found: pa.DataType, can: bool) -> None:
-    assert labels.can_be_target(found) is can
+    assert target.can_be_target(found) is can
 
 
 @pytest.mark.parametrize("column", TYPED.values(), ids=TYPED)
 def test_no_predictions_have_the_type_too(column: pa.Array) -> None:
     values, _, type_name = read(column)
-    none = labels.to_arrow(values[:0], type_name)
-    assert (len(none), none.type) == (0, labels.to_arrow(values, type_name).type)
+    none = target.to_arrow(values[:0], type_name)
+    assert (len(none), none.type) == (0, target.to_arrow(values, type_name).type)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_no_predictions_have_the_type_too(column: pa.Array) -> None:
 )
 def test_times_that_cannot_be_written_are_no_labels(values: pa.Array, reason: str) -> None:
     with pytest.raises(InvalidTable, match=reason):
-        labels.read("y", values, untyped=False)
+        target.read("y", values, untyped=False)
 
 
 @pytest.mark.parametrize("untyped", [False, True])

@@ -17,9 +17,10 @@ import pytest
 import threadpoolctl
 from test_training import source_of
 
-from rowcast import formats, learners, predictions, tables, training
+from rowcast import learners, predictions, training
 from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.predictions import Plan, Predictor
+from rowcast.tables import checks, formats
 from rowcast.training import Rows
 
 N_ROWS = 400
@@ -37,7 +38,7 @@ TABLE = pa.table(
 
 def fitted(y: Any, *, validation: Any = "none", target: str = "y") -> Predictor:
     table = TABLE.append_column(target, y if isinstance(y, pa.Array) else pa.array(y))
-    data = tables.training(source_of(table), target)
+    data = checks.training(source_of(table), target)
     task = learners.task_of(data.target, "auto", max_classes=1000)
     plan = training.Plan("boosting", task, {"max_iter": 10}, validation=validation, importance_s=0)
     with threadpoolctl.threadpool_limits(1):

@@ -15,9 +15,9 @@ import pytest
 import threadpoolctl
 
 from rowcast import iterations, training
-from rowcast.columns import Feature
 from rowcast.learners import LEARNERS
 from rowcast.progress import COURSES, Progress, waiting
+from rowcast.tables.columns import Feature
 from rowcast.training import Plan, Rows
 
 RNG = np.random.default_rng(0)

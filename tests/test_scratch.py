@@ -22,13 +22,13 @@ from sklearn.dummy import DummyRegressor
 from test_training import source_of
 
 from rowcast import parts, predictions
-from rowcast.columns import Feature
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
 from rowcast.system import scratch
+from rowcast.tables.columns import Feature
 from server import create_app
 
 MB = 1_000_000

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pytest
 import threadpoolctl
 
-from rowcast import columns, formats, learners, tables, training
-from rowcast.columns import Feature
+from rowcast import learners, training
 from rowcast.config import Settings
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.formats import Source
 from rowcast.learners import LEARNERS, TASKS, Task
+from rowcast.tables import checks, columns, formats
+from rowcast.tables.columns import Feature
+from rowcast.tables.formats import Source
 from rowcast.training import Plan, Rows, Trained
 
 N_ROWS = 300
@@ -115,16 +116,16 @@ def table_of(*names: str, task: Task = "classification") -> pa.Table:
 
 def trained(
     table: pa.Table, learner: str = "boosting", *, weights: str | None = None, **how: Any
-) -> tuple[Trained, tables.Training]:
+) -> tuple[Trained, checks.Training]:
     """Fit on a table as a job does, with few iterations and without validation unless told otherwise."""
-    data = tables.training(source_of(table), "y", weights)
+    data = checks.training(source_of(table), "y", weights)
     task = learners.task_of(data.target, how.pop("task", "auto"), max_classes=1000)
     plan = Plan(learner, task, **{"params": QUICK[learner], "validation": "none", **how})
     return training.train(plan, data.features, Rows(data.frame, data.target, data.weights)), data
 
 
 def frame_for(features: list[Feature], table: pa.Table) -> Any:
-    return tables.frame_of(
+    return checks.frame_of(
         {feature.name: columns.read(feature, table.column(feature.name)).array for feature in features}
     )
 

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import pyarrow as pa
 
-from rowcast import magic
 from rowcast.errors import InvalidTable
-from rowcast.limits import Limits
+from rowcast.tables import file_types
+from rowcast.tables.limits import Limits
 
 Compression = Literal["gzip", "zstd"]
 
@@ -105,11 +105,11 @@ def sample_of(content: bytes, *, is_whole: bool, encoding: str | None = None) ->
     """
     mark, marked = _mark(content)
     if not marked:
-        magic.refuse_binary(content)
+        file_types.refuse_binary(content)
     encoding = encoding or marked or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
     text = _decode(content[len(mark) :], encoding, is_whole)
     if marked:
-        magic.refuse_binary(text.encode())
+        file_types.refuse_binary(text.encode())
     return Sample(text, encoding, is_whole)
 
 
@@ -197,7 +197,7 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
         for chunk in chunks:
             text = decoder.decode(chunk)
             if "\0" in text:
-                magic.refuse_binary(b"\0")
+                file_types.refuse_binary(b"\0")
             yield text.removeprefix("\ufeff") if is_first else text
             is_first = False
         yield decoder.decode(b"", final=True)
@@ -208,7 +208,7 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
 def _try_decoders(decoders: dict[str, Any], chunk: bytes, *, final: bool = False) -> None:
     """Remove the decoders that cannot decode this chunk; refuse it when none is left."""
     if b"\0" in chunk:
-        magic.refuse_binary(b"\0")
+        file_types.refuse_binary(b"\0")
     # A character that is cut off between two chunks is in the decoder's state.
     if chunk.isascii() and not final and not any(decoder.getstate()[0] for decoder in decoders.values()):
         return

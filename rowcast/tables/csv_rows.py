@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from rowcast.csv_dialect import NULL_MARKERS, Dialect
 from rowcast.errors import InvalidTable
-from rowcast.limits import Limits, over
-from rowcast.text_stream import ChunkFile
+from rowcast.tables.csv_dialect import NULL_MARKERS, Dialect
+from rowcast.tables.limits import Limits, over
+from rowcast.tables.text import ChunkFile
 
 _MAX_PROBLEMS = 100
 _ROWS_HINT = (

@@ -19,7 +19,7 @@ import pyarrow.types as pt
 from pyarrow import ipc
 
 from rowcast.errors import InvalidTable
-from rowcast.limits import Limits, cell_bytes, halved, row_bytes
+from rowcast.tables.limits import Limits, cell_bytes, halved, row_bytes
 
 Read = Callable[[int, int], bytes]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from rowcast import columns
 from rowcast.errors import InvalidTable
+from rowcast.tables import columns
 
 MIN_ROWS = 10
 _PARAMETERS = re.compile(r"(decimal\d+)\((\d+), (-?\d+)\)|timestamp\[(\w+), tz=(.+)\]")

@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 
 from rowcast.errors import InvalidTable
-from rowcast.limits import Limits, over
+from rowcast.tables.limits import Limits, over
 
 Row = dict[str, Any]
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rowcast import columns, drift, labels
-from rowcast.columns import Feature, Unreadable, Values
 from rowcast.errors import InvalidTable
-from rowcast.formats import Sample, Source, Told, untold
+from rowcast.tables import columns, drift
+from rowcast.tables import target as labels
+from rowcast.tables.columns import Feature, Unreadable, Values
+from rowcast.tables.formats import Sample, Source, Told, untold
 
 DEFAULT_TARGET = "y"
 OTHER_TARGETS = ("target", "label", "class")

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from rowcast import columnar, csv_dialect, csv_rows, json_lines, magic, text_stream
-from rowcast.csv_dialect import Dialect
 from rowcast.errors import InvalidTable
-from rowcast.limits import Limits, decoded_bytes, halved, row_bytes, text_bytes
-from rowcast.text_stream import Compression
+from rowcast.tables import csv_dialect, csv_rows, file_types, json_lines, parquet, text
+from rowcast.tables.csv_dialect import Dialect
+from rowcast.tables.limits import Limits, decoded_bytes, halved, row_bytes, text_bytes
+from rowcast.tables.text import Compression
 
 __all__ = ["Format", "Limits", "Sample", "Source", "of_records", "open_file", "peek"]
 
@@ -106,7 +106,7 @@ class Source:
         wanted = self._wanted(columns)
         n_rows = n_bytes = 0
         for batch in self._batches(wanted, max_rows) if wanted else ():
-            for part in halved(batch, max_rows, columnar.BATCH_BYTES):
+            for part in halved(batch, max_rows, parquet.BATCH_BYTES):
                 self.limits.check_cells(part, n_rows)
                 n_rows += part.num_rows
                 n_bytes += text_bytes(part)
@@ -145,25 +145,25 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     """
     if size <= _SMALL_BYTES:
         read = _read_at_once(size, read)
-    head = read(0, min(size, magic.HEAD_BYTES))
-    kind = magic.kind_of(head)
+    head = read(0, min(size, file_types.HEAD_BYTES))
+    kind = file_types.kind_of(head)
     if kind == "parquet":
-        schema, n_rows = columnar.peek_parquet(size, read, limits)
-        return Sample(Format("parquet"), columnar.plain_schema(schema), n_rows=n_rows)
+        schema, n_rows = parquet.peek_parquet(size, read, limits)
+        return Sample(Format("parquet"), parquet.plain_schema(schema), n_rows=n_rows)
     if kind in _PEEK_ARROW:
-        return Sample(Format("arrow"), columnar.plain_schema(_PEEK_ARROW[kind](size, read, limits)))
-    start = head if size <= len(head) else read(0, min(size, text_stream.SAMPLE_BYTES))
+        return Sample(Format("arrow"), parquet.plain_schema(_PEEK_ARROW[kind](size, read, limits)))
+    start = head if size <= len(head) else read(0, min(size, text.SAMPLE_BYTES))
     is_whole = size <= len(start)
-    compression, file = _COMPRESSION.get(kind), text_stream.Sips(io.BytesIO(start))
+    compression, file = _COMPRESSION.get(kind), text.Sips(io.BytesIO(start))
     n_bytes = len(start)
     if compression and is_whole:
-        start, is_whole = text_stream.first_bytes(file, compression)
+        start, is_whole = text.first_bytes(file, compression)
     elif compression:
-        start = text_stream.first_bytes_of_part(file, compression)
+        start = text.first_bytes_of_part(file, compression)
     if compression:
         _refuse_packed(start)
         n_bytes = file.n_bytes
-    sample = text_stream.sample_of(start, is_whole=is_whole)
+    sample = text.sample_of(start, is_whole=is_whole)
     found = _text(sample, Format("csv", compression, sample.encoding), limits)
     return Sample(found.format, found.schema, found.rows, n_bytes=n_bytes)
 
@@ -174,8 +174,8 @@ def _read_at_once(size: int, read: Read) -> Read:
 
 
 _PEEK_ARROW: dict[str, Callable[[int, Read, Limits], pa.Schema]] = {
-    "arrow file": columnar.peek_arrow_file,
-    "arrow stream": columnar.peek_arrow_stream,
+    "arrow file": parquet.peek_arrow_file,
+    "arrow stream": parquet.peek_arrow_stream,
 }
 _COMPRESSION: dict[str, Compression] = {"gzip": "gzip", "zstd": "zstd"}
 
@@ -187,7 +187,7 @@ def open_file(path: Path, limits: Limits) -> Source:
         InvalidTable: it is no table, damaged, or over a limit as far as its rows need not be read for that.
     """
     with path.open("rb") as file:
-        kind = magic.kind_of(file.read(magic.HEAD_BYTES))
+        kind = file_types.kind_of(file.read(file_types.HEAD_BYTES))
     if kind == "parquet":
         return _parquet_source(path, limits)
     if kind in ("arrow file", "arrow stream"):
@@ -213,34 +213,34 @@ def of_records(content: bytes, limits: Limits) -> Source:
 
 
 def _parquet_source(path: Path, limits: Limits) -> Source:
-    found, n_rows = columnar.open_parquet(path, limits)
-    schema = columnar.plain_schema(found)
+    found, n_rows = parquet.open_parquet(path, limits)
+    schema = parquet.plain_schema(found)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
         names = [schema.names[i] for i in wanted]
-        return columnar.without_views(columnar.parquet_batches(path, names, max_rows), max_rows)
+        return parquet.without_views(parquet.parquet_batches(path, names, max_rows), max_rows)
 
     return Source(Format("parquet"), schema, None, n_rows, limits, batches, n_rows)
 
 
 def _arrow_source(path: Path, limits: Limits, *, is_file: bool) -> Source:
-    found, n_rows = columnar.open_arrow(path, limits, is_file=is_file)
+    found, n_rows = parquet.open_arrow(path, limits, is_file=is_file)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
-        return columnar.without_views(columnar.arrow_batches(path, wanted, is_file=is_file), max_rows)
+        return parquet.without_views(parquet.arrow_batches(path, wanted, is_file=is_file), max_rows)
 
-    return Source(Format("arrow"), columnar.plain_schema(found), None, n_rows, limits, batches, n_rows)
+    return Source(Format("arrow"), parquet.plain_schema(found), None, n_rows, limits, batches, n_rows)
 
 
 def _text_source(path: Path, compression: Compression | None, limits: Limits) -> Source:
     with path.open("rb") as file:
-        sips = text_stream.Sips(file)
-        start, is_whole = text_stream.first_bytes(sips, compression)
+        sips = text.Sips(file)
+        start, is_whole = text.first_bytes(sips, compression)
     if compression:
         _refuse_packed(start)
-    encoding = text_stream.encoding_of(path, compression, limits)
-    chunks = partial(text_stream.utf8_chunks, path, compression, encoding, limits)
-    sample = text_stream.sample_of(start, is_whole=is_whole, encoding=encoding)
+    encoding = text.encoding_of(path, compression, limits)
+    chunks = partial(text.utf8_chunks, path, compression, encoding, limits)
+    sample = text.sample_of(start, is_whole=is_whole, encoding=encoding)
     found = _text(sample, Format("csv", compression, encoding), limits, chunks)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
@@ -269,16 +269,16 @@ class _Text:
 def _refuse_packed(start: bytes) -> None:
     if not start:
         raise InvalidTable("The table is an empty file, packed.")
-    magic.refuse_text(start)
+    file_types.refuse_text(start)
 
 
-def _text(sample: text_stream.Sample, how: Format, limits: Limits, whole: Chunks | None = None) -> _Text:
+def _text(sample: text.Sample, how: Format, limits: Limits, whole: Chunks | None = None) -> _Text:
     """Return what a text is that begins with this sample; `whole` gives all of it, where it is there."""
     if not sample.text.strip():
         raise InvalidTable("The file holds no rows, only blanks.", hint=_NO_ROWS)
-    head = sample.text[: magic.HEAD_BYTES].encode()
-    magic.refuse_text(head)
-    read = _json_text if magic.kind_of_text(head) == "jsonl" else _csv_text
+    head = sample.text[: file_types.HEAD_BYTES].encode()
+    file_types.refuse_text(head)
+    read = _json_text if file_types.kind_of_text(head) == "jsonl" else _csv_text
     return read(sample.text, sample.is_whole, how, limits, whole)
 
 
