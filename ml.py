@@ -15,20 +15,9 @@ from typing import Any
 import joblib
 import narwhals.stable.v2
 
-from rowcast import (
-    job_publishing,
-    learners,
-    manifests,
-    models,
-    predictions,
-    publishing,
-    reuse,
-    run,
-    signing,
-    training,
-    versions,
-)
+from rowcast import job_publishing, manifests, models, publishing, reuse, run, signing, versions
 from rowcast.errors import DatasetNotFound
+from rowcast.learning import learners, prediction, training
 from rowcast.storage import ObjectMissing, Version
 from rowcast.system import cores
 from rowcast.tables import checks, formats
@@ -118,13 +107,13 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     """
     job = run.current()
     progress = job.progress.start("predict")
-    wanted = predictions.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
+    wanted = prediction.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
     with cores.seat(job.settings.cores_dir) as seat:
         progress.phase("downloading")
         predictor, about = models.load(
             job.storage, job.signing_keys, job.owner, model_id, job.folder / "model"
         )
-        predictions.check_givable(about, wanted)
+        prediction.check_givable(about, wanted)
         dataset = _download_dataset(job, dataset_id, options)
         progress.phase("reading")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
@@ -134,7 +123,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         threads = seat.threads(n_cells=n_cells, others_wait=job.others_wait)
         progress.phase("predicting")
         with threads as n_threads, models.refused_if_of_other_versions(about):
-            rows = predictions.write(path, predictor, source, wanted, progress.rows)
+            rows = prediction.write(path, predictor, source, wanted, progress.rows)
     progress.phase("uploading")
     manifest = {
         "id": result_id,

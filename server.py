@@ -27,7 +27,6 @@ from rowcast import (
     errors,
     estimates,
     events,
-    learners,
     listing,
     publishing,
     retention,
@@ -38,6 +37,7 @@ from rowcast import (
 from rowcast.config import Settings
 from rowcast.estimates import Work
 from rowcast.jobs import Jobs, Submission
+from rowcast.learning import learners
 from rowcast.publishing import Kind
 from rowcast.redis_clients import connect_for_requests
 from rowcast.states import FINAL

@@ -28,8 +28,8 @@ from threadpoolctl import threadpool_limits
 
 import ml
 from benchmarks import tables
-from rowcast import training
-from rowcast.progress import SILENT, Progress
+from rowcast.learning import training
+from rowcast.learning.progress import SILENT, Progress
 from rowcast.tables.columns import Feature
 
 

@@ -16,7 +16,7 @@ from benchmarks.bench import Bench
 from benchmarks.line import Benchmark, Line, Pairs, Target, alternate, ratio
 from benchmarks.stack import Stack
 from client import Client
-from rowcast.predictions import MAX_BATCH_ROWS
+from rowcast.learning.prediction import MAX_BATCH_ROWS
 
 N_ROWS, N_FEWER, N_COLUMNS = 5_000_000, 1_000_000, 20
 ROWS_A_GROUP = 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowcast import predictions, publishing, webhooks
+from rowcast import publishing, webhooks
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
@@ -21,6 +21,7 @@ from rowcast.errors import (
     NotFinished,
 )
 from rowcast.jobs import Jobs
+from rowcast.learning import prediction
 from rowcast.publishing import Kind, Publication
 from rowcast.states import FINAL
 from rowcast.storage import ObjectMissing, Storage, Version
@@ -107,8 +108,8 @@ def check_predict(found: Publication, wanted: PredictRequest, sample: formats.Sa
     """
     try:
         features = [Feature(**feature) for feature in found.manifest["features"]]
-        plan = predictions.Plan(wanted.output, wanted.quantiles, wanted.keep, wanted.format)
-        predictions.check_givable(found.manifest, plan)
+        plan = prediction.Plan(wanted.output, wanted.quantiles, wanted.keep, wanted.format)
+        prediction.check_givable(found.manifest, plan)
     except (KeyError, TypeError):
         raise ModelUntrusted(f"The manifest of model {wanted.model_id} is damaged.") from None
     checks.check_predict(sample, features, wanted.keep)

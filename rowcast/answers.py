@@ -15,10 +15,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast import predictions
 from rowcast.at_once import RECORDS, Question
 from rowcast.errors import RequestTooLarge
-from rowcast.predictions import FileFormat, Plan, Predictor, Tally
+from rowcast.learning import Predictor, prediction
 from rowcast.tables import Limits, checks, formats
 
 # A packed text or a Parquet file may unpack to so many times what may be sent.
@@ -54,17 +53,17 @@ def answer(
     """
     predictor, about = model
     file_format, write = _WRITERS[question.wanted]
-    plan = Plan(_output(question), question.quantiles, question.keep, file_format)
-    predictions.check_givable(about, plan)
+    plan = prediction.Plan(_output(question), question.quantiles, question.keep, file_format)
+    prediction.check_givable(about, plan)
     source = _source(question.sent_as, table, bounds.limits, path)
     _check_rows(source.n_rows or 0, bounds)
     checks.check_predict(source, predictor.features, plan.keep)
-    schema = predictions.schema_of(predictor, source, plan)
+    schema = prediction.schema_of(predictor, source, plan)
     return write(pa.Table.from_batches(list(_batches(predictor, source, plan, bounds)), schema))
 
 
-def _output(question: Question) -> predictions.Output:
-    outputs: dict[str, predictions.Output] = {
+def _output(question: Question) -> prediction.Output:
+    outputs: dict[str, prediction.Output] = {
         "labels": "labels",
         "probabilities": "probabilities",
         "quantiles": "quantiles",
@@ -80,10 +79,10 @@ def _source(sent_as: str, table: bytes, limits: Limits, path: Path) -> formats.S
 
 
 def _batches(
-    predictor: Predictor, source: formats.Source, plan: Plan, bounds: Bounds
+    predictor: Predictor, source: formats.Source, plan: prediction.Plan, bounds: Bounds
 ) -> Iterator[pa.RecordBatch]:
-    tally = Tally(predictor.features)
-    for batch in predictions.batches(predictor, source, plan, tally):
+    tally = prediction.Tally(predictor.features)
+    for batch in prediction.batches(predictor, source, plan, tally):
         _check_rows(tally.n_rows, bounds)
         if batch is not None:
             yield batch
@@ -128,7 +127,7 @@ def _arrow(table: pa.Table) -> bytes:
 
 
 # As which kind of file each media type is written: it decides how kept columns are.
-_WRITERS: dict[str, tuple[FileFormat, Callable[[pa.Table], bytes]]] = {
+_WRITERS: dict[str, tuple[prediction.FileFormat, Callable[[pa.Table], bytes]]] = {
     "application/json": ("jsonl", _json),
     "application/x-ndjson": ("jsonl", _json_lines),
     "text/csv": ("csv", _csv),

@@ -18,7 +18,7 @@ import redis
 from rowcast import content, ending, errors, estimates, joblog, publishing, reuse, run
 from rowcast.config import Settings
 from rowcast.lanes import Cause, Lanes
-from rowcast.progress import Progress
+from rowcast.learning import Progress
 from rowcast.states import Status
 from rowcast.storage import KEEPER, WORKER, Storage, patience_of
 from rowcast.system import memory, scratch

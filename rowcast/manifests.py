@@ -8,22 +8,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rowcast import preparation, versions
-from rowcast.learners import LEARNERS
-from rowcast.predictions import Plan as Wanted
-from rowcast.predictions import Predictor
+from rowcast import versions
+from rowcast.learning import LEARNERS, Predictor, prediction, preprocessing, training
 from rowcast.tables import Source, checks
-from rowcast.training import Plan, Trained, label_text
 
 
-def of_model(source: Source, table: checks.Training, plan: Plan, trained: Trained) -> dict[str, Any]:
+def of_model(
+    source: Source, table: checks.Training, plan: training.Plan, trained: training.Trained
+) -> dict[str, Any]:
     """Return what is known of a model beside its dataset and its file."""
     is_classification = plan.task == "classification"
     return {
         "format": source.format.as_dict(),
         "target_type": table.target_type if is_classification else "double",
         "task": plan.task,
-        "classes": [label_text(label) for label in trained.model.classes_] if is_classification else None,
+        "classes": [training.label_text(label) for label in trained.model.classes_]
+        if is_classification
+        else None,
         "learner": plan.learner,
         "params": dict(plan.params),
         "seed": plan.seed,
@@ -39,18 +40,20 @@ def of_model(source: Source, table: checks.Training, plan: Plan, trained: Traine
     }
 
 
-def _columns(table: checks.Training, trained: Trained, plan: Plan) -> list[dict[str, Any]]:
+def _columns(table: checks.Training, trained: training.Trained, plan: training.Plan) -> list[dict[str, Any]]:
     """Return what is known of each column, with what was done to it or why it was left out."""
     learner, used = LEARNERS[plan.learner], {feature.name for feature in trained.features}
     report = []
     for column in table.report:
         left_out = column["left_out"] or ("" if column["name"] in used else "too few values")
-        done = "" if left_out else preparation.words_for(learner.preparation, column["kind"])
+        done = "" if left_out else preprocessing.words_for(learner.preparation, column["kind"])
         report.append({**column, "preparation": done or None, "left_out": left_out or None})
     return report
 
 
-def of_result(source: Source, predictor: Predictor, wanted: Wanted, rows: dict[str, Any]) -> dict[str, Any]:
+def of_result(
+    source: Source, predictor: Predictor, wanted: prediction.Plan, rows: dict[str, Any]
+) -> dict[str, Any]:
     """Return what is known of a result beside its model, its dataset and its file."""
     used = {predictor.target, *wanted.keep, *(feature.name for feature in predictor.features)}
     return {

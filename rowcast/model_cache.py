@@ -20,7 +20,7 @@ from cachetools import LRUCache
 
 from rowcast import invalidation, models, publishing
 from rowcast.errors import ModelNotFound
-from rowcast.predictions import Predictor
+from rowcast.learning import Predictor
 from rowcast.storage import Storage
 from rowcast.system import memory
 

@@ -14,7 +14,7 @@ import joblib
 
 from rowcast import publishing, signing, versions
 from rowcast.errors import ModelIncompatible, ModelNotFound, ModelTooLarge, ModelUntrusted
-from rowcast.predictions import Predictor
+from rowcast.learning import Predictor
 from rowcast.storage import ObjectMissing, Storage
 from rowcast.tables import Feature
 

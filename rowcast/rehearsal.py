@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast import learners, manifests, predictions, training
+from rowcast import manifests
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.progress import SILENT
+from rowcast.learning import SILENT, learners, prediction, training
 from rowcast.storage import KEEPER, ObjectMissing, Storage
 from rowcast.system import cores
 from rowcast.tables import checks, formats
@@ -55,7 +55,7 @@ def _write_toy(path: Path) -> None:
     pq.write_table(pa.table({**columns, checks.DEFAULT_TARGET: target}), path)
 
 
-def _fit(settings: Settings, folder: Path) -> predictions.Predictor:
+def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
     source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
     table = checks.training(source, checks.DEFAULT_TARGET)
     task = learners.task_of(table.target, "auto", max_classes=settings.max_classes)
@@ -63,12 +63,12 @@ def _fit(settings: Settings, folder: Path) -> predictions.Predictor:
     trained = training.train(plan, table.features, training.Rows(table.frame, table.target), SILENT)
     about = manifests.of_model(source, table, plan, trained)
     model = pickle.loads(pickle.dumps(trained.model, protocol=5))  # noqa: S301 - what was made right here
-    return predictions.Predictor(
+    return prediction.Predictor(
         model, table.features, checks.DEFAULT_TARGET, about["target_type"], about["classes"], None
     )
 
 
-def _predict(settings: Settings, folder: Path, predictor: predictions.Predictor) -> None:
+def _predict(settings: Settings, folder: Path, predictor: prediction.Predictor) -> None:
     source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
     checks.check_predict(source, predictor.features)
-    predictions.write(folder / "result", predictor, source, predictions.Plan())
+    prediction.write(folder / "result", predictor, source, prediction.Plan())

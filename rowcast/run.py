@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rowcast.config import Settings
-from rowcast.progress import Progress
+from rowcast.learning import Progress
 from rowcast.storage import Storage, Version
 
 

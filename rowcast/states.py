@@ -10,7 +10,7 @@ from rq.job import JobStatus
 
 from rowcast.errors import WorkerLost
 from rowcast.estimates import eta_s as eta
-from rowcast.progress import waiting
+from rowcast.learning import progress as progress_module
 
 FINAL = frozenset({"finished", "failed", "canceled"})
 
@@ -66,7 +66,7 @@ def _prospect(fields: dict[str, str], *, is_running: bool) -> dict[str, Any]:
     """Return how far a running job is, and how long it will still take, as far as that is known."""
     if not is_running:
         return {"progress": None, "eta_s": None}
-    progress = json.loads(fields["progress"]) if "progress" in fields else waiting()
+    progress = json.loads(fields["progress"]) if "progress" in fields else progress_module.waiting()
     is_known = fields.get("is_expected") == "1"
     elapsed_s = max(0.0, time.time() - float(fields.get("started") or time.time()))
     eta_s = eta(float(fields["expected_s"]) if is_known else None, elapsed_s, progress["percent"])

@@ -17,8 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from rowcast.learners import LEARNERS
-from rowcast.progress import Phase
+from rowcast.learning import LEARNERS, Phase
 
 # The sums of far larger weights are no numbers any more.
 _MAX_WEIGHT = 1e12

@@ -23,9 +23,9 @@ import threadpoolctl
 from conftest import ROOT, Stack, StartStack, submitted
 from test_formats import arrow_file, arrow_stream, json_lines, parquet, zipped, zstd
 
-from rowcast import learners, predictions, training
 from rowcast.config import Settings
-from rowcast.predictions import Predictor
+from rowcast.learning import learners, prediction, training
+from rowcast.learning.prediction import Predictor
 from rowcast.tables import checks, formats
 
 N_ROWS = 120
@@ -140,14 +140,14 @@ def test_every_pair_of_formats_gives_the_same_predictions(name: str, tmp_path: P
     data = FEATURES.append_column("y", pa.array(values))
     rows = [opened(tmp_path, name, FEATURES) for name in FORMATS]
     (tmp_path / "to fit").mkdir()
-    plan = predictions.Plan("labels" if name == "regression" else "probabilities")
+    plan = prediction.Plan("labels" if name == "regression" else "probabilities")
     digests, kinds = set(), []
     with threadpoolctl.threadpool_limits(1):
         for format_ in FORMATS:
             predictor = predictor_of(opened(tmp_path / "to fit", format_, data))
             kinds.append([(feature.name, feature.kind) for feature in predictor.features])
             for source in rows:
-                predictions.write(tmp_path / "result", predictor, source, plan)
+                prediction.write(tmp_path / "result", predictor, source, plan)
                 digests.add(hashlib.sha256((tmp_path / "result").read_bytes()).hexdigest())
     assert kinds == [kinds[0]] * len(FORMATS)
     assert len(digests) == 1

@@ -22,9 +22,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from test_house import PACKAGE, imports_of, ours
 
-from rowcast import learners, training
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import all_errors
+from rowcast.learning import learners, training
 from rowcast.tables.columns import Feature
 from server import create_app
 

@@ -20,7 +20,7 @@ from pyarrow import feather
 
 from rowcast import estimates, parts
 from rowcast.config import Settings
-from rowcast.learners import LEARNERS
+from rowcast.learning.learners import LEARNERS
 from rowcast.storage import Version
 from rowcast.tables import formats
 

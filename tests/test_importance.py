@@ -13,7 +13,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LinearRegression
 from test_docs import rows_of, section_of
 
-from rowcast import importance
+from rowcast.learning.explanations import permutation
 
 RNG = np.random.default_rng(0)
 N_ROWS = 1_000
@@ -48,8 +48,8 @@ def truth_of(x: np.ndarray) -> np.ndarray:
 def measured(frame: Any = X, groups: Any = EACH, *, clock: SlowClock | None = None, **more: Any) -> Any:
     clock = clock or SlowClock()
     options: dict[str, Any] = {"budget_s": 1.0, "seed": 0, **more}
-    figures = importance.permutation(
-        options.pop("predict", clock.predict), frame, groups, importance.rmse(Y), clock=clock, **options
+    figures = permutation.permutation(
+        options.pop("predict", clock.predict), frame, groups, permutation.rmse(Y), clock=clock, **options
     )
     json.dumps(figures, allow_nan=False)
     return figures
@@ -128,7 +128,7 @@ def test_order_of_the_features_changes_nothing() -> None:
 
 
 def test_shuffles_do_not_depend_on_what_is_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importance, "MAX_ROUNDS", 1)
+    monkeypatch.setattr(permutation, "MAX_ROUNDS", 1)
     slow, fast = SlowClock(seconds_a_row=0.0002), SlowClock(seconds_a_row=0.000002)
     in_pieces, at_once = measured(X[:400], clock=slow), measured(X[:400], clock=fast)
     assert in_pieces["n_rows"] == at_once["n_rows"] == 400
@@ -186,24 +186,24 @@ def test_losses_are_those_of_scikit_learn(weights: np.ndarray | None) -> None:
     classes = np.array(["a", "b", "c"])
     truth = classes[RNG.integers(0, 3, N_ROWS)]
     probabilities = RNG.dirichlet(np.ones(3), 300)
-    loss = importance.log_loss(classes, truth, weights)
+    loss = permutation.log_loss(classes, truth, weights)
     assert loss.of(probabilities, rows) == pytest.approx(
         metrics.log_loss(truth[rows], probabilities, sample_weight=some)
     )
     predictions = RNG.normal(size=300)
-    assert importance.rmse(Y, weights).of(predictions, rows) == pytest.approx(
+    assert permutation.rmse(Y, weights).of(predictions, rows) == pytest.approx(
         metrics.root_mean_squared_error(Y[rows], predictions, sample_weight=some)
     )
 
 
 def test_log_loss_of_a_label_that_is_no_class_is_that_of_probability_zero() -> None:
-    loss = importance.log_loss(np.array([0, 1]), np.array([5, 0]))
+    loss = permutation.log_loss(np.array([0, 1]), np.array([5, 0]))
     assert loss.of(np.array([[1.0, 0.0]]), np.array([0])) == pytest.approx(-np.log(np.finfo(float).eps))
 
 
 def test_rows_without_weight_give_no_importance() -> None:
-    figures = importance.permutation(
-        truth_of, X, EACH, importance.rmse(Y, np.zeros(N_ROWS)), budget_s=0.1, seed=0
+    figures = permutation.permutation(
+        truth_of, X, EACH, permutation.rmse(Y, np.zeros(N_ROWS)), budget_s=0.1, seed=0
     )
     assert means(figures) == dict.fromkeys(EACH)
 

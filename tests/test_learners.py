@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rowcast import learners
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learners import LEARNERS, TASKS, Param, Task
+from rowcast.learning import learners
+from rowcast.learning.learners import LEARNERS, TASKS, Param, Task
 
 PARAMS = [(learner, name) for learner, entry in LEARNERS.items() for name in entry.params]
 

@@ -35,7 +35,7 @@ from rowcast.errors import (
     StoreUnavailable,
 )
 from rowcast.ids import folder_of, new_id
-from rowcast.progress import Progress
+from rowcast.learning.progress import Progress
 from rowcast.storage import Storage
 from rowcast.wire import FitRequest, PredictRequest
 

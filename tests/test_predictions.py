@@ -17,11 +17,11 @@ import pytest
 import threadpoolctl
 from test_training import source_of
 
-from rowcast import learners, predictions, training
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.predictions import Plan, Predictor
+from rowcast.learning import learners, prediction, training
+from rowcast.learning.prediction import Plan, Predictor
+from rowcast.learning.training import Rows
 from rowcast.tables import checks, formats
-from rowcast.training import Rows
 
 N_ROWS = 400
 RNG = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
     def write(predictor: Predictor, table: pa.Table = TABLE, **wanted: Any) -> tuple[Path, dict[str, Any]]:
         path = tmp_path / "result"
         with threadpoolctl.threadpool_limits(1):
-            return path, predictions.write(path, predictor, source_of(table), Plan(**wanted))
+            return path, prediction.write(path, predictor, source_of(table), Plan(**wanted))
 
     return write
 
@@ -77,13 +77,11 @@ Written = Callable[..., tuple[Path, dict[str, Any]]]
 
 
 def test_rows_are_told_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "MAX_BATCH_ROWS", 150)
+    monkeypatch.setattr(prediction, "MAX_BATCH_ROWS", 150)
     told: list[tuple[int, int | None, int | None]] = []
     with threadpoolctl.threadpool_limits(1):
         source = source_of(TABLE)
-        predictions.write(
-            tmp_path / "result", CLASSIFIER, source, Plan(), lambda *counts: told.append(counts)
-        )
+        prediction.write(tmp_path / "result", CLASSIFIER, source, Plan(), lambda *counts: told.append(counts))
     assert told == [(150, 400, None), (300, 400, None), (400, 400, None)]
 
 
@@ -130,7 +128,7 @@ def test_target_named_as_another_column_of_the_result_is_refused(
     classes = ["no", "yes"]
     manifest = {"features": [], "task": task, "target": target, "classes": classes, "intervals": {"x": 1}}
     with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
-        predictions.check_givable(manifest, Plan(**how))
+        prediction.check_givable(manifest, Plan(**how))
 
 
 def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
@@ -274,7 +272,7 @@ def test_result_does_not_depend_on_the_size_of_batches(
     plan = {"output": "probabilities", "keep": ["word"], "format": format_}
     path, expected = written(CLASSIFIER, **plan)
     content = path.read_bytes()
-    monkeypatch.setattr(predictions, "MAX_BATCH_ROWS", n_rows)
+    monkeypatch.setattr(prediction, "MAX_BATCH_ROWS", n_rows)
     path, report = written(CLASSIFIER, **plan)
     assert path.read_bytes() == content
     assert report == expected
@@ -283,9 +281,9 @@ def test_result_does_not_depend_on_the_size_of_batches(
 def test_batches_shrink_with_the_width_of_features_and_classes() -> None:
     wide = Predictor(None, CLASSIFIER.features * 1000, "y", "string", ["a", "b"], None)
     many = Predictor(None, CLASSIFIER.features, "y", "string", ["a"] * 1000, None)
-    assert predictions.batch_rows(CLASSIFIER) == 65_536
-    assert predictions.batch_rows(wide) == 666
-    assert predictions.batch_rows(many) == 2_000
+    assert prediction.batch_rows(CLASSIFIER) == 65_536
+    assert prediction.batch_rows(wide) == 666
+    assert prediction.batch_rows(many) == 2_000
 
 
 def test_rows_of_bad_values_are_counted_through_all_batches(
@@ -295,7 +293,7 @@ def test_rows_of_bad_values_are_counted_through_all_batches(
     x[[95, 230, 399]] = np.inf
     when = pa.array(["2020-01-01"] * 399 + ["x"])
     table = pa.table({"x": x, "word": WORDS.tolist(), "when": when})
-    monkeypatch.setattr(predictions, "MAX_BATCH_ROWS", 50)
+    monkeypatch.setattr(prediction, "MAX_BATCH_ROWS", 50)
     with pytest.raises(InvalidTable) as caught:
         written(CLASSIFIER, table)
     assert caught.value.errors == [
@@ -366,5 +364,5 @@ def test_decimal_sign_of_the_file_is_used(tmp_path: Path) -> None:
     rows = "".join(f"{x:.6f};{word};2020-01-01\n".replace(".", ",") for x, word in zip(X, WORDS, strict=True))
     path.write_text("x;word;when\n" + rows)
     limits = source_of(TABLE).limits
-    report = predictions.write(tmp_path / "result", CLASSIFIER, formats.open_file(path, limits), Plan())
+    report = prediction.write(tmp_path / "result", CLASSIFIER, formats.open_file(path, limits), Plan())
     assert report["columns"][0]["drift"] == "stable"

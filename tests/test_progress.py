@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 import threadpoolctl
 
-from rowcast import iterations, training
-from rowcast.learners import LEARNERS
-from rowcast.progress import COURSES, Progress, waiting
+from rowcast.learning import fit_monitor, training
+from rowcast.learning.learners import LEARNERS
+from rowcast.learning.progress import COURSES, Progress, waiting
+from rowcast.learning.training import Plan, Rows
 from rowcast.tables.columns import Feature
-from rowcast.training import Plan, Rows
 
 RNG = np.random.default_rng(0)
 KEYS = {"phase", "percent", "rows_done", "rows_total", "iterations_done", "iterations_total"}
@@ -210,7 +210,7 @@ each_seen = pytest.mark.parametrize("learner", SEEN)
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     # Looked at so often, a fit shows its iterations that takes a fraction of a second.
-    monkeypatch.setattr(iterations, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(fit_monitor, "_INTERVAL_S", 0.01)
 
 
 @each_seen
@@ -258,7 +258,7 @@ def test_watched_fit_makes_the_same_model(learner: str, sent: list[dict[str, Any
     models = []
     for progress in (Progress(), Progress(sent.append)):
         estimator = LEARNERS[learner].make("classification", {}, seed=0)
-        with iterations.watched(estimator, progress):
+        with fit_monitor.watched(estimator, progress):
             estimator.fit(x, y)
         models.append(estimator)
     silent, watched = models
@@ -298,7 +298,7 @@ def test_learner_that_shows_no_iterations_is_fitted_all_the_same(sent: list[dict
         max_iter = 10
         _predictors = None
 
-    with iterations.watched(Plain(), Progress(sent.append)):
+    with fit_monitor.watched(Plain(), Progress(sent.append)):
         assert len(watchers()) == 1
     assert not sent
     assert not watchers()

@@ -11,7 +11,7 @@ import pytest
 from sklearn import metrics
 from test_docs import rows_of, section_of
 
-from rowcast import scores
+from rowcast.learning import evaluation
 
 RNG = np.random.default_rng(0)
 N_ROWS = 500
@@ -30,7 +30,7 @@ def guesses(n_classes: int, n_rows: int = N_ROWS) -> np.ndarray:
 
 
 def judged(labels: list[Any], truth: list[Any], probabilities: Any, **more: Any) -> dict[str, Any]:
-    figures = scores.classification(np.array(labels), np.array(truth), np.array(probabilities), **more)
+    figures = evaluation.classification(np.array(labels), np.array(truth), np.array(probabilities), **more)
     # What JSON cannot hold is refused here.
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     return figures
@@ -43,7 +43,7 @@ def test_figures_of_a_classification_are_those_of_scikit_learn(
 ) -> None:
     probabilities = guesses(len(classes))
     codes = RNG.integers(0, len(classes), N_ROWS)
-    figures = scores.classification(classes, classes[codes], probabilities, weights)
+    figures = evaluation.classification(classes, classes[codes], probabilities, weights)
     json.dumps(figures, allow_nan=False)
 
     exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
@@ -67,8 +67,8 @@ def test_figures_of_a_classification_are_those_of_scikit_learn(
 def test_classes_need_not_be_sorted() -> None:
     probabilities = guesses(3)
     truth = np.array(["a", "b", "c"])[RNG.integers(0, 3, N_ROWS)]
-    sorted_figures = scores.classification(np.array(["a", "b", "c"]), truth, probabilities)
-    figures = scores.classification(np.array(["c", "a", "b"]), truth, probabilities[:, [2, 0, 1]])
+    sorted_figures = evaluation.classification(np.array(["a", "b", "c"]), truth, probabilities)
+    figures = evaluation.classification(np.array(["c", "a", "b"]), truth, probabilities[:, [2, 0, 1]])
     for metric in ("accuracy", "roc_auc", "log_loss", "f1_macro"):
         assert figures[metric] == pytest.approx(sorted_figures[metric])
 
@@ -104,9 +104,9 @@ def test_first_of_equally_probable_classes_is_predicted() -> None:
 def test_rows_without_weight_count_nowhere() -> None:
     probabilities, truth = guesses(3), RNG.integers(0, 3, N_ROWS)
     weights = (np.arange(N_ROWS) % 2).astype(float)
-    weighted = scores.classification(np.arange(3), truth, probabilities, weights)
-    without = scores.classification(np.arange(3), truth[1::2], probabilities[1::2])
-    for metric in scores.CLASSIFICATION_METRICS:
+    weighted = evaluation.classification(np.arange(3), truth, probabilities, weights)
+    without = evaluation.classification(np.arange(3), truth[1::2], probabilities[1::2])
+    for metric in evaluation.CLASSIFICATION_METRICS:
         assert weighted[metric] == pytest.approx(without[metric]), metric
     for shown in ("classes", "confusion_matrix", "calibration"):
         assert weighted[shown] == without[shown], shown
@@ -115,19 +115,19 @@ def test_rows_without_weight_count_nowhere() -> None:
 @pytest.mark.parametrize("n_weightless", [0, 3])
 def test_no_rows_give_no_figures(n_weightless: int) -> None:
     nothing = np.zeros(n_weightless)
-    figures = scores.classification(np.arange(2), nothing, guesses(2, n_weightless), nothing)
-    assert {figures[metric] for metric in scores.CLASSIFICATION_METRICS} == {None}
+    figures = evaluation.classification(np.arange(2), nothing, guesses(2, n_weightless), nothing)
+    assert {figures[metric] for metric in evaluation.CLASSIFICATION_METRICS} == {None}
     assert figures["calibration"] == []
-    figures = scores.regression(nothing, nothing, nothing)
-    assert {figures[metric] for metric in scores.REGRESSION_METRICS} == {None}
+    figures = evaluation.regression(nothing, nothing, nothing)
+    assert {figures[metric] for metric in evaluation.REGRESSION_METRICS} == {None}
     assert set(figures["residual_quantiles"].values()) == {None}
 
 
 def test_over_a_hundred_classes_are_not_shown_one_by_one() -> None:
-    figures = scores.classification(np.arange(101), np.arange(101), guesses(101, 101))
+    figures = evaluation.classification(np.arange(101), np.arange(101), guesses(101, 101))
     assert (figures["classes"], figures["confusion_matrix"], figures["roc_auc"]) == (None, None, None)
     assert "101 classes" in figures["left_out"]
-    assert scores.classification(np.arange(100), np.arange(100), guesses(100, 100))["left_out"] is None
+    assert evaluation.classification(np.arange(100), np.arange(100), guesses(100, 100))["left_out"] is None
 
 
 def test_calibration_of_two_classes_is_that_of_the_second() -> None:
@@ -149,7 +149,7 @@ def test_calibration_of_more_classes_is_that_of_the_predicted_one() -> None:
 def test_figures_of_a_regression_are_those_of_scikit_learn(weights: np.ndarray | None) -> None:
     truth = RNG.normal(size=N_ROWS)
     predictions = truth + RNG.normal(size=N_ROWS).astype(np.float32)
-    figures = scores.regression(truth, predictions, weights)
+    figures = evaluation.regression(truth, predictions, weights)
     assert figures["r2"] == pytest.approx(metrics.r2_score(truth, predictions, sample_weight=weights))
     assert figures["mae"] == pytest.approx(
         metrics.mean_absolute_error(truth, predictions, sample_weight=weights)
@@ -160,7 +160,7 @@ def test_figures_of_a_regression_are_those_of_scikit_learn(weights: np.ndarray |
 
 
 def test_residuals_are_truth_minus_prediction() -> None:
-    figures = scores.regression(np.arange(101), np.zeros(101))
+    figures = evaluation.regression(np.arange(101), np.zeros(101))
     assert figures["residual_quantiles"] == pytest.approx(
         {"0.01": 1, "0.05": 5, "0.25": 25, "0.5": 50, "0.75": 75, "0.95": 95, "0.99": 99}
     )
@@ -168,25 +168,25 @@ def test_residuals_are_truth_minus_prediction() -> None:
 
 @pytest.mark.parametrize(("truth", "known"), [([3, 3, 3], {"mae", "rmse"}), ([1e300, 0, 0], {"mae"})])
 def test_figure_of_a_regression_that_has_no_value_is_none(truth: list[float], known: set[str]) -> None:
-    figures = scores.regression(np.array(truth), np.array([1.0, 2.0, 3.0]))
-    assert {metric for metric in scores.REGRESSION_METRICS if figures[metric] is not None} == known
+    figures = evaluation.regression(np.array(truth), np.array([1.0, 2.0, 3.0]))
+    assert {metric for metric in evaluation.REGRESSION_METRICS if figures[metric] is not None} == known
 
 
 def test_infinite_prediction_is_not_judged() -> None:
-    figures = scores.regression(np.array([1.0, 2.0]), np.array([np.inf, 2.0]))
-    assert {figures[metric] for metric in scores.REGRESSION_METRICS} == {None}
+    figures = evaluation.regression(np.array([1.0, 2.0]), np.array([np.inf, 2.0]))
+    assert {figures[metric] for metric in evaluation.REGRESSION_METRICS} == {None}
 
 
 def test_folds_have_a_mean_and_a_deviation_where_known() -> None:
     folds = [{"r2": 0.5, "mae": 1.0, "residual_quantiles": {}}, {"r2": None, "mae": 3.0}]
-    assert scores.mean_of_folds(folds) == {
+    assert evaluation.mean_of_folds(folds) == {
         "r2": {"mean": 0.5, "std": 0.0},
         "mae": {"mean": 2.0, "std": 1.0},
     }
-    assert scores.mean_of_folds([{"f1": None}]) == {"f1": {"mean": None, "std": None}}
+    assert evaluation.mean_of_folds([{"f1": None}]) == {"f1": {"mean": None, "std": None}}
 
 
 def test_documented_figures_are_the_figures() -> None:
     rows = rows_of(section_of("models.md", "Quality"), "figure", "what it is", "`null` when")
-    figures = [*judged([0, 1], [0], [[1, 0]]), *scores.regression(np.zeros(1), np.zeros(1))]
+    figures = [*judged([0, 1], [0], [[1, 0]]), *evaluation.regression(np.zeros(1), np.zeros(1))]
     assert [row[0].strip("`") for row in rows] == figures

@@ -21,10 +21,11 @@ from conftest import eventually
 from sklearn.dummy import DummyRegressor
 from test_training import source_of
 
-from rowcast import parts, predictions
+from rowcast import parts
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
+from rowcast.learning import prediction
 from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
 from rowcast.system import scratch
@@ -256,12 +257,10 @@ def test_a_model_that_does_not_fit_the_disk_is_told(disk: Path) -> None:
 @pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl"])
 def test_a_result_that_does_not_fit_the_disk_is_told(disk: Path, file_format: Any) -> None:
     model = DummyRegressor().fit([[0.0]], [1.0])
-    predictor = predictions.Predictor(model, [Feature("x", "numeric")], "y", "double", None, None)
-    plan = predictions.Plan(keep=["x"], format=file_format)
+    predictor = prediction.Predictor(model, [Feature("x", "numeric")], "y", "double", None, None)
+    plan = prediction.Plan(keep=["x"], format=file_format)
     with pytest.raises(OSError) as found:  # noqa: PT011 - as above
-        predictions.write(
-            disk / f"result.{file_format}", predictor, source_of(pa.table({"x": NUMBERS})), plan
-        )
+        prediction.write(disk / f"result.{file_format}", predictor, source_of(pa.table({"x": NUMBERS})), plan)
     assert scratch.is_full(found.value)
 
 

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pytest
 import threadpoolctl
 
-from rowcast import learners, training
 from rowcast.config import Settings
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learners import LEARNERS, TASKS, Task
+from rowcast.learning import learners, training
+from rowcast.learning.learners import LEARNERS, TASKS, Task
+from rowcast.learning.training import Plan, Rows, Trained
 from rowcast.tables import checks, columns, formats
 from rowcast.tables.columns import Feature
 from rowcast.tables.formats import Source
-from rowcast.training import Plan, Rows, Trained
 
 N_ROWS = 300
 RNG = np.random.default_rng(0)

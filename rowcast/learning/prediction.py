@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from rowcast import intervals
 from rowcast.errors import InvalidRequest, InvalidTable
+from rowcast.learning import prediction_intervals
 from rowcast.tables import Feature, Source, checks, columns, drift, formats, target
 
 Output = Literal["labels", "probabilities", "quantiles"]
@@ -52,7 +52,7 @@ class Predictor:
     target: str
     target_type: str
     classes: Sequence[str] | None
-    intervals: Mapping[str, Any] | None
+    prediction_intervals: Mapping[str, Any] | None
     takes_array: bool = False
 
     def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
@@ -62,7 +62,7 @@ class Predictor:
             return [target.to_arrow(self.model.predict(frame), self.target_type)]
         if plan.output == "quantiles":
             values = np.asarray(self.model.predict(frame), np.float64)
-            found = intervals.quantiles(self.intervals or {}, values, plan.quantiles)
+            found = prediction_intervals.quantiles(self.intervals or {}, values, plan.quantiles)
             return [pa.array(values), *(pa.array(column) for column in found.T)]
         probabilities = self.model.predict_proba(frame)
         chosen = self.model.classes_[probabilities.argmax(axis=1)]

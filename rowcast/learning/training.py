@@ -14,10 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rowcast import importance, intervals, iterations, preparation, scores
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learners import LEARNERS, Task
-from rowcast.progress import SILENT, Progress, Step
+from rowcast.learning import evaluation, fit_monitor, prediction_intervals, preprocessing
+from rowcast.learning.explanations import permutation
+from rowcast.learning.learners import LEARNERS, Task
+from rowcast.learning.progress import SILENT, Progress, Step
 from rowcast.tables import Feature
 
 Way = Literal["holdout", "split", "cv", "none"]
@@ -76,7 +77,7 @@ class Trained:
     features: list[Feature]
     validation: dict[str, Any]
     importances: dict[str, Any] | None
-    intervals: dict[str, Any] | None
+    prediction_intervals: dict[str, Any] | None
     notes: list[str]
 
 
@@ -248,7 +249,7 @@ def _account(
     importances = _importances(course, trial)
     known = None
     if course.classes is None:
-        known = intervals.learned(errors.truth - errors.predictions, errors.predictions)
+        known = prediction_intervals.learned(errors.truth - errors.predictions, errors.predictions)
     notes = [] if final is trial.fitted else _notes(final)
     return Trained(final.model(), final.features, validation, importances, known, notes)
 
@@ -276,7 +277,7 @@ def _train_with_cv(course: _Course) -> Trained:
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
         "scores": score(rows, predictions, classes),
-        "folds": scores.mean_of_folds(folds),
+        "folds": evaluation.mean_of_folds(folds),
         "baseline": _scalars(score(rows, baseline, classes)),
     }
     return _account(course, final, trial, validation, _Errors(rows.target, predictions))
@@ -382,7 +383,7 @@ def _fit(course: _Course, rows: Rows, judge: Rows | None = None) -> Fitted:
     has_weight = slice(None) if rows.weights is None else rows.weights > 0
     features = _usable(course.features, rows.frame[has_weight])
     frame = rows.frame[[feature.name for feature in features]]
-    transformer = preparation.transformer(learner.preparation, features, seed=plan.seed)
+    transformer = preprocessing.transformer(learner.preparation, features, seed=plan.seed)
     prepared = frame if transformer is None else transformer.fit_transform(frame)
     estimator = learner.make(plan.task, plan.params, seed=plan.seed, class_weight=_own_class_weight(plan))
     fitted = Fitted(transformer, estimator, features)
@@ -397,7 +398,7 @@ def _fit(course: _Course, rows: Rows, judge: Rows | None = None) -> Fitted:
     if (weights := _weights(plan, rows)) is not None:
         extra["sample_weight"] = weights
     course.progress.phase("fitting")
-    with iterations.watched(estimator, course.progress):
+    with fit_monitor.watched(estimator, course.progress):
         estimator.fit(prepared, rows.target, **extra)
     return Fitted(transformer, estimator, features, time.monotonic() - began)
 
@@ -480,8 +481,8 @@ def aligned(probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray) -> 
 def score(rows: Rows, predictions: np.ndarray, classes: np.ndarray | None) -> dict[str, Any]:
     """Return the figures of predictions for these rows."""
     if classes is None:
-        return scores.regression(rows.target, predictions, rows.weights)
-    return scores.classification(classes, rows.target, predictions, rows.weights)
+        return evaluation.regression(rows.target, predictions, rows.weights)
+    return evaluation.classification(classes, rows.target, predictions, rows.weights)
 
 
 def _scalars(found: dict[str, Any]) -> dict[str, Any]:
@@ -503,14 +504,14 @@ def _importances(course: _Course, trial: _Trial) -> dict[str, Any] | None:
     if budget_s is None:
         budget_s = max(LEAST_FOR_IMPORTANCES_S, SHARE_FOR_IMPORTANCES * trial.fitted.seconds)
     loss = (
-        importance.rmse(held.target, held.weights)
+        permutation.rmse(held.target, held.weights)
         if course.classes is None
-        else importance.log_loss(course.classes, held.target, held.weights)
+        else permutation.log_loss(course.classes, held.target, held.weights)
     )
-    return importance.permutation(
+    return permutation.permutation(
         lambda prepared: _predictions(trial.fitted, prepared, course.classes),
         trial.prepared,
-        preparation.columns_of(trial.fitted.transformer, trial.fitted.features),
+        preprocessing.columns_of(trial.fitted.transformer, trial.fitted.features),
         loss,
         budget_s=budget_s,
         seed=plan.seed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rowcast.learners import Preparation
+from rowcast.learning.learners import Preparation
 from rowcast.tables import Feature, columns
 
 _PASSED = "passed"

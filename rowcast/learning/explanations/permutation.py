@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rowcast.scores import positions
+from rowcast.learning.evaluation import positions
 
 MAX_ROUNDS = 5
 # The least sample that says anything, and the most: beyond it the error of the shuffle is larger.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rowcast.progress import Progress
+from rowcast.learning.progress import Progress
 
 _INTERVAL_S = 0.25
 

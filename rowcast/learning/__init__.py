@@ -1,0 +1,18 @@
+"""From checked columns to a model with an honest account of its quality."""
+
+from rowcast.learning.learners import LEARNERS
+from rowcast.learning.prediction import Predictor
+from rowcast.learning.progress import SILENT, Phase, Progress
+
+__all__ = [
+    "LEARNERS",
+    "SILENT",
+    "Phase",
+    "Predictor",
+    "Progress",
+    "learners",
+    "prediction",
+    "preprocessing",
+    "progress",
+    "training",
+]

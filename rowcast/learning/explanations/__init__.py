@@ -1,0 +1,3 @@
+"""Why a model predicts what it predicts."""
+
+__all__ = ["permutation"]
