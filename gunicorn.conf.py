@@ -4,8 +4,9 @@ from pathlib import Path
 
 from gunicorn import glogging
 
-from rowcast import logs, serving
+from rowcast import serving
 from rowcast.config import ConfigurationError, Settings
+from rowcast.observability import logs
 from rowcast.system import die_with_parent
 
 try:

@@ -26,9 +26,10 @@ from typing import Any
 import pyarrow as pa
 
 import ml
-from rowcast import answers, at_once, errors, logs, models
+from rowcast import answers, at_once, errors, models
 from rowcast.config import ConfigurationError, Settings
 from rowcast.model_cache import ModelCache
+from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_beats
 from rowcast.storage import SERVER, Storage
 from rowcast.system import cores, die_with_parent, memory, scratch

@@ -39,7 +39,7 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import ending, errors, keeper, logs
+from rowcast import ending, errors, keeper
 from rowcast.attempt import Attempt, folder_name, insist
 from rowcast.config import ConfigurationError, Settings
 from rowcast.estimates import SHORT_S
@@ -49,6 +49,7 @@ from rowcast.jobs import FUNCTIONS as FUNCTION_OF
 from rowcast.jobs import QUEUE
 from rowcast.lanes import Cause, Lane, Lanes
 from rowcast.lease import Lease
+from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.rehearsal import rehearse
 from rowcast.storage import KEEPER, Storage

@@ -17,10 +17,11 @@ from typing import Any
 
 import redis
 
-from rowcast import ending, errors, logs, retention, webhooks
+from rowcast import ending, errors, retention, webhooks
 from rowcast.config import Settings
 from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
+from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_keeping
 from rowcast.storage import KEEPER, WORKER, Storage
 from rowcast.system import scratch

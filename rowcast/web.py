@@ -26,8 +26,9 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
-from rowcast import __version__, errors, events, idempotency, ids, logs
+from rowcast import __version__, errors, events, idempotency, ids
 from rowcast.config import Settings
+from rowcast.observability import logs
 from rowcast.wire import Problem
 
 log = logging.getLogger("rowcast.server")

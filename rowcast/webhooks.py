@@ -32,9 +32,10 @@ from typing import Any
 
 import redis
 
-from rowcast import __version__, logs
+from rowcast import __version__
 from rowcast.config import Settings
 from rowcast.errors import InvalidRequest, RowcastError
+from rowcast.observability import logs
 
 log = logging.getLogger("rowcast.webhooks")
 
