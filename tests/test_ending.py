@@ -12,7 +12,7 @@ import pytest
 import redis
 from conftest import Stack, eventually
 
-from rowcast import ending, errors, job_publishing, parts, publishing
+from rowcast import ending, errors, job_publishing, publishing
 from rowcast.attempt import Attempt
 from rowcast.config import Settings
 from rowcast.estimates import Work
@@ -20,6 +20,7 @@ from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
 from rowcast.keeper import Keeper
 from rowcast.lanes import LANES, Cause
+from rowcast.local import programs
 from rowcast.run import Run
 from rowcast.storage import Storage
 
@@ -33,7 +34,7 @@ NOWHERE = "http://127.0.0.1:9"
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     """Return a Redis without workers, so that jobs stay as they are put."""
     folder = tmp_path_factory.mktemp("redis")
-    command = [parts._redis_binary(), "--port", "0", "--unixsocket", "socket", "--save", ""]
+    command = [programs._redis_binary(), "--port", "0", "--unixsocket", "socket", "--save", ""]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     client = redis.Redis(unix_socket_path=str(folder / "socket"))
     eventually((folder / "socket").exists)

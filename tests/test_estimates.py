@@ -18,9 +18,10 @@ import redis
 from conftest import eventually
 from pyarrow import feather
 
-from rowcast import estimates, parts
+from rowcast import estimates
 from rowcast.config import Settings
 from rowcast.learning.learners import LEARNERS
+from rowcast.local import programs
 from rowcast.storage import Version
 from rowcast.tables import formats
 
@@ -31,7 +32,7 @@ LIMITS = formats.Limits.of(Settings())
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     folder = tmp_path_factory.mktemp("redis")
     options = ["--port", "0", "--unixsocket", "socket", "--save", "", "--loglevel", "warning"]
-    process = subprocess.Popen([parts._redis_binary(), *options], cwd=folder)
+    process = subprocess.Popen([programs._redis_binary(), *options], cwd=folder)
     connection = redis.Redis(unix_socket_path=str(folder / "socket"))
     try:
         eventually(lambda: _answers(connection))

@@ -21,12 +21,13 @@ import requests
 from conftest import Stack, StartStack, eventually, slow_table, table
 from flask.testing import FlaskClient
 
-from rowcast import ending, errors, events, joblog, listing, parts, publishing
+from rowcast import ending, errors, events, joblog, listing, publishing
 from rowcast.config import Settings
 from rowcast.estimates import Work
 from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
 from rowcast.lanes import LANES, Lanes
+from rowcast.local import programs
 from rowcast.publishing import Kind
 from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
@@ -44,7 +45,7 @@ class RedisServer:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [parts._redis_binary(), "--port", "0", "--unixsocket", self.socket.name]
+        command = [programs._redis_binary(), "--port", "0", "--unixsocket", self.socket.name]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "no"]
         self.process = subprocess.Popen(command, cwd=self.socket.parent, stdout=subprocess.DEVNULL)
         eventually(self.answers)

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 
-from rowcast.processes import (
+from rowcast.local.supervisor import (
     FIRST_BACKOFF_S,
     LINE_LIMIT_BYTES,
     LONGEST_BACKOFF_S,

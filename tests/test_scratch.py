@@ -21,11 +21,11 @@ from conftest import eventually
 from sklearn.dummy import DummyRegressor
 from test_training import source_of
 
-from rowcast import parts
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.learning import prediction
+from rowcast.local import programs
 from rowcast.redis_clients import connect_for_requests
 from rowcast.storage import Storage
 from rowcast.system import scratch
@@ -109,8 +109,8 @@ def test_reserve_is_never_more_than_a_twentieth_of_the_disk(disk: Path, tmp_path
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a Redis of its own."""
     data = tmp_path_factory.mktemp("redis")
-    ports = parts.choose_ports(0, data / "ports.json")
-    stack = parts.Parts(data, parts.Keys.kept_in(data / "secrets.json"), ports, None, os.environ, None)
+    ports = programs.choose_ports(0, data / "ports.json")
+    stack = programs.Parts(data, programs.Keys.kept_in(data / "secrets.json"), ports, None, os.environ, None)
     program = stack.redis()
     with subprocess.Popen(program.argv, env=dict(program.env), cwd=program.cwd) as process:
         with redis.Redis.from_url(stack.redis_url) as connection:

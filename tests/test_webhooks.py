@@ -29,10 +29,11 @@ import redis
 from conftest import ROOT, eventually
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from rowcast import parts, webhooks
+from rowcast import webhooks
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import InvalidRequest, StoreUnavailable
 from rowcast.ids import new_id
+from rowcast.local import programs
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
@@ -52,7 +53,7 @@ def status(owner: str, job_id: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("redis") / "socket"
-    command = [parts._redis_binary(), "--port", "0", "--unixsocket", str(path), "--save", ""]
+    command = [programs._redis_binary(), "--port", "0", "--unixsocket", str(path), "--save", ""]
     with subprocess.Popen(command, cwd=path.parent, stdout=subprocess.DEVNULL) as process:
         eventually(path.exists)
         yield path
@@ -897,24 +898,24 @@ def test_secrets_do_not_print() -> None:
 
 
 def test_stack_makes_a_secret_of_its_own(tmp_path: Path) -> None:
-    made = parts.Keys.kept_in(tmp_path / "secrets.json")
+    made = programs.Keys.kept_in(tmp_path / "secrets.json")
     assert webhooks.secrets_of("default", settings(webhook_secrets=made.webhook_secret))
-    assert parts.Keys.kept_in(tmp_path / "secrets.json") == made
+    assert programs.Keys.kept_in(tmp_path / "secrets.json") == made
 
 
 def test_secrets_of_before_webhooks_get_one_and_stay(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
     old = dict.fromkeys(("s3_access_key", "s3_secret_key", "redis_password", "signing_key"), "x" * 20)
     path.write_text(json.dumps(old))
-    kept = parts.Keys.kept_in(path)
+    kept = programs.Keys.kept_in(path)
     assert old.items() < vars(kept).items()
-    assert parts.Keys.kept_in(path) == kept
+    assert programs.Keys.kept_in(path) == kept
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("given", ["", SECRET])
 def test_server_and_worker_of_a_stack_share_the_secret(given: str, tmp_path: Path) -> None:
-    keys = parts.Keys.kept_in(tmp_path / "secrets.json")
-    stack = parts.Parts(tmp_path, keys, parts.Ports(1, 2, 3), None, {"WEBHOOK_SECRETS": given}, None)
+    keys = programs.Keys.kept_in(tmp_path / "secrets.json")
+    stack = programs.Parts(tmp_path, keys, programs.Ports(1, 2, 3), None, {"WEBHOOK_SECRETS": given}, None)
     shared = {program.env["WEBHOOK_SECRETS"] for program in (stack.server(), stack.worker())}
     assert shared == {given or keys.webhook_secret}

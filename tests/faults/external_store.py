@@ -12,9 +12,9 @@ import psutil
 from breaking import Gate
 from conftest import eventually
 
-from rowcast import parts
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
+from rowcast.local import programs
 from rowcast.storage import Storage
 
 
@@ -23,10 +23,10 @@ class ExternalStore:
 
     def __init__(self, data: Path) -> None:
         """Choose its port; `settings` are what a stack needs to use it."""
-        ports = parts.choose_ports(0, data / "ports.json")
-        keys = parts.Keys.kept_in(data / "secrets.json")
+        ports = programs.choose_ports(0, data / "ports.json")
+        keys = programs.Keys.kept_in(data / "secrets.json")
         few = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-        program = parts.Parts(data, keys, ports, None, few, None).store()
+        program = programs.Parts(data, keys, ports, None, few, None).store()
         assert program is not None
         self._program = program
         self.gate = Gate(ports.store)

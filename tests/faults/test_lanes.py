@@ -12,11 +12,11 @@ import pytest
 import redis
 from conftest import eventually
 
-from rowcast import parts
 from rowcast.horse import Horse
 from rowcast.ids import new_id
 from rowcast.lanes import MAX_LOG_LINES, Cause, Lanes
 from rowcast.lease import Lease
+from rowcast.local import programs
 
 LOST = Cause("worker_lost", "nobody heard of it")
 TTL_S = 30
@@ -26,9 +26,9 @@ TTL_S = 30
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a Redis in which nobody else works."""
     data = tmp_path_factory.mktemp("redis")
-    ports = parts.choose_ports(0, data / "ports.json")
-    keys = parts.Keys.kept_in(data / "secrets.json")
-    stack = parts.Parts(data, keys, ports, None, {"PATH": os.environ["PATH"]}, None)
+    ports = programs.choose_ports(0, data / "ports.json")
+    keys = programs.Keys.kept_in(data / "secrets.json")
+    stack = programs.Parts(data, keys, ports, None, {"PATH": os.environ["PATH"]}, None)
     program = stack.redis()
     with subprocess.Popen(program.argv, env=dict(program.env), cwd=program.cwd) as process:
         with redis.Redis.from_url(stack.redis_url) as connection:

@@ -23,9 +23,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rowcast.processes import Program
+from rowcast.local.supervisor import Program
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 # Of sun_path, 104 bytes on macOS and 108 on Linux, less what stands behind it while it is made.
 _LONGEST_SOCKET_BYTES = 98

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from rowcast.config import ConfigurationError, Settings
-from rowcast.parts import (
+from rowcast.local.programs import (
     ROOT,
     Keys,
     Parts,
@@ -39,7 +39,7 @@ from rowcast.parts import (
     private_folder,
     redis_answers,
 )
-from rowcast.processes import Log, Supervisor, after_fork
+from rowcast.local.supervisor import Log, Supervisor, after_fork
 
 SECRETS = "secrets.json"
 START_LIMIT_S, STOP_LIMIT_S = 60.0, 10.0

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rowcast.config import ConfigurationError, Settings
-from rowcast.parts import (
+from rowcast.local.programs import (
     HOST,
     Keys,
     Parts,
@@ -44,7 +44,7 @@ from rowcast.parts import (
     redis_answers,
     write_private,
 )
-from rowcast.processes import Log, Program, Supervisor, after_fork
+from rowcast.local.supervisor import Log, Program, Supervisor, after_fork
 
 LAST_PORT, MOST_WORKERS = 65_535, 1024
 START_LIMIT_S = 60.0

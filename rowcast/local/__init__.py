@@ -1,0 +1,3 @@
+"""The whole stack on one machine, without Docker."""
+
+__all__ = []
