@@ -15,10 +15,10 @@ from typing import Any
 import joblib
 import narwhals.stable.v2
 
-from rowcast import job_publishing, manifests, models, publishing, reuse, run, signing, versions
+from rowcast import job_publishing, reuse, run
 from rowcast.errors import DatasetNotFound
 from rowcast.learning import learners, prediction, training
-from rowcast.storage import ObjectMissing, Version
+from rowcast.store import ObjectMissing, Version, loading, manifests, publications, signing, versions
 from rowcast.system import cores
 from rowcast.tables import checks, formats
 
@@ -75,7 +75,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         with seat.threads(n_cells=table.frame.size, others_wait=job.others_wait) as n_threads:
             trained = training.train(plan, table.features, rows, progress)
     progress.phase("uploading")
-    path = job.folder / publishing.MODEL_FILE
+    path = job.folder / publications.MODEL_FILE
     _dump(trained.model, path)
     manifest = {
         "id": model_id,
@@ -110,7 +110,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     wanted = prediction.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
     with cores.seat(job.settings.cores_dir) as seat:
         progress.phase("downloading")
-        predictor, about = models.load(
+        predictor, about = loading.load(
             job.storage, job.signing_keys, job.owner, model_id, job.folder / "model"
         )
         prediction.check_givable(about, wanted)
@@ -118,11 +118,11 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         progress.phase("reading")
         source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
         checks.check_predict(source, predictor.features, wanted.keep)
-        path = job.folder / publishing.RESULT_FILES[wanted.format]
+        path = job.folder / publications.RESULT_FILES[wanted.format]
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
         threads = seat.threads(n_cells=n_cells, others_wait=job.others_wait)
         progress.phase("predicting")
-        with threads as n_threads, models.refused_if_of_other_versions(about):
+        with threads as n_threads, loading.refused_if_of_other_versions(about):
             rows = prediction.write(path, predictor, source, wanted, progress.rows)
     progress.phase("uploading")
     manifest = {

@@ -22,13 +22,11 @@ from rowcast import (
     admission,
     at_once,
     bodies,
-    content,
     deletion,
     errors,
     estimates,
     events,
     listing,
-    publishing,
     retention,
     reuse,
     web,
@@ -38,10 +36,9 @@ from rowcast.config import Settings
 from rowcast.estimates import Work
 from rowcast.jobs import Jobs, Submission
 from rowcast.learning import learners
-from rowcast.publishing import Kind
 from rowcast.redis_clients import connect_for_requests
 from rowcast.states import FINAL
-from rowcast.storage import Storage
+from rowcast.store import Kind, Storage, deduplication, publications
 from rowcast.system import scratch
 from rowcast.tables import checks
 from rowcast.wire import (
@@ -121,7 +118,7 @@ def upload(query: UploadRequest) -> Answer:
     parts.storage.ensure_buckets()
     oldest = retention.oldest_offered(parts.settings.retain_datasets_days, time.time())
     asked = (query.sha256, query.size)
-    if known := content.find(parts.connection, parts.storage, flask.g.owner, *asked, oldest=oldest):
+    if known := deduplication.find(parts.connection, parts.storage, flask.g.owner, *asked, oldest=oldest):
         return {"id": known, "exists": True, "url": None, "expires_at": None}
     dataset_id, ttl_s = web.new_id(), parts.settings.upload_url_ttl_s
     url = parts.storage.upload_url(flask.g.owner, dataset_id, ttl_s, internal=web.is_internal(parts.settings))
@@ -188,7 +185,7 @@ def _predict_at_once(query: PredictRequest) -> flask.Response:
         answer = at_once.ask(settings.warm_socket, question, table, settings.answer_timeout_s)
     except errors.ModelNotFound:
         # The workers know published models alone; Redis may know of a fit that goes on or failed.
-        if not publishing.is_deleted(parts.storage, "fit", flask.g.owner, query.model_id):
+        if not publications.is_deleted(parts.storage, "fit", flask.g.owner, query.model_id):
             admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
         raise
     return flask.Response(answer, mimetype=wanted)
@@ -299,7 +296,7 @@ def result(query: ResultRequest) -> Answer:
     """Get the URL of a predict job's result."""
     flask.g.job_id = query.id
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, query.id)
-    name = f"{found.attempt}/{publishing.result_file(found.manifest)}"
+    name = f"{found.attempt}/{publications.result_file(found.manifest)}"
     ttl_s = parts.settings.download_url_ttl_s
     internal = web.is_internal(parts.settings)
     url = parts.storage.download_url("results", flask.g.owner, query.id, name, ttl_s, internal=internal)
@@ -328,7 +325,7 @@ def model_file(path: Named, query: Nothing) -> Answer:  # noqa: ARG001 - as in u
     """Get the URL of a model's file, and the SHA-256 that its bytes must have."""
     found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     sha256, size = admission.file_of(found, path.id)
-    name, ttl_s = f"{found.attempt}/{publishing.MODEL_FILE}", parts.settings.download_url_ttl_s
+    name, ttl_s = f"{found.attempt}/{publications.MODEL_FILE}", parts.settings.download_url_ttl_s
     internal = web.is_internal(parts.settings)
     url = parts.storage.download_url("models", flask.g.owner, path.id, name, ttl_s, internal=internal)
     return {"url": url, "expires_at": time.time() + ttl_s, "sha256": sha256, "size": size}

@@ -26,12 +26,12 @@ from typing import Any
 import pyarrow as pa
 
 import ml
-from rowcast import answers, at_once, errors, models
+from rowcast import answers, at_once, errors
 from rowcast.config import ConfigurationError, Settings
 from rowcast.model_cache import ModelCache
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_beats
-from rowcast.storage import SERVER, Storage
+from rowcast.store import Storage, loading, object_store
 from rowcast.system import cores, die_with_parent, memory, scratch
 
 log = logging.getLogger("rowcast.warm")
@@ -126,7 +126,7 @@ def _serve(settings: Settings, listener: socket.socket, busy_since: Any, parent_
     wish = _Wish(busy_since)
     folder = scratch.make(Path(settings.scratch_dir), f"warm-{uuid.uuid4().hex}")
     cache = ModelCache(
-        Storage(settings, SERVER, connections=2),
+        Storage(settings, object_store.SERVER, connections=2),
         connect_for_beats(settings),
         [key.get_secret_value() for key in settings.signing_keys],
         settings.warm_cache_bytes,
@@ -173,7 +173,7 @@ def _outcome(
 ) -> bytes | errors.RowcastError:
     try:
         model = cache.get(question.owner, question.model_id)
-        with models.refused_if_of_other_versions(model[1]):
+        with loading.refused_if_of_other_versions(model[1]):
             return answers.answer(question, table, model, bounds, path)
     except errors.RowcastError as error:
         return error

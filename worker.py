@@ -52,7 +52,7 @@ from rowcast.lease import Lease
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_beats, connect_for_keeping, connect_for_work
 from rowcast.rehearsal import rehearse
-from rowcast.storage import KEEPER, Storage
+from rowcast.store import Storage, object_store
 from rowcast.system import cores, die_with_parent, directories, memory, scratch
 
 log = logging.getLogger("rowcast.worker")
@@ -323,7 +323,7 @@ class Worker(rq.worker.Worker):
             log.info("the job takes longer than was expected; it goes to the long lane")
             insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
             return
-        where = (self._lanes, Storage(self._settings, KEEPER, connections=4), job.id, job.fields)
+        where = (self._lanes, Storage(self._settings, object_store.KEEPER, connections=4), job.id, job.fields)
         if verdict:
             insist(lambda: ending.lose(*where, verdict))
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowcast import publishing, webhooks
+from rowcast import webhooks
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
@@ -22,9 +22,8 @@ from rowcast.errors import (
 )
 from rowcast.jobs import Jobs
 from rowcast.learning import prediction
-from rowcast.publishing import Kind, Publication
 from rowcast.states import FINAL
-from rowcast.storage import ObjectMissing, Storage, Version
+from rowcast.store import Kind, ObjectMissing, Publication, Storage, Version, publications
 from rowcast.tables import Feature, checks, formats
 from rowcast.wire import JobRequest, PredictRequest
 
@@ -153,13 +152,13 @@ def _look(
     storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
 ) -> tuple[Publication | None, dict[str, Any] | None]:
     """Return what a job has published or, where it has not, its status; neither of what was deleted."""
-    found = publishing.find(storage, kind, owner, identifier)
+    found = publications.find(storage, kind, owner, identifier)
     if found:
         return found, None
     job = jobs.status(owner, identifier)
     if job and job["kind"] == kind and job["status"] == "finished":
         # It ended between the two looks; else what it made is gone, and Redis has yet to forget it.
-        return publishing.find(storage, kind, owner, identifier), None
-    if job and publishing.is_deleted(storage, kind, owner, identifier):
+        return publications.find(storage, kind, owner, identifier), None
+    if job and publications.is_deleted(storage, kind, owner, identifier):
         return None, None
     return None, job

@@ -15,12 +15,12 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from rowcast import content, ending, errors, estimates, joblog, publishing, reuse, run
+from rowcast import ending, errors, estimates, joblog, reuse, run
 from rowcast.config import Settings
 from rowcast.lanes import Cause, Lanes
 from rowcast.learning import Progress
 from rowcast.states import Status
-from rowcast.storage import KEEPER, WORKER, Storage, patience_of
+from rowcast.store import Storage, deduplication, object_store, publications
 from rowcast.system import memory, scratch
 
 log = logging.getLogger("rowcast.jobs")
@@ -52,7 +52,9 @@ class Attempt:
         """Prepare what the end needs: a store that is waited for, because now there is something to lose."""
         self.number = int(self.fields["attempt"])
         self.owner = self.fields["owner"]
-        self.publisher = Storage(self.settings, patience_of(self.settings.outage_wait_s), connections=4)
+        self.publisher = Storage(
+            self.settings, object_store.patience_of(self.settings.outage_wait_s), connections=4
+        )
         self.began = time.monotonic()
 
     def run(self) -> None:
@@ -73,9 +75,9 @@ class Attempt:
 
     def _do(self) -> None:
         """Do the work, unless an earlier attempt has published and only its end was lost."""
-        kind = cast(publishing.Kind, self.fields["kind"])
-        storage = Storage(self.settings, WORKER, connections=4)
-        if self.number > 1 and publishing.start_again(storage, kind, self.owner, self.job_id, self.number):
+        kind = cast(publications.Kind, self.fields["kind"])
+        storage = Storage(self.settings, object_store.WORKER, connections=4)
+        if self.number > 1 and publications.start_again(storage, kind, self.owner, self.job_id, self.number):
             return
         notes = self.beats.connection
         surroundings = run.Run(
@@ -87,7 +89,7 @@ class Attempt:
             folder=scratch.make(Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)),
             others_wait=partial(_do_others_wait, self.beats),
             progress=Progress(self.say),
-            note_digest=partial(content.note, notes, self.owner),
+            note_digest=partial(deduplication.note, notes, self.owner),
             note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),
         )
         with run.surround(surroundings):
@@ -130,7 +132,11 @@ class Attempt:
 
     def _end(self, status: Status, error: errors.RowcastError | None) -> None:
         # Nothing is lost with a failure: its record may be stored later, and the worker goes on.
-        store = self.publisher if status == "finished" else Storage(self.settings, KEEPER, connections=4)
+        store = (
+            self.publisher
+            if status == "finished"
+            else Storage(self.settings, object_store.KEEPER, connections=4)
+        )
         told = (self.lanes, store, self.job_id, self.fields, status, error)
         insist(lambda: ending.end(*told, lines=list(self.lines), attempt=self.number))
 

@@ -40,7 +40,7 @@ from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import folder_of
 from rowcast.redis_clients import connect_for_work
-from rowcast.storage import WORKER, Bucket, ObjectMissing, Storage
+from rowcast.store import Bucket, ObjectMissing, Storage, object_store
 
 FORMAT = 1
 INDEX, REDIS, OBJECTS, INCLUDED = "index.json", "redis.jsonl", "objects", "included"
@@ -331,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         settings = Settings.from_environment()
-        storage = Storage(settings, WORKER, connections=N_THREADS)
+        storage = Storage(settings, object_store.WORKER, connections=N_THREADS)
         with closing(connect_for_work(settings)) as connection:
             if options.command == "save":
                 done, index = "Saved", save(options.folder, storage, connection, options.include)

@@ -8,12 +8,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from rowcast import publishing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, ModelNotReady, NotFinished
 from rowcast.jobs import Jobs
-from rowcast.publishing import BUCKETS, TOMBSTONE, Kind
 from rowcast.states import FINAL
-from rowcast.storage import Bucket, Storage
+from rowcast.store import Bucket, Kind, Storage, publications
 
 # Results of a model that are deleted at once.
 N_THREADS = 16
@@ -47,13 +45,13 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
             f"Model {model_id} is {status}.",
             hint="Cancel the fit, POST /cancel?id=<model>, or wait for its end; then delete it.",
         )
-    if not (_left(storage, "models", owner, model_id) or publishing.results_of(storage, owner, model_id)):
+    if not (_left(storage, "models", owner, model_id) or publications.results_of(storage, owner, model_id)):
         raise ModelNotFound(f"There is no model {model_id}.")
     _bury(storage, "models", owner, model_id)
     # Before anything is removed, so that asking again comes here again if it fails.
     jobs.note_deletion()
     # Those that are noted later find the tombstone.
-    results = publishing.results_of(storage, owner, model_id)
+    results = publications.results_of(storage, owner, model_id)
     with ThreadPoolExecutor(N_THREADS) as pool:
         list(pool.map(partial(_remove_result, storage, owner, model_id), results))
     _empty(storage, "models", owner, model_id)
@@ -70,18 +68,18 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
     if status := _running(storage, jobs, "predict", owner, result_id):
         raise NotFinished(f"Job {result_id} is {status}.")
     # Under the id of a model lie the notes of its results, which are no result.
-    if not _left(storage, "results", owner, result_id) or publishing.results_of(storage, owner, result_id):
+    if not _left(storage, "results", owner, result_id) or publications.results_of(storage, owner, result_id):
         raise JobNotFound(f"There is no result {result_id}.")
     _bury(storage, "results", owner, result_id)
-    if model_id := publishing.model_of(storage, owner, result_id):
-        storage.delete("results", owner, model_id, [publishing.note_of(result_id)])
+    if model_id := publications.model_of(storage, owner, result_id):
+        storage.delete("results", owner, model_id, [publications.note_of(result_id)])
     _empty(storage, "results", owner, result_id)
 
 
 def _running(storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str) -> str | None:
     """Return the status of a job that has not ended, and has neither published nor been deleted."""
-    names = storage.names(BUCKETS[kind], owner, identifier)
-    if TOMBSTONE in names or publishing.attempts_in(names):
+    names = storage.names(publications.BUCKETS[kind], owner, identifier)
+    if publications.TOMBSTONE in names or publications.attempts_in(names):
         return None
     job = jobs.status(owner, identifier)
     return job["status"] if job and job["kind"] == kind and job["status"] not in FINAL else None
@@ -91,11 +89,11 @@ def _remove_result(storage: Storage, owner: str, model_id: str, result_id: str) 
     _bury(storage, "results", owner, result_id)
     _empty(storage, "results", owner, result_id)
     # Last, so that a deletion that failed before finds the result again.
-    storage.delete("results", owner, model_id, [publishing.note_of(result_id)])
+    storage.delete("results", owner, model_id, [publications.note_of(result_id)])
 
 
 def _bury(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
-    storage.write(bucket, owner, identifier, TOMBSTONE, b"")
+    storage.write(bucket, owner, identifier, publications.TOMBSTONE, b"")
 
 
 def _empty(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
@@ -104,4 +102,4 @@ def _empty(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> Non
 
 def _left(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> list[str]:
     """Return the names of all that lies under an id besides its tombstone."""
-    return [name for name in storage.names(bucket, owner, identifier) if name != TOMBSTONE]
+    return [name for name in storage.names(bucket, owner, identifier) if name != publications.TOMBSTONE]

@@ -11,10 +11,10 @@ import math
 import time
 from typing import Any
 
-from rowcast import errors, publishing
+from rowcast import errors
 from rowcast.lanes import Cause, Lanes
 from rowcast.states import Status, final_record
-from rowcast.storage import Storage
+from rowcast.store import Storage, publications
 
 log = logging.getLogger("rowcast.jobs")
 
@@ -75,7 +75,7 @@ def _ttl_s(fields: dict[str, str]) -> int:
 
 def _store(storage: Storage, fields: dict[str, str], record: dict[str, Any], *, must: bool) -> bool:
     try:
-        publishing.write_record(storage, _kind(fields), fields["owner"], record["id"], record)
+        publications.write_record(storage, _kind(fields), fields["owner"], record["id"], record)
     except errors.StoreUnavailable:
         if must:
             raise
@@ -98,7 +98,7 @@ def lose(
     if (fields.get("status"), fields.get("attempt")) != ("started", attempt):
         return
     try:
-        has_published = publishing.has_published(storage, _kind(fields), fields["owner"], job_id)
+        has_published = publications.has_published(storage, _kind(fields), fields["owner"], job_id)
     except errors.StoreUnavailable:
         has_published = False
     _end_for(lanes, storage, job_id, fields, None if has_published else error)
@@ -127,7 +127,7 @@ def give_up(
         log.warning("%s", error.detail)
         return
     fields = {**lanes.fields(job_id), "attempt": str(number)}
-    has_published = publishing.start_again(storage, _kind(fields), fields["owner"], job_id, number)
+    has_published = publications.start_again(storage, _kind(fields), fields["owner"], job_id, number)
     lost = errors.WorkerLost(f"{error.detail} It was tried {fields.get('deaths', most)} times in all.")
     _end_for(lanes, storage, job_id, fields, None if has_published else lost)
 
@@ -195,9 +195,9 @@ def _record_late(
 ) -> bool:
     try:
         if record["status"] == "canceled":
-            publishing.hide_canceled(storage, _kind(fields), fields["owner"], job_id, record)
+            publications.hide_canceled(storage, _kind(fields), fields["owner"], job_id, record)
         else:
-            publishing.write_record(storage, _kind(fields), fields["owner"], job_id, record)
+            publications.write_record(storage, _kind(fields), fields["owner"], job_id, record)
     except errors.StoreUnavailable:
         log.warning("the store does not answer; the job's record is in Redis alone for now")
         return False
@@ -205,5 +205,5 @@ def _record_late(
     return True
 
 
-def _kind(fields: dict[str, str]) -> publishing.Kind:
+def _kind(fields: dict[str, str]) -> publications.Kind:
     return "fit" if fields["kind"] == "fit" else "predict"

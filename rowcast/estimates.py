@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from rowcast.storage import Version
+from rowcast.store import Version
 from rowcast.tables import Sample
 
 Kind = Literal["fit", "predict"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rowcast import publishing
 from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, WorkerLost
 from rowcast.run import Run
-from rowcast.storage import ObjectMissing
+from rowcast.store import ObjectMissing, publications
 
 
-def publish(job: Run, kind: publishing.Kind, identifier: str, file: Path, manifest: dict[str, Any]) -> None:
+def publish(job: Run, kind: publications.Kind, identifier: str, file: Path, manifest: dict[str, Any]) -> None:
     """Write an attempt's file and, last, its manifest.
 
     Raises:
@@ -20,16 +19,16 @@ def publish(job: Run, kind: publishing.Kind, identifier: str, file: Path, manife
         WorkerLost: the attempt was given up for dead; nothing is left behind.
         StoreUnavailable: the store does not answer.
     """
-    bucket, names = publishing.BUCKETS[kind], [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"]
+    bucket, names = publications.BUCKETS[kind], [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"]
     job.publisher.write(bucket, job.owner, identifier, names[0], file)
-    job.publisher.write(bucket, job.owner, identifier, names[1], publishing.as_json(manifest))
+    job.publisher.write(bucket, job.owner, identifier, names[1], publications.as_json(manifest))
     found = job.publisher.names(bucket, job.owner, identifier)
-    if job.attempt in publishing.attempts_in(found):
+    if job.attempt in publications.attempts_in(found):
         return
     job.publisher.delete(bucket, job.owner, identifier, names)
-    if publishing.CANCELED in found:
+    if publications.CANCELED in found:
         raise JobCanceled(f"Job {identifier} was canceled.")
-    if publishing.TOMBSTONE in found:
+    if publications.TOMBSTONE in found:
         raise _deleted_model(manifest.get("model_id", identifier))
     raise WorkerLost(f"Attempt {job.attempt} was given up before it had published.")
 
@@ -43,11 +42,11 @@ def note_result(job: Run, model_id: str, result_id: str) -> None:
         ModelNotFound: the model was deleted while the job ran.
         StoreUnavailable: the store does not answer.
     """
-    job.publisher.write("results", job.owner, model_id, publishing.note_of(result_id), b"")
+    job.publisher.write("results", job.owner, model_id, publications.note_of(result_id), b"")
     try:
         check_needed(job, model_id=model_id)
     except ModelNotFound:
-        job.publisher.delete("results", job.owner, model_id, [publishing.note_of(result_id)])
+        job.publisher.delete("results", job.owner, model_id, [publications.note_of(result_id)])
         raise
 
 
@@ -64,7 +63,7 @@ def check_needed(job: Run, *, dataset_id: str | None = None, model_id: str | Non
     except ObjectMissing:
         detail = f"Dataset {dataset_id} was deleted while the job ran."
         raise DatasetNotFound(detail, hint=_DELETED_HINT) from None
-    if model_id and not publishing.attempts_in(job.publisher.names("models", job.owner, model_id)):
+    if model_id and not publications.attempts_in(job.publisher.names("models", job.owner, model_id)):
         raise _deleted_model(model_id)
 
 

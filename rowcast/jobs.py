@@ -14,15 +14,14 @@ from typing import Any
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import ending, estimates, invalidation
+from rowcast import ending, estimates
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.estimates import Expectation, Work
 from rowcast.ids import time_of
 from rowcast.lanes import ENDS, Lanes, Priority, our_errors
-from rowcast.publishing import Kind, read_record
 from rowcast.states import FINAL, status_of, without_log
-from rowcast.storage import Storage
+from rowcast.store import Kind, Storage, invalidation, publications
 
 QUEUE = "rowcast"
 FUNCTIONS: dict[Kind, str] = {"fit": "ml.fit", "predict": "ml.predict"}
@@ -107,7 +106,7 @@ class Jobs:
             position = self.lanes.position(job_id, fields) if fields.get("status") == "queued" else None
         if fields:
             return _told(owner, job_id, fields, position)
-        return without_log(read_record(self._storage, owner, job_id))
+        return without_log(publications.read_record(self._storage, owner, job_id))
 
     def known(self, owner: str, job_ids: Sequence[str]) -> dict[str, dict[str, Any] | None]:
         """Return what /status answers of those of these jobs that Redis knows; None for another owner's.
@@ -140,7 +139,9 @@ class Jobs:
                 return None
             if fields and "record" not in fields:
                 return self.lanes.log(job_id)
-        record = json.loads(fields["record"]) if fields else read_record(self._storage, owner, job_id)
+        record = (
+            json.loads(fields["record"]) if fields else publications.read_record(self._storage, owner, job_id)
+        )
         return None if record is None else record.get("log", [])
 
     def follow(self, owner: str, job_id: str) -> Iterator[dict[str, Any] | None]:

@@ -23,7 +23,7 @@ from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_keeping
-from rowcast.storage import KEEPER, WORKER, Storage
+from rowcast.store import Storage, object_store
 from rowcast.system import scratch
 
 log = logging.getLogger("rowcast.keeper")
@@ -56,9 +56,9 @@ class Keeper:
         """Connect lazily."""
         self._settings = settings
         self._lanes = Lanes(connect_for_keeping(settings))
-        self._storage = Storage(settings, WORKER, connections=4)
+        self._storage = Storage(settings, object_store.WORKER, connections=4)
         # Where the queue waits for it, it waits for no store, and comes back soon.
-        self._hasty_storage = Storage(settings, KEEPER, connections=4)
+        self._hasty_storage = Storage(settings, object_store.KEEPER, connections=4)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.duties = [
             Duty(self.recover, 1.0),

@@ -15,14 +15,13 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from rowcast import publishing, retention
+from rowcast import retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs import Jobs
 from rowcast.lanes import our_errors
-from rowcast.publishing import BUCKETS, Kind
 from rowcast.states import FINAL, without_log
-from rowcast.storage import Bucket, ObjectMissing, Storage
+from rowcast.store import Bucket, Kind, ObjectMissing, Storage, publications
 
 # Looks at ids of a page that run at once.
 N_THREADS = 16
@@ -88,8 +87,8 @@ def _job_ids(
     # Who looks for ended jobs need not look at thousands that wait.
     waiting = set(lanes.queued(owner, None)) if status in FINAL else ()
     known = (identifier for identifier in lanes.known(owner, before) if identifier not in waiting)
-    kinds: list[Kind] = [kind for kind in BUCKETS if wanted.get("kind", kind) == kind]
-    stored = [storage.newest(BUCKETS[kind], owner, before=before) for kind in kinds]
+    kinds: list[Kind] = [kind for kind in publications.BUCKETS if wanted.get("kind", kind) == kind]
+    stored = [storage.newest(publications.BUCKETS[kind], owner, before=before) for kind in kinds]
     # Equal ids follow each other: a job is in Redis and in the store for a while.
     merged = heapq.merge(known, *stored, reverse=True)
     return (identifier for identifier, _ in groupby(merged))
@@ -102,7 +101,7 @@ def _jobs_of(
     known = queue.known(owner, ids)
     forgotten = [identifier for identifier in ids if identifier not in known]
     if forgotten:
-        records = _look_at(partial(publishing.read_record, storage, owner), forgotten)
+        records = _look_at(partial(publications.read_record, storage, owner), forgotten)
         known.update(zip(forgotten, map(without_log, records), strict=True))
     found = [known[identifier] for identifier in ids]
     return [job if job and _is_wanted(job, wanted) else None for job in found]
@@ -162,7 +161,7 @@ def _page(
 def _model(storage: Storage, owner: str, model_id: str) -> dict[str, Any] | None:
     """Describe a model in short; None for what is no finished model."""
     try:
-        found = publishing.find(storage, "fit", owner, model_id)
+        found = publications.find(storage, "fit", owner, model_id)
         if found is None:
             return None
         told = {name: found.manifest[name] for name in _TOLD}

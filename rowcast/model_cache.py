@@ -18,10 +18,9 @@ from typing import Any
 import redis
 from cachetools import LRUCache
 
-from rowcast import invalidation, models, publishing
 from rowcast.errors import ModelNotFound
 from rowcast.learning import Predictor
-from rowcast.storage import Storage
+from rowcast.store import Storage, invalidation, loading, publications
 from rowcast.system import memory
 
 log = logging.getLogger("rowcast.warm")
@@ -79,7 +78,7 @@ class ModelCache:
             return None
 
     def _look_again(self, owner: str, model_id: str, kept: Kept, deletions: bytes | None) -> None:
-        if not publishing.has_published(self._storage, "fit", owner, model_id):
+        if not publications.has_published(self._storage, "fit", owner, model_id):
             del self._kept[owner, model_id]
             raise ModelNotFound(f"There is no model {model_id}.")
         kept.deletions, kept.seen_at = deletions, time.monotonic()
@@ -88,7 +87,7 @@ class ModelCache:
         seen_at = time.monotonic()
         path = self._folder / "model"
         (predictor, about), n_bytes = _measured(
-            lambda: models.load(self._storage, self._keys, owner, model_id, path, max_bytes=self._max_bytes)
+            lambda: loading.load(self._storage, self._keys, owner, model_id, path, max_bytes=self._max_bytes)
         )
         path.unlink()
         kept = Kept(_lean(predictor), about, n_bytes, deletions, seen_at)

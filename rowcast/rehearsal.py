@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast import manifests
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.learning import SILENT, learners, prediction, training
-from rowcast.storage import KEEPER, ObjectMissing, Storage
+from rowcast.store import ObjectMissing, Storage, manifests, object_store
 from rowcast.system import cores
 from rowcast.tables import checks, formats
 
@@ -42,7 +41,7 @@ def rehearse(settings: Settings, folder: Path) -> None:
 
 
 def _ask_the_store(settings: Settings) -> None:
-    storage, nothing = Storage(settings, KEEPER, connections=1), new_id()
+    storage, nothing = Storage(settings, object_store.KEEPER, connections=1), new_id()
     with suppress(StoreUnavailable, ObjectMissing):
         storage.names("models", "default", nothing)
         storage.read("models", "default", nothing, "data")

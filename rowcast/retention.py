@@ -20,12 +20,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
-from rowcast import publishing
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted, Unavailable
 from rowcast.ids import time_of
-from rowcast.publishing import TOMBSTONE, Kind
-from rowcast.storage import Bucket, Storage
+from rowcast.store import Bucket, Kind, Storage, publications
 
 log = logging.getLogger("rowcast.retention")
 
@@ -154,8 +152,8 @@ def _old_ids(work: _Sweep, day: _Day) -> Contents:
 
 def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
     """Remove what is to go under some ids, and return how many ids that were."""
-    noted = {id_: publishing.notes_in(list(names)) for id_, names in contents.items()}
-    tombs = [id_ for id_, names in contents.items() if set(names) == {TOMBSTONE}]
+    noted = {id_: publications.notes_in(list(names)) for id_, names in contents.items()}
+    tombs = [id_ for id_, names in contents.items() if set(names) == {publications.TOMBSTONE}]
     things = [id_ for id_ in contents.keys() - tombs if not noted[id_] and _may_go(work, day, id_, contents)]
     needed = work.is_needed(day.owner, things) if things else set()
     # Who needs nothing any more has published, if ever, so what lies there now decides.
@@ -163,7 +161,7 @@ def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
     for identifier in gone:
         _remove(work.storage, day, identifier)
     if not day.is_newest:
-        _remove_tombs(work, day, {id_: contents[id_][TOMBSTONE] for id_ in tombs})
+        _remove_tombs(work, day, {id_: contents[id_][publications.TOMBSTONE] for id_ in tombs})
         _remove_notes(work, day, noted)
     return len(gone)
 
@@ -171,11 +169,11 @@ def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
 def _may_go(work: _Sweep, day: _Day, identifier: str, contents: Contents) -> bool:
     """Tell by a listing whether something may be due, before anybody is asked and anything is read."""
     names = list(contents[identifier])
-    return TOMBSTONE in names or work.is_over(_minted_at(identifier), _days(work, day, names))
+    return publications.TOMBSTONE in names or work.is_over(_minted_at(identifier), _days(work, day, names))
 
 
 def _days(work: _Sweep, day: _Day, names: list[str]) -> float:
-    is_published = day.bucket == "datasets" or bool(publishing.attempts_in(names))
+    is_published = day.bucket == "datasets" or bool(publications.attempts_in(names))
     return work.days_of(day.bucket, is_published=is_published)
 
 
@@ -184,33 +182,37 @@ def _is_due(work: _Sweep, day: _Day, identifier: str) -> bool:
     if day.bucket == "datasets":
         return True
     names = work.storage.names(day.bucket, day.owner, identifier)
-    return TOMBSTONE in names or work.is_over(_since(work, day, identifier), _days(work, day, names))
+    return publications.TOMBSTONE in names or work.is_over(
+        _since(work, day, identifier), _days(work, day, names)
+    )
 
 
 def _since(work: _Sweep, day: _Day, identifier: str) -> float:
     """Return when a model or result was made, or a job without one ended; else when its id was made."""
     try:
-        found = publishing.find(work.storage, _KINDS[day.bucket], day.owner, identifier)
+        found = publications.find(work.storage, _KINDS[day.bucket], day.owner, identifier)
     except ModelUntrusted:
         return _minted_at(identifier)
     if found:
         return _time_in(found.manifest, "created_at", identifier)
-    record = publishing.read_record(work.storage, day.owner, identifier)
+    record = publications.read_record(work.storage, day.owner, identifier)
     return _time_in(record or {}, "ended_at", identifier)
 
 
 def _remove(storage: Storage, day: _Day, identifier: str) -> None:
-    storage.write(day.bucket, day.owner, identifier, TOMBSTONE, b"")
-    if day.bucket == "results" and (model_id := publishing.model_of(storage, day.owner, identifier)):
-        storage.delete("results", day.owner, model_id, [publishing.note_of(identifier)])
-    left = [name for name in storage.names(day.bucket, day.owner, identifier) if name != TOMBSTONE]
+    storage.write(day.bucket, day.owner, identifier, publications.TOMBSTONE, b"")
+    if day.bucket == "results" and (model_id := publications.model_of(storage, day.owner, identifier)):
+        storage.delete("results", day.owner, model_id, [publications.note_of(identifier)])
+    left = [
+        name for name in storage.names(day.bucket, day.owner, identifier) if name != publications.TOMBSTONE
+    ]
     storage.delete(day.bucket, day.owner, identifier, left)
 
 
 def _remove_tombs(work: _Sweep, day: _Day, dug_at: dict[str, float]) -> None:
     for identifier, since in dug_at.items():
         if work.is_over(since, 1):
-            work.storage.delete(day.bucket, day.owner, identifier, [TOMBSTONE])
+            work.storage.delete(day.bucket, day.owner, identifier, [publications.TOMBSTONE])
 
 
 def _remove_notes(work: _Sweep, day: _Day, noted: dict[str, list[str]]) -> None:
@@ -220,11 +222,11 @@ def _remove_notes(work: _Sweep, day: _Day, noted: dict[str, list[str]]) -> None:
         old = [id_ for id_ in results if work.is_over(_minted_at(id_), days)]
         needed = work.is_needed(day.owner, old) if old else set()
         gone = [id_ for id_ in old if id_ not in needed and not _is_left(work.storage, day.owner, id_)]
-        work.storage.delete("results", day.owner, model_id, [publishing.note_of(id_) for id_ in gone])
+        work.storage.delete("results", day.owner, model_id, [publications.note_of(id_) for id_ in gone])
 
 
 def _is_left(storage: Storage, owner: str, result_id: str) -> bool:
-    return bool(set(storage.names("results", owner, result_id)) - {TOMBSTONE})
+    return bool(set(storage.names("results", owner, result_id)) - {publications.TOMBSTONE})
 
 
 def _time_in(said: dict[str, Any], name: str, identifier: str) -> float:

@@ -13,12 +13,10 @@ from typing import Any, cast
 
 import redis
 
-from rowcast import content, publishing, versions
 from rowcast.errors import ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs import Submission
-from rowcast.publishing import Kind
-from rowcast.storage import Storage, Version
+from rowcast.store import Kind, Storage, Version, deduplication, publications, versions
 
 KEPT_S = 30 * 24 * 3600
 # The dataset counts by its bytes, not by its version in the store. Every other option of a job counts.
@@ -73,7 +71,7 @@ def find(
         return None
     # A damaged manifest is none.
     with suppress(ModelUntrusted):
-        return job_id if publishing.find(storage, kind, owner, job_id) else None
+        return job_id if publications.find(storage, kind, owner, job_id) else None
     return None
 
 
@@ -91,7 +89,7 @@ def earlier(
     """
     owner, kind, options = submission.owner, submission.kind, submission.arguments["options"]
     version, dataset_id = Version(**options["dataset"]), submission.arguments["dataset_id"]
-    digest = content.digest_of(connection, owner, dataset_id, version)
+    digest = deduplication.digest_of(connection, owner, dataset_id, version)
     if digest is None:
         return None
     model = (submission.arguments["model_id"], model_sha256) if model_sha256 else None

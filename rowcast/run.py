@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rowcast.config import Settings
 from rowcast.learning import Progress
-from rowcast.storage import Storage, Version
+from rowcast.store import Storage, Version
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sklearn.datasets import make_classification
 
 from rowcast.config import Settings
 from rowcast.redis_clients import connect_for_requests
-from rowcast.storage import Storage
+from rowcast.store.object_store import Storage
 
 ROOT = Path(__file__).resolve().parent.parent
 # In the background of a shell Ctrl-C is ignored, and so it would be by all that the tests start.

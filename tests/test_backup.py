@@ -18,11 +18,12 @@ import requests
 import rq
 from conftest import ROOT, STORE, Stack, StartStack, slow_table, table
 
-from rowcast import backup, publishing
+from rowcast import backup
 from rowcast.backup import BackupError
 from rowcast.config import Settings
 from rowcast.ids import new_id
-from rowcast.storage import Storage
+from rowcast.store import publications
+from rowcast.store.object_store import Storage
 
 
 @pytest.fixture
@@ -279,7 +280,7 @@ def test_what_is_published_while_it_is_saved_is_there_as_a_whole_or_not_at_all(
         names = Storage(target).names("models", "ann", model_id)
         assert "record/1.json" not in names or "1/manifest.json" in names
         assert "1/manifest.json" not in names or "1/model.joblib" in names
-        assert bool(publishing.attempts_in(names)) == (at_look < 2)
+        assert bool(publications.attempts_in(names)) == (at_look < 2)
 
 
 def test_what_is_deleted_while_it_is_saved_is_left_out(

@@ -12,11 +12,11 @@ import requests
 from conftest import Stack, parquet, table
 from test_server import assert_problem
 
-from rowcast import content
 from rowcast.config import Settings
 from rowcast.ids import new_id, time_of
 from rowcast.redis_clients import connect_for_requests
-from rowcast.storage import Storage, Version
+from rowcast.store import deduplication
+from rowcast.store.object_store import Storage, Version
 
 
 @pytest.fixture(scope="module")
@@ -48,39 +48,39 @@ def uploaded(storage: Storage, data: bytes, owner: str = "acme") -> tuple[str, V
 def noted(connection: redis.Redis, storage: Storage, data: bytes) -> str:
     """Return a dataset of acme's whose digest a worker has noted."""
     dataset_id, version = uploaded(storage, data)
-    content.note(connection, "acme", dataset_id, version, sha256(data))
+    deduplication.note(connection, "acme", dataset_id, version, sha256(data))
     return dataset_id
 
 
 def test_noted_bytes_are_found(connection: redis.Redis, storage: Storage, data: bytes) -> None:
     dataset_id = noted(connection, storage, data)
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) == dataset_id
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == dataset_id
 
 
 def test_bytes_that_nobody_has_hashed_are_not_found(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
     uploaded(storage, data)
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
 
 
 def test_right_digest_with_another_size_is_not_found(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
     noted(connection, storage, data)
-    assert content.find(connection, storage, "acme", sha256(data), len(data) + 1) is None
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data) + 1) is None
 
 
 def test_bytes_of_another_owner_are_not_found(connection: redis.Redis, storage: Storage, data: bytes) -> None:
     noted(connection, storage, data)
     uploaded(storage, data, owner="other")
-    assert content.find(connection, storage, "other", sha256(data), len(data)) is None
+    assert deduplication.find(connection, storage, "other", sha256(data), len(data)) is None
 
 
 def test_deleted_dataset_is_not_found(connection: redis.Redis, storage: Storage, data: bytes) -> None:
     dataset_id = noted(connection, storage, data)
     storage.delete("datasets", "acme", dataset_id, ["data"])
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
 
 
 def test_overwritten_dataset_is_not_found_nor_has_it_a_digest(
@@ -89,8 +89,8 @@ def test_overwritten_dataset_is_not_found_nor_has_it_a_digest(
     dataset_id = noted(connection, storage, data)
     storage.write("datasets", "acme", dataset_id, "data", data[::-1])
     changed = storage.version("datasets", "acme", dataset_id, "data")
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) is None
-    assert content.digest_of(connection, "acme", dataset_id, changed) is None
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert deduplication.digest_of(connection, "acme", dataset_id, changed) is None
 
 
 def test_dataset_that_holds_other_bytes_by_now_is_found_by_those_alone(
@@ -99,9 +99,9 @@ def test_dataset_that_holds_other_bytes_by_now_is_found_by_those_alone(
     dataset_id, other = noted(connection, storage, data), data[::-1]
     storage.write("datasets", "acme", dataset_id, "data", other)
     version = storage.version("datasets", "acme", dataset_id, "data")
-    content.note(connection, "acme", dataset_id, version, sha256(other))
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) is None
-    assert content.find(connection, storage, "acme", sha256(other), len(other)) == dataset_id
+    deduplication.note(connection, "acme", dataset_id, version, sha256(other))
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert deduplication.find(connection, storage, "acme", sha256(other), len(other)) == dataset_id
 
 
 def test_newest_dataset_of_the_same_bytes_is_found_then_the_one_before(
@@ -109,11 +109,11 @@ def test_newest_dataset_of_the_same_bytes_is_found_then_the_one_before(
 ) -> None:
     (old, old_version), (new, new_version) = uploaded(storage, data), uploaded(storage, data)
     # The order of the jobs is not that of the uploads.
-    content.note(connection, "acme", new, new_version, sha256(data))
-    content.note(connection, "acme", old, old_version, sha256(data))
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) == new
+    deduplication.note(connection, "acme", new, new_version, sha256(data))
+    deduplication.note(connection, "acme", old, old_version, sha256(data))
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == new
     storage.delete("datasets", "acme", new, ["data"])
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) == old
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == old
 
 
 def test_dataset_that_is_about_to_be_removed_is_not_found(
@@ -124,27 +124,27 @@ def test_dataset_that_is_about_to_be_removed_is_not_found(
     assert minted_at is not None
     moment = minted_at.timestamp()
     find = [connection, storage, "acme", sha256(data), len(data)]
-    assert content.find(*find, oldest=moment + 1) is None  # type: ignore[arg-type]
-    assert content.find(*find, oldest=moment - 1) == dataset_id  # type: ignore[arg-type]
+    assert deduplication.find(*find, oldest=moment + 1) is None  # type: ignore[arg-type]
+    assert deduplication.find(*find, oldest=moment - 1) == dataset_id  # type: ignore[arg-type]
 
 
 def test_only_the_newest_datasets_of_the_same_bytes_are_remembered(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
-    ids = [noted(connection, storage, data) for _ in range(content.N_REMEMBERED + 2)]
+    ids = [noted(connection, storage, data) for _ in range(deduplication.N_REMEMBERED + 2)]
     storage.delete("datasets", "acme", ids.pop(), ["data"])
-    assert content.find(connection, storage, "acme", sha256(data), len(data)) == ids[-1]
+    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == ids[-1]
     (name,) = connection.keys(f"rowcast:content:acme:{sha256(data)}:*")  # type: ignore[misc]
-    assert connection.zcard(name) == content.N_REMEMBERED - 1
+    assert connection.zcard(name) == deduplication.N_REMEMBERED - 1
 
 
 def test_digest_is_that_of_the_very_version(connection: redis.Redis, storage: Storage, data: bytes) -> None:
     dataset_id, version = uploaded(storage, data)
-    assert content.digest_of(connection, "acme", dataset_id, version) is None
-    content.note(connection, "acme", dataset_id, version, sha256(data))
-    assert content.digest_of(connection, "acme", dataset_id, version) == sha256(data)
-    assert content.digest_of(connection, "acme", dataset_id, Version(version.size, "other")) is None
-    assert content.digest_of(connection, "other", dataset_id, version) is None
+    assert deduplication.digest_of(connection, "acme", dataset_id, version) is None
+    deduplication.note(connection, "acme", dataset_id, version, sha256(data))
+    assert deduplication.digest_of(connection, "acme", dataset_id, version) == sha256(data)
+    assert deduplication.digest_of(connection, "acme", dataset_id, Version(version.size, "other")) is None
+    assert deduplication.digest_of(connection, "other", dataset_id, version) is None
 
 
 def test_memory_lasts_for_a_month_from_the_last_use(
@@ -155,7 +155,7 @@ def test_memory_lasts_for_a_month_from_the_last_use(
     for name in names:
         assert connection.ttl(name) > 29 * 24 * 3600  # type: ignore[operator]
         connection.expire(name, 100)
-    content.find(connection, storage, "acme", sha256(data), len(data))
+    deduplication.find(connection, storage, "acme", sha256(data), len(data))
     assert all(connection.ttl(name) > 29 * 24 * 3600 for name in names)  # type: ignore[operator]
 
 
@@ -165,7 +165,7 @@ def test_without_redis_nothing_is_found_and_noting_is_no_failure(storage: Storag
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
         dead = connect_for_requests(Settings(redis_url=url))  # type: ignore[arg-type]
         dataset_id = noted(dead, storage, data)
-        assert content.find(dead, storage, "acme", sha256(data), len(data)) is None
+        assert deduplication.find(dead, storage, "acme", sha256(data), len(data)) is None
     assert storage.names("datasets", "acme", dataset_id) == ["data"]
 
 

@@ -23,9 +23,9 @@ from conftest import ROOT, Stack, StartStack, eventually, table
 from rq.utils import utcformat
 from ruamel.yaml import YAML
 
-from rowcast import signing
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted
+from rowcast.store import signing
 
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")

@@ -12,7 +12,7 @@ import pytest
 import redis
 from conftest import Stack, eventually
 
-from rowcast import ending, errors, job_publishing, publishing
+from rowcast import ending, errors, job_publishing
 from rowcast.attempt import Attempt
 from rowcast.config import Settings
 from rowcast.estimates import Work
@@ -22,7 +22,8 @@ from rowcast.keeper import Keeper
 from rowcast.lanes import LANES, Cause
 from rowcast.local import programs
 from rowcast.run import Run
-from rowcast.storage import Storage
+from rowcast.store import publications
+from rowcast.store.object_store import Storage
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
 SILENT = errors.WorkerLost("Nobody has heard of the worker.")
@@ -60,7 +61,7 @@ def jobs(connection: redis.Redis, settings: Settings, storage: Storage) -> Jobs:
     return Jobs(connection, settings, storage)
 
 
-def submit(jobs: Jobs, kind: publishing.Kind = "fit", waits_for: str | None = None) -> str:
+def submit(jobs: Jobs, kind: publications.Kind = "fit", waits_for: str | None = None) -> str:
     job_id = new_id()
     arguments = {"dataset_id": UNKNOWN, "model_id": waits_for or job_id, "options": {}}
     work = Work(kind, "boosting", 100, 3)
@@ -117,7 +118,7 @@ def test_the_last_attempt_cannot_finish_a_job_that_has_failed_because_of_it(
     with pytest.raises(errors.WorkerLost):
         publish(settings, storage, tmp_path, job_id)
     assert not end_late(jobs, storage, job_id, fields)
-    assert publishing.find(storage, "fit", "ann", job_id) is None
+    assert publications.find(storage, "fit", "ann", job_id) is None
     assert forgotten(jobs, job_id) == failed
     assert storage.names("models", "ann", job_id) == ["2/started", "record/2.json"]
 
@@ -145,7 +146,7 @@ def test_a_job_that_published_before_it_was_given_up_has_finished(
     job_id = started(jobs)
     publish(settings, storage, tmp_path, job_id)
     give_up(jobs, storage, job_id)
-    assert publishing.find(storage, "fit", "ann", job_id) is not None
+    assert publications.find(storage, "fit", "ann", job_id) is not None
     assert forgotten(jobs, job_id)["status"] == "finished"
 
 

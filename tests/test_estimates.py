@@ -22,7 +22,7 @@ from rowcast import estimates
 from rowcast.config import Settings
 from rowcast.learning.learners import LEARNERS
 from rowcast.local import programs
-from rowcast.storage import Version
+from rowcast.store.object_store import Version
 from rowcast.tables import formats
 
 LIMITS = formats.Limits.of(Settings())

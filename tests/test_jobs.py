@@ -21,16 +21,17 @@ import requests
 from conftest import Stack, StartStack, eventually, slow_table, table
 from flask.testing import FlaskClient
 
-from rowcast import ending, errors, events, joblog, listing, publishing
+from rowcast import ending, errors, events, joblog, listing
 from rowcast.config import Settings
 from rowcast.estimates import Work
 from rowcast.ids import new_id
 from rowcast.jobs import Jobs, Submission
 from rowcast.lanes import LANES, Lanes
 from rowcast.local import programs
-from rowcast.publishing import Kind
 from rowcast.redis_clients import connect_for_requests
-from rowcast.storage import Storage
+from rowcast.store import publications
+from rowcast.store.object_store import Storage
+from rowcast.store.publications import Kind
 from server import create_app
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
@@ -217,13 +218,13 @@ def test_a_deleted_job_is_listed_for_as_long_as_status_knows_it(queue: Queue) ->
     known, forgotten = queue.run(), queue.run()
     queue.forget(forgotten, index=False)
     for job_id in (known, forgotten):
-        queue.storage.write("models", queue.owner, job_id, publishing.TOMBSTONE, b"")
+        queue.storage.write("models", queue.owner, job_id, publications.TOMBSTONE, b"")
     assert [queue.jobs.status(queue.owner, job) is None for job in (known, forgotten)] == [False, True]
     assert queue.listed() == [known]
 
 
 def test_notes_of_results_are_no_jobs(queue: Queue) -> None:
-    queue.storage.write("results", queue.owner, new_id(), publishing.note_of(new_id()), b"")
+    queue.storage.write("results", queue.owner, new_id(), publications.note_of(new_id()), b"")
     assert queue.listed() == []
 
 

@@ -23,7 +23,7 @@ import sklearn
 from conftest import Stack, parquet, table
 
 import ml
-from rowcast import publishing, run, signing
+from rowcast import run
 from rowcast.errors import (
     DatasetChanged,
     DatasetNotFound,
@@ -36,7 +36,8 @@ from rowcast.errors import (
 )
 from rowcast.ids import folder_of, new_id
 from rowcast.learning.progress import Progress
-from rowcast.storage import Storage
+from rowcast.store import publications, signing
+from rowcast.store.object_store import Storage
 from rowcast.wire import FitRequest, PredictRequest
 
 OLD_KEY, NEW_KEY = "an old signing key", "a new signing key"
@@ -119,8 +120,8 @@ class Bench:
         folder.mkdir()
         return replace(self.run, **{"folder": folder, **changes})
 
-    def manifest(self, kind: publishing.Kind, identifier: str) -> dict[str, Any]:
-        found = publishing.find(self.storage, kind, self.run.owner, identifier)
+    def manifest(self, kind: publications.Kind, identifier: str) -> dict[str, Any]:
+        found = publications.find(self.storage, kind, self.run.owner, identifier)
         assert found is not None
         return found.manifest
 

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from rowcast import newest
 from rowcast.ids import first_at, folder_of
+from rowcast.store import time_index
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
 
@@ -47,25 +47,25 @@ SPREADS = {"few": spread(10, 3_000), "dense": spread(3_000, 3_000), "over days":
 
 @pytest.mark.parametrize("ids", SPREADS.values(), ids=SPREADS)
 def test_all_ids_come_once_newest_first(ids: list[str]) -> None:
-    assert list(newest.walk(Store(ids), "acme", None)) == ids
+    assert list(time_index.walk(Store(ids), "acme", None)) == ids
 
 
 @pytest.mark.parametrize("ids", SPREADS.values(), ids=SPREADS)
 def test_pages_join_wherever_they_are_cut(ids: list[str]) -> None:
     for position in range(0, len(ids), 7):
-        found = islice(newest.walk(Store(ids), "acme", ids[position]), 10)
+        found = islice(time_index.walk(Store(ids), "acme", ids[position]), 10)
         assert list(found) == ids[position + 1 : position + 11]
 
 
 def test_a_page_of_a_full_hour_does_not_list_all_of_it() -> None:
     store = Store(SPREADS["dense"])
-    assert len(list(islice(newest.walk(store, "acme", None), 20))) == 20
+    assert len(list(islice(time_index.walk(store, "acme", None), 20))) == 20
     assert store.sent < 100
 
 
 def test_a_thinly_filled_hour_costs_one_request_but_the_first() -> None:
     store = Store([id_at(NOON - 3_600 * hour - 1) for hour in range(20)])
-    assert len(list(newest.walk(store, "acme", None))) == 20
+    assert len(list(time_index.walk(store, "acme", None))) == 20
     # The owner, the two days, twenty hours, and the windows of the first of them.
     assert store.requests <= 1 + 2 + 20 + 4
 
@@ -78,7 +78,7 @@ def test_ids_of_the_last_and_first_moment_of_an_hour_are_found() -> None:
         id_at(NOON - 3_600),
         id_at(NOON - 3_600.001),
     ]
-    assert list(newest.walk(Store(ids), "acme", None)) == ids
+    assert list(time_index.walk(Store(ids), "acme", None)) == ids
 
 
 def test_ids_of_the_future_are_found() -> None:
@@ -86,7 +86,7 @@ def test_ids_of_the_future_are_found() -> None:
     now = datetime.now(UTC)
     late = now.replace(minute=59, second=59, microsecond=0)
     ids = [id_at(late.timestamp()), id_at((now - timedelta(hours=1)).timestamp())]
-    assert list(newest.walk(Store(ids), "acme", None)) == ids
+    assert list(time_index.walk(Store(ids), "acme", None)) == ids
 
 
 def test_ids_begin_with_their_time() -> None:

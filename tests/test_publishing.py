@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from conftest import Stack
 
-from rowcast import job_publishing, publishing
+from rowcast import job_publishing
 from rowcast.errors import JobCanceled, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
-from rowcast.publishing import BUCKETS, Kind, Publication
 from rowcast.run import Run
-from rowcast.storage import Storage
+from rowcast.store import publications
+from rowcast.store.object_store import Storage
+from rowcast.store.publications import BUCKETS, Kind, Publication
 
 FOREIGN = "16fd2706-8baf-433b-82eb-8c7fada847da"
 
@@ -50,7 +51,7 @@ def publish(
 
 @each_kind
 def test_nothing_is_found_before_anything_is_published(kind: Kind, storage: Storage, identifier: str) -> None:
-    assert publishing.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, kind, "acme", identifier) is None
 
 
 @each_kind
@@ -58,7 +59,7 @@ def test_published_attempt_is_found_with_its_manifest_and_file(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, kind, identifier, 1)
-    found = publishing.find(storage, kind, "acme", identifier)
+    found = publications.find(storage, kind, "acme", identifier)
     assert found == Publication(1, {"attempt": 1, "target": "größe"})
     assert storage.read(BUCKETS[kind], "acme", identifier, "1/file") == b"of attempt 1"
 
@@ -69,7 +70,7 @@ def test_lowest_finished_attempt_counts_whoever_came_first(
 ) -> None:
     for number in order:
         publish(storage, stack, tmp_path, "fit", identifier, number)
-    found = publishing.find(storage, "fit", "acme", identifier)
+    found = publications.find(storage, "fit", "acme", identifier)
     assert found is not None
     assert (found.attempt, found.manifest["attempt"]) == (2, 2)
 
@@ -79,7 +80,7 @@ def test_late_files_of_an_attempt_that_was_given_up_change_nothing(
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 2)
     storage.write("models", "acme", identifier, "1/model.joblib", b"half")
-    assert publishing.find(storage, "fit", "acme", identifier) == Publication(
+    assert publications.find(storage, "fit", "acme", identifier) == Publication(
         2, {"attempt": 2, "target": "größe"}
     )
 
@@ -87,7 +88,7 @@ def test_late_files_of_an_attempt_that_was_given_up_change_nothing(
 @each_kind
 def test_attempt_without_its_manifest_does_not_count(kind: Kind, storage: Storage, identifier: str) -> None:
     storage.write(BUCKETS[kind], "acme", identifier, "1/file", b"all of it")
-    assert publishing.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, kind, "acme", identifier) is None
 
 
 @each_kind
@@ -99,20 +100,20 @@ def test_cancel_marker_hides_what_was_published_before_and_after(
     with pytest.raises(JobCanceled):
         publish(storage, stack, tmp_path, kind, identifier, 2)
     assert "2/manifest.json" not in storage.names(BUCKETS[kind], "acme", identifier)
-    assert publishing.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, kind, "acme", identifier) is None
 
 
 def test_model_is_no_result_and_belongs_to_its_owner(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 1)
-    assert publishing.find(storage, "predict", "acme", identifier) is None
-    assert publishing.find(storage, "fit", "other", identifier) is None
+    assert publications.find(storage, "predict", "acme", identifier) is None
+    assert publications.find(storage, "fit", "other", identifier) is None
 
 
 def test_foreign_id_has_neither_publication_nor_record(storage: Storage) -> None:
-    assert publishing.find(storage, "fit", "acme", FOREIGN) is None
-    assert publishing.read_record(storage, "acme", FOREIGN) is None
+    assert publications.find(storage, "fit", "acme", FOREIGN) is None
+    assert publications.read_record(storage, "acme", FOREIGN) is None
 
 
 def test_manifest_is_written_after_the_file(stack: Stack, tmp_path: Path, identifier: str) -> None:
@@ -151,44 +152,44 @@ def test_failing_write_of_the_file_leaves_no_manifest(
 @each_kind
 def test_record_is_found_by_the_id_alone(kind: Kind, storage: Storage, identifier: str) -> None:
     record = {"kind": kind, "status": "failed", "attempts": 1, "error": {"detail": "größe"}}
-    publishing.write_record(storage, kind, "acme", identifier, record)
-    assert publishing.read_record(storage, "acme", identifier) == record
-    assert publishing.read_record(storage, "other", identifier) is None
+    publications.write_record(storage, kind, "acme", identifier, record)
+    assert publications.read_record(storage, "acme", identifier) == record
+    assert publications.read_record(storage, "other", identifier) is None
 
 
 def test_job_without_a_record_has_none(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 1)
-    assert publishing.read_record(storage, "acme", identifier) is None
+    assert publications.read_record(storage, "acme", identifier) is None
 
 
 def test_last_record_counts_where_no_attempt_finished(storage: Storage, identifier: str) -> None:
     for number in (10, 9, 2):
-        publishing.write_record(storage, "fit", "acme", identifier, {"attempts": number})
-    assert publishing.read_record(storage, "acme", identifier) == {"attempts": 10}
+        publications.write_record(storage, "fit", "acme", identifier, {"attempts": number})
+    assert publications.read_record(storage, "acme", identifier) == {"attempts": 10}
 
 
 def test_record_of_the_finished_attempt_counts_before_that_of_a_later_failure(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     for number, status in ((1, "failed"), (2, "finished"), (3, "failed")):
-        publishing.write_record(storage, "fit", "acme", identifier, {"attempts": number, "status": status})
+        publications.write_record(storage, "fit", "acme", identifier, {"attempts": number, "status": status})
     publish(storage, stack, tmp_path, "fit", identifier, 2)
-    assert publishing.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
+    assert publications.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
 
 
 @each_kind
 def test_what_an_attempt_writes_after_another_has_taken_its_place_never_counts(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
-    assert not publishing.start_again(storage, kind, "acme", identifier, 2)
+    assert not publications.start_again(storage, kind, "acme", identifier, 2)
     with pytest.raises(WorkerLost):
         publish(storage, stack, tmp_path, kind, identifier, 1)
     assert storage.names(BUCKETS[kind], "acme", identifier) == ["2/started"]
-    assert publishing.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, kind, "acme", identifier) is None
     publish(storage, stack, tmp_path, kind, identifier, 2)
-    found = publishing.find(storage, kind, "acme", identifier)
+    found = publications.find(storage, kind, "acme", identifier)
     assert found is not None
     assert found.attempt == 2
 
@@ -198,8 +199,8 @@ def test_an_attempt_after_one_that_has_published_has_nothing_to_do(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, kind, identifier, 1)
-    assert publishing.start_again(storage, kind, "acme", identifier, 2)
-    found = publishing.find(storage, kind, "acme", identifier)
+    assert publications.start_again(storage, kind, "acme", identifier, 2)
+    found = publications.find(storage, kind, "acme", identifier)
     assert found is not None
     assert found.attempt == 1
 
@@ -211,5 +212,5 @@ def test_record_that_counts_is_that_of_who_ended_the_job(
     # The first attempt died before Redis heard of its end; the second one found what it had published.
     for number in (1, 2):
         record = {"attempts": number, "status": "finished"}
-        publishing.write_record(storage, "fit", "acme", identifier, record)
-    assert publishing.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
+        publications.write_record(storage, "fit", "acme", identifier, record)
+    assert publications.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}

@@ -21,12 +21,13 @@ from conftest import Stack, StartStack, eventually, slow_table, submitted, table
 from test_server import UNKNOWN, assert_problem
 from test_storage import id_at
 
-from rowcast import deletion, job_publishing, listing, publishing
+from rowcast import deletion, job_publishing, listing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, StoreUnavailable
 from rowcast.ids import folder_of, new_id
 from rowcast.jobs import Jobs
 from rowcast.run import Run
-from rowcast.storage import Bucket, Storage
+from rowcast.store import publications
+from rowcast.store.object_store import Bucket, Storage
 from server import create_app
 
 FOREIGN = "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"
@@ -245,7 +246,7 @@ def test_page_of_100_models_takes_no_time(by_owner: Callable[[str], Stack], keye
 
 def test_manifest_of_a_model_is_told_without_its_signature(stack: Stack, model_id: str) -> None:
     about = stack.get(f"/models/{model_id.upper()}").json()
-    found = publishing.find(stack.storage(), "fit", "default", model_id)
+    found = publications.find(stack.storage(), "fit", "default", model_id)
     assert found is not None
     assert "signature" in found.manifest
     told = {name: value for name, value in found.manifest.items() if name != "signature"}
@@ -341,7 +342,7 @@ def test_deleted_result_is_gone_and_its_model_stays(stack: Stack, storage: Stora
     assert remains(storage, "default", result_id) == set()
     assert_problem(stack.get("/result", id=result_id), 404, "job_not_found")
     assert_problem(delete(stack, f"/results/{result_id}"), 404, "job_not_found")
-    assert publishing.results_of(storage, "default", model_id) == [kept]
+    assert publications.results_of(storage, "default", model_id) == [kept]
     assert len(stack.result(kept)) == 50
 
 
@@ -378,7 +379,7 @@ def test_model_cannot_be_deleted_as_a_result(stack: Stack, storage: Storage, tmp
     model_id = stack.fitted(table())
     result_id = predicted(stack, tmp_path, model_id)
     assert_problem(delete(stack, f"/results/{model_id}"), 404, "job_not_found")
-    assert publishing.results_of(storage, "default", model_id) == [result_id]
+    assert publications.results_of(storage, "default", model_id) == [result_id]
     assert_problem(delete(stack, f"/models/{result_id}"), 404, "model_not_found")
     assert len(stack.result(result_id)) == 50
 
@@ -535,7 +536,7 @@ def predict_late(job: Run, model_id: str, result_id: str) -> str | None:
     except ModelNotFound as caught:
         error = caught.code
     record = {"id": result_id, "kind": "predict", "attempts": job.attempt, "model_id": model_id}
-    publishing.write_record(job.storage, "predict", job.owner, result_id, record)
+    publications.write_record(job.storage, "predict", job.owner, result_id, record)
     return error
 
 
@@ -578,7 +579,7 @@ def test_prediction_that_ends_at_any_point_of_a_deletion_leaves_nothing(
     left = remains(storage, "default", model_id, result_id)
     assert left <= {f"{folder_of('default', result_id)}/record/1.json"}
     assert not left or codes == ["model_not_found"]
-    assert publishing.find(storage, "predict", "default", result_id) is None
+    assert publications.find(storage, "predict", "default", result_id) is None
 
 
 def test_late_attempt_of_a_deleted_model_leaves_nothing(
@@ -591,9 +592,9 @@ def test_late_attempt_of_a_deleted_model_leaves_nothing(
         job_publishing.publish(
             job_on(stack, storage, tmp_path, 2), "fit", model_id, tmp_path / "file", MANIFEST
         )
-    publishing.write_record(storage, "fit", "default", model_id, {"attempts": 2})
+    publications.write_record(storage, "fit", "default", model_id, {"attempts": 2})
     assert remains(storage, "default", model_id) == set()
-    assert publishing.read_record(storage, "default", model_id) is None
+    assert publications.read_record(storage, "default", model_id) is None
 
 
 def test_job_learns_before_publishing_that_what_it_needs_was_deleted(
@@ -623,7 +624,7 @@ def test_deletion_that_broke_off_hides_the_model_and_can_be_finished(
     # The first requests look; what changes comes from the fourth on.
     with pytest.raises(StoreUnavailable):
         deletion.model(Interrupted(stack.settings()).during(n + 3, happen), jobs, "default", model_id)
-    assert publishing.find(storage, "fit", "default", model_id) is None
+    assert publications.find(storage, "fit", "default", model_id) is None
     deletion.model(storage, jobs, "default", model_id)
     assert remains(storage, "default", model_id, result_id) == set()
     with pytest.raises(ModelNotFound):
@@ -642,7 +643,7 @@ def test_deletion_of_a_result_that_broke_off_can_be_finished(
 
     with pytest.raises(StoreUnavailable):
         deletion.result(Interrupted(stack.settings()).during(n + 1, happen), jobs, "default", result_id)
-    assert publishing.find(storage, "predict", "default", result_id) is None
+    assert publications.find(storage, "predict", "default", result_id) is None
     deletion.result(storage, jobs, "default", result_id)
     assert remains(storage, "default", result_id) == set()
     with pytest.raises(JobNotFound):
@@ -718,14 +719,14 @@ def test_store_that_hangs_in_the_midst_of_a_page_is_a_503_in_time(
     storage = keyed.storage()
     ids = [put_model(storage, "bob", new_id()) for _ in range(40)]
     looked = iter(range(1000))
-    find = publishing.find
+    find = publications.find
 
     def find_until_paused(*arguments: Any) -> Any:
         if next(looked) == 20:
             keyed.part("store").suspend()
         return find(*arguments)
 
-    monkeypatch.setattr(publishing, "find", find_until_paused)
+    monkeypatch.setattr(publications, "find", find_until_paused)
     started_s = time.monotonic()
     try:
         with pytest.raises(StoreUnavailable):

@@ -15,11 +15,12 @@ import pytest
 from conftest import Stack
 from test_storage import id_at
 
-from rowcast import publishing, retention
+from rowcast import retention
 from rowcast.config import Settings
 from rowcast.ids import new_id
-from rowcast.publishing import TOMBSTONE
-from rowcast.storage import Storage
+from rowcast.store import publications
+from rowcast.store.object_store import Storage
+from rowcast.store.publications import TOMBSTONE
 from server import create_app
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC).timestamp()
@@ -76,7 +77,7 @@ def put_model(storage: Storage, identifier: str, made_days_ago: float) -> str:
 def put_result(storage: Storage, identifier: str, model_id: str, made_days_ago: float) -> str:
     made_at = NOW - made_days_ago * DAY_S
     manifest = json.dumps({"created_at": made_at, "model_id": model_id}).encode()
-    storage.write("results", "ann", model_id, publishing.note_of(identifier), b"")
+    storage.write("results", "ann", model_id, publications.note_of(identifier), b"")
     storage.write("results", "ann", identifier, "1/result.parquet", b"x")
     storage.write("results", "ann", identifier, "1/manifest.json", manifest)
     return identifier
@@ -133,7 +134,7 @@ def test_a_result_that_was_made_late_is_kept_from_its_making_on(storage: Storage
     assert is_there(storage, "results", late)
     assert not is_there(storage, "results", old)
     # A deletion of the model finds by the notes what it must take along.
-    assert publishing.results_of(storage, "ann", model) == [late]
+    assert publications.results_of(storage, "ann", model) == [late]
 
 
 def test_what_a_job_publishes_while_it_is_asked_for_stays(storage: Storage, kept: Settings) -> None:
@@ -145,7 +146,7 @@ def test_what_a_job_publishes_while_it_is_asked_for_stays(storage: Storage, kept
         return set()
 
     assert sweep(storage, kept, ends_now, models=30, records=30) == 0
-    assert publishing.find(storage, "fit", "ann", identifier)
+    assert publications.find(storage, "fit", "ann", identifier)
 
 
 def test_records_without_a_model_go_by_their_own_setting(storage: Storage, kept: Settings) -> None:
@@ -153,18 +154,18 @@ def test_records_without_a_model_go_by_their_own_setting(storage: Storage, kept:
     failure = put_failure(storage, aged(90, 1), ended_days_ago=89)
     recent = put_failure(storage, aged(90, 2), ended_days_ago=2)
     assert sweep(storage, kept, records=30) == 1
-    assert publishing.read_record(storage, "ann", failure) is None
-    assert publishing.read_record(storage, "ann", recent)
-    assert publishing.read_record(storage, "ann", model)
-    assert publishing.find(storage, "fit", "ann", model)
+    assert publications.read_record(storage, "ann", failure) is None
+    assert publications.read_record(storage, "ann", recent)
+    assert publications.read_record(storage, "ann", model)
+    assert publications.find(storage, "fit", "ann", model)
 
 
 def test_a_model_that_is_asked_to_go_leaves_results_that_are_kept(storage: Storage, kept: Settings) -> None:
     model = put_model(storage, aged(90), 90)
     result = put_result(storage, aged(60), model, 60)
     assert sweep(storage, kept, models=80) == 1
-    assert publishing.find(storage, "fit", "ann", model) is None
-    assert publishing.find(storage, "predict", "ann", result)
+    assert publications.find(storage, "fit", "ann", model) is None
+    assert publications.find(storage, "predict", "ann", result)
 
 
 def test_a_damaged_manifest_does_not_stop_the_sweep(storage: Storage, kept: Settings) -> None:
@@ -197,9 +198,9 @@ def test_notes_of_predictions_that_came_to_nothing_are_removed(storage: Storage,
     model, running, fresh = aged(90), aged(50, 1), aged(2)
     result = put_result(storage, aged(50), model, made_days_ago=1)
     for identifier in (running, aged(50, 2), fresh):
-        storage.write("results", "ann", model, publishing.note_of(identifier), b"")
+        storage.write("results", "ann", model, publications.note_of(identifier), b"")
     sweep(storage, kept, lambda owner, ids: {running} & set(ids), results=30)
-    assert sorted(publishing.results_of(storage, "ann", model)) == sorted([result, running, fresh])
+    assert sorted(publications.results_of(storage, "ann", model)) == sorted([result, running, fresh])
 
 
 def test_foreign_objects_are_left_alone(storage: Storage, kept: Settings) -> None:

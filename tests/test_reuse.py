@@ -14,9 +14,10 @@ import requests
 from conftest import Stack, submitted, table
 from test_resources import delete
 
-from rowcast import publishing, reuse, versions
+from rowcast import reuse
 from rowcast.ids import new_id, time_of
-from rowcast.storage import Storage
+from rowcast.store import publications, versions
+from rowcast.store.object_store import Storage
 from rowcast.wire import FitRequest, PredictRequest
 
 DIGEST = "0" * 64
@@ -41,7 +42,7 @@ def key() -> str:
     return uuid4().hex * 2
 
 
-def key_of(kind: publishing.Kind = "fit", digest: str = DIGEST, model: Any = None, **options: Any) -> str:
+def key_of(kind: publications.Kind = "fit", digest: str = DIGEST, model: Any = None, **options: Any) -> str:
     given = FIT if kind == "fit" else PREDICT
     return reuse.key_of(kind, digest, {**given, **options}, versions.current(), model)
 
@@ -92,8 +93,8 @@ def test_key_is_the_same_before_and_after_the_queue_and_in_any_order() -> None:
 # What is noted and found
 
 
-def publish(storage: Storage, kind: publishing.Kind, job_id: str, manifest: bytes = b"{}") -> None:
-    storage.write(publishing.BUCKETS[kind], "acme", job_id, "1/manifest.json", manifest)
+def publish(storage: Storage, kind: publications.Kind, job_id: str, manifest: bytes = b"{}") -> None:
+    storage.write(publications.BUCKETS[kind], "acme", job_id, "1/manifest.json", manifest)
 
 
 @pytest.fixture

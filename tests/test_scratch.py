@@ -27,7 +27,7 @@ from rowcast.ids import new_id
 from rowcast.learning import prediction
 from rowcast.local import programs
 from rowcast.redis_clients import connect_for_requests
-from rowcast.storage import Storage
+from rowcast.store.object_store import Storage
 from rowcast.system import scratch
 from rowcast.tables.columns import Feature
 from server import create_app

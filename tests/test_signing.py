@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rowcast.errors import ModelUntrusted
-from rowcast.signing import sign, verify
+from rowcast.store.signing import sign, verify
 
 OLD, NEW = "an old signing key", "a new signing key"
 MANIFEST: dict[str, Any] = {

@@ -25,7 +25,7 @@ from conftest import ROOT, Stack, eventually
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.storage import ObjectMissing, Storage
+from rowcast.store.object_store import ObjectMissing, Storage
 
 FOREIGN = "16fd2706-8baf-433b-82eb-8c7fada847da"
 

@@ -15,7 +15,7 @@ from conftest import eventually
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.local import programs
-from rowcast.storage import Storage
+from rowcast.store.object_store import Storage
 
 
 class ExternalStore:

@@ -28,7 +28,7 @@ import joblib
 import psutil
 
 from client import Client
-from rowcast import publishing
+from rowcast.store import publications
 from tests.conftest import ROOT, Stack, launch
 from tests.faults.breaking import tree
 from tests.faults.soak_faults import FAULTS, STACK, Recovery, Wrecker, by_kind
@@ -130,7 +130,7 @@ def _inspect(stack: Stack, ran: Ran) -> None:
     kinds: dict[str, Any] = {job: kind for account in ran.accounts for job, kind in account.jobs.items()}
     ran.problems += [f"{job} was accepted, and is not known" for job in kinds if job not in ends]
     for job, status in ends.items():
-        n_published = len(publishing.attempts_in(stack.storage().names(_bucket(status), "default", job)))
+        n_published = len(publications.attempts_in(stack.storage().names(_bucket(status), "default", job)))
         if n_published != (status["status"] == "finished"):
             ran.problems.append(f"{job} is {status['status']}, and has published {n_published} times")
         ran.n_attempts[status["attempts"]] += 1
@@ -155,7 +155,7 @@ def _settled(client: Client, job: str) -> dict[str, Any]:
 
 
 def _bucket(status: dict[str, Any]) -> Any:
-    return publishing.BUCKETS["fit" if status["kind"] == "fit" else "predict"]
+    return publications.BUCKETS["fit" if status["kind"] == "fit" else "predict"]
 
 
 def differences(plan: list[Story], quiet: Ran, broken: Ran) -> list[str]:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rowcast import versions
 from rowcast.learning import LEARNERS, Predictor, prediction, preprocessing, training
+from rowcast.store import versions
 from rowcast.tables import Source, checks
 
 

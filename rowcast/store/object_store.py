@@ -29,10 +29,10 @@ from minio.datatypes import Object
 from minio.error import InvalidResponseError, MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from rowcast import newest
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import folder_of
+from rowcast.store import time_index
 
 log = logging.getLogger("rowcast.storage")
 Bucket = Literal["datasets", "models", "results"]
@@ -226,7 +226,7 @@ class Storage:
         Raises:
             StoreUnavailable: the store does not answer or refuses.
         """
-        return newest.walk(partial(self._folders, bucket), owner, before)
+        return time_index.walk(partial(self._folders, bucket), owner, before)
 
     def owners(self, bucket: Bucket) -> list[str]:
         """Return the owners of whom something lies in a bucket. Raises StoreUnavailable."""
@@ -235,7 +235,7 @@ class Storage:
     def days(self, bucket: Bucket, owner: str) -> list[str]:
         """Return the days, `yyyy-mm-dd`, of an owner's ids, the oldest first. Raises StoreUnavailable."""
         folders = [name.split("/")[1] for name in self._list(bucket, f"{owner}/") if name.endswith("/")]
-        return sorted(filter(newest.DAY.fullmatch, folders))
+        return sorted(filter(time_index.DAY.fullmatch, folders))
 
     def on_day(self, bucket: Bucket, owner: str, day: str) -> dict[str, dict[str, float]]:
         """Return what lies under the ids of a day: for each id the names, with their Unix seconds of writing.
@@ -247,7 +247,7 @@ class Storage:
         for item in self._objects(bucket, f"{owner}/{day}/"):
             folder, name = _split_key(item.object_name or "")
             identifier = folder.rpartition("/")[2]
-            if newest.ID.fullmatch(identifier) and folder == folder_of(owner, identifier):
+            if time_index.ID.fullmatch(identifier) and folder == folder_of(owner, identifier):
                 written_at = item.last_modified.timestamp() if item.last_modified else 0.0
                 found.setdefault(identifier, {})[name] = written_at
         return found

@@ -12,10 +12,10 @@ from typing import Any
 
 import joblib
 
-from rowcast import publishing, signing, versions
 from rowcast.errors import ModelIncompatible, ModelNotFound, ModelTooLarge, ModelUntrusted
 from rowcast.learning import Predictor
-from rowcast.storage import ObjectMissing, Storage
+from rowcast.store import publications, signing, versions
+from rowcast.store.object_store import ObjectMissing, Storage
 from rowcast.tables import Feature
 
 
@@ -37,7 +37,7 @@ def load(
         ModelTooLarge: its file has more than `max_bytes`.
         StoreUnavailable: the store does not answer.
     """
-    found = publishing.find(storage, "fit", owner, model_id)
+    found = publications.find(storage, "fit", owner, model_id)
     if found is None:
         raise ModelNotFound(f"There is no model {model_id}.")
     about = found.manifest
@@ -46,7 +46,7 @@ def load(
         raise ModelTooLarge(
             f"Model {model_id} has {about['file']['size']:,} bytes; {max_bytes:,} may be kept."
         )
-    name = f"{found.attempt}/{publishing.MODEL_FILE}"
+    name = f"{found.attempt}/{publications.MODEL_FILE}"
     try:
         digest = storage.download("models", owner, model_id, name, path)
     except ObjectMissing:

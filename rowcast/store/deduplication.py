@@ -14,7 +14,7 @@ from typing import cast
 import redis
 
 from rowcast.ids import time_of
-from rowcast.storage import ObjectMissing, Storage, Version
+from rowcast.store.object_store import ObjectMissing, Storage, Version
 
 log = logging.getLogger("rowcast.content")
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rowcast.errors import ModelUntrusted
-from rowcast.storage import Bucket, ObjectMissing, Storage
+from rowcast.store.object_store import Bucket, ObjectMissing, Storage
 
 Kind = Literal["fit", "predict"]
 BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
