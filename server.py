@@ -30,7 +30,6 @@ from rowcast import (
     retention,
     reuse,
     web,
-    webhooks,
 )
 from rowcast.config import Settings
 from rowcast.estimates import Work
@@ -41,6 +40,7 @@ from rowcast.states import FINAL
 from rowcast.store import Kind, Storage, deduplication, publications
 from rowcast.system import scratch
 from rowcast.tables import checks
+from rowcast.webhooks import delivery
 from rowcast.wire import (
     Alive,
     CancelRequest,
@@ -209,7 +209,7 @@ def _submit(
     if query.reuse and not waits_for and (known := _earlier(submission, model_sha256)):
         flask.g.job_id = known
         if url:
-            webhooks.enqueue(parts.connection, known, owner, url, time.time())
+            delivery.enqueue(parts.connection, known, owner, url, time.time())
         return {"id": known, "reused": True}, 200
     flask.g.job_id = job_id
     parts.jobs.submit(submission)

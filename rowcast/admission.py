@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rowcast import webhooks
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
@@ -25,6 +24,7 @@ from rowcast.learning import prediction
 from rowcast.states import FINAL
 from rowcast.store import Kind, ObjectMissing, Publication, Storage, Version, publications
 from rowcast.tables import Feature, checks, formats
+from rowcast.webhooks import delivery
 from rowcast.wire import JobRequest, PredictRequest
 
 
@@ -67,7 +67,7 @@ def terms(settings: Settings, owner: str, query: JobRequest) -> None:
             f"The parameter 'timeout_s' is over {settings.job_timeout_s}, the most that a job may run."
         )
     if query.callback_url:
-        webhooks.check(query.callback_url, settings, owner)
+        delivery.check(query.callback_url, settings, owner)
 
 
 def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication:

@@ -17,7 +17,7 @@ from typing import Any
 
 import redis
 
-from rowcast import ending, errors, retention, webhooks
+from rowcast import ending, errors, retention
 from rowcast.config import Settings
 from rowcast.jobs import Jobs
 from rowcast.lanes import Lanes
@@ -25,6 +25,7 @@ from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_keeping
 from rowcast.store import Storage, object_store
 from rowcast.system import scratch
+from rowcast.webhooks import delivery
 
 log = logging.getLogger("rowcast.keeper")
 
@@ -74,7 +75,7 @@ class Keeper:
         """Begin to send webhooks as they fall due, in threads of their own."""
         connection = connect_for_keeping(self._settings)
         jobs = Jobs(connection, self._settings, self._storage)
-        webhooks.start(connection, self._settings, jobs.status, threading.Event())
+        delivery.start(connection, self._settings, jobs.status, threading.Event())
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""

@@ -29,11 +29,11 @@ import redis
 from conftest import ROOT, eventually
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from rowcast import webhooks
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import InvalidRequest, StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.local import programs
+from rowcast.webhooks import delivery
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
@@ -131,19 +131,19 @@ def receiver(start_receiver: Callable[[], Receiver]) -> Receiver:
 
 def deliver(connection: redis.Redis, now: float = NOW, **changes: Any) -> int:
     """Send all that is due at a time, and return how much that was."""
-    send = partial(webhooks.deliver_next, connection, settings(**changes), status, now)
+    send = partial(delivery.deliver_next, connection, settings(**changes), status, now)
     return sum(1 for _ in iter(send, False))
 
 
 def enqueued(connection: redis.Redis, url: str, now: float = NOW, owner: str = "acme") -> str:
     job_id = new_id()
-    webhooks.enqueue(connection, job_id, owner, url, now)
+    delivery.enqueue(connection, job_id, owner, url, now)
     return job_id
 
 
 def due(connection: redis.Redis) -> float | None:
     """Return when the only webhook there is is due."""
-    times = [time for _, time in connection.zrange(webhooks.DUE, 0, -1, withscores=True)]
+    times = [time for _, time in connection.zrange(delivery.DUE, 0, -1, withscores=True)]
     return times[0] if times else None
 
 
@@ -176,8 +176,8 @@ def test_webhook_is_not_sent_before_it_is_due(connection: redis.Redis, receiver:
 
 def test_url_is_kept_until_the_last_try(connection: redis.Redis, receiver: Receiver) -> None:
     enqueued(connection, receiver.url)
-    ((name, _),) = connection.zrange(webhooks.DUE, 0, -1, withscores=True)
-    assert connection.ttl(f"rowcast:webhook:{name.decode()}") > webhooks.GIVE_UP_S
+    ((name, _),) = connection.zrange(delivery.DUE, 0, -1, withscores=True)
+    assert connection.ttl(f"rowcast:webhook:{name.decode()}") > delivery.GIVE_UP_S
     deliver(connection)
     assert connection.ttl(f"rowcast:webhook:{name.decode()}") < 0
 
@@ -186,7 +186,7 @@ def test_one_more_url_of_a_job_does_not_take_the_place_of_the_first(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     job_id = enqueued(connection, receiver.url + "?first")
-    webhooks.enqueue(connection, job_id, "acme", receiver.url + "?second", NOW)
+    delivery.enqueue(connection, job_id, "acme", receiver.url + "?second", NOW)
     assert deliver(connection) == 2
     assert len({path for path, _, _ in receiver.requests}) == 2
     assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == {job_id}
@@ -281,7 +281,7 @@ def test_receivers_that_fail_together_come_back_apart(connection: redis.Redis, r
     for _ in range(5):
         enqueued(connection, receiver.url)
     deliver(connection)
-    assert len({round(time, 1) for _, time in connection.zrange(webhooks.DUE, 0, -1, withscores=True)}) > 1
+    assert len({round(time, 1) for _, time in connection.zrange(delivery.DUE, 0, -1, withscores=True)}) > 1
 
 
 @pytest.mark.parametrize("code", [200, 202, 204, 299, 410])
@@ -341,7 +341,7 @@ def test_status_that_cannot_be_read_is_read_later(connection: redis.Redis, recei
         raise StoreUnavailable
 
     enqueued(connection, receiver.url)
-    assert webhooks.deliver_next(connection, settings(), unreadable, NOW)
+    assert delivery.deliver_next(connection, settings(), unreadable, NOW)
     assert receiver.requests == []
     assert deliver(connection, NOW + 60) == 1
     assert len(receiver.requests) == 1
@@ -349,7 +349,7 @@ def test_status_that_cannot_be_read_is_read_later(connection: redis.Redis, recei
 
 def test_end_of_a_deleted_job_is_not_sent(connection: redis.Redis, receiver: Receiver) -> None:
     enqueued(connection, receiver.url)
-    assert webhooks.deliver_next(connection, settings(), lambda owner, job_id: None, NOW)
+    assert delivery.deliver_next(connection, settings(), lambda owner, job_id: None, NOW)
     assert receiver.requests == []
     assert connection.keys() == []
 
@@ -392,8 +392,8 @@ webhooks.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id
         keeper.send_signal(signal.SIGKILL)
     is_over.set()
     receiver.answer = answering(200)
-    assert deliver(connection, NOW + webhooks.LEASE_S - 1) == 0
-    assert deliver(connection, NOW + webhooks.LEASE_S) == 1
+    assert deliver(connection, NOW + delivery.LEASE_S - 1) == 0
+    assert deliver(connection, NOW + delivery.LEASE_S) == 1
     assert [headers["webhook-id"] for _, headers, _ in receiver.requests] == [job_id, job_id]
 
 
@@ -402,7 +402,7 @@ def test_keeper_that_wakes_up_too_late_changes_nothing(connection: redis.Redis, 
         receiver.answer = answering(500)
         if len(receiver.requests) == 1:
             # While the first keeper waits for its answer, another takes over.
-            deliver(connection, NOW + webhooks.LEASE_S)
+            deliver(connection, NOW + delivery.LEASE_S)
             postponed.append(due(connection))
         receiver.answer(handler)
 
@@ -417,7 +417,7 @@ def test_keeper_that_wakes_up_too_late_changes_nothing(connection: redis.Redis, 
 def test_delivered_by_another_it_does_not_come_back(connection: redis.Redis, receiver: Receiver) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         receiver.answer = answering(200)
-        deliver(connection, NOW + webhooks.LEASE_S)
+        deliver(connection, NOW + delivery.LEASE_S)
         answering(500)(handler)
 
     receiver.answer = answer
@@ -430,7 +430,7 @@ def test_delivered_by_another_it_does_not_come_back(connection: redis.Redis, rec
 @pytest.fixture
 def threads(connection: redis.Redis) -> Iterator[list[threading.Thread]]:
     stopped = threading.Event()
-    threads = webhooks.start(connection, settings(), status, stopped)
+    threads = delivery.start(connection, settings(), status, stopped)
     yield threads
     stopped.set()
     for thread in threads:
@@ -457,14 +457,14 @@ def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
     hanging, good = start_receiver(), start_receiver()
     is_over = threading.Event()
     hanging.answer = lambda handler: is_over.wait(60)
-    monkeypatch.setattr(webhooks, "EXCHANGE_S", 1.0)
-    monkeypatch.setattr(webhooks, "SLOW_S", 0.5)
-    monkeypatch.setattr(webhooks, "REST", 60.0)
-    for _ in range(20 * webhooks.N_THREADS):
+    monkeypatch.setattr(delivery, "EXCHANGE_S", 1.0)
+    monkeypatch.setattr(delivery, "SLOW_S", 0.5)
+    monkeypatch.setattr(delivery, "REST", 60.0)
+    for _ in range(20 * delivery.N_THREADS):
         enqueued(connection, hanging.url, time.time())
     stopped = threading.Event()
-    threads = webhooks.start(connection, settings(), status, stopped)
-    eventually(lambda: len(hanging.requests) >= webhooks.N_THREADS)
+    threads = delivery.start(connection, settings(), status, stopped)
+    eventually(lambda: len(hanging.requests) >= delivery.N_THREADS)
     # One by one they would take twenty seconds.
     enqueued(connection, good.url, time.time(), owner="other")
     eventually(lambda: good.requests, timeout_s=8)
@@ -477,8 +477,8 @@ def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
 def test_what_waits_for_a_slow_receiver_is_sent_once_it_has_rested(
     connection: redis.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "SLOW_S", 0.0)
-    monkeypatch.setattr(webhooks, "REST", 10_000.0)
+    monkeypatch.setattr(delivery, "SLOW_S", 0.0)
+    monkeypatch.setattr(delivery, "REST", 10_000.0)
     enqueued(connection, receiver.url)
     enqueued(connection, receiver.url.replace("hook", "another"))
     other = enqueued(connection, receiver.url, owner="other")
@@ -501,7 +501,7 @@ def test_threads_survive_what_nobody_foresaw(
     calls: list[str] = []
     enqueued(connection, receiver.url, time.time())
     stopped = threading.Event()
-    threads = webhooks.start(connection, settings(), broken, stopped)
+    threads = delivery.start(connection, settings(), broken, stopped)
     eventually(lambda: calls)
     enqueued(connection, receiver.url, time.time())
     eventually(lambda: receiver.requests)
@@ -533,7 +533,7 @@ def test_answer_that_drips_is_cut_off(
                 handler.wfile.write(b"1")
 
     is_over = threading.Event()
-    monkeypatch.setattr(webhooks, "EXCHANGE_S", 0.5)
+    monkeypatch.setattr(delivery, "EXCHANGE_S", 0.5)
     receiver.answer = drip
     enqueued(connection, receiver.url)
     started_at = time.monotonic()
@@ -561,8 +561,8 @@ def test_long_answer_is_not_read(connection: redis.Redis, receiver: Receiver) ->
 
 
 def test_a_delivery_takes_less_than_its_lease() -> None:
-    longest_s = webhooks.PREPARE_S + 2 * webhooks.CONNECT_S + webhooks.EXCHANGE_S
-    assert longest_s < webhooks.LEASE_S
+    longest_s = delivery.PREPARE_S + 2 * delivery.CONNECT_S + delivery.EXCHANGE_S
+    assert longest_s < delivery.LEASE_S
 
 
 # Which URLs.
@@ -665,25 +665,25 @@ MALFORMED = [
 @pytest.mark.parametrize("url", PRIVATE)
 def test_private_address_is_refused_unless_allowed(url: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^callback_url must not lead to a private address\.$"):
-        webhooks.check(url, settings(webhook_allow_private=False), "acme")
-    webhooks.check(url, settings(), "acme")
+        delivery.check(url, settings(webhook_allow_private=False), "acme")
+    delivery.check(url, settings(), "acme")
 
 
 @pytest.mark.parametrize("url", PUBLIC)
 def test_public_url_is_taken(url: str) -> None:
-    webhooks.check(url, settings(webhook_allow_private=False), "acme")
+    delivery.check(url, settings(webhook_allow_private=False), "acme")
 
 
 @pytest.mark.parametrize("url", MALFORMED)
 @pytest.mark.parametrize("allow_private", [True, False])
 def test_malformed_url_is_refused(url: str, allow_private: bool) -> None:
     with pytest.raises(InvalidRequest, match=r"^callback_url must "):
-        webhooks.check(url, settings(webhook_allow_private=allow_private), "acme")
+        delivery.check(url, settings(webhook_allow_private=allow_private), "acme")
 
 
 def test_every_problem_is_listed_and_the_url_not_quoted() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        webhooks.check("https://user:THESECRET@example.org?THESECRET#THESECRET", settings(), "acme")
+        delivery.check("https://user:THESECRET@example.org?THESECRET#THESECRET", settings(), "acme")
     assert len(caught.value.errors) == 2
     assert "THESECRET" not in f"{caught.value.cause()}"
 
@@ -691,7 +691,7 @@ def test_every_problem_is_listed_and_the_url_not_quoted() -> None:
 @pytest.mark.parametrize("secrets", ["", f"other:{SECRET}"])
 def test_url_is_refused_while_nothing_would_sign(secrets: str) -> None:
     with pytest.raises(InvalidRequest, match="no secret to sign") as caught:
-        webhooks.check("https://example.org", settings(webhook_secrets=secrets), "acme")
+        delivery.check("https://example.org", settings(webhook_secrets=secrets), "acme")
     assert "WEBHOOK_SECRETS" in caught.value.hint
 
 
@@ -700,7 +700,7 @@ def test_check_asks_no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError
 
     monkeypatch.setattr(socket, "getaddrinfo", asked)
-    webhooks.check("https://example.org", settings(webhook_allow_private=False), "acme")
+    delivery.check("https://example.org", settings(webhook_allow_private=False), "acme")
 
 
 # Names, looked up right before sending.
@@ -737,7 +737,7 @@ def test_name_of_a_private_address_is_not_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Stands for an address of the internet, which no test may call.
-    monkeypatch.setattr(webhooks, "_PRIVATE_IPV4", [ipaddress.IPv4Network("127.0.0.1/32")])
+    monkeypatch.setattr(delivery, "_PRIVATE_IPV4", [ipaddress.IPv4Network("127.0.0.1/32")])
     names[0]["receiver.example"] = addresses
     enqueued(connection, f"http://receiver.example:{receiver.port}/")
     deliver(connection, webhook_allow_private=False)
@@ -899,7 +899,7 @@ def test_secrets_do_not_print() -> None:
 
 def test_stack_makes_a_secret_of_its_own(tmp_path: Path) -> None:
     made = programs.Keys.kept_in(tmp_path / "secrets.json")
-    assert webhooks.secrets_of("default", settings(webhook_secrets=made.webhook_secret))
+    assert delivery.secrets_of("default", settings(webhook_secrets=made.webhook_secret))
     assert programs.Keys.kept_in(tmp_path / "secrets.json") == made
 
 

@@ -1,0 +1,3 @@
+"""Telling a URL that a job has ended."""
+
+__all__ = ["delivery"]
