@@ -15,8 +15,8 @@ from typing import Any
 import joblib
 import narwhals.stable.v2
 
-from rowcast import job_publishing, reuse, run
 from rowcast.errors import DatasetNotFound
+from rowcast.jobs import context, publishing, reuse
 from rowcast.learning import learners, prediction, training
 from rowcast.store import ObjectMissing, Version, loading, manifests, publications, signing, versions
 from rowcast.system import cores
@@ -59,7 +59,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         InvalidRequest: the learner's parameters do not fit the task.
         StoreUnavailable: the store does not answer.
     """
-    job = run.current()
+    job = context.current()
     progress = job.progress.start("fit")
     with cores.seat(job.settings.cores_dir) as seat:
         progress.phase("downloading")
@@ -88,9 +88,9 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    job_publishing.check_needed(job, dataset_id=dataset_id)
+    publishing.check_needed(job, dataset_id=dataset_id)
     signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
-    job_publishing.publish(job, "fit", model_id, path, signed)
+    publishing.publish(job, "fit", model_id, path, signed)
     job.note_published(reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current()))
     progress.end()
 
@@ -105,7 +105,7 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         ModelNotFound, ModelUntrusted, ModelIncompatible: the model cannot be used.
         StoreUnavailable: the store does not answer.
     """
-    job = run.current()
+    job = context.current()
     progress = job.progress.start("predict")
     wanted = prediction.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
     with cores.seat(job.settings.cores_dir) as seat:
@@ -134,9 +134,9 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    job_publishing.check_needed(job, dataset_id=dataset_id)
-    job_publishing.note_result(job, model_id, result_id)
-    job_publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
+    publishing.check_needed(job, dataset_id=dataset_id)
+    publishing.note_result(job, model_id, result_id)
+    publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
     model = (model_id, about["file"]["sha256"])
     job.note_published(reuse.key_of("predict", dataset["dataset_sha256"], options, versions.current(), model))
     progress.end()
@@ -156,7 +156,7 @@ def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
     )
 
 
-def _download_dataset(job: run.Run, dataset_id: str, options: dict[str, Any]) -> dict[str, Any]:
+def _download_dataset(job: context.Run, dataset_id: str, options: dict[str, Any]) -> dict[str, Any]:
     """Download a dataset to the scratch folder and return what manifests say of it."""
     version = Version(**options["dataset"])
     try:

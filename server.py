@@ -18,25 +18,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import (
-    admission,
-    at_once,
-    bodies,
-    deletion,
-    errors,
-    estimates,
-    events,
-    listing,
-    retention,
-    reuse,
-    web,
-)
+from rowcast import admission, at_once, bodies, deletion, errors, events, listing, retention, web
 from rowcast.config import Settings
-from rowcast.estimates import Work
-from rowcast.jobs import Jobs, Submission
+from rowcast.jobs import FINAL, Jobs, Submission, estimates, reuse
 from rowcast.learning import learners
 from rowcast.redis_clients import connect_for_requests
-from rowcast.states import FINAL
 from rowcast.store import Kind, Storage, deduplication, publications
 from rowcast.system import scratch
 from rowcast.tables import checks
@@ -136,7 +122,7 @@ def fit(query: FitRequest) -> tuple[Answer, int]:
     options = {**query.work(), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
     effort = estimates.effort_of(query.learner, query.params, query.validation)
-    work = Work("fit", query.learner, *estimates.size_of(sample, version), effort)
+    work = estimates.Work("fit", query.learner, *estimates.size_of(sample, version), effort)
     return _submit("fit", model_id, arguments, query, work)
 
 
@@ -196,7 +182,7 @@ def _submit(
     job_id: str,
     arguments: Answer,
     query: JobRequest,
-    work: Work,
+    work: estimates.Work,
     *,
     waits_for: str | None = None,
     model_sha256: str | None = None,

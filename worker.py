@@ -39,15 +39,12 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import ending, errors, keeper
+from rowcast import errors, keeper
 from rowcast.attempt import Attempt, folder_name, insist
 from rowcast.config import ConfigurationError, Settings
-from rowcast.estimates import SHORT_S
 from rowcast.horse import Horse, Voice, be_called
 from rowcast.ids import time_of
-from rowcast.jobs import FUNCTIONS as FUNCTION_OF
-from rowcast.jobs import QUEUE
-from rowcast.lanes import Cause, Lane, Lanes
+from rowcast.jobs import Cause, Lanes, completion, estimates, queue, service
 from rowcast.lease import Lease
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_beats, connect_for_keeping, connect_for_work
@@ -71,13 +68,13 @@ STALE_AFTER_S = 30.0
 # How many times as long as a short job its worker rests, as long as a job on several cores runs.
 REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
-MISJUDGED_S = 4 * SHORT_S
+MISJUDGED_S = 4 * estimates.SHORT_S
 # Why an attempt was ended that could not help it.
 STOPPED = Cause("worker_stopped", "The worker was told to stop before the job had ended.")
 NOT_SHORT = Cause("not_short", "The job took longer than was expected, and made way for short ones.")
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
 # what only they can take; where there is none, the lanes take turns, so that neither waits for the other.
-LANES: dict[str, Sequence[Lane]] = {"any": ("long", "short"), "short": ("short",)}
+LANES: dict[str, Sequence[queue.Lane]] = {"any": ("long", "short"), "short": ("short",)}
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ class Worker(rq.worker.Worker):
         if self._stop_requested:
             raise StopRequested
 
-    def _lanes_now(self) -> Sequence[Lane]:
+    def _lanes_now(self) -> Sequence[queue.Lane]:
         """Return the lanes to take from; beside a job on several cores, short jobs come singly, with rests.
 
         Its threads spin while they wait for one that has lost its core, so it hardly moves while another job
@@ -325,12 +322,12 @@ class Worker(rq.worker.Worker):
             return
         where = (self._lanes, Storage(self._settings, object_store.KEEPER, connections=4), job.id, job.fields)
         if verdict:
-            insist(lambda: ending.lose(*where, verdict))
+            insist(lambda: completion.lose(*where, verdict))
             return
         died, ttl_s = errors.WorkerLost("The job's process died."), self._settings.worker_ttl_s
         # While the store is away the keeper goes on with it.
         with suppress(errors.StoreUnavailable):
-            insist(lambda: ending.give_up(*where, died, ttl_s=ttl_s))
+            insist(lambda: completion.give_up(*where, died, ttl_s=ttl_s))
 
     # The horse's side of a job
 
@@ -400,7 +397,7 @@ class Pool(WorkerPool):
             memory.limit_per_job(settings, n_workers), scratch.limit_per_job(settings, n_workers)
         )
         super().__init__(
-            [QUEUE],
+            [service.QUEUE],
             connect_for_work(settings),
             num_workers=len(kinds),
             worker_class=Worker,
@@ -439,7 +436,7 @@ def be_child_of_pool() -> None:
 def _is_ours(job: Job) -> bool:
     """Tell whether the server made this job: one of our functions, its kind, an owner, an id of ours."""
     try:
-        is_known = job.func_name == FUNCTION_OF.get(cast(Any, job.fields["kind"]))
+        is_known = job.func_name == service.FUNCTIONS.get(cast(Any, job.fields["kind"]))
         return is_known and bool(job.fields["owner"]) and time_of(job.id) is not None
     except (DeserializationError, ValueError, AttributeError, TypeError, KeyError):
         return False

@@ -19,9 +19,8 @@ from rowcast.errors import (
     NotAPrediction,
     NotFinished,
 )
-from rowcast.jobs import Jobs
+from rowcast.jobs import FINAL, Jobs
 from rowcast.learning import prediction
-from rowcast.states import FINAL
 from rowcast.store import Kind, ObjectMissing, Publication, Storage, Version, publications
 from rowcast.tables import Feature, checks, formats
 from rowcast.webhooks import delivery

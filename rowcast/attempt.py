@@ -15,11 +15,11 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from rowcast import ending, errors, estimates, joblog, reuse, run
+from rowcast import errors
 from rowcast.config import Settings
-from rowcast.lanes import Cause, Lanes
+from rowcast.jobs import Cause, Lanes, Status, completion, context, estimates, reuse
+from rowcast.jobs import log as joblog
 from rowcast.learning import Progress
-from rowcast.states import Status
 from rowcast.store import Storage, deduplication, object_store, publications
 from rowcast.system import memory, scratch
 
@@ -80,7 +80,7 @@ class Attempt:
         if self.number > 1 and publications.start_again(storage, kind, self.owner, self.job_id, self.number):
             return
         notes = self.beats.connection
-        surroundings = run.Run(
+        surroundings = context.Run(
             owner=self.owner,
             attempt=self.number,
             settings=self.settings,
@@ -92,7 +92,7 @@ class Attempt:
             note_digest=partial(deduplication.note, notes, self.owner),
             note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),
         )
-        with run.surround(surroundings):
+        with context.surround(surroundings):
             self.work()
 
     def _fail(self, error: Exception) -> None:
@@ -138,7 +138,7 @@ class Attempt:
             else Storage(self.settings, object_store.KEEPER, connections=4)
         )
         told = (self.lanes, store, self.job_id, self.fields, status, error)
-        insist(lambda: ending.end(*told, lines=list(self.lines), attempt=self.number))
+        insist(lambda: completion.end(*told, lines=list(self.lines), attempt=self.number))
 
     def _note_duration(self) -> None:
         """Let later jobs of like size know how long this one took."""

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, ModelNotReady, NotFinished
-from rowcast.jobs import Jobs
-from rowcast.states import FINAL
+from rowcast.jobs import FINAL, Jobs
 from rowcast.store import Bucket, Kind, Storage, publications
 
 # Results of a model that are deleted at once.

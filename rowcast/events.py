@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rowcast.states import FINAL
+from rowcast.jobs import FINAL
 
 MIME_TYPE = "text/event-stream"
 KEEP_ALIVE_S = 10.0

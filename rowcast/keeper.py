@@ -17,10 +17,9 @@ from typing import Any
 
 import redis
 
-from rowcast import ending, errors, retention
+from rowcast import errors, retention
 from rowcast.config import Settings
-from rowcast.jobs import Jobs
-from rowcast.lanes import Lanes
+from rowcast.jobs import Jobs, Lanes, completion
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_keeping
 from rowcast.store import Storage, object_store
@@ -90,15 +89,15 @@ class Keeper:
         fields, ttl_s = self._lanes.fields(job_id), self._settings.worker_ttl_s
         silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
         with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-            ending.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
+            completion.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""
-        ending.end_orphaned(self._lanes)
+        completion.end_orphaned(self._lanes)
 
     def store_late(self) -> None:
         """Write the records of jobs that ended while the store was away."""
-        ending.store_late(self._lanes, self._hasty_storage)
+        completion.store_late(self._lanes, self._hasty_storage)
 
     def reconcile(self) -> None:
         """Put jobs that stand nowhere back into the queue."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 import redis
 
 from rowcast.horse import Horse
-from rowcast.lanes import MAX_LOG_LINES, Lanes
+from rowcast.jobs import Lanes, queue
 
 log = logging.getLogger("rowcast.worker")
 
@@ -54,7 +54,7 @@ class Lease:
         """Renew the lease, and pass on what the horse has said since the last time."""
         progress = horse.progress if horse.progress != self._told else ""
         # More are not kept, and a script takes only so many arguments.
-        lines = horse.lines[-MAX_LOG_LINES:]
+        lines = horse.lines[-queue.MAX_LOG_LINES :]
         held = self._lanes.beat(self._job_id, self._attempt, self._ttl_s, progress, lines)
         self._told = horse.progress
         horse.lines = []

@@ -18,9 +18,8 @@ from typing import Any
 from rowcast import retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
-from rowcast.jobs import Jobs
-from rowcast.lanes import our_errors
-from rowcast.states import FINAL, without_log
+from rowcast.jobs import FINAL, Jobs, status
+from rowcast.jobs import queue as queue_module
 from rowcast.store import Bucket, Kind, ObjectMissing, Storage, publications
 
 # Looks at ids of a page that run at once.
@@ -69,7 +68,7 @@ def jobs(
     """
     _check(before)
     look_at = partial(_jobs_of, queue, storage, owner, wanted)
-    with our_errors():
+    with queue_module.our_errors():
         ids = _job_ids(queue, storage, owner, before, wanted)
         return _page(ids, limit, look_at, at_once=N_JOBS, may_miss=bool(wanted))
 
@@ -102,7 +101,7 @@ def _jobs_of(
     forgotten = [identifier for identifier in ids if identifier not in known]
     if forgotten:
         records = _look_at(partial(publications.read_record, storage, owner), forgotten)
-        known.update(zip(forgotten, map(without_log, records), strict=True))
+        known.update(zip(forgotten, map(status.without_log, records), strict=True))
     found = [known[identifier] for identifier in ids]
     return [job if job and _is_wanted(job, wanted) else None for job in found]
 

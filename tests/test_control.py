@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import Stack, StartStack, eventually, slow_table, submitted, table
 
-from rowcast import estimates
+from rowcast.jobs import estimates
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,17 @@ import pytest
 import redis
 from conftest import Stack, eventually
 
-from rowcast import ending, errors, job_publishing
+from rowcast import errors
 from rowcast.attempt import Attempt
 from rowcast.config import Settings
-from rowcast.estimates import Work
 from rowcast.ids import new_id
-from rowcast.jobs import Jobs, Submission
+from rowcast.jobs import completion, publishing
+from rowcast.jobs.context import Run
+from rowcast.jobs.estimates import Work
+from rowcast.jobs.queue import LANES, Cause
+from rowcast.jobs.service import Jobs, Submission
 from rowcast.keeper import Keeper
-from rowcast.lanes import LANES, Cause
 from rowcast.local import programs
-from rowcast.run import Run
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
 
@@ -78,17 +79,17 @@ def started(jobs: Jobs) -> str:
 
 def give_up(jobs: Jobs, storage: Storage, job_id: str) -> None:
     """Take the only attempt that the job has for dead."""
-    ending.give_up(jobs.lanes, storage, job_id, jobs.lanes.fields(job_id), SILENT, ttl_s=60)
+    completion.give_up(jobs.lanes, storage, job_id, jobs.lanes.fields(job_id), SILENT, ttl_s=60)
 
 
 def publish(settings: Settings, storage: Storage, folder: Path, job_id: str) -> None:
     (folder / "model.joblib").write_bytes(b"a model")
     run = Run("ann", 1, settings, storage, folder, lambda: False, storage)
-    job_publishing.publish(run, "fit", job_id, folder / "model.joblib", {"target": "y"})
+    publishing.publish(run, "fit", job_id, folder / "model.joblib", {"target": "y"})
 
 
 def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) -> bool:
-    return ending.end(jobs.lanes, storage, job_id, fields, "finished", attempt=1)
+    return completion.end(jobs.lanes, storage, job_id, fields, "finished", attempt=1)
 
 
 def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
@@ -160,7 +161,7 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(jobs: Jobs, stack: Sta
     run(jobs, job_id, away, refuse)
     assert time.monotonic() - begun < 4
     assert jobs.lanes.fields(job_id)["status"] == "failed"
-    ending.store_late(jobs.lanes, stack.storage())
+    completion.store_late(jobs.lanes, stack.storage())
     assert forgotten(jobs, job_id)["error"]["code"] == "invalid_table"
 
 
@@ -188,12 +189,12 @@ def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(
 def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "ORPHANS_S", 0.0)
+    monkeypatch.setattr(completion, "ORPHANS_S", 0.0)
     fit = submit(jobs)
     waiting = {submit(jobs, "predict", waits_for=fit) for _ in range(100)}
     jobs.cancel("ann", fit)
     assert set(jobs.lanes.orphaned()) == waiting
-    ending.end_orphaned(jobs.lanes)
+    completion.end_orphaned(jobs.lanes)
     assert {jobs.lanes.fields(job_id)["status"] for job_id in waiting} == {"failed"}
 
 
@@ -203,7 +204,7 @@ def test_canceling_a_fit_beside_a_store_that_is_away_leaves_its_predictions_to_t
     fit = submit(jobs)
     waiting = submit(jobs, "predict", waits_for=fit)
     away = Storage(stack.settings(s3_endpoint=NOWHERE))
-    assert ending.cancel(jobs.lanes, away, fit, jobs.lanes.fields(fit)) == "ok"
+    assert completion.cancel(jobs.lanes, away, fit, jobs.lanes.fields(fit)) == "ok"
     assert jobs.lanes.orphaned() == [waiting]
 
 

@@ -18,8 +18,8 @@ import redis
 from conftest import eventually
 from pyarrow import feather
 
-from rowcast import estimates
 from rowcast.config import Settings
+from rowcast.jobs import estimates
 from rowcast.learning.learners import LEARNERS
 from rowcast.local import programs
 from rowcast.store.object_store import Version

@@ -21,12 +21,13 @@ import requests
 from conftest import Stack, StartStack, eventually, slow_table, table
 from flask.testing import FlaskClient
 
-from rowcast import ending, errors, events, joblog, listing
+from rowcast import errors, events, listing
 from rowcast.config import Settings
-from rowcast.estimates import Work
 from rowcast.ids import new_id
-from rowcast.jobs import Jobs, Submission
-from rowcast.lanes import LANES, Lanes
+from rowcast.jobs import completion, log
+from rowcast.jobs.estimates import Work
+from rowcast.jobs.queue import LANES, Lanes
+from rowcast.jobs.service import Jobs, Submission
 from rowcast.local import programs
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store import publications
@@ -113,7 +114,7 @@ class Queue:
     def end(self, job_id: str, error: errors.RowcastError | None = None) -> None:
         lanes = self.jobs.lanes
         status: Any = "failed" if error else "finished"
-        assert ending.end(lanes, self.storage, job_id, lanes.fields(job_id), status, error, attempt=1)
+        assert completion.end(lanes, self.storage, job_id, lanes.fields(job_id), status, error, attempt=1)
 
     def run(self, kind: Kind = "fit", error: errors.RowcastError | None = None, **more: str) -> str:
         job_id = self.submit(kind, **more)
@@ -369,7 +370,7 @@ def test_a_fit_says_what_it_did(stack: Stack, model_id: str) -> None:
 
 
 def recorded(*messages: str, logger: str = "rowcast.test") -> list[str]:
-    with joblog.recorded([], lambda line: None) as lines:
+    with log.recorded([], lambda line: None) as lines:
         for message in messages:
             logging.getLogger(logger).info(message)
     return list(lines)
@@ -382,7 +383,7 @@ def test_lines_have_a_time_and_a_level_and_are_one_line_each_however_long() -> N
         "Two lines. And a third.",
     ]
     assert all(LINE.fullmatch(line) for line in lines)
-    assert len(lines[2]) == joblog.MAX_LINE_CHARACTERS
+    assert len(lines[2]) == log.MAX_LINE_CHARACTERS
 
 
 def test_libraries_are_not_heard_because_they_may_quote_a_table() -> None:

@@ -23,7 +23,6 @@ import sklearn
 from conftest import Stack, parquet, table
 
 import ml
-from rowcast import run
 from rowcast.errors import (
     DatasetChanged,
     DatasetNotFound,
@@ -35,6 +34,7 @@ from rowcast.errors import (
     StoreUnavailable,
 )
 from rowcast.ids import folder_of, new_id
+from rowcast.jobs import context
 from rowcast.learning.progress import Progress
 from rowcast.store import publications, signing
 from rowcast.store.object_store import Storage
@@ -52,7 +52,7 @@ class Bench:
     """A store with datasets, and jobs that run on it here."""
 
     storage: Storage
-    run: run.Run
+    context: context.Run
 
     def upload(self, content: pd.DataFrame | pa.Table | bytes) -> str:
         identifier = new_id()
@@ -88,7 +88,7 @@ class Bench:
     ) -> None:
         """Fit as the server would have asked for it, quickly unless told otherwise."""
         asked = FitRequest(id=dataset_id, **{"target": "y", **QUICK, **options})
-        with run.surround(self.fresh(**(changes or {}))):
+        with context.surround(self.fresh(**(changes or {}))):
             ml.fit(dataset_id, model_id, {**asked.model_dump(exclude={"id"}), "dataset": noted})
 
     def predict(
@@ -111,10 +111,10 @@ class Bench:
     ) -> None:
         asked = PredictRequest(dataset_id=dataset_id, model_id=model_id, **options)
         submitted = asked.model_dump(exclude={"dataset_id", "model_id"})
-        with run.surround(self.fresh(**(changes or {}))):
+        with context.surround(self.fresh(**(changes or {}))):
             ml.predict(dataset_id, model_id, result_id, {**submitted, "dataset": noted})
 
-    def fresh(self, **changes: Any) -> run.Run:
+    def fresh(self, **changes: Any) -> context.Run:
         """Return a run with a scratch folder of its own."""
         folder = self.run.folder / new_id()
         folder.mkdir()
@@ -153,7 +153,7 @@ class Bench:
 def bench(stack: Stack, tmp_path: Path) -> Bench:
     settings = stack.settings(cores_dir=str(tmp_path / "cores"))
     storage = stack.storage()
-    return Bench(storage, run.Run("acme", 1, settings, storage, tmp_path, lambda: True, storage))
+    return Bench(storage, context.Run("acme", 1, settings, storage, tmp_path, lambda: True, storage))
 
 
 @pytest.fixture(autouse=True)

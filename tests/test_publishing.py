@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from conftest import Stack
 
-from rowcast import job_publishing
 from rowcast.errors import JobCanceled, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
-from rowcast.run import Run
+from rowcast.jobs import publishing
+from rowcast.jobs.context import Run
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
 from rowcast.store.publications import BUCKETS, Kind, Publication
@@ -46,7 +46,7 @@ def publish(
 ) -> None:
     (folder / "file").write_bytes(b"of attempt %d" % number)
     run = attempt(storage, stack, folder, number, owner)
-    job_publishing.publish(run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"})
+    publishing.publish(run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"})
 
 
 @each_kind

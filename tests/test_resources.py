@@ -21,11 +21,12 @@ from conftest import Stack, StartStack, eventually, slow_table, submitted, table
 from test_server import UNKNOWN, assert_problem
 from test_storage import id_at
 
-from rowcast import deletion, job_publishing, listing
+from rowcast import deletion, listing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, StoreUnavailable
 from rowcast.ids import folder_of, new_id
-from rowcast.jobs import Jobs
-from rowcast.run import Run
+from rowcast.jobs import publishing
+from rowcast.jobs.context import Run
+from rowcast.jobs.service import Jobs
 from rowcast.store import publications
 from rowcast.store.object_store import Bucket, Storage
 from server import create_app
@@ -101,7 +102,7 @@ def predicted(stack: Stack, folder: Path, model_id: str, owner: str = "default")
     """Return a finished result that is noted with its model."""
     result_id = stack.predict(table(50), model_id)
     stack.finished(result_id)
-    job_publishing.note_result(job_on(stack, stack.storage(), folder, owner=owner), model_id, result_id)
+    publishing.note_result(job_on(stack, stack.storage(), folder, owner=owner), model_id, result_id)
     return result_id
 
 
@@ -530,9 +531,9 @@ def predict_late(job: Run, model_id: str, result_id: str) -> str | None:
     (job.folder / "file").write_bytes(b"predictions")
     error = None
     try:
-        job_publishing.note_result(job, model_id, result_id)
+        publishing.note_result(job, model_id, result_id)
         manifest = {"id": result_id, "model_id": model_id}
-        job_publishing.publish(job, "predict", result_id, job.folder / "file", manifest)
+        publishing.publish(job, "predict", result_id, job.folder / "file", manifest)
     except ModelNotFound as caught:
         error = caught.code
     record = {"id": result_id, "kind": "predict", "attempts": job.attempt, "model_id": model_id}
@@ -589,9 +590,7 @@ def test_late_attempt_of_a_deleted_model_leaves_nothing(
     deletion.model(storage, jobs, "default", model_id)
     (tmp_path / "file").write_bytes(b"model")
     with pytest.raises(ModelNotFound, match="deleted while the job ran"):
-        job_publishing.publish(
-            job_on(stack, storage, tmp_path, 2), "fit", model_id, tmp_path / "file", MANIFEST
-        )
+        publishing.publish(job_on(stack, storage, tmp_path, 2), "fit", model_id, tmp_path / "file", MANIFEST)
     publications.write_record(storage, "fit", "default", model_id, {"attempts": 2})
     assert remains(storage, "default", model_id) == set()
     assert publications.read_record(storage, "default", model_id) is None
@@ -602,13 +601,13 @@ def test_job_learns_before_publishing_that_what_it_needs_was_deleted(
 ) -> None:
     job, dataset_id = job_on(stack, storage, tmp_path), stack.upload(table(50))
     model_id = put_model(storage, "default", new_id())
-    job_publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
+    publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
     deletion.dataset(storage, "default", dataset_id)
     with pytest.raises(DatasetNotFound, match=f"Dataset {dataset_id} was deleted while the job ran"):
-        job_publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
+        publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
     deletion.model(storage, jobs, "default", model_id)
     with pytest.raises(ModelNotFound, match=f"Model {model_id} was deleted while the job ran"):
-        job_publishing.check_needed(job, model_id=model_id)
+        publishing.check_needed(job, model_id=model_id)
 
 
 @pytest.mark.parametrize("n", range(1, 9))

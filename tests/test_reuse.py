@@ -14,8 +14,8 @@ import requests
 from conftest import Stack, submitted, table
 from test_resources import delete
 
-from rowcast import reuse
 from rowcast.ids import new_id, time_of
+from rowcast.jobs import reuse
 from rowcast.store import publications, versions
 from rowcast.store.object_store import Storage
 from rowcast.wire import FitRequest, PredictRequest

@@ -14,7 +14,7 @@ from conftest import eventually
 
 from rowcast.horse import Horse
 from rowcast.ids import new_id
-from rowcast.lanes import MAX_LOG_LINES, Cause, Lanes
+from rowcast.jobs.queue import MAX_LOG_LINES, Cause, Lanes
 from rowcast.lease import Lease
 from rowcast.local import programs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, WorkerLost
-from rowcast.run import Run
+from rowcast.jobs.context import Run
 from rowcast.store import ObjectMissing, publications
 
 

@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from rowcast import errors
-from rowcast.lanes import Cause, Lanes
-from rowcast.states import Status, final_record
+from rowcast.jobs.queue import Cause, Lanes
+from rowcast.jobs.status import Status, final_record
 from rowcast.store import Storage, publications
 
 log = logging.getLogger("rowcast.jobs")

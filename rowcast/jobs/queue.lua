@@ -1,4 +1,4 @@
--- Every change of a job's state, each of which happens as a whole or not at all. rowcast/lanes.py calls them.
+-- Every change of a job's state, each of which happens as a whole or not at all. rowcast/jobs/queue.py calls them.
 -- A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
 --   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival; the owner in rowcast:turns:<lane>
 --   scheduled  in rowcast:later, by when it is due

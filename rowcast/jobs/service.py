@@ -14,13 +14,13 @@ from typing import Any
 import redis
 from rq.job import Job, JobStatus
 
-from rowcast import ending, estimates
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
-from rowcast.estimates import Expectation, Work
 from rowcast.ids import time_of
-from rowcast.lanes import ENDS, Lanes, Priority, our_errors
-from rowcast.states import FINAL, status_of, without_log
+from rowcast.jobs import completion, estimates
+from rowcast.jobs.estimates import Expectation, Work
+from rowcast.jobs.queue import ENDS, Lanes, Priority, our_errors
+from rowcast.jobs.status import FINAL, status_of, without_log
 from rowcast.store import Kind, Storage, invalidation, publications
 
 QUEUE = "rowcast"
@@ -201,7 +201,7 @@ class Jobs:
             return None
         if status["status"] not in FINAL:
             with our_errors():
-                ending.cancel(self.lanes, self._storage, job_id, self.lanes.fields(job_id))
+                completion.cancel(self.lanes, self._storage, job_id, self.lanes.fields(job_id))
             status = self.status(owner, job_id)
         if status and status["status"] in FINAL - {"canceled"}:
             raise JobEnded(f"Job {job_id} has {status['status']}.")

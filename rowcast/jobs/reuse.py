@@ -15,7 +15,7 @@ import redis
 
 from rowcast.errors import ModelUntrusted
 from rowcast.ids import time_of
-from rowcast.jobs import Submission
+from rowcast.jobs.service import Submission
 from rowcast.store import Kind, Storage, Version, deduplication, publications, versions
 
 KEPT_S = 30 * 24 * 3600

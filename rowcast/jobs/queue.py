@@ -32,7 +32,7 @@ LANES: tuple[Lane, ...] = ("long", "short")
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
-_SCRIPT = delivery.ENQUEUE + Path(__file__).with_name("lanes.lua").read_text(encoding="utf-8")
+_SCRIPT = delivery.ENQUEUE + Path(__file__).with_name("queue.lua").read_text(encoding="utf-8")
 _BATCH = 200
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rq.job import JobStatus
 
 from rowcast.errors import WorkerLost
-from rowcast.estimates import eta_s as eta
+from rowcast.jobs.estimates import eta_s as eta
 from rowcast.learning import progress as progress_module
 
 FINAL = frozenset({"finished", "failed", "canceled"})
