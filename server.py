@@ -18,10 +18,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, at_once, bodies, deletion, errors, events, listing, retention, web
+from rowcast import admission, bodies, deletion, errors, events, listing, retention, web
 from rowcast.config import Settings
 from rowcast.jobs import FINAL, Jobs, Submission, estimates, reuse
 from rowcast.learning import learners
+from rowcast.online import protocol
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store import Kind, Storage, deduplication, publications
 from rowcast.system import scratch
@@ -156,7 +157,7 @@ def _predict_by_job(query: PredictRequest) -> tuple[Answer, int]:
 def _predict_at_once(query: PredictRequest) -> flask.Response:
     """Have a warm worker predict the rows of the body; nothing is stored."""
     table, wanted = bodies.table_of(query.only_for_jobs()), bodies.wanted_type()
-    question = at_once.Question(
+    question = protocol.Question(
         flask.g.owner,
         flask.g.request_id,
         query.model_id,
@@ -168,7 +169,7 @@ def _predict_at_once(query: PredictRequest) -> flask.Response:
     )
     settings = parts.settings
     try:
-        answer = at_once.ask(settings.warm_socket, question, table, settings.answer_timeout_s)
+        answer = protocol.ask(settings.warm_socket, question, table, settings.answer_timeout_s)
     except errors.ModelNotFound:
         # The workers know published models alone; Redis may know of a fit that goes on or failed.
         if not publications.is_deleted(parts.storage, "fit", flask.g.owner, query.model_id):

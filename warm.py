@@ -26,10 +26,10 @@ from typing import Any
 import pyarrow as pa
 
 import ml
-from rowcast import answers, at_once, errors
+from rowcast import errors
 from rowcast.config import ConfigurationError, Settings
-from rowcast.model_cache import ModelCache
 from rowcast.observability import logs
+from rowcast.online import model_cache, predictor, protocol
 from rowcast.redis_clients import connect_for_beats
 from rowcast.store import Storage, loading, object_store
 from rowcast.system import cores, die_with_parent, memory, scratch
@@ -125,19 +125,19 @@ def _serve(settings: Settings, listener: socket.socket, busy_since: Any, parent_
     memory.die_first()
     wish = _Wish(busy_since)
     folder = scratch.make(Path(settings.scratch_dir), f"warm-{uuid.uuid4().hex}")
-    cache = ModelCache(
+    cache = model_cache.ModelCache(
         Storage(settings, object_store.SERVER, connections=2),
         connect_for_beats(settings),
         [key.get_secret_value() for key in settings.signing_keys],
         settings.warm_cache_bytes,
         folder,
     )
-    answer = partial(_answer, cache, answers.Bounds.of(settings), folder / "table")
+    answer = partial(_answer, cache, predictor.Bounds.of(settings), folder / "table")
     pa.set_cpu_count(1)
     # For good, and in the thread that computes: OpenMP's limit binds that thread alone.
     with cores.libraries().limit(limits=1):
         while not wish.is_to_stop:
-            with at_once.take(listener) as connection:
+            with protocol.take(listener) as connection:
                 busy_since.value = time.monotonic()
                 answer(connection)
                 busy_since.value = 0.0
@@ -159,22 +159,28 @@ class _Wish:
             raise SystemExit
 
 
-def _answer(cache: ModelCache, bounds: answers.Bounds, path: Path, connection: Connection) -> None:
-    asked = at_once.question(connection)
+def _answer(
+    cache: model_cache.ModelCache, bounds: predictor.Bounds, path: Path, connection: Connection
+) -> None:
+    asked = protocol.question(connection)
     if asked is None:
         return
     question, table = asked
     with logs.bind(request_id=question.request_id):
-        at_once.reply(connection, _outcome(cache, bounds, path, question, table))
+        protocol.reply(connection, _outcome(cache, bounds, path, question, table))
 
 
 def _outcome(
-    cache: ModelCache, bounds: answers.Bounds, path: Path, question: at_once.Question, table: bytes
+    cache: model_cache.ModelCache,
+    bounds: predictor.Bounds,
+    path: Path,
+    question: protocol.Question,
+    table: bytes,
 ) -> bytes | errors.RowcastError:
     try:
         model = cache.get(question.owner, question.model_id)
         with loading.refused_if_of_other_versions(model[1]):
-            return answers.answer(question, table, model, bounds, path)
+            return predictor.answer(question, table, model, bounds, path)
     except errors.RowcastError as error:
         return error
     except Exception as error:
@@ -194,7 +200,7 @@ def main() -> None:
         sys.exit(f"rowcast: {error}")
     logs.configure(settings, "warm")
     try:
-        listener = at_once.listen(settings.warm_socket)
+        listener = protocol.listen(settings.warm_socket)
     except OSError as error:
         sys.exit(f"rowcast: WARM_SOCKET: {error}")
     log.info("starting %d warm workers", settings.warm_workers)

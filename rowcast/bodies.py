@@ -6,7 +6,8 @@ from typing import Any
 
 import flask
 
-from rowcast import at_once, errors
+from rowcast import errors
+from rowcast.online import protocol
 from rowcast.wire import Request, parameters_schema
 
 
@@ -27,10 +28,10 @@ def table_of(parameters: list[str]) -> bytes:
     if parameters:
         found = [f"The parameter {name!r} is for jobs, which name a dataset_id." for name in parameters]
         raise errors.InvalidRequest(" ".join(found), errors=found)
-    if request.mimetype not in at_once.TABLES:
+    if request.mimetype not in protocol.TABLES:
         raise errors.UnsupportedMediaType(
             f"The body's type is {request.mimetype or 'not given'}, which is none of a table.",
-            hint=f"Send the rows as one of {', '.join(at_once.TABLES)}.",
+            hint=f"Send the rows as one of {', '.join(protocol.TABLES)}.",
         )
     return bytes(request.table)
 
@@ -43,10 +44,10 @@ def wanted_type() -> str:
     """
     header = flask.request.headers.get("Accept", "")
     if header in ("", "*/*"):
-        return at_once.ANSWERS[0]
-    found = flask.request.accept_mimetypes.best_match(at_once.ANSWERS)
+        return protocol.ANSWERS[0]
+    found = flask.request.accept_mimetypes.best_match(protocol.ANSWERS)
     if found is None:
-        raise errors.NotAcceptable(f"Predictions are given as {', '.join(at_once.ANSWERS)} alone.")
+        raise errors.NotAcceptable(f"Predictions are given as {', '.join(protocol.ANSWERS)} alone.")
     return found
 
 
@@ -56,7 +57,7 @@ def table_or_parameters(request: type[Request]) -> dict[str, Any]:
     content = extensions["requestBody"]["content"]
     rows = {"type": "array", "items": {"type": "object"}, "description": "The rows to predict at once."}
     content["application/json"]["schema"] = {"oneOf": [content["application/json"]["schema"], rows]}
-    content.update({name: {} for name in at_once.TABLES if name not in content})
+    content.update({name: {} for name in protocol.TABLES if name not in content})
     return extensions
 
 
@@ -64,7 +65,7 @@ def job_or_table(schema: str) -> dict[str, Any]:
     """Return the OpenAPI answer of a route that answers a job, or predictions at once."""
     rows = {"type": "array", "items": {"type": "object"}}
     answer = {"oneOf": [{"$ref": f"#/components/schemas/{schema}"}, rows]}
-    others: dict[str, Any] = {name: {} for name in at_once.ANSWERS[1:]}
+    others: dict[str, Any] = {name: {} for name in protocol.ANSWERS[1:]}
     return {
         "description": "An earlier job with `reuse`; without `dataset_id` the predictions, as Accept asks",
         "content": {"application/json": {"schema": answer}, **others},

@@ -29,9 +29,9 @@ import requests
 from conftest import Stack, StartStack, eventually, parquet, submitted, table
 from pyarrow import ipc
 
-from rowcast import at_once
-from rowcast.at_once import Question
 from rowcast.errors import InvalidTable, NoWarmWorker, WarmWorkerLost
+from rowcast.online import protocol
+from rowcast.online.protocol import Question
 
 JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
@@ -643,7 +643,7 @@ def test_worker_that_takes_too_long_is_ended_and_replaced(start_stack: StartStac
     (worker,) = warm(stack)
     path = str(stack.data / "warm" / "socket")
     # It waits for the rest of a question, which never comes.
-    with at_once._connected(path, 30) as connection:
+    with protocol._connected(path, 30) as connection:
         assert connection.poll(20)
         with pytest.raises((EOFError, OSError)):
             connection.recv_bytes()
@@ -667,10 +667,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextmanager
 def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
     """Have a thread serve one question in the place of a worker."""
-    with at_once.listen(path) as listener:
+    with protocol.listen(path) as listener:
 
         def run() -> None:
-            with at_once.take(listener) as connection:
+            with protocol.take(listener) as connection:
                 serve(connection)
 
         thread = threading.Thread(target=run)
@@ -681,83 +681,83 @@ def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
 
 def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
     def serve(connection: Any) -> None:
-        question, rows = at_once.question(connection) or (None, b"")
+        question, rows = protocol.question(connection) or (None, b"")
         assert question is not None
-        at_once.reply(connection, f"{question.model_id} {rows!r}".encode())
+        protocol.reply(connection, f"{question.model_id} {rows!r}".encode())
 
     with serving(path, serve):
-        assert at_once.ask(path, QUESTION, b"rows", 5) == b"model-1 b'rows'"
+        assert protocol.ask(path, QUESTION, b"rows", 5) == b"model-1 b'rows'"
 
 
 def test_refusal_of_a_worker_is_that_of_the_server(path: str) -> None:
     def serve(connection: Any) -> None:
-        at_once.question(connection)
-        at_once.reply(connection, InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]))
+        protocol.question(connection)
+        protocol.reply(connection, InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]))
 
     with serving(path, serve), pytest.raises(InvalidTable) as raised:
-        at_once.ask(path, QUESTION, b"rows", 5)
+        protocol.ask(path, QUESTION, b"rows", 5)
     assert raised.value.cause() == InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]).cause()
 
 
 def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(path: str) -> None:
     with serving(path, lambda _: None), pytest.raises(WarmWorkerLost):
-        at_once.ask(path, QUESTION, b"x" * 10_000_000, 5)
+        protocol.ask(path, QUESTION, b"x" * 10_000_000, 5)
 
 
 def test_worker_that_takes_no_more_of_a_table_is_not_waited_for_without_end(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_once, "MARGIN_S", 0.0)
+    monkeypatch.setattr(protocol, "MARGIN_S", 0.0)
     done = threading.Event()
     with serving(path, lambda _: done.wait(20)):
         with pytest.raises(WarmWorkerLost):
-            at_once.ask(path, QUESTION, b"x" * 10_000_000, 1)
+            protocol.ask(path, QUESTION, b"x" * 10_000_000, 1)
         done.set()
 
 
 def test_worker_notices_that_the_server_has_given_up(path: str) -> None:
-    with at_once.listen(path) as listener:
+    with protocol.listen(path) as listener:
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(path)
-        with at_once.take(listener) as connection:
-            assert at_once.question(connection) is None
-            at_once.reply(connection, b"nobody hears this")
+        with protocol.take(listener) as connection:
+            assert protocol.question(connection) is None
+            protocol.reply(connection, b"nobody hears this")
 
 
 @pytest.mark.parametrize("said", [b"no JSON", b"[]", b'{"of": "a later version"}'])
 def test_worker_lives_on_after_a_question_that_it_does_not_understand(path: str, said: bytes) -> None:
-    with at_once.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
+    with protocol.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
         attempt.connect(path)
-        with Connection(attempt.detach()) as server, at_once.take(listener) as worker:
+        with Connection(attempt.detach()) as server, protocol.take(listener) as worker:
             server.send_bytes(said)
             server.send_bytes(b"rows")
-            assert at_once.question(worker) is None
+            assert protocol.question(worker) is None
 
 
 def test_server_that_finds_nobody_says_so(path: str) -> None:
     with pytest.raises(NoWarmWorker, match="No warm worker runs"):
-        at_once.ask(path, QUESTION, b"", 5)
-    at_once.listen(path).close()
+        protocol.ask(path, QUESTION, b"", 5)
+    protocol.listen(path).close()
     with pytest.raises(NoWarmWorker, match="No warm worker runs"):
-        at_once.ask(path, QUESTION, b"", 5)
+        protocol.ask(path, QUESTION, b"", 5)
 
 
 def test_more_waiting_requests_than_the_kernel_keeps_are_told_that_nobody_is_free(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_once, "_BACKLOG", 0)
-    with at_once.listen(path), socket.socket(socket.AF_UNIX) as waiting:
+    monkeypatch.setattr(protocol, "_BACKLOG", 0)
+    with protocol.listen(path), socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(path)
         with pytest.raises(NoWarmWorker, match="was free"):
-            at_once.ask(path, QUESTION, b"", 5)
+            protocol.ask(path, QUESTION, b"", 5)
 
 
 def test_socket_lies_in_a_folder_of_its_own_user(path: str) -> None:
     folder = Path(path).parent
-    at_once.listen(path).close()
-    at_once.listen(path).close()
+    protocol.listen(path).close()
+    protocol.listen(path).close()
     assert [each.name for each in folder.iterdir()] == ["socket"]
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match="nobody else may write it"):
-        at_once.listen(path)
+        protocol.listen(path)

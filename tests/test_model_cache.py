@@ -11,9 +11,9 @@ import redis
 import requests
 from conftest import Stack, table
 
-from rowcast import at_once, model_cache
 from rowcast.errors import ModelNotFound, ModelTooLarge
-from rowcast.model_cache import ModelCache
+from rowcast.online import model_cache, protocol
+from rowcast.online.model_cache import ModelCache
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_deleted_model_is_not_there_although_redis_is_away(
     def fail(_connection: redis.Redis) -> bytes:
         raise redis.ConnectionError
 
-    monkeypatch.setattr(at_once, "deletions", fail)
+    monkeypatch.setattr(protocol, "deletions", fail)
     cache.get("default", gone)
     deleted_behind(stack, gone)
     with pytest.raises(ModelNotFound):

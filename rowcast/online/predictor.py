@@ -15,9 +15,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rowcast.at_once import RECORDS, Question
 from rowcast.errors import RequestTooLarge
 from rowcast.learning import Predictor, prediction
+from rowcast.online.protocol import RECORDS, Question
 from rowcast.tables import Limits, checks, formats
 
 # A packed text or a Parquet file may unpack to so many times what may be sent.

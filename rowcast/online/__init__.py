@@ -1,0 +1,3 @@
+"""Predictions inside a request."""
+
+__all__ = ["model_cache", "predictor", "protocol"]
