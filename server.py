@@ -18,7 +18,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.openapi import OpenAPI
 from werkzeug.local import LocalProxy
 
-from rowcast import admission, bodies, deletion, errors, events, listing, retention, web
+from rowcast import admission, bodies, errors, events, web
+from rowcast.catalog import deletion, listing, retention
 from rowcast.config import Settings
 from rowcast.jobs import FINAL, Jobs, Submission, estimates, reuse
 from rowcast.learning import learners

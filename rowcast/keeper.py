@@ -17,7 +17,8 @@ from typing import Any
 
 import redis
 
-from rowcast import errors, retention
+from rowcast import errors
+from rowcast.catalog import retention
 from rowcast.config import Settings
 from rowcast.jobs import Jobs, Lanes, completion
 from rowcast.observability import logs

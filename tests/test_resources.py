@@ -21,7 +21,7 @@ from conftest import Stack, StartStack, eventually, slow_table, submitted, table
 from test_server import UNKNOWN, assert_problem
 from test_storage import id_at
 
-from rowcast import deletion, listing
+from rowcast.catalog import deletion, listing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, StoreUnavailable
 from rowcast.ids import folder_of, new_id
 from rowcast.jobs import publishing

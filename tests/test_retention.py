@@ -15,7 +15,7 @@ import pytest
 from conftest import Stack
 from test_storage import id_at
 
-from rowcast import retention
+from rowcast.catalog import retention
 from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.store import publications

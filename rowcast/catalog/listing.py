@@ -15,7 +15,7 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from rowcast import retention
+from rowcast.catalog import retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs import FINAL, Jobs, status
