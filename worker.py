@@ -39,18 +39,16 @@ from rq.worker import WorkerStatus
 from rq.worker_pool import WorkerData, WorkerPool
 
 import ml
-from rowcast import errors, keeper
-from rowcast.attempt import Attempt, folder_name, insist
+from rowcast import errors
 from rowcast.config import ConfigurationError, Settings
-from rowcast.horse import Horse, Voice, be_called
 from rowcast.ids import time_of
 from rowcast.jobs import Cause, Lanes, completion, estimates, queue, service
-from rowcast.lease import Lease
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_beats, connect_for_keeping, connect_for_work
-from rowcast.rehearsal import rehearse
 from rowcast.store import Storage, object_store
 from rowcast.system import cores, die_with_parent, directories, memory, scratch
+from rowcast.workers import attempt, maintenance, warmup, work_horse
+from rowcast.workers import lease as lease_module
 
 log = logging.getLogger("rowcast.worker")
 Verdict = errors.RowcastError | Literal["stopping", "given away", "not short"]
@@ -115,7 +113,7 @@ class Worker(rq.worker.Worker):
         self._stop_by: float | None = None
         self._heard_at = 0.0
         self._took = ""
-        self._spare: Horse | None = None
+        self._spare: work_horse.Horse | None = None
         self._spare_due_at = 0.0
 
     # The life of a worker
@@ -212,7 +210,7 @@ class Worker(rq.worker.Worker):
         if time.monotonic() < self._spare_due_at or cores.is_any_wide(self._settings.cores_dir):
             return
         try:
-            self._spare = Horse.fork(partial(self._live, rehearses=True))
+            self._spare = work_horse.Horse.fork(partial(self._live, rehearses=True))
         except OSError as error:
             log.warning("there is no spare work horse (%s)", error.strerror)
             self._spare_due_at = time.monotonic() + SPARE_PAUSE_S
@@ -265,19 +263,19 @@ class Worker(rq.worker.Worker):
             self._rests_until = time.monotonic() + REST * self._horse.worked_s
         self.set_state(WorkerStatus.IDLE)
 
-    def _take_horse(self) -> Horse:
+    def _take_horse(self) -> work_horse.Horse:
         """Return the spare horse, if there is one that is ready, else a new one, for which the job waits."""
         if self._spare and self._spare.awaits_order():
             spare, self._spare = self._spare, None
             return spare
         self._drop_spare()
-        return Horse.fork(partial(self._live, rehearses=False))
+        return work_horse.Horse.fork(partial(self._live, rehearses=False))
 
     def _watch(self, job: Job) -> Verdict | None:
         """Look after the horse until it has ended; return why it was killed, if it was."""
         self._meter = memory.Meter(self._horse.pid, self._limits.memory_bytes)
         self._space_due_at = 0.0
-        lease = Lease(self._beats, job.id, job.attempt, self._settings.worker_ttl_s)
+        lease = lease_module.Lease(self._beats, job.id, job.attempt, self._settings.worker_ttl_s)
         verdict = None
         while not self._horse.wait(TICK_S):
             self.heartbeat()
@@ -286,7 +284,7 @@ class Worker(rq.worker.Worker):
         lease.close(self._horse)
         return verdict
 
-    def _verdict(self, job: Job, lease: Lease) -> Verdict | None:
+    def _verdict(self, job: Job, lease: lease_module.Lease) -> Verdict | None:
         """Return why the horse is to be killed: an error, or a word; None while it may go on."""
         if self._meter.is_over():
             return self._meter.failure()
@@ -304,7 +302,9 @@ class Worker(rq.worker.Worker):
         if time.monotonic() < self._space_due_at:
             return None
         self._space_due_at = time.monotonic() + SPACE_S
-        used = scratch.used_bytes(scratch.folder_of(self._scratch_root, folder_name(job.id, job.attempt)))
+        used = scratch.used_bytes(
+            scratch.folder_of(self._scratch_root, attempt.folder_name(job.id, job.attempt))
+        )
         return scratch.over(used, self._limits.scratch_bytes) if used > self._limits.scratch_bytes else None
 
     def _judge(self, job: Job, verdict: Verdict | None) -> None:
@@ -314,24 +314,24 @@ class Worker(rq.worker.Worker):
         if verdict == "stopping":
             # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
-            insist(lambda: self._lanes.give_back(job.id, job.attempt, STOPPED))
+            attempt.insist(lambda: self._lanes.give_back(job.id, job.attempt, STOPPED))
             return
         if verdict == "not short":
             log.info("the job takes longer than was expected; it goes to the long lane")
-            insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
+            attempt.insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
             return
         where = (self._lanes, Storage(self._settings, object_store.KEEPER, connections=4), job.id, job.fields)
         if verdict:
-            insist(lambda: completion.lose(*where, verdict))
+            attempt.insist(lambda: completion.lose(*where, verdict))
             return
         died, ttl_s = errors.WorkerLost("The job's process died."), self._settings.worker_ttl_s
         # While the store is away the keeper goes on with it.
         with suppress(errors.StoreUnavailable):
-            insist(lambda: completion.give_up(*where, died, ttl_s=ttl_s))
+            attempt.insist(lambda: completion.give_up(*where, died, ttl_s=ttl_s))
 
     # The horse's side of a job
 
-    def _live(self, order: int, voice: Voice, *, rehearses: bool) -> None:
+    def _live(self, order: int, voice: work_horse.Voice, *, rehearses: bool) -> None:
         """Run the one job that is ordered in the forked child; 0 if its end, or return, is settled."""
         os.setpgrp()
         die_with_parent(self.pid or 0)
@@ -340,9 +340,9 @@ class Worker(rq.worker.Worker):
         self._is_horse = True
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         if rehearses:
-            be_called("rehearsal")
+            work_horse.be_called("rehearsal")
             self._rehearse()
-            be_called("spare horse")
+            work_horse.be_called("spare horse")
             voice.say({"ready": True})
         waits_since = time.monotonic()
         with os.fdopen(order) as orders:
@@ -352,16 +352,18 @@ class Worker(rq.worker.Worker):
                 lanes.connection.connection_pool.disconnect()
         if not line:
             os._exit(0)
-        be_called("horse")
+        work_horse.be_called("horse")
         job = json.loads(line)
         with logs.bind(job_id=job["id"], request_id=job["fields"].get("request_id")):
             os._exit(self._run(job, voice))
 
-    def _run(self, job: dict[str, Any], voice: Voice) -> int:
+    def _run(self, job: dict[str, Any], voice: work_horse.Voice) -> int:
         try:
             work: Callable[[], None] = partial(FUNCTIONS[job["function"]], **job["arguments"])
             parts = (self._settings, self._lanes, self._beats)
-            Attempt(job["id"], job["fields"], *parts, work, voice.say, self._limits.memory_bytes).run()
+            attempt.Attempt(
+                job["id"], job["fields"], *parts, work, voice.say, self._limits.memory_bytes
+            ).run()
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)
             return 1
@@ -375,7 +377,7 @@ class Worker(rq.worker.Worker):
         folder = None
         try:
             folder = scratch.make(self._scratch_root, f"rehearsal-{uuid4().hex}")
-            rehearse(self._settings, folder)
+            warmup.rehearse(self._settings, folder)
         except Exception as error:
             log.warning("a work horse could not rehearse", exc_info=error)
         if folder:
@@ -422,7 +424,7 @@ class Pool(WorkerPool):
 
 def _keep(settings: Settings) -> None:
     be_child_of_pool()
-    keeper.run(settings)
+    maintenance.run(settings)
 
 
 def be_child_of_pool() -> None:

@@ -13,7 +13,6 @@ import redis
 from conftest import Stack, eventually
 
 from rowcast import errors
-from rowcast.attempt import Attempt
 from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.jobs import completion, publishing
@@ -21,10 +20,11 @@ from rowcast.jobs.context import Run
 from rowcast.jobs.estimates import Work
 from rowcast.jobs.queue import LANES, Cause
 from rowcast.jobs.service import Jobs, Submission
-from rowcast.keeper import Keeper
 from rowcast.local import programs
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
+from rowcast.workers.attempt import Attempt
+from rowcast.workers.maintenance import Keeper
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
 SILENT = errors.WorkerLost("Nobody has heard of the worker.")

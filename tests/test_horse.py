@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rowcast import horse
-from rowcast.horse import HANGS_S, Horse, Voice
+from rowcast.workers import work_horse
+from rowcast.workers.work_horse import HANGS_S, Horse, Voice
 
 Run = Callable[..., Horse]
 
@@ -24,7 +24,7 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal now
         now = seconds
 
-    monkeypatch.setattr(horse.time, "monotonic", lambda: now)
+    monkeypatch.setattr(work_horse.time, "monotonic", lambda: now)
     return set_to
 
 

@@ -12,11 +12,11 @@ import pytest
 import redis
 from conftest import eventually
 
-from rowcast.horse import Horse
 from rowcast.ids import new_id
 from rowcast.jobs.queue import MAX_LOG_LINES, Cause, Lanes
-from rowcast.lease import Lease
 from rowcast.local import programs
+from rowcast.workers.lease import Lease
+from rowcast.workers.work_horse import Horse
 
 LOST = Cause("worker_lost", "nobody heard of it")
 TTL_S = 30

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import redis
 
-from rowcast.horse import Horse
 from rowcast.jobs import Lanes, queue
+from rowcast.workers.work_horse import Horse
 
 log = logging.getLogger("rowcast.worker")
 

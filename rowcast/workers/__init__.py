@@ -1,0 +1,3 @@
+"""The processes that run jobs."""
+
+__all__ = ["attempt", "lease", "maintenance", "warmup", "work_horse"]
