@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gunicorn import glogging
 
-from rowcast import serving
+from rowcast.api import gunicorn_worker
 from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import logs
 from rowcast.system import die_with_parent
@@ -30,7 +30,7 @@ wsgi_app = "server:create_app()"
 bind = settings.bind
 workers = settings.server_workers
 threads = settings.server_threads
-worker_class = serving.Worker
+worker_class = gunicorn_worker.Worker
 # A parameter may be a column name of a thousand characters, each of which takes up to twelve in a URL.
 limit_request_line = 8190
 logger_class = Logger

@@ -15,9 +15,9 @@ import requests
 from conftest import Stack, eventually, submitted, table
 from test_server import UNKNOWN, assert_problem
 
-from rowcast import idempotency
+from rowcast.api import idempotency
+from rowcast.api.idempotency import Answer, digest_of, once, reserve
 from rowcast.errors import DatasetNotFound, IdempotencyConflict, InvalidRequest, StoreUnavailable
-from rowcast.idempotency import Answer, digest_of, once, reserve
 from server import create_app
 
 A, B = digest_of("POST", "/fit", {"seed": 1}), digest_of("POST", "/fit", {"seed": 2})

@@ -21,7 +21,8 @@ import requests
 from conftest import Stack, StartStack, eventually, slow_table, table
 from flask.testing import FlaskClient
 
-from rowcast import errors, events
+from rowcast import errors
+from rowcast.api import events
 from rowcast.catalog import listing
 from rowcast.config import Settings
 from rowcast.ids import new_id

@@ -23,6 +23,7 @@ import sklearn
 from conftest import Stack, parquet, table
 
 import ml
+from rowcast.api.schemas import FitRequest, PredictRequest
 from rowcast.errors import (
     DatasetChanged,
     DatasetNotFound,
@@ -38,7 +39,6 @@ from rowcast.jobs import context
 from rowcast.learning.progress import Progress
 from rowcast.store import publications, signing
 from rowcast.store.object_store import Storage
-from rowcast.wire import FitRequest, PredictRequest
 
 OLD_KEY, NEW_KEY = "an old signing key", "a new signing key"
 N_ROWS = 60

@@ -14,11 +14,11 @@ import requests
 from conftest import Stack, submitted, table
 from test_resources import delete
 
+from rowcast.api.schemas import FitRequest, PredictRequest
 from rowcast.ids import new_id, time_of
 from rowcast.jobs import reuse
 from rowcast.store import publications, versions
 from rowcast.store.object_store import Storage
-from rowcast.wire import FitRequest, PredictRequest
 
 DIGEST = "0" * 64
 BESIDE = {"reuse": True, "priority": "high", "timeout_s": 5, "callback_url": "https://example.org"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rowcast.api.schemas import JobRequest, PredictRequest
 from rowcast.config import Settings
 from rowcast.errors import (
     DatasetNotFound,
@@ -24,7 +25,6 @@ from rowcast.learning import prediction
 from rowcast.store import Kind, ObjectMissing, Publication, Storage, Version, publications
 from rowcast.tables import Feature, checks, formats
 from rowcast.webhooks import delivery
-from rowcast.wire import JobRequest, PredictRequest
 
 
 def dataset(

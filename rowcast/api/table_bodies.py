@@ -7,8 +7,8 @@ from typing import Any
 import flask
 
 from rowcast import errors
+from rowcast.api.schemas import Request, parameters_schema
 from rowcast.online import protocol
-from rowcast.wire import Request, parameters_schema
 
 
 def table_of(parameters: list[str]) -> bytes:

@@ -26,10 +26,11 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 
-from rowcast import __version__, errors, events, idempotency, ids
+from rowcast import __version__, errors, ids
+from rowcast.api import events, idempotency
+from rowcast.api.schemas import Problem
 from rowcast.config import Settings
 from rowcast.observability import logs
-from rowcast.wire import Problem
 
 log = logging.getLogger("rowcast.server")
 

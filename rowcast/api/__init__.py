@@ -1,0 +1,3 @@
+"""HTTP: what all routes share."""
+
+__all__ = ["admission", "application", "events", "gunicorn_worker", "schemas", "table_bodies"]
