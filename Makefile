@@ -25,10 +25,10 @@ up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=80
 	@$(BIN)/python -m rowcast.local --port $(PORT)
 
 backup: $(VENV)/local ## Copy the data of `make up`, which may run meanwhile, to TO=backup/<time>.
-	@$(BIN)/python -m rowcast.local_backup save --data $(DATA) $(TO)
+	@$(BIN)/python -m rowcast.local.backup save --data $(DATA) $(TO)
 
 restore: $(VENV)/local ## Make the data of `make up` from a copy, where there is none: FROM=backup/<time>.
-	@$(BIN)/python -m rowcast.local_backup restore --data $(DATA) \
+	@$(BIN)/python -m rowcast.local.backup restore --data $(DATA) \
 		$(or $(FROM),$(error name the copy: make restore FROM=backup/<time>))
 
 test: $(VENV)/dev ## Run the test suite, half of it beside the other. STORE=minio runs it against a MinIO on PATH.

@@ -306,7 +306,7 @@ def test_what_is_deleted_while_it_is_saved_is_left_out(
 
 def local(command: str, *arguments: Path | str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "rowcast.local_backup", command, *map(str, arguments)],
+        [sys.executable, "-m", "rowcast.local.backup", command, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -52,7 +52,7 @@ class Bench:
     """A store with datasets, and jobs that run on it here."""
 
     storage: Storage
-    context: context.Run
+    run: context.Run
 
     def upload(self, content: pd.DataFrame | pa.Table | bytes) -> str:
         identifier = new_id()

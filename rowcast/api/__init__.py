@@ -1,3 +1,10 @@
 """HTTP: what all routes share."""
 
-__all__ = ["admission", "application", "events", "gunicorn_worker", "schemas", "table_bodies"]
+__all__ = [
+    "admission",
+    "application",
+    "events",
+    "gunicorn_worker",
+    "schemas",
+    "table_bodies",
+]

@@ -1,3 +1,7 @@
 """What an owner has: listed, deleted, removed when old."""
 
-__all__ = ["deletion", "listing", "retention"]
+__all__ = [
+    "deletion",
+    "listing",
+    "retention",
+]

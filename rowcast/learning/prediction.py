@@ -52,7 +52,7 @@ class Predictor:
     target: str
     target_type: str
     classes: Sequence[str] | None
-    prediction_intervals: Mapping[str, Any] | None
+    intervals: Mapping[str, Any] | None
     takes_array: bool = False
 
     def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:

@@ -77,7 +77,7 @@ class Trained:
     features: list[Feature]
     validation: dict[str, Any]
     importances: dict[str, Any] | None
-    prediction_intervals: dict[str, Any] | None
+    intervals: dict[str, Any] | None
     notes: list[str]
 
 

@@ -1,7 +1,7 @@
 """A copy of the local stack's data folder, and back.
 
-    python -m rowcast.local_backup save [FOLDER] [--data .rowcast]
-    python -m rowcast.local_backup restore FOLDER [--data .rowcast]
+    python -m rowcast.local.backup save [FOLDER] [--data .rowcast]
+    python -m rowcast.local.backup restore FOLDER [--data .rowcast]
 
 The stack may run while it is saved, with jobs running; if it does not, its Redis and its store are started
 for as long as it takes. Restoring makes a new data folder. The work is that of rowcast/backup.py; here the
@@ -152,13 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (StackError, ConfigurationError, OSError) as error:
-        sys.stderr.write(f"rowcast.local_backup: {error}\n")
+        sys.stderr.write(f"rowcast.local.backup: {error}\n")
         return 1
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m rowcast.local_backup", description="Copy the data folder of a stack, and back."
+        prog="python -m rowcast.local.backup", description="Copy the data folder of a stack, and back."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     saving = commands.add_parser("save", help="copy to a new folder; backup/<time> if left out")

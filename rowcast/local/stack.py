@@ -340,7 +340,3 @@ def _is_ready(port: int) -> bool:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.client.OK
     return False
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,3 +1,7 @@
 """Predictions inside a request."""
 
-__all__ = ["model_cache", "predictor", "protocol"]
+__all__ = [
+    "model_cache",
+    "predictor",
+    "protocol",
+]

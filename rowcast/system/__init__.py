@@ -2,4 +2,10 @@
 
 from rowcast.system.process import die_with_parent
 
-__all__ = ["cores", "die_with_parent", "directories", "memory", "scratch"]
+__all__ = [
+    "cores",
+    "die_with_parent",
+    "directories",
+    "memory",
+    "scratch",
+]

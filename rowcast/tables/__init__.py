@@ -4,4 +4,14 @@ from rowcast.tables.columns import Feature
 from rowcast.tables.formats import Sample, Source
 from rowcast.tables.limits import Limits
 
-__all__ = ["Feature", "Limits", "Sample", "Source", "checks", "columns", "drift", "formats", "target"]
+__all__ = [
+    "Feature",
+    "Limits",
+    "Sample",
+    "Source",
+    "checks",
+    "columns",
+    "drift",
+    "formats",
+    "target",
+]

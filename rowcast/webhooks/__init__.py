@@ -1,3 +1,5 @@
 """Telling a URL that a job has ended."""
 
-__all__ = ["delivery"]
+__all__ = [
+    "delivery",
+]

@@ -1,3 +1,9 @@
 """The processes that run jobs."""
 
-__all__ = ["attempt", "lease", "maintenance", "warmup", "work_horse"]
+__all__ = [
+    "attempt",
+    "lease",
+    "maintenance",
+    "warmup",
+    "work_horse",
+]
