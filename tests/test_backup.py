@@ -16,7 +16,6 @@ import pytest
 import redis
 import requests
 import rq
-from conftest import ROOT, STORE, Stack, StartStack, slow_table, table
 
 from rowcast import backup
 from rowcast.backup import BackupError
@@ -24,6 +23,9 @@ from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
+from tests.support import ROOT
+from tests.support.stack import STORE, Stack, StartStack
+from tests.support.tables import slow_table, table
 
 
 @pytest.fixture

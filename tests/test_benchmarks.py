@@ -8,13 +8,13 @@ import re
 from typing import Any, cast
 
 import pytest
-from conftest import ROOT
-from test_docs import rows_of, text_of
 
 from benchmarks import report, wrk
 from benchmarks.__main__ import BENCHMARKS, _names, lines_of
 from benchmarks.bench import Bench
 from benchmarks.line import Benchmark, Line, NotMeasured, Pairs, Target, extra, ratio
+from tests.support import ROOT
+from tests.support.markdown import rows_of, text_of
 
 PAIRS = Pairs([2.0, 1.0, 4.0], [3.0, 2.0, 4.0])
 NAMES = [benchmark.name for benchmark in BENCHMARKS]

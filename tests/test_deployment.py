@@ -19,13 +19,16 @@ from typing import Any
 import pytest
 import redis
 import rq
-from conftest import ROOT, Stack, StartStack, eventually, table
 from rq.utils import utcformat
 from ruamel.yaml import YAML
 
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted
 from rowcast.store import signing
+from tests.support import ROOT
+from tests.support.stack import Stack, StartStack
+from tests.support.tables import table
+from tests.support.waiting import eventually
 
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")

@@ -16,50 +16,24 @@ import pyarrow.parquet as pq
 import pytest
 import threadpoolctl
 from annotated_types import Ge, Le
-from conftest import ROOT, Stack, eventually, table
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from test_house import PACKAGE, imports_of, ours
 
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import all_errors
 from rowcast.learning import learners, training
 from rowcast.tables.columns import Feature
 from server import create_app
+from tests.support import ROOT
+from tests.support.markdown import DOCS, code_blocks, rows_of, section_of, text_of, without_code
+from tests.support.stack import Stack
+from tests.support.tables import table
+from tests.support.waiting import eventually
 
-DOCS = {path.name: path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]}
 LOCAL_URL = "http://127.0.0.1:8000"
 # Answers that the OpenAPI document does not describe: itself, its page, and files.
 BESIDE_OPENAPI = {("GET", path) for path in ("/openapi.json", "/docs", "/client.py", "/estimators.py")}
-
-
-def text_of(name: str) -> str:
-    return DOCS[name].read_text()
-
-
-def section_of(name: str, heading: str) -> str:
-    parts = re.split(r"^## ", text_of(name), flags=re.MULTILINE)
-    return next(part for part in parts if part.startswith(heading + "\n"))
-
-
-def rows_of(text: str, *header: str) -> list[list[str]]:
-    """Return the rows of all Markdown tables in a text that have this header."""
-    rows, is_wanted = [], False
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line[1:-1].split("|")] if line.startswith("|") else []
-        is_wanted = cells == list(header) or (is_wanted and bool(cells))
-        if is_wanted and cells != list(header) and not set(line) <= set("| -"):
-            rows.append(cells)
-    return rows
-
-
-def without_code(text: str) -> str:
-    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def code_blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL)
 
 
 def settings_rows() -> list[tuple[str, ...]]:
@@ -185,13 +159,6 @@ def test_members_of_a_problem_are_documented() -> None:
     rows = rows_of(text_of("errors.md"), "member", "meaning")
     described = set(openapi()["components"]["schemas"]["Problem"]["properties"])
     assert {row[0].strip("`") for row in rows} == described
-
-
-def test_modules_table_is_the_house() -> None:
-    rows = rows_of(text_of("architecture.md"), "module", "subject", "imports")
-    documented = {row[0].strip("`").removesuffix(".py"): set(re.findall(r"`(\w+)`", row[2])) for row in rows}
-    modules = {name: ours(imports_of(path)) for name, path in PACKAGE.items() if name != "__init__"}
-    assert documented == modules
 
 
 def slug(heading: str) -> str:

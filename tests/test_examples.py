@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, Stack
+
+from tests.support import ROOT
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")

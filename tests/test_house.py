@@ -12,19 +12,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT, house
+from tests.support.house import imports_of, loaded_by, roots
+
 DOORS = {"server", "worker", "warm", "ml", "client"}
 RUNNABLE = {path.stem for path in ROOT.glob("*.py")} | {"gunicorn.conf"}
-PACKAGE = {path.stem: path for path in (ROOT / "rowcast").glob("*.py")}
+PACKAGE = {name: path for name, path in house.MODULES.items() if name.startswith("rowcast.")}
 LEFT_OUT = {".env", "backup", "build", "dist", "__pycache__"}
 FOREIGN_PATHS = re.compile(r"/(home|Users)/\w+|/tmp/\w+")
-# What works on tables, whoever asked for it.
-WORKING = {
-    *("limits", "magic", "text_stream", "csv_dialect", "csv_rows", "json_lines", "columnar", "formats"),
-    *("columns", "labels", "tables", "learners", "preparation", "training", "predictions"),
-    *("scores", "importance", "intervals", "drift", "cores", "progress", "iterations"),
-}
-LOCAL = {"local", "local_backup", "parts"}
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc", "manager", "handler"}
 
 
@@ -47,153 +42,43 @@ def _holds_ours(folder: Path) -> bool:
 PYTHON_FILES = sorted(path for path in all_files() if path.suffix == ".py")
 
 
-def names_of(nodes: Iterator[ast.AST]) -> set[str]:
-    """Return what import statements name: `rowcast.tables` for both `import` and `from rowcast import`."""
-    names: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "rowcast":
-            names |= {f"rowcast.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            names.add(node.module or "")
-    return names
+def test_house_keeps_its_floors() -> None:
+    assert len(house.FLOORS) <= 8
+    assert house.violations() == []
 
 
-def imports_of(path: Path) -> set[str]:
-    return names_of(ast.walk(ast.parse(path.read_text())))
+def test_every_module_has_a_room() -> None:
+    ours = {house.module_name(path) for path in (ROOT / "rowcast").rglob("*.py")} - {"rowcast"}
+    assert ours <= set(house.MODULES)
 
 
-def loaded_by(path: Path) -> set[str]:
-    """Return what importing a file loads: its imports outside of functions and of `if TYPE_CHECKING`."""
-
-    def statements(body: list[ast.stmt]) -> Iterator[ast.AST]:
-        for node in body:
-            yield node
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                yield from statements(node.orelse)
-            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from statements([n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)])
-
-    return names_of(statements(ast.parse(path.read_text()).body))
-
-
-def ours(names: set[str]) -> set[str]:
-    """Return the modules of the package among names, without the package's name."""
-    return {name.removeprefix("rowcast.") for name in names if name.startswith("rowcast.")} & set(PACKAGE)
-
-
-def roots(names: set[str]) -> set[str]:
-    return {name.partition(".")[0] for name in names}
-
-
-@pytest.mark.parametrize("path", PACKAGE.values(), ids=PACKAGE)
-def test_package_imports_no_door(path: Path) -> None:
-    assert not roots(imports_of(path)) & RUNNABLE
-
-
-@pytest.mark.parametrize("module", ["config", "errors", "ids", "folders", "death_signal"])
-def test_ground_imports_nothing_of_ours(module: str) -> None:
-    assert "rowcast" not in roots(imports_of(PACKAGE[module]))
-
-
-@pytest.mark.parametrize(
-    ("module", "allowed"),
-    [
-        ("limits", {"errors"}),
-        ("magic", {"errors"}),
-        ("text_stream", {"errors", "limits", "magic"}),
-        ("csv_dialect", {"errors"}),
-        ("csv_rows", {"csv_dialect", "errors", "limits", "text_stream"}),
-        ("json_lines", {"errors", "limits"}),
-        ("columnar", {"errors", "limits"}),
-        (
-            "formats",
-            {"columnar", "csv_dialect", "csv_rows", "errors", "json_lines", "limits", "magic", "text_stream"},
-        ),
-        ("tables", {"columns", "drift", "errors", "formats", "labels"}),
-        ("columns", set()),
-        ("learners", {"errors"}),
-        ("preparation", {"columns", "learners"}),
-        (
-            "training",
-            {
-                *("columns", "errors", "importance", "intervals", "iterations", "learners", "preparation"),
-                *("progress", "scores"),
-            },
-        ),
-        ("predictions", {"columns", "drift", "errors", "formats", "intervals", "labels", "tables"}),
-        ("scores", set()),
-        ("importance", {"scores"}),
-        ("drift", set()),
-        ("signing", {"errors"}),
-        ("wire", {"learners", "progress"}),
-        ("progress", set()),
-        ("iterations", {"progress"}),
-        ("estimates", {"formats", "storage"}),
-        ("models", {"columns", "errors", "predictions", "publishing", "signing", "storage", "versions"}),
-        (
-            "model_cache",
-            {"errors", "invalidation", "memory", "models", "predictions", "publishing", "storage"},
-        ),
-        ("at_once", {"errors", "folders"}),
-        ("answers", {"at_once", "errors", "formats", "limits", "predictions", "tables"}),
-        ("bodies", {"at_once", "errors", "wire"}),
-        ("webhooks", {"config", "errors", "logs"}),
-        ("storage", {"config", "errors", "ids", "newest"}),
-        ("newest", {"ids"}),
-        ("listing", {"errors", "ids", "jobs", "lanes", "publishing", "retention", "states", "storage"}),
-        ("deletion", {"errors", "jobs", "publishing", "states", "storage"}),
-        ("lanes", {"errors", "webhooks"}),
-        ("states", {"errors", "estimates", "progress"}),
-        ("ending", {"errors", "lanes", "publishing", "states", "storage"}),
-        ("horse", set()),
-        (
-            "rehearsal",
-            {
-                *("config", "cores", "errors", "formats", "ids", "learners", "manifests", "predictions"),
-                *("progress", "storage", "tables", "training"),
-            },
-        ),
-        ("joblog", set()),
-        ("events", {"states"}),
-        ("connections", {"config"}),
-        ("retention", {"config", "errors", "ids", "publishing", "storage"}),
-        ("backup", {"config", "connections", "errors", "ids", "storage"}),
-        ("local_backup", {"config", "parts", "processes"}),
-        ("logs", {"config", "errors"}),
-        ("web", {"config", "errors", "events", "idempotency", "ids", "logs", "wire"}),
-        ("idempotency", {"errors", "ids"}),
-        ("content", {"ids", "storage"}),
-        ("invalidation", set()),
-        ("publishing", {"errors", "storage"}),
-        ("job_publishing", {"errors", "publishing", "run", "storage"}),
-        ("reuse", {"content", "errors", "ids", "jobs", "publishing", "storage", "versions"}),
-        ("processes", {"death_signal"}),
-        ("cores", {"folders"}),
-        ("scratch", {"config", "errors", "folders"}),
-        ("memory", {"config", "errors"}),
-        ("serving", {"errors"}),
-        ("parts", {"processes"}),
-        ("local", {"config", "parts", "processes"}),
-    ],
-)
-def test_module_stands_on_what_the_design_says(module: str, allowed: set[str]) -> None:
-    assert ours(imports_of(PACKAGE[module])) <= allowed
+@pytest.mark.parametrize("face", house.FACES)
+def test_face_is_a_sentence_and_public_names(face: str) -> None:
+    tree = ast.parse(house.FACES[face].read_text())
+    assert str(ast.get_docstring(tree)).count("\n") == 0
+    assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in tree.body[1:])
+    assert house.public_names(face) or face == "rowcast.local"
 
 
 def test_learners_know_no_http_redis_or_store() -> None:
     strangers = {"flask", "requests", "redis", "rq", "minio", "urllib3"}
-    for module in WORKING:
-        assert not roots(imports_of(PACKAGE[module])) & strangers, module
+    for name, path in PACKAGE.items():
+        if house.room_of(name) in ("rowcast.tables", "rowcast.learning"):
+            assert not roots(imports_of(path)) & strangers, name
+
+
+def test_only_one_module_knows_the_worker_of_rq() -> None:
+    knowing = {
+        name
+        for name, path in house.MODULES.items()
+        if any(n.startswith("rq.worker") for n in imports_of(path))
+    }
+    assert knowing == {"worker"}
 
 
 def test_nobody_imports_the_local_stack() -> None:
-    for path in [*ROOT.glob("*.py"), ROOT / "gunicorn.conf.py", *PACKAGE.values()]:
-        found = ours(imports_of(path))
-        assert "local" not in found, path.name
-        assert not found & {"parts", "processes"} or path.stem in LOCAL, path.name
+    importers = {module for module, room, _ in house.imports_between_rooms() if room == "rowcast.local"}
+    assert importers == set()
 
 
 def test_only_workers_import_the_work() -> None:
@@ -231,14 +116,19 @@ def test_server_process_loads_no_learner() -> None:
 
 def test_only_entry_points_read_the_environment() -> None:
     # The client reads its address and key; the local stack passes the caller's environment on.
-    allowed = {"config.py", "client.py", "local.py", "local_backup.py"}
+    allowed = {
+        ROOT / "client.py",
+        PACKAGE["rowcast.config"],
+        PACKAGE["rowcast.local.stack"],
+        PACKAGE["rowcast.local.backup"],
+    }
     for path in [*ROOT.glob("*.py"), *PACKAGE.values()]:
         reads = {"os.environ", "os.getenv"} & {
             ast.unparse(node)
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Attribute)
         }
-        assert not reads or path.name in allowed, path.name
+        assert not reads or path in allowed, path.name
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sklearn
-from conftest import Stack, parquet, table
 
 import ml
 from rowcast.api.schemas import FitRequest, PredictRequest
@@ -39,6 +38,8 @@ from rowcast.jobs import context
 from rowcast.learning.progress import Progress
 from rowcast.store import publications, signing
 from rowcast.store.object_store import Storage
+from tests.support.stack import Stack
+from tests.support.tables import parquet, table
 
 OLD_KEY, NEW_KEY = "an old signing key", "a new signing key"
 N_ROWS = 60

@@ -17,21 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from conftest import ROOT, Stack, StartStack, eventually, parquet, slow_table, submitted, table
 
-UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
-PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "hint", "errors", "request_id"}
-
-
-def assert_problem(answer: requests.Response, status: int, code: str) -> dict[str, object]:
-    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
-    body = answer.json()
-    assert set(body) == PROBLEM_MEMBERS
-    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
-    assert body["detail"]
-    assert body["hint"]
-    assert body["request_id"] == answer.headers["X-Request-ID"]
-    return body
+from tests.support import ROOT
+from tests.support.http import PROBLEM_MEMBERS, UNKNOWN, assert_problem
+from tests.support.stack import Stack, StartStack, submitted
+from tests.support.tables import parquet, slow_table, table
+from tests.support.waiting import eventually
 
 
 def test_code_of_the_original_system_works_unchanged(stack: Stack) -> None:

@@ -5,8 +5,8 @@ from rowcast.jobs.service import Jobs, Submission
 from rowcast.jobs.status import FINAL, Status
 
 __all__ = [
-    "Cause",
     "FINAL",
+    "Cause",
     "Jobs",
     "Lanes",
     "Status",

@@ -2,14 +2,14 @@
 
 from rowcast.learning.learners import LEARNERS
 from rowcast.learning.prediction import Predictor
-from rowcast.learning.progress import Phase, Progress, SILENT
+from rowcast.learning.progress import SILENT, Phase, Progress
 
 __all__ = [
     "LEARNERS",
+    "SILENT",
     "Phase",
     "Predictor",
     "Progress",
-    "SILENT",
     "learners",
     "prediction",
     "preprocessing",

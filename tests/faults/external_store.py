@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any
 
 import psutil
-from breaking import Gate
-from conftest import eventually
+from tests.faults.breaking import Gate
 
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.local import programs
 from rowcast.store.object_store import Storage
+from tests.support.waiting import eventually
 
 
 class ExternalStore:

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from breaking import stopped
-from conftest import Stack, StartStack, eventually, parquet, slow_table, submitted, table
-from external_store import ExternalStore
+from tests.faults.breaking import stopped
+from tests.faults.external_store import ExternalStore
 
 from client import Client
+from tests.support.stack import Stack, StartStack, submitted
+from tests.support.tables import parquet, slow_table, table
+from tests.support.waiting import eventually
 
 OUTAGE_S = 60.0
 Seen = dict[str, Any]

@@ -29,10 +29,11 @@ import psutil
 
 from client import Client
 from rowcast.store import publications
-from tests.conftest import ROOT, Stack, launch
 from tests.faults.breaking import tree
 from tests.faults.soak_faults import FAULTS, STACK, Recovery, Wrecker, by_kind
 from tests.faults.soak_jobs import PATIENCE_S, Account, Story, insist, play, stories
+from tests.support import ROOT
+from tests.support.stack import Stack, launch
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 HEADING = "## The last soak"

@@ -14,9 +14,9 @@ import psutil
 import redis
 
 from client import Client
-from tests.conftest import Stack, launch
 from tests.faults.breaking import is_alive, kill, resume, stopped, tree
 from tests.faults.soak_jobs import quietly
+from tests.support.stack import Stack, launch
 
 TTL_S = 10
 # The local stack gives up on a part that dies five times in a minute.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import StartStack
-from long_outages import begin
+from tests.faults.long_outages import begin
+
+from tests.support.stack import StartStack
 
 
 @pytest.mark.parametrize("outage", ["redis_hangs", "store_hangs", "store_is_down"])

@@ -7,9 +7,12 @@ from typing import Any
 
 import psutil
 import pytest
-from breaking import Gate, is_alive, resume
-from conftest import Stack, StartStack, eventually, slow_table, table
-from external_store import ExternalStore
+from tests.faults.breaking import Gate, is_alive, resume
+from tests.faults.external_store import ExternalStore
+
+from tests.support.stack import Stack, StartStack
+from tests.support.tables import slow_table, table
+from tests.support.waiting import eventually
 
 KEY = "rq:job:{}"
 

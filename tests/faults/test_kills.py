@@ -11,10 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
-from breaking import is_alive, kill, stopped, tree
-from conftest import Stack, StartStack, eventually, slow_table, table
+from tests.faults.breaking import is_alive, kill, stopped, tree
 
 from client import Client
+from tests.support.stack import Stack, StartStack
+from tests.support.tables import slow_table, table
+from tests.support.waiting import eventually
 
 # Wide: the machine may be busy with other things.
 MARGIN_S = 10.0

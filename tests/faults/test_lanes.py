@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 import redis
-from conftest import eventually
 
 from rowcast.ids import new_id
 from rowcast.jobs.queue import MAX_LOG_LINES, Cause, Lanes
-from rowcast.local import programs
 from rowcast.workers.lease import Lease
 from rowcast.workers.work_horse import Horse
 
@@ -22,35 +18,11 @@ LOST = Cause("worker_lost", "nobody heard of it")
 TTL_S = 30
 
 
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a Redis in which nobody else works."""
-    data = tmp_path_factory.mktemp("redis")
-    ports = programs.choose_ports(0, data / "ports.json")
-    keys = programs.Keys.kept_in(data / "secrets.json")
-    stack = programs.Parts(data, keys, ports, None, {"PATH": os.environ["PATH"]}, None)
-    program = stack.redis()
-    with subprocess.Popen(program.argv, env=dict(program.env), cwd=program.cwd) as process:
-        with redis.Redis.from_url(stack.redis_url) as connection:
-            eventually(lambda: answers(connection))
-        yield stack.redis_url
-        process.terminate()
-
-
-def answers(connection: redis.Redis) -> bool:
-    try:
-        return bool(connection.ping())
-    except redis.ConnectionError:
-        return False
-
-
 @pytest.fixture
-def lanes(redis_url: str) -> Iterator[Lanes]:
-    with redis.Redis.from_url(redis_url) as connection:
-        connection.flushdb()
-        # The first call after a silence calms everybody down; these tests begin in the middle.
-        connection.set("rowcast:heard", time.time())
-        yield Lanes(connection)
+def lanes(connection: redis.Redis) -> Lanes:
+    # The first call after a silence calms everybody down; these tests begin in the middle.
+    connection.set("rowcast:heard", time.time())
+    return Lanes(connection)
 
 
 def submitted(lanes: Lanes, **fields: str) -> str:

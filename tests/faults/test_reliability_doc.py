@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from conftest import ROOT
+from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "reliability.md").read_text()
 PROMISES = TEXT.partition("## Promises\n")[2].partition("\n## ")[0]
@@ -18,7 +18,7 @@ WITHOUT_A_LINE = {"test_the_part_is_away"}
 
 def names_in(folder: Path) -> set[str]:
     """Return the names of the tests in the files of a folder."""
-    trees = [ast.parse(path.read_text()) for path in folder.glob("test_*.py") if path != Path(__file__)]
+    trees = [ast.parse(path.read_text()) for path in folder.rglob("test_*.py") if path != Path(__file__)]
     functions = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     return {name for name in functions if name.startswith("test_")} - WITHOUT_A_LINE
 
@@ -27,7 +27,7 @@ def test_every_promise_names_tests_that_there_are() -> None:
     named = [re.findall(r"`(test_\w+)`", row[-1]) for row in ROWS]
     assert len(named) > 30
     assert all(named)
-    assert {name for names in named for name in names} <= names_in(FOLDER) | names_in(FOLDER.parent)
+    assert {name for names in named for name in names} <= names_in(FOLDER) | names_in(ROOT / "tests")
 
 
 def test_every_test_of_faults_is_named() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import StartStack
-from long_outages import Seen, begin
+from tests.faults.long_outages import Seen, begin
+
+from tests.support.stack import StartStack
 
 
 @pytest.fixture

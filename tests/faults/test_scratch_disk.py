@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import StartStack, eventually, submitted, table
 
 from rowcast.system import scratch
+from tests.support.stack import StartStack, submitted
+from tests.support.tables import table
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

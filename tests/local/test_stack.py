@@ -1,0 +1,583 @@
+"""The stack without Docker: it starts, comes back, stops, leaves nothing behind. All processes are real."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import requests
+
+from rowcast.local.supervisor import (
+    FIRST_BACKOFF_S,
+    LINE_LIMIT_BYTES,
+    LONGEST_BACKOFF_S,
+    Child,
+    Log,
+    Program,
+    Supervisor,
+)
+from tests.support import ROOT
+
+READY = re.compile(r"Rowcast is ready at (http://127\.0\.0\.1:\d+)\n")
+# What would make a stack use something of the caller's instead of its own.
+FOREIGN = ("S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SIGNING_KEYS", "API_KEYS")
+
+
+def clean_environ(**more: str) -> dict[str, str]:
+    """Return an environment in which a stack starts everything itself."""
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN} | more
+
+
+def eventually(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
+    """Wait for something that other processes bring about."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Say whether a process and all its threads run no more, whoever has to collect it."""
+    try:
+        if not process.is_running():
+            return True
+        return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
+    except psutil.NoSuchProcess:
+        return True
+
+
+class RunningStack:
+    """`python -m rowcast.local`, as a user starts it, in a folder of its own."""
+
+    def __init__(self, data: Path, *arguments: str, **variables: str) -> None:
+        """Start it; `url` waits until it is ready."""
+        self.data = data
+        self._log = data.with_name(f"{data.name}-{time.monotonic_ns()}.log")
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rowcast.local", "--port", "0", "--data", str(data), *arguments],
+                cwd=ROOT,
+                env=clean_environ(**variables),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self._url = ""
+
+    @property
+    def url(self) -> str:
+        """Where the server is, once the stack says that it is ready."""
+        if not self._url:
+            assert self.process.stdout
+            line = self.process.stdout.readline()
+            ready = READY.fullmatch(line)
+            assert ready, f"{line!r} instead of the ready line; the log:\n{self.log}"
+            self._url = ready[1]
+        return self._url
+
+    @property
+    def log(self) -> str:
+        """What went to standard error so far."""
+        return self._log.read_text()
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The secrets of its data folder."""
+        keys: dict[str, str] = json.loads((self.data / "secrets.json").read_text())
+        return keys
+
+    def tree(self) -> list[psutil.Process]:
+        """Return all processes below it, however deep."""
+        return list(psutil.Process(self.process.pid).children(recursive=True))
+
+    def part(self, name: str) -> psutil.Process:
+        """Return its child of that name."""
+        patterns = {"redis": "(redis|valkey)-server", "store": "serve s3|minio server"}
+        patterns |= {"server": "gunicorn", "worker": "worker.py"}
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if re.search(patterns[name], " ".join(child.cmdline())))
+
+    def is_ready(self) -> bool:
+        """Ask /readyz."""
+        try:
+            return requests.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal and return its exit code."""
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        assert self.process.stdout
+        self.process.stdout.close()
+        return code
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
+    """Start stacks that end with the test."""
+    stacks: list[RunningStack] = []
+
+    def start_one(*arguments: str, data: str = "data", **variables: str) -> RunningStack:
+        stacks.append(RunningStack(tmp_path / data, *arguments, **variables))
+        return stacks[-1]
+
+    yield start_one
+    for stack in stacks:
+        stack.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Share one stack among the tests that leave it as it was."""
+    stack = RunningStack(tmp_path_factory.mktemp("stack") / "data", "--workers", "1", CANARY="sings")
+    assert stack.url
+    yield stack
+    stack.end()
+
+
+def run_local(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a stack that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "rowcast.local", *arguments],
+        cwd=ROOT,
+        env=clean_environ(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def upload(url: str) -> str:
+    """Upload a small table and return its id."""
+    table = io.BytesIO()
+    pd.DataFrame({"a": range(60), "y": [0, 1] * 30}).to_parquet(table)
+    slot = requests.get(f"{url}/upload", timeout=5).json()
+    requests.put(slot["url"], data=table.getvalue(), timeout=5).raise_for_status()
+    return str(slot["id"])
+
+
+def submit_fit(url: str, dataset_id: str) -> str:
+    """Submit a fit and return its id."""
+    answer = requests.post(f"{url}/fit", params={"id": dataset_id}, timeout=10)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def final_status(url: str, job_id: str) -> str:
+    """Wait for the end of a job."""
+    deadline = time.monotonic() + 60
+    status = ""
+    while status not in ("finished", "failed", "canceled") and time.monotonic() < deadline:
+        status = requests.get(f"{url}/status", params={"id": job_id, "wait": "20"}, timeout=30).json()[
+            "status"
+        ]
+    return status
+
+
+# Keeping children: the supervising part with small programs of its own.
+
+
+class Lines(list[tuple[str, str]]):
+    """A log that can be looked at."""
+
+    def __call__(self, name: str, line: str) -> None:
+        """Note a line."""
+        self.append((name, line))
+
+    def of(self, name: str) -> list[str]:
+        """Return the lines under one name."""
+        return [line for author, line in self if author == name]
+
+
+@pytest.fixture
+def lines() -> Lines:
+    """Collect what is logged."""
+    return Lines()
+
+
+@pytest.fixture
+def supervisor(lines: Lines) -> Iterator[Supervisor]:
+    """Supervise in this very process."""
+    with Supervisor(lines, secrets=["hunter2hunter2"]) as supervisor:
+        yield supervisor
+
+
+def shell(name: str, script: str, folder: Path) -> Program:
+    """Make a program of a line of shell."""
+    return Program(name, ["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}, folder)
+
+
+def python(name: str, script: str, folder: Path) -> Program:
+    """Make a program of a line of Python."""
+    return Program(name, [sys.executable, "-c", script], {}, folder)
+
+
+def test_lines_are_logged_under_the_name(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
+    supervisor.start(shell("child", "echo out; echo err >&2; printf unfinished", tmp_path))
+    assert supervisor.wait_until(lambda: bool(lines.of("local")), 5)
+    assert lines.of("child") == ["out", "err", "unfinished"]
+
+
+def test_long_and_binary_output_is_logged_in_printable_pieces(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
+    script = "import os,time; os.write(1, b'x' * 200_000 + bytes(range(256)) + b'\\nlast\\n'); time.sleep(60)"
+    supervisor.start(python("child", script, tmp_path))
+    assert supervisor.wait_until(lambda: bool(lines) and lines[-1][1] == "last", 5)
+    pieces = lines.of("child")
+    assert max(map(len, pieces)) < 3 * LINE_LIMIT_BYTES
+    assert sum(piece.count("x" * 1000) for piece in pieces) >= 190
+    assert all(character.isprintable() or character == "\t" for piece in pieces for character in piece)
+
+
+def test_secrets_are_blotted_out(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
+    supervisor.start(shell("child", "echo redis://:hunter2hunter2@host; exec sleep 60", tmp_path))
+    assert supervisor.wait_until(lambda: bool(lines), 5)
+    assert lines.of("child") == ["redis://:***@host"]
+
+
+def test_child_that_closes_its_output_lives_on(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
+    supervisor.start(shell("child", "exec >&- 2>&-; exec sleep 60", tmp_path))
+    supervisor.wait_until(lambda: False, 0.3)
+    assert supervisor.running("child")
+    assert not lines
+
+
+def test_fifth_death_within_a_minute_is_the_last(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
+    started_at = time.monotonic()
+    supervisor.start(shell("child", "echo no luck; exit 3", tmp_path))
+    supervisor.start(shell("other", "exec sleep 60", tmp_path))
+    assert supervisor.wait_until(lambda: supervisor.failed is not None, 10)
+    assert supervisor.failed
+    assert supervisor.failed.name == "child"
+    assert supervisor.failed.last_end == "exit code 3"
+    assert supervisor.recent_lines("child") == ["no luck"] * 5
+    # 0.1 + 0.2 + 0.4 + 0.8 s lay between them.
+    assert time.monotonic() - started_at >= 1.5
+    assert supervisor.running("other")
+
+
+def test_program_that_cannot_be_started_fails_the_same_way(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.start(Program("child", ["/nowhere/program"], {}, tmp_path))
+    assert supervisor.wait_until(lambda: supervisor.failed is not None, 10)
+    assert "No such file" in supervisor.recent_lines("child")[-1]
+
+
+def test_back_off_doubles_to_its_limit_and_starts_anew_after_a_settled_life(tmp_path: Path) -> None:
+    child = Child(shell("child", "", tmp_path))
+    now, backoffs = 0.0, []
+    for _ in range(9):
+        # Too rarely to be given up, too soon to have settled.
+        now += 20
+        child.started_at = now - 9
+        assert child.note_death(now)
+        backoffs.append(child.backoff_s)
+    assert backoffs == [min(FIRST_BACKOFF_S * 2**n, LONGEST_BACKOFF_S) for n in range(9)]
+    child.started_at = now
+    child.note_death(now + 10)
+    assert child.backoff_s == FIRST_BACKOFF_S
+
+
+def test_what_a_dead_child_had_started_is_gone_before_it_starts_again(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
+    supervisor.start(shell("child", "sleep 60 & echo $!; wait", tmp_path))
+    assert supervisor.wait_until(lambda: len(lines.of("child")) == 1, 5)
+    grandchild = psutil.Process(int(lines.of("child")[0]))
+    os.kill(grandchild.ppid(), signal.SIGKILL)
+    assert supervisor.wait_until(lambda: len(lines.of("child")) == 2, 5)
+    assert has_ended(grandchild)
+
+
+def test_child_that_ignores_sigterm_is_killed(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
+    supervisor.start(shell("child", "trap '' TERM; echo deaf; while :; do sleep 0.1; done", tmp_path))
+    assert supervisor.wait_until(lambda: bool(lines), 5)
+    supervisor.stop("child", limit_s=0.3)
+    assert not supervisor.running("child")
+    assert lines == [("child", "deaf")]
+
+
+class Terminal(io.StringIO):
+    """A stream that says that a person watches."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_names_are_coloured_on_a_terminal_only() -> None:
+    for stream, expected in (
+        (io.StringIO(), "redis  | ready\n"),
+        (Terminal(), "\x1b[35mredis  |\x1b[0m ready\n"),
+    ):
+        Log(stream)("redis", "ready")
+        assert stream.getvalue() == expected
+
+
+def test_log_that_nobody_reads_any_more_is_no_error() -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    stream.close()
+    log("redis", "ready")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_is_only_noted(supervisor: Supervisor, number: int) -> None:
+    os.kill(os.getpid(), number)
+    assert supervisor.wait_until(lambda: supervisor.signals == [number], 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no death signal elsewhere")
+def test_child_dies_with_a_killed_supervisor(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from rowcast.processes import Program, Supervisor
+with Supervisor(lambda name, line: print(line, flush=True)) as supervisor:
+    program = Program("child", ["/bin/sh", "-c", "echo $$; exec sleep 60"], dict(os.environ), Path.cwd())
+    supervisor.start(program)
+    supervisor.wait_until(lambda: False)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        child = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+    assert eventually(lambda: has_ended(child), 2)
+
+
+# The stack itself.
+
+
+def test_secrets_are_private(stack: RunningStack) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [stack.data, *stack.data.rglob("*")]}
+    private = {"data": 0o700, "redis": 0o700, "scratch": 0o700}
+    private |= {"secrets.json": 0o600, "redis.conf": 0o600, "ports.json": 0o600}
+    assert {name: modes[name] for name in private} == private
+
+
+def test_no_secret_stands_in_the_process_list_or_the_log(stack: RunningStack) -> None:
+    command_lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    for secret in stack.keys.values():
+        assert not [line for line in command_lines if secret in line]
+        assert secret not in stack.log
+
+
+def test_server_has_no_signing_key(start: Callable[..., RunningStack]) -> None:
+    stack = start(API_KEYS="owner:a-key-of-ours", SIGNING_KEYS="a-signing-key-of-ours")
+    assert stack.url
+    server, worker = stack.part("server").environ(), stack.part("worker").environ()
+    assert "SIGNING_KEYS" not in server
+    assert server["API_KEYS"] == "owner:a-key-of-ours"
+    assert "API_KEYS" not in worker
+    assert worker["SIGNING_KEYS"] == "a-signing-key-of-ours"
+
+
+def test_only_our_own_programs_get_the_variables_of_the_caller(stack: RunningStack) -> None:
+    hearing = {
+        name for name in ("redis", "store", "server", "worker") if "CANARY" in stack.part(name).environ()
+    }
+    assert hearing == {"server", "worker"}
+
+
+@pytest.mark.parametrize("name", ["redis", "store", "server", "worker"])
+def test_killed_part_comes_back_by_itself(stack: RunningStack, name: str) -> None:
+    dataset_id = upload(stack.url)
+    killed = stack.part(name)
+    family = [killed, *killed.children(recursive=True)]
+    killed.kill()
+    # Redis could still give the job to a worker that is dying; it would wait until that is noticed.
+    assert eventually(lambda: all(has_ended(process) for process in family))
+    assert eventually(lambda: f"{name} ended: killed by signal 9" in stack.log and stack.is_ready())
+    assert final_status(stack.url, submit_fit(stack.url, dataset_id)) == "finished"
+
+
+def test_queued_jobs_run_after_redis_was_killed(stack: RunningStack) -> None:
+    dataset_id = upload(stack.url)
+    workers = [stack.part("worker"), *stack.part("worker").children()]
+    for process in workers:
+        process.suspend()
+    queued = [submit_fit(stack.url, dataset_id) for _ in range(3)]
+    # While the disk is busy with the last second's writes, Redis holds the next ones back, for up to 2 s.
+    time.sleep(2.5)
+    killed = stack.part("redis")
+    killed.kill()
+    assert eventually(lambda: has_ended(killed) and stack.is_ready())
+    for process in workers:
+        process.resume()
+    assert {job_id: final_status(stack.url, job_id) for job_id in queued} == dict.fromkeys(queued, "finished")
+
+
+def test_second_stack_on_the_same_data_is_refused(stack: RunningStack) -> None:
+    second = run_local("--port", "0", "--data", str(stack.data))
+    assert second.returncode == 1
+    assert f"(process {stack.process.pid})" in second.stderr
+    assert "--data" in second.stderr
+    assert stack.is_ready()
+
+
+def test_busy_port_is_a_clear_message(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        refused = run_local("--port", str(port), "--data", str(tmp_path / "data"))
+    assert refused.returncode == 1
+    assert f"Port {port} cannot be used: Address already in use" in refused.stderr
+    assert "--port 0" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"STORE": "tape"}, "STORE=tape is not known; it may be embedded or minio"),
+        ({"STORE": "minio", "PATH": "/nowhere"}, "there is no minio on PATH"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:1", "S3_ACCESS_KEY": "k"}, "S3_SECRET_KEY must be set"),
+        ({"JOB_TIMEOUT_S": "soon"}, "JOB_TIMEOUT_S"),
+        ({"JOB_TIMEOT_S": "10"}, "did you mean JOB_TIMEOUT_S?"),
+    ],
+)
+def test_unusable_environment_is_refused(tmp_path: Path, variables: Mapping[str, str], message: str) -> None:
+    refused = run_local("--port", "0", "--data", str(tmp_path / "data"), **variables)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_foreign_secrets_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text("{}")
+    refused = run_local("--port", "0", "--data", str(tmp_path))
+    assert refused.returncode == 1
+    assert "does not hold the secrets" in refused.stderr
+
+
+def test_part_that_keeps_dying_stops_everything(tmp_path: Path) -> None:
+    fake = tmp_path / "minio"
+    fake.write_text("#!/bin/sh\necho disk is on fire >&2\nexit 3\n")
+    fake.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    stopped = run_local("--port", "0", "--data", str(tmp_path / "data"), STORE="minio", PATH=path)
+    assert stopped.returncode == 1
+    assert stopped.stdout == ""
+    conclusion = stopped.stderr.partition("rowcast.local: ")[2]
+    assert conclusion.startswith("store died 5 times within a minute, so everything was stopped. ")
+    assert "exit code 3" in conclusion
+    assert "disk is on fire" in conclusion
+    assert not [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(process.info)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_stops_everything(start: Callable[..., RunningStack], number: int) -> None:
+    stack = start("--workers", "1")
+    assert stack.is_ready()
+    processes = stack.tree()
+    assert len(processes) >= 6
+    stack.process.send_signal(number)
+    output, _ = stack.process.communicate(timeout=20)
+    assert (stack.process.returncode, output) == (0, "")
+    assert all(has_ended(process) for process in processes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no death signal elsewhere")
+def test_nothing_survives_a_kill(start: Callable[..., RunningStack]) -> None:
+    stack = start("--workers", "2")
+    assert final_status(stack.url, submit_fit(stack.url, upload(stack.url))) == "finished"
+    processes = stack.tree()
+    stack.end(signal.SIGKILL)
+    assert eventually(lambda: all(has_ended(process) for process in processes), 5)
+
+
+def test_everything_is_still_there_after_a_restart(start: Callable[..., RunningStack]) -> None:
+    first = start("--workers", "1")
+    dataset_id = upload(first.url)
+    done = submit_fit(first.url, dataset_id)
+    assert final_status(first.url, done) == "finished"
+    # More than the worker, which ends the job that it has begun, can do before it stops.
+    queued = [submit_fit(first.url, dataset_id) for _ in range(10)]
+    assert first.end() == 0
+    ports = (first.data / "ports.json").read_text()
+    second = start("--workers", "1")
+    assert final_status(second.url, done) == "finished"
+    assert {final_status(second.url, job_id) for job_id in queued} == {"finished"}
+    assert submit_fit(second.url, dataset_id)
+    assert (second.data / "ports.json").read_text() == ports
+
+
+def handles(process: psutil.Process, number: int) -> bool:
+    """Tell whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+def test_second_signal_does_not_wait_for_jobs(start: Callable[..., RunningStack]) -> None:
+    stack = start("--workers", "1")
+    assert stack.is_ready()
+    # A worker that cannot react stands for one that has a long job. Before it handles signals, it would.
+    assert eventually(lambda: handles(stack.part("worker"), signal.SIGTERM))
+    stack.part("worker").suspend()
+    processes = stack.tree()
+    stack.process.send_signal(signal.SIGINT)
+    assert eventually(lambda: "Running jobs may finish, for up to 60 s" in stack.log)
+    assert stack.end(signal.SIGINT) == 0
+    assert all(has_ended(process) for process in processes)
+
+
+def test_given_store_is_used(stack: RunningStack, start: Callable[..., RunningStack]) -> None:
+    store_port = json.loads((stack.data / "ports.json").read_text())["store"]
+    endpoint = f"http://127.0.0.1:{store_port}"
+    access_key, secret_key = stack.keys["s3_access_key"], stack.keys["s3_secret_key"]
+    other = start(S3_ENDPOINT=endpoint, S3_ACCESS_KEY=access_key, S3_SECRET_KEY=secret_key)
+    assert requests.get(f"{other.url}/upload", timeout=5).json()["url"].startswith(endpoint)
+    assert len(psutil.Process(other.process.pid).children()) == 4
+
+
+# With a command.
+
+
+def test_command_runs_against_the_stack_and_gives_the_exit_code(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, urllib.request; url = os.environ['ROWCAST_URL'];"
+        "print(url, urllib.request.urlopen(url + '/readyz').status); sys.exit(7)"
+    )
+    arguments = ["--port", "0", "--data", str(tmp_path / "data")]
+    done = run_local(*arguments, "--", sys.executable, "-c", script)
+    assert done.returncode == 7
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ 200\n", done.stdout)
+    assert "server |" not in done.stderr
+    assert "server |" in (tmp_path / "data" / "local.log").read_text()
+
+
+def test_unknown_command_is_a_clear_message(tmp_path: Path) -> None:
+    refused = run_local("--port", "0", "--data", str(tmp_path / "data"), "--", "no-such-command")
+    assert refused.returncode == 1
+    assert "There is no command no-such-command." in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_signal_ends_command_and_stack(start: Callable[..., RunningStack]) -> None:
+    stack = start("--", "/bin/sh", "-c", "echo started; exec sleep 60")
+    assert stack.process.stdout
+    assert stack.process.stdout.readline() == "started\n"
+    processes = stack.tree()
+    assert stack.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert all(has_ended(process) for process in processes)
