@@ -1,4 +1,5 @@
-"""The Python client of Rowcast. It needs requests; pandas and tqdm are used where they are installed.
+"""The Python client of Rowcast. It needs requests; pandas and tqdm are used where they are
+installed.
 
     with Client("http://127.0.0.1:8000") as client:
         model_id = client.fit("train.csv", target="price", timeout=None)
@@ -44,7 +45,16 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable, TypeVar, Union, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Callable,
+    TypeVar,
+    Union,
+    cast,
+    overload,
+)
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
@@ -61,27 +71,40 @@ OUTAGE_S = 120.0
 # How long a caller who does not wait for a job's end waits for its place in a full queue.
 FULL_QUEUE_S = 600.0
 LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S = 10.0, 60.0
-# The service answers a waiting request when the job ends; a person who watches wants news in between.
+# The service answers a waiting request when the job ends; a person who watches wants news in
+# between.
 LONG_POLL_S, WATCHED_POLL_S, SHORTEST_PAUSE_S = 20.0, 1.0, 0.1
-# For connecting, and for each silence: a store may think long about a large table before it answers.
+# For connecting, and for each silence: a store may think long about a large table before it
+# answers.
 STORE_TIMEOUT_S = (30.0, 600.0)
 CHUNK_BYTES = 1 << 20
 # Of more bytes than that, the service is asked first whether it has them.
 REUSE_BYTES = 1_000_000
-BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+BROKEN = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+)
 PASSING = frozenset({429, 502, 503, 504})
 FINAL = frozenset({"finished", "failed", "canceled"})
 ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 PAGE = 100
-# What a prediction at once takes, and how large its table may be; the service may set a lower limit.
+# What a prediction at once takes, and how large its table may be; the service may set a lower
+# limit.
 AT_ONCE = frozenset({"output", "quantiles", "keep"})
 AT_ONCE_BYTES, AT_ONCE_S = 5_000_000, 30.0
 PARQUET = "application/vnd.apache.parquet"
-# A job goes on where the answer at once ends: more rows, time, memory, or a fit that has not ended. A service
-# that answers nothing at once takes no tables in requests.
+# A job goes on where the answer at once ends: more rows, time, memory, or a fit that has not ended.
+# A service that answers nothing at once takes no tables in requests.
 BY_JOB = frozenset(
     {
-        *("no_warm_worker", "warm_worker_lost", "request_too_large", "model_too_large", "model_not_ready"),
+        *(
+            "no_warm_worker",
+            "warm_worker_lost",
+            "request_too_large",
+            "model_too_large",
+            "model_not_ready",
+        ),
         "unsupported_media_type",
     }
 )
@@ -89,7 +112,9 @@ BY_JOB = frozenset(
 RESERVED = frozenset({"data", "dataset_id", "model", "model_id"})
 
 T = TypeVar("T")
-Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "DataFrame"]
+Source = Union[
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "DataFrame"
+]
 
 
 class RowcastError(Exception):
@@ -105,7 +130,8 @@ class RowcastError(Exception):
 
 
 class ServiceUnreachableError(RowcastError, ConnectionError):
-    """No answer came, or only a part of it; `sent` is False if nobody can have received the request."""
+    """No answer came, or only a part of it; `sent` is False if nobody can have received the
+    request."""
 
     sent = True
 
@@ -145,24 +171,38 @@ class WaitTimeoutError(RowcastError, TimeoutError):
     """The job had not ended in the time given; it goes on, and wait() may be called again."""
 
 
-REFUSALS: dict[int, type[APIError]] = {401: AuthenticationError, 404: NotFoundError, 409: ConflictError}
+REFUSALS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    404: NotFoundError,
+    409: ConflictError,
+}
 REFUSALS.update(dict.fromkeys((400, 413, 415, 422), InvalidRequestError))
 
 
 class Client:
     """A connection to one Rowcast service, which threads may share; close it or use it in `with`.
 
-    `url` defaults to ROWCAST_URL, else http://127.0.0.1:8000, and `api_key` to ROWCAST_API_KEY, else none.
-    `timeout_s` bounds connecting to the service and each silence of it, not the transfer of tables.
-    `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind" (fit or predict). What
-    `reuse` answered is among them, once.
+    `url` defaults to ROWCAST_URL, else http://127.0.0.1:8000, and `api_key` to ROWCAST_API_KEY,
+    else none. `timeout_s` bounds connecting to the service and each silence of it, not the transfer
+    of tables. `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind"
+    (fit or predict). What `reuse` answered is among them, once.
     """
 
-    def __init__(self, url: str | None = None, *, api_key: str | None = None, timeout_s: float = 30) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30,
+    ) -> None:
         """Prepare the connection; nothing is sent yet. Raises RowcastError for what is unusable."""
-        self.url = (url or os.environ.get("ROWCAST_URL") or "http://127.0.0.1:8000").rstrip("/")
+        self.url = (
+            url or os.environ.get("ROWCAST_URL") or "http://127.0.0.1:8000"
+        ).rstrip("/")
         if not re.match(r"https?://[^/?#]", self.url):
-            raise RowcastError(f"The address {self.url!r} must start with http:// or https://.")
+            raise RowcastError(
+                f"The address {self.url!r} must start with http:// or https://."
+            )
         key = (api_key or os.environ.get("ROWCAST_API_KEY") or "").strip()
         if not (key.isascii() and key.isprintable()):
             raise RowcastError("The API key holds characters that no header can carry.")
@@ -190,10 +230,11 @@ class Client:
     def upload(self, source: Source, *, reuse: bool = True) -> str:
         """Upload a table and return the id of the dataset.
 
-        `source` is a path, the bytes of a file, an open binary file, or a DataFrame, which is sent as Parquet
-        without its index. What is over 1 MB and lies in the store already is not sent again: the id is that
-        of the dataset that is there, unless `reuse` is false. Raises RowcastError if a file changes its
-        length meanwhile, or a column of a DataFrame cannot be written.
+        `source` is a path, the bytes of a file, an open binary file, or a DataFrame, which is sent
+        as Parquet without its index. What is over 1 MB and lies in the store already is not sent
+        again: the id is that of the dataset that is there, unless `reuse` is false. Raises
+        RowcastError if a file changes its length meanwhile, or a column of a DataFrame cannot be
+        written.
         """
         with _opened(source) as body:
             return self._upload(body, reuse=reuse)
@@ -202,32 +243,47 @@ class Client:
         """Submit a fit and return its id, which is also that of the model.
 
         `data` is the id of a dataset, or what upload() takes; a str that is no UUID is a path.
-        `timeout` in seconds: below 0 returns at once, None waits for the end, otherwise the end must come in
-        that time. While the queue is full it keeps trying, for `timeout`, and if that is below 0 for ten
-        minutes. Raises what the service refuses as an APIError, and when it waits, what wait() raises.
+        `timeout` in seconds: below 0 returns at once, None waits for the end, otherwise the end
+        must come in that time. While the queue is full it keeps trying, for `timeout`, and if that
+        is below 0 for ten minutes. Raises what the service refuses as an APIError, and when it
+        waits, what wait() raises.
         """
         return self._submit("fit", {**options, "id": self._dataset_id(data)}, timeout)
 
-    def predict(self, data: Source, model: str | Model, timeout: float | None = -1, **options: Any) -> str:
-        """Submit a prediction and return its id, also that of the result; `data`, `timeout` as in fit().
+    def predict(
+        self,
+        data: Source,
+        model: str | Model,
+        timeout: float | None = -1,
+        **options: Any,
+    ) -> str:
+        """Submit a prediction and return its id, also that of the result; `data`, `timeout` as in
+        fit().
 
         The model need not be there yet: the prediction starts when its fit has finished.
         """
         ids = {"dataset_id": self._dataset_id(data), "model_id": _id(model)}
         return self._submit("predict", {**options, **ids}, timeout)
 
-    def predict_table(self, data: Source, model: str | Model, **options: Any) -> DataFrame:
-        """Predict, wait for the end and return the predictions; arguments and errors as in predict().
+    def predict_table(
+        self, data: Source, model: str | Model, **options: Any
+    ) -> DataFrame:
+        """Predict, wait for the end and return the predictions; arguments and errors as in
+        predict().
 
-        A small table is sent with the request and answered at once; nothing of it is stored. A larger one is
-        uploaded and predicted by a job, and so is any that no warm worker takes.
+        A small table is sent with the request and answered at once; nothing of it is stored. A
+        larger one is uploaded and predicted by a job, and so is any that no warm worker takes.
         """
         if _is_id(data) or set(options) - AT_ONCE:
             return self.download(self.predict(data, model, timeout=None, **options))
         with _opened(data) as body:
-            if 0 < len(body) <= AT_ONCE_BYTES and (answer := self._at_once(body, _id(model), options)):
+            if 0 < len(body) <= AT_ONCE_BYTES and (
+                answer := self._at_once(body, _id(model), options)
+            ):
                 return _read_table(io.BytesIO(answer), ".parquet")
-            result_id = self.predict(self._upload(body, reuse=True), model, timeout=None, **options)
+            result_id = self.predict(
+                self._upload(body, reuse=True), model, timeout=None, **options
+            )
         return self.download(result_id)
 
     def status(self, job_id: str) -> dict[str, Any]:
@@ -237,8 +293,8 @@ class Client:
     def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait until the job has finished, at most `timeout` seconds, and return its last status.
 
-        While nobody answers it keeps asking, without a timeout for two minutes. Raises JobFailedError,
-        JobCanceledError, WaitTimeoutError, APIError or ServiceUnreachableError.
+        While nobody answers it keeps asking, without a timeout for two minutes. Raises
+        JobFailedError, JobCanceledError, WaitTimeoutError, APIError or ServiceUnreachableError.
         """
         try:
             with closing(_Display()) as display:
@@ -259,7 +315,10 @@ class Client:
 
     def log(self, job_id: str) -> list[str]:
         """Return the lines that the job itself has logged, the last of them if there are many."""
-        return cast("list[str]", self._call("GET", f"/jobs/{_id(job_id)}/log", {}, "lines")["lines"])
+        return cast(
+            "list[str]",
+            self._call("GET", f"/jobs/{_id(job_id)}/log", {}, "lines")["lines"],
+        )
 
     def result(self, result_id: str) -> str:
         """Return a URL from which anybody can download the predictions for a while."""
@@ -269,12 +328,17 @@ class Client:
     def download(self, result_id: str) -> DataFrame: ...
     @overload
     def download(self, result_id: str, path: str | os.PathLike[str]) -> Path: ...
-    def download(self, result_id: str, path: str | os.PathLike[str] | None = None) -> DataFrame | Path:
-        """Return the predictions as a DataFrame, or save them in their format to `path` and return that.
+    def download(
+        self, result_id: str, path: str | os.PathLike[str] | None = None
+    ) -> DataFrame | Path:
+        """Return the predictions as a DataFrame, or save them in their format to `path` and return
+        that.
 
         The file appears whole or not at all. Raises ConflictError if the job has not finished.
         """
-        with tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file:
+        with (
+            tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file
+        ):
             url = self.result(result_id)
             _repeat(partial(self._fetch, url, file), _passes)
             if path is None:
@@ -288,23 +352,32 @@ class Client:
     @overload
     def download_model(self, model: str | Model) -> Any: ...
     @overload
-    def download_model(self, model: str | Model, path: str | os.PathLike[str]) -> Path: ...
-    def download_model(self, model: str | Model, path: str | os.PathLike[str] | None = None) -> Any:
-        """Return an estimator that predicts here what the service predicts, or save its file to `path`.
+    def download_model(
+        self, model: str | Model, path: str | os.PathLike[str]
+    ) -> Path: ...
+    def download_model(
+        self, model: str | Model, path: str | os.PathLike[str] | None = None
+    ) -> Any:
+        """Return an estimator that predicts here what the service predicts, or save its file to
+        `path`.
 
-        Loading runs code that lies in the file: do it only if you trust the service. Raises RowcastError,
-        before anything is loaded, if the file is not the one that the model's manifest names.
+        Loading runs code that lies in the file: do it only if you trust the service. Raises
+        RowcastError, before anything is loaded, if the file is not the one that the model's
+        manifest names.
         """
         about = self.model(model)
         load = _estimators(self.url).load if path is None else None
-        with tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file:
+        with (
+            tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file
+        ):
             url = self._call("GET", f"/models/{about.id}/file", {}, "url")["url"]
             _repeat(partial(self._fetch, url, file), _passes)
             _check_sha256(file, about)
             return Path(cast(Any, path)) if load is None else load(file, about.manifest)
 
     def models(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Iterate over the finished models, newest first, `limit` at most; pages are asked for as needed."""
+        """Iterate over the finished models, newest first, `limit` at most; pages are asked for as
+        needed."""
         return islice(self._pages("models", limit), limit)
 
     def datasets(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -325,19 +398,32 @@ class Client:
         `status` and `kind` are words of status(); a fit's `model_id` is its own id.
         """
         wanted = None if model_id is None else _id(model_id)
-        filters = {"status": status, "kind": kind, "model_id": wanted, "dataset_id": dataset_id}
+        filters = {
+            "status": status,
+            "kind": kind,
+            "model_id": wanted,
+            "dataset_id": dataset_id,
+        }
         return islice(self._pages("jobs", limit, **filters), limit)
 
     def delete(self, id: str | Model) -> None:  # noqa: A002 - as the service names it
-        """Delete a model with its results, a dataset or a result. Raises NotFoundError if it is none."""
+        """Delete a model with its results, a dataset or a result. Raises NotFoundError if it is
+        none."""
         for kind in ("models", "datasets", "results"):
             with suppress(NotFoundError):
                 self._call("DELETE", f"/{kind}/{_id(id)}", {}, None)
                 return
-        raise NotFoundError(f"There is no model, dataset or result {_id(id)}.", status=404)
+        raise NotFoundError(
+            f"There is no model, dataset or result {_id(id)}.", status=404
+        )
 
-    def _pages(self, things: str, limit: int | None, **filters: str | None) -> Iterator[dict[str, Any]]:
-        parameters: dict[str, Any] = {"limit": PAGE if limit is None else max(1, min(limit, PAGE)), **filters}
+    def _pages(
+        self, things: str, limit: int | None, **filters: str | None
+    ) -> Iterator[dict[str, Any]]:
+        parameters: dict[str, Any] = {
+            "limit": PAGE if limit is None else max(1, min(limit, PAGE)),
+            **filters,
+        }
         while True:
             page = self._call("GET", f"/{things}", parameters, things)
             yield from page[things]
@@ -347,10 +433,13 @@ class Client:
 
     def _upload(self, body: _Body, *, reuse: bool) -> str:
         is_offered = reuse and len(body) > REUSE_BYTES
-        known = {"sha256": _sha256(body.chunks()), "size": len(body)} if is_offered else {}
+        known = (
+            {"sha256": _sha256(body.chunks()), "size": len(body)} if is_offered else {}
+        )
         dataset = self._call("POST", "/upload", known, "url")
         if not dataset.get("exists"):
-            # Empty bytes, because requests would send a stream of length 0 chunked, which S3 refuses.
+            # Empty bytes, because requests would send a stream of length 0 chunked, which S3
+            # refuses.
             put = partial(self._store, "PUT", dataset["url"], data=body or b"")
             _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
         return cast(str, dataset["id"])
@@ -358,13 +447,25 @@ class Client:
     def _dataset_id(self, data: Source) -> str:
         return cast(str, data) if _is_id(data) else self.upload(data)
 
-    def _at_once(self, body: _Body, model_id: str, options: dict[str, Any]) -> bytes | None:
+    def _at_once(
+        self, body: _Body, model_id: str, options: dict[str, Any]
+    ) -> bytes | None:
         """Return predictions as Parquet; None where the service would rather have a job."""
-        named = {name: json.dumps(value) for name, value in options.items() if value is not None}
+        named = {
+            name: json.dumps(value)
+            for name, value in options.items()
+            if value is not None
+        }
         url = f"{self.url}/predict?{urlencode({**named, **_plain(options), 'model_id': model_id})}"
         types = {"Content-Type": "application/octet-stream", "Accept": PARQUET}
-        rest: dict[str, Any] = {"data": b"".join(body.chunks()), "headers": types, "auth": self._auth}
-        post = partial(self._send, "POST", url, timeout=self.timeout_s + AT_ONCE_S, **rest)
+        rest: dict[str, Any] = {
+            "data": b"".join(body.chunks()),
+            "headers": types,
+            "auth": self._auth,
+        }
+        post = partial(
+            self._send, "POST", url, timeout=self.timeout_s + AT_ONCE_S, **rest
+        )
         try:
             response = _repeat(post, _passes_at_once)
         except APIError as error:
@@ -375,7 +476,9 @@ class Client:
             raise _stranger(response)
         return response.content
 
-    def _submit(self, kind: str, parameters: dict[str, Any], timeout: float | None) -> str:
+    def _submit(
+        self, kind: str, parameters: dict[str, Any], timeout: float | None
+    ) -> str:
         returns_at_once = timeout is not None and timeout < 0
         deadline = _deadline(FULL_QUEUE_S if returns_at_once else timeout)
         answer = self._call("POST", f"/{kind}", parameters, deadline=deadline)
@@ -383,7 +486,9 @@ class Client:
         if not (answer.get("reused") and job in self.jobs):
             self.jobs.append(job)
         if not returns_at_once:
-            self.wait(job["id"], None if timeout is None else deadline - time.monotonic())
+            self.wait(
+                job["id"], None if timeout is None else deadline - time.monotonic()
+            )
         return job["id"]
 
     def _watch(self, job_id: str, deadline: float) -> Iterator[dict[str, Any]]:
@@ -393,7 +498,9 @@ class Client:
             try:
                 job, pause_s = self._poll(job_id, deadline)
             except (ServiceUnreachableError, APIError) as error:
-                if not _passes(error) or (deadline == math.inf and time.monotonic() > heard_at + OUTAGE_S):
+                if not _passes(error) or (
+                    deadline == math.inf and time.monotonic() > heard_at + OUTAGE_S
+                ):
                     raise
                 failures, fault, state = failures + 1, error, str(error)
                 pause_s = _pause_s(failures, error)
@@ -401,7 +508,12 @@ class Client:
                 yield job
                 if job["status"] in FINAL:
                     return
-                heard_at, failures, fault, state = time.monotonic(), 0, None, f"it is {job['status']}."
+                heard_at, failures, fault, state = (
+                    time.monotonic(),
+                    0,
+                    None,
+                    f"it is {job['status']}.",
+                )
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 message = f"The job {job_id} did not end in the time given: {state}"
@@ -409,12 +521,17 @@ class Client:
             time.sleep(min(pause_s, left_s))
 
     def _poll(self, job_id: str, deadline: float) -> tuple[dict[str, Any], float]:
-        """Ask for the status and wait for its change; return it and the seconds to pause after it."""
+        """Ask for the status and wait for its change; return it and the seconds to pause after
+        it."""
         left_s = max(0, deadline - time.monotonic())
         wait_s = min(WATCHED_POLL_S if _is_watched() else LONG_POLL_S, left_s)
         timeout_s = wait_s + min(self.timeout_s, max(left_s - wait_s, 2))
-        response = self._ask("GET", "/status", {"id": job_id, "wait": wait_s}, timeout_s)
-        return _answer(response, "kind"), _jittered(_retry_after_s(response) or SHORTEST_PAUSE_S)
+        response = self._ask(
+            "GET", "/status", {"id": job_id, "wait": wait_s}, timeout_s
+        )
+        return _answer(response, "kind"), _jittered(
+            _retry_after_s(response) or SHORTEST_PAUSE_S
+        )
 
     def _call(
         self,
@@ -424,8 +541,10 @@ class Client:
         member: str | None = "id",
         deadline: float = -math.inf,
     ) -> dict[str, Any]:
-        """Ask the service, again where that is safe, and return its answer, which must have the member."""
-        # By its key the service knows a POST that it has done, and answers as it did the first time.
+        """Ask the service, again where that is safe, and return its answer, which must have the
+        member."""
+        # By its key the service knows a POST that it has done, and answers as it did the first
+        # time.
         headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}
         ask = partial(self._ask, method, path, parameters, self.timeout_s, headers)
         # A second deletion would find nothing.
@@ -440,25 +559,37 @@ class Client:
         timeout_s: float,
         headers: dict[str, str] | None = None,
     ) -> requests.Response:
-        where: dict[str, Any] = {"json" if method == "POST" else "params": parameters, "headers": headers}
+        where: dict[str, Any] = {
+            "json" if method == "POST" else "params": parameters,
+            "headers": headers,
+        }
         timeouts_s = (min(self.timeout_s, timeout_s), timeout_s)
-        return self._send(method, self.url + path, auth=self._auth, timeout=timeouts_s, **where)
+        return self._send(
+            method, self.url + path, auth=self._auth, timeout=timeouts_s, **where
+        )
 
     def _fetch(self, url: str, file: BinaryIO) -> None:
         """Fill the file, from its start, with what the store has; raise if the end is missing."""
         file.seek(0)
         file.truncate()
-        with self._store("GET", url, headers={"Accept-Encoding": "identity"}, stream=True) as response:
+        with self._store(
+            "GET", url, headers={"Accept-Encoding": "identity"}, stream=True
+        ) as response:
             with _no_answer(url):
                 for chunk in response.iter_content(CHUNK_BYTES):
                     file.write(chunk)
             n_bytes = response.raw.tell()
             if n_bytes != int(response.headers.get("Content-Length", n_bytes)):
-                raise ServiceUnreachableError(f"The answer of {_origin(url)} broke off before its end.")
+                raise ServiceUnreachableError(
+                    f"The answer of {_origin(url)} broke off before its end."
+                )
 
     def _store(self, method: str, url: str, **rest: Any) -> requests.Response:
-        """Ask the store, to whom a presigned URL says all; neither our key nor .netrc may be added."""
-        return self._send(method, url, auth=partial(_authorize, ""), timeout=STORE_TIMEOUT_S, **rest)
+        """Ask the store, to whom a presigned URL says all; neither our key nor .netrc may be
+        added."""
+        return self._send(
+            method, url, auth=partial(_authorize, ""), timeout=STORE_TIMEOUT_S, **rest
+        )
 
     def _send(self, method: str, url: str, **rest: Any) -> requests.Response:
         """Send one request; all that this client says to anybody goes through here."""
@@ -472,8 +603,8 @@ class Client:
 class Model:
     """What is known of a model: prints as a summary, in a notebook as a table.
 
-    `manifest` is all of it. `scores` and `baseline` are figures by name, on rows that were not trained on;
-    `importances` is by how much the loss grows without a feature, largest first.
+    `manifest` is all of it. `scores` and `baseline` are figures by name, on rows that were not
+    trained on; `importances` is by how much the loss grows without a feature, largest first.
     """
 
     def __init__(self, manifest: dict[str, Any]) -> None:
@@ -485,7 +616,9 @@ class Model:
         self.scores: dict[str, Any] = self.validation.get("scores") or {}
         self.baseline: dict[str, Any] = self.validation.get("baseline") or {}
         features = (manifest.get("importances") or {}).get("features") or ()
-        self.importances: dict[str, float | None] = {each["name"]: each["mean"] for each in features}
+        self.importances: dict[str, float | None] = {
+            each["name"]: each["mean"] for each in features
+        }
 
     def __repr__(self) -> str:
         rows = self._summary()
@@ -494,31 +627,51 @@ class Model:
 
     def _repr_html_(self) -> str:
         rows = ([html.escape(cell) for cell in row] for row in self._summary())
-        return f"<table>{''.join(f'<tr><th>{name}</th><td>{text}</td></tr>' for name, text in rows)}</table>"
+        lines = (f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows)
+        return f"<table>{''.join(lines)}</table>"
 
     def plot(self) -> Any:
-        """Return a matplotlib Figure of the importances and the confusion matrix or the residuals."""
+        """Return a matplotlib Figure of the importances and the confusion matrix or the
+        residuals."""
         try:
             from matplotlib import pyplot
         except ImportError as error:
-            raise RowcastError("plot() needs matplotlib: pip install matplotlib") from error
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-        known = [(name, value) for name, value in self.importances.items() if value is not None][:15][::-1]
+            raise RowcastError(
+                "plot() needs matplotlib: pip install matplotlib"
+            ) from error
+        figure, (left, right) = pyplot.subplots(
+            1, 2, figsize=(11, 4.5), layout="constrained"
+        )
+        known = [
+            (name, value)
+            for name, value in self.importances.items()
+            if value is not None
+        ][:15][::-1]
         left.barh([_literal(name) for name, _ in known], [value for _, value in known])
         left.set(title="importances", xlabel="increase of the loss")
         self._plot_errors(right)
         return figure
 
     def _plot_errors(self, axes: Any) -> None:
-        matrix, quantiles = self.scores.get("confusion_matrix"), self.scores.get("residual_quantiles")
+        matrix, quantiles = (
+            self.scores.get("confusion_matrix"),
+            self.scores.get("residual_quantiles"),
+        )
         if matrix:
-            shown, names = axes.imshow(matrix["counts"], cmap="Blues"), [*map(_literal, matrix["labels"])]
+            shown, names = (
+                axes.imshow(matrix["counts"], cmap="Blues"),
+                [*map(_literal, matrix["labels"])],
+            )
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
             axes.set(title="confusion matrix", xlabel="predicted", ylabel="true")
             axes.figure.colorbar(shown, ax=axes, label="rows")
         elif quantiles and None not in quantiles.values():
-            axes.plot([float(level) for level in quantiles], list(quantiles.values()), marker="o")
+            axes.plot(
+                [float(level) for level in quantiles],
+                list(quantiles.values()),
+                marker="o",
+            )
             axes.set(title="residuals", xlabel="quantile", ylabel="target - prediction")
         else:
             axes.set(title="not validated")
@@ -526,26 +679,41 @@ class Model:
     def _summary(self) -> list[tuple[str, str]]:
         about, method = self.manifest, self.validation.get("method", "none")
         rows = f"{about.get('n_rows')}, {about.get('n_rows_left_out', 0)} left out without a target"
-        judged = f"{method}, on {self.validation['n_rows']} rows" if "n_rows" in self.validation else method
-        top = [f"{name} {value:.4g}" for name, value in self.importances.items() if value is not None][:5]
+        judged = (
+            f"{method}, on {self.validation['n_rows']} rows"
+            if "n_rows" in self.validation
+            else method
+        )
+        top = [
+            f"{name} {value:.4g}"
+            for name, value in self.importances.items()
+            if value is not None
+        ][:5]
         return [
             ("model", str(self.id)),
             ("target", f"{self.target} ({self.task})"),
             ("learner", f"{self.learner} {json.dumps(about.get('params') or {})}"),
             ("rows", rows),
             ("validation", judged),
-            *((name, self._beside_baseline(name)) for name in self.scores if _is_number(self.scores[name])),
+            *(
+                (name, self._beside_baseline(name))
+                for name in self.scores
+                if _is_number(self.scores[name])
+            ),
             ("importances", ", ".join(top) or "none"),
             *(("note", str(note)) for note in self.notes or ()),
         ]
 
     def _beside_baseline(self, name: str) -> str:
         base = self.baseline.get(name)
-        return f"{self.scores[name]:.4g}" + (f" (baseline {base:.4g})" if _is_number(base) else "")
+        return f"{self.scores[name]:.4g}" + (
+            f" (baseline {base:.4g})" if _is_number(base) else ""
+        )
 
 
 class _Body:
-    """The bytes of one upload; for its length and lack of read(), requests announces it and sends chunks."""
+    """The bytes of one upload; for its length and lack of read(), requests announces it and sends
+    chunks."""
 
     def __init__(self, file: BinaryIO) -> None:
         # A pipe is kept in memory: its length is unknown, and it cannot be read twice.
@@ -564,15 +732,19 @@ class _Body:
                     bar.update(len(chunk))
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes from the start. Raises RowcastError if there are not as many as there were."""
+        """Yield the bytes from the start. Raises RowcastError if there are not as many as there
+        were."""
         self.file.seek(self.start)
         left = self.n_bytes
         while left:
             chunk = self.file.read(min(left, CHUNK_BYTES))
             left -= len(chunk)
-            # Looked at before the last chunk leaves, so that a wrong length never makes a whole upload.
+            # Looked at before the last chunk leaves, so that a wrong length never makes a whole
+            # upload.
             if not chunk or (left == 0 and self.file.read(1)):
-                raise RowcastError(f"The file did not keep its {self.n_bytes} bytes; upload it again.")
+                raise RowcastError(
+                    f"The file did not keep its {self.n_bytes} bytes; upload it again."
+                )
             yield chunk
 
 
@@ -591,22 +763,37 @@ def _opened(source: Source) -> Iterator[_Body]:
     elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         yield _Body(source)
     else:
-        raise TypeError(f"A table is a path, bytes, a binary file or a DataFrame, not {type(source)}.")
+        raise TypeError(
+            f"A table is a path, bytes, a binary file or a DataFrame, not {type(source)}."
+        )
 
 
 def _write_parquet(frame: DataFrame, file: BinaryIO) -> None:
     """Write a DataFrame without its index; names of columns become text."""
     names = [str(name) for name in frame.columns]
-    frame = frame if list(frame.columns) == names else frame.set_axis(names, axis="columns")
+    frame = (
+        frame if list(frame.columns) == names else frame.set_axis(names, axis="columns")
+    )
     try:
         frame.to_parquet(cast(Any, file), index=False)
     except (ValueError, TypeError, NotImplementedError) as error:
         culprit = next(
-            (name for name in names if names.count(name) == 1 and not _is_writable(frame[name])), None
+            (
+                name
+                for name in names
+                if names.count(name) == 1 and not _is_writable(frame[name])
+            ),
+            None,
         )
         what = "DataFrame" if culprit is None else f"column {culprit!r}"
-        hint = "" if culprit is None else " Give all its values one type, for example with astype(str)."
-        raise RowcastError(f"The {what} cannot be written as Parquet: {error}.{hint}") from error
+        hint = (
+            ""
+            if culprit is None
+            else " Give all its values one type, for example with astype(str)."
+        )
+        raise RowcastError(
+            f"The {what} cannot be written as Parquet: {error}.{hint}"
+        ) from error
 
 
 def _is_writable(column: Any) -> bool:
@@ -637,7 +824,9 @@ def _check_sha256(file: BinaryIO, about: Model) -> None:
     file.seek(0)
     if sha256 != (about.manifest.get("file") or {}).get("sha256"):
         hint = "Somebody may have changed it in the store."
-        raise RowcastError(f"The file of model {about.id} is not the one that its manifest names. {hint}")
+        raise RowcastError(
+            f"The file of model {about.id} is not the one that its manifest names. {hint}"
+        )
 
 
 def _sha256(chunks: Iterable[bytes]) -> str:
@@ -656,7 +845,9 @@ def _estimators(url: str) -> Any:
         hint = f"Fetch {_origin(url)}/estimators.py and save it beside this file."
         if error.name != name:
             hint = "pip install 'scikit-learn>=1.6' pandas pyarrow"
-        raise RowcastError(f"Models are loaded with the help of {error.name}. {hint}") from error
+        raise RowcastError(
+            f"Models are loaded with the help of {error.name}. {hint}"
+        ) from error
 
 
 def _is_id(data: Source) -> bool:
@@ -702,7 +893,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _repeat(send: Callable[[], T], passes: Callable[[RowcastError], bool]) -> T:
-    """Return what `send` returns; try it again, ATTEMPTS times in all, while the fault is one that passes."""
+    """Return what `send` returns; try it again, ATTEMPTS times in all, while the fault is one that
+    passes."""
     failures = 0
     while True:
         try:
@@ -733,8 +925,11 @@ def _await_place(send: Callable[[], T], deadline: float) -> T:
         time.sleep(pause_s)
 
 
-def _passes(error: RowcastError, statuses: Container[int] = PASSING, *, once: bool = False) -> bool:
-    """Say whether to send again: the fault is one that passes, and what may be done but once was not done."""
+def _passes(
+    error: RowcastError, statuses: Container[int] = PASSING, *, once: bool = False
+) -> bool:
+    """Say whether to send again: the fault is one that passes, and what may be done but once was
+    not done."""
     if isinstance(error, APIError):
         is_safe = error.status == 429 or error.code == "store_unavailable" or not once
         # How long to wait for a place in a full queue was the caller's to say.
@@ -791,34 +986,53 @@ def _answer(response: requests.Response, member: str | None) -> dict[str, Any]:
 
 
 def _stranger(response: requests.Response) -> APIError:
-    message = f"{_origin(response.url)} answered, but not as Rowcast does. Is this the service's address?"
+    message = (
+        f"{_origin(response.url)} answered, but not as Rowcast does. Is this the "
+        "service's address?"
+    )
     return APIError(message, detail=message, status=response.status_code)
 
 
 def _bad_answer(response: requests.Response) -> APIError:
-    """Turn the problem that the service describes, or what a proxy or a store says instead, into an error."""
+    """Turn the problem that the service describes, or what a proxy or a store says instead, into an
+    error."""
     facts, status = _facts(_json(response)), response.status_code
     page = re.sub(r"<[^>]*>", " ", response.content[:4096].decode("utf-8", "replace"))
     reason = " ".join(page.split())[:200] or response.reason
     facts.setdefault("detail", f"{_origin(response.url)} answered {status}: {reason}")
     if response.history:
-        facts["hint"] = f"The request was redirected; use {_origin(response.url)} as the address."
+        facts["hint"] = (
+            f"The request was redirected; use {_origin(response.url)} as the address."
+        )
     error = REFUSALS.get(status, APIError)
-    return error(_sentence(facts), status=status, retry_after_s=_retry_after_s(response), **facts)
+    return error(
+        _sentence(facts), status=status, retry_after_s=_retry_after_s(response), **facts
+    )
 
 
 def _facts(problem: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a problem that are as they should be; another program may have written it."""
+    """Return the members of a problem that are as they should be; another program may have written
+    it."""
     types = {"code": str, "detail": str, "hint": str, "errors": list, "request_id": str}
-    return {name: problem[name] for name, kind in types.items() if isinstance(problem.get(name), kind)}
+    return {
+        name: problem[name]
+        for name, kind in types.items()
+        if isinstance(problem.get(name), kind)
+    }
 
 
 def _sentence(facts: dict[str, Any]) -> str:
     """Join what is wrong, each problem that this does not name yet, and what to do."""
     detail = str(facts.get("detail") or facts.get("code") or "No reason was given")
-    problems = "; ".join(str(problem) for problem in facts.get("errors", ()) if str(problem) not in detail)
+    problems = "; ".join(
+        str(problem)
+        for problem in facts.get("errors", ())
+        if str(problem) not in detail
+    )
     parts = [part for part in (detail, problems, str(facts.get("hint", ""))) if part]
-    return " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in parts)
+    return " ".join(
+        part if part.endswith((".", "!", "?")) else f"{part}." for part in parts
+    )
 
 
 @contextmanager
@@ -832,10 +1046,16 @@ def _no_answer(url: str) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         reason = getattr(cause, "strerror", None) or cause or type(error).__name__
         if not isinstance(error, BROKEN):
-            raise RowcastError(f"The request to {_origin(url)} is not possible: {reason}.") from error
+            raise RowcastError(
+                f"The request to {_origin(url)} is not possible: {reason}."
+            ) from error
         fault = getattr((*error.args, None)[0], "reason", None)
         sent = not isinstance(fault, (NewConnectionError, ConnectTimeoutError))
-        hint = "It may have got the request." if sent else "Is this the right address, and is it running?"
+        hint = (
+            "It may have got the request."
+            if sent
+            else "Is this the right address, and is it running?"
+        )
         message = f"No answer from {_origin(url)}: {reason}. {hint}"
         raise ServiceUnreachableError(message, sent=sent) from error
 
@@ -856,14 +1076,17 @@ def _finished(job: dict[str, Any]) -> dict[str, Any]:
     name = f"The {job['kind']} {job['id']}"
     if job["status"] == "failed":
         facts = _facts(job.get("error") or {})
-        raise JobFailedError(f"{name} failed: {_sentence(facts)}", job_id=job["id"], **facts)
+        raise JobFailedError(
+            f"{name} failed: {_sentence(facts)}", job_id=job["id"], **facts
+        )
     if job["status"] == "canceled":
         raise JobCanceledError(f"{name} was canceled.", job_id=job["id"])
     return job
 
 
 class _Display:
-    """What a person sees while a job is waited for: one bar where tqdm is installed, else one line."""
+    """What a person sees while a job is waited for: one bar where tqdm is installed, else one
+    line."""
 
     def __init__(self) -> None:
         self.tqdm, self.began = _tqdm(), time.monotonic()
@@ -876,13 +1099,22 @@ class _Display:
         if self.tqdm is not None:
             if self.bar is None:
                 # A whole id would leave a terminal of 80 columns no room for the bar.
-                look = {"desc": f"{kind} ...{job_id[-6:]}", "bar_format": "{desc} |{bar}| {elapsed}{postfix}"}
+                look = {
+                    "desc": f"{kind} ...{job_id[-6:]}",
+                    "bar_format": "{desc} |{bar}| {elapsed}{postfix}",
+                }
                 self.bar = self.tqdm(total=100, dynamic_ncols=True, **look)
-            self.bar.n = 100 if job["status"] == "finished" else _progress(job).get("percent", self.bar.n)
+            self.bar.n = (
+                100
+                if job["status"] == "finished"
+                else _progress(job).get("percent", self.bar.n)
+            )
             self.bar.set_postfix_str(activity)
         elif _is_watched():
             width = shutil.get_terminal_size().columns - 1
-            line = f"{kind} {job_id}: {activity} ({time.monotonic() - self.began:.0f} s)"
+            line = (
+                f"{kind} {job_id}: {activity} ({time.monotonic() - self.began:.0f} s)"
+            )
             _tell(f"\r{line[:width]:<{width}}")
             self.end = "\n"
 
@@ -899,9 +1131,14 @@ def _progress(job: dict[str, Any]) -> dict[str, Any]:
 
 def _activity(job: dict[str, Any]) -> str:
     """Say what a job is doing, as "fitting 43 %, 1 m 12 s left"."""
-    progress, eta_s = _progress(job), None if job["status"] in FINAL else job.get("eta_s")
+    progress, eta_s = (
+        _progress(job),
+        None if job["status"] in FINAL else job.get("eta_s"),
+    )
     parts = [
-        f"{progress['phase']} {progress['percent']:.0f} %" if progress else job["status"],
+        f"{progress['phase']} {progress['percent']:.0f} %"
+        if progress
+        else job["status"],
         f"{job['position']} ahead of it" if job.get("position") else "",
         f"attempt {job['attempts']}" if (job.get("attempts") or 0) > 1 else "",
         "" if eta_s is None else f"{_duration(eta_s)} left",
@@ -939,12 +1176,15 @@ def _tqdm() -> Any:
         with suppress(ImportError), warnings.catch_warnings():
             # Without ipywidgets it warns, and its bar is one of text.
             warnings.simplefilter("ignore")
-            return importlib.import_module("tqdm.auto" if _is_notebook() else "tqdm").tqdm
+            return importlib.import_module(
+                "tqdm.auto" if _is_notebook() else "tqdm"
+            ).tqdm
     return None
 
 
 def _upload_bar(n_bytes: int) -> Any:
-    """Return a context with tqdm's bar, or with None where nobody watches or tqdm is not installed."""
+    """Return a context with tqdm's bar, or with None where nobody watches or tqdm is not
+    installed."""
     tqdm = _tqdm()
     if tqdm is not None:
         return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="upload")
@@ -958,8 +1198,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Client(given.pop("url")) as client:
             options = dict(given.pop("options", ()))
-            if reserved := {"self", "method", "timeout", *given, *RESERVED} & set(options):
-                raise RowcastError(f"--option {min(reserved)}=... is not an option of the service.")
+            if reserved := {"self", "method", "timeout", *given, *RESERVED} & set(
+                options
+            ):
+                raise RowcastError(
+                    f"--option {min(reserved)}=... is not an option of the service."
+                )
             given.update(options)
             for line in _lines(getattr(client, given.pop("method"))(**given)):
                 print(line)
@@ -987,33 +1231,85 @@ def _lines(answer: Any) -> Iterator[Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Describe the command line: a command is a method of Client, its arguments are named as there."""
+    """Describe the command line: a command is a method of Client, its arguments are named as
+    there."""
     parser = argparse.ArgumentParser(
-        description="Fit and predict tables with Rowcast. Each command prints only what the next one needs.",
-        epilog="The API key is taken from ROWCAST_API_KEY alone: arguments show in the list of processes.",
+        description="Fit and predict tables with Rowcast. Each command prints only what the "
+        "next one needs.",
+        epilog="The API key is taken from ROWCAST_API_KEY alone: arguments show in the list of "
+        "processes.",
     )
-    parser.add_argument("--url", help="default: ROWCAST_URL, else http://127.0.0.1:8000")
+    parser.add_argument(
+        "--url", help="default: ROWCAST_URL, else http://127.0.0.1:8000"
+    )
     methods = parser.add_subparsers(dest="method", required=True, metavar="COMMAND")
 
     def add(method: str, does: str, *arguments: str) -> argparse.ArgumentParser:
-        command = methods.add_parser(method, help=does, description=does, argument_default=argparse.SUPPRESS)
+        command = methods.add_parser(
+            method, help=does, description=does, argument_default=argparse.SUPPRESS
+        )
         for each in arguments:
             command.add_argument(each)
         return command
 
     add("upload", "upload a table; prints the id of the dataset", "source")
-    fit = add("fit", "fit a model on a file or dataset; prints its id", "data", "--target", "--task")
-    predict = add("predict", "predict a file or dataset; prints the id of the result", "data", "model")
+    fit = add(
+        "fit",
+        "fit a model on a file or dataset; prints its id",
+        "data",
+        "--target",
+        "--task",
+    )
+    predict = add(
+        "predict",
+        "predict a file or dataset; prints the id of the result",
+        "data",
+        "model",
+    )
     for command in (fit, predict):
-        command.add_argument("--option", metavar="NAME=VALUE", dest="options", action="append", type=_option)
+        command.add_argument(
+            "--option",
+            metavar="NAME=VALUE",
+            dest="options",
+            action="append",
+            type=_option,
+        )
         wait = command.add_mutually_exclusive_group()
-        wait.add_argument("--wait", dest="timeout", action="store_const", const=None, help="wait for the end")
-        wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="wait for the end that long")
+        wait.add_argument(
+            "--wait",
+            dest="timeout",
+            action="store_const",
+            const=None,
+            help="wait for the end",
+        )
+        wait.add_argument(
+            "--timeout",
+            type=_seconds,
+            metavar="SECONDS",
+            help="wait for the end that long",
+        )
     status = add("status", "print the status of a job, one word", "job_id")
-    status.add_argument("--wait", dest="method", action="store_const", const="wait", help="wait for the end")
-    add("cancel", "end a job for good, with those that wait for its model; prints: canceled", "job_id")
+    status.add_argument(
+        "--wait",
+        dest="method",
+        action="store_const",
+        const="wait",
+        help="wait for the end",
+    )
+    add(
+        "cancel",
+        "end a job for good, with those that wait for its model; prints: canceled",
+        "job_id",
+    )
     add("log", "print what a job has logged", "job_id")
-    jobs = add("jobs", "list the jobs, newest first", "--status", "--kind", "--model-id", "--dataset-id")
+    jobs = add(
+        "jobs",
+        "list the jobs, newest first",
+        "--status",
+        "--kind",
+        "--model-id",
+        "--dataset-id",
+    )
     jobs.add_argument("--limit", type=int, help="how many at most")
     jobs.set_defaults(method="list_jobs")
     add("download", "save a result; prints the path", "result_id", "path")

@@ -24,7 +24,12 @@ import pyarrow.types as pt
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_is_fitted,
+    check_X_y,
+    validate_data,
+)
 
 if TYPE_CHECKING:
     import client
@@ -61,7 +66,9 @@ class _Remote(BaseEstimator):
     api_key: str | None
 
     @classmethod
-    def from_model(cls, model_id: str, *, url: str | None = None, api_key: str | None = None) -> Any:
+    def from_model(
+        cls, model_id: str, *, url: str | None = None, api_key: str | None = None
+    ) -> Any:
         """Return an estimator that is fitted: the model with this id.
 
         Raises RowcastError if the model is for the other task, and what Client.model() raises.
@@ -74,7 +81,11 @@ class _Remote(BaseEstimator):
             )
         method = about["validation"]["method"]
         model = cls(url=url, api_key=api_key)
-        model.learner, model.params, model.seed = about["learner"], about["params"] or None, about["seed"]
+        model.learner, model.params, model.seed = (
+            about["learner"],
+            about["params"] or None,
+            about["seed"],
+        )
         model.validation = method if method in ("none", "cv") else "auto"
         model._take(about)
         return model
@@ -95,8 +106,14 @@ class _Remote(BaseEstimator):
 
     def set_params(self, **given: Any) -> Any:
         """Set parameters; params__<name> sets one of the learner's and leaves the others."""
-        nested = {name[len(PREFIX) :]: given[name] for name in given if name.startswith(PREFIX)}
-        super().set_params(**{name: given[name] for name in given if not name.startswith(PREFIX)})
+        nested = {
+            name[len(PREFIX) :]: given[name]
+            for name in given
+            if name.startswith(PREFIX)
+        }
+        super().set_params(
+            **{name: given[name] for name in given if not name.startswith(PREFIX)}
+        )
         if nested:
             self.params = {**(self.params or {}), **nested}
         return self
@@ -106,9 +123,13 @@ class _Remote(BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-    def _fit(self, table: pd.DataFrame, y: np.ndarray, sample_weight: Any, **more: Any) -> None:
+    def _fit(
+        self, table: pd.DataFrame, y: np.ndarray, sample_weight: Any, **more: Any
+    ) -> None:
         if len(table) < MIN_ROWS:
-            raise ValueError(f"A fit needs at least {MIN_ROWS} rows, and there are n_samples={len(table)}.")
+            raise ValueError(
+                f"A fit needs at least {MIN_ROWS} rows, and there are n_samples={len(table)}."
+            )
         target, weight = _free_name("y", table), _free_name("sample_weight", table)
         columns = {target: y}
         if sample_weight is not None:
@@ -126,7 +147,9 @@ class _Remote(BaseEstimator):
                 seed=_plain(self.seed),
                 validation=self.validation,
                 # The columns of an array have no names that would tell what they are.
-                identifiers="leave_out" if hasattr(self, "feature_names_in_") else "use",
+                identifiers="leave_out"
+                if hasattr(self, "feature_names_in_")
+                else "use",
                 **more,
             )
 
@@ -140,9 +163,12 @@ class _Remote(BaseEstimator):
         return client.Client(self.url, api_key=self.api_key)
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of float64."""
+        """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of
+        float64."""
         if not isinstance(X, pd.DataFrame):
-            X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+            X = validate_data(
+                self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan"
+            )
             return pd.DataFrame(X, columns=_names_of_arrays(X.shape[1]))
         validate_data(self, X, reset=reset, skip_check_array=True)
         if not len(X):
@@ -155,8 +181,9 @@ class _Remote(BaseEstimator):
 class RowcastClassifier(ClassifierMixin, _Remote):
     """A classifier that a Rowcast service fits and that predicts there.
 
-    `learner`, `params`, `seed`, `class_weight` and `validation` are options of the service's /fit, described
-    in docs/models.md; `url` and `api_key` are those of Client. `model_id_` is the model's id after fit().
+    `learner`, `params`, `seed`, `class_weight` and `validation` are options of the service's /fit,
+    described in docs/models.md; `url` and `api_key` are those of Client. `model_id_` is the model's
+    id after fit().
     """
 
     _task = "classification"
@@ -181,7 +208,8 @@ class RowcastClassifier(ClassifierMixin, _Remote):
         self.api_key = _hidden(api_key)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastClassifier:
-        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and labels y (n_rows,).
+        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and labels y
+        (n_rows,).
 
         Raises ValueError for what scikit-learn refuses, and what Client.fit() raises.
         """
@@ -209,7 +237,9 @@ class RowcastClassifier(ClassifierMixin, _Remote):
             return self.class_weight
         classes = self.classes_.tolist()
         return {
-            _text(label): _plain(weight) for label, weight in self.class_weight.items() if label in classes
+            _text(label): _plain(weight)
+            for label, weight in self.class_weight.items()
+            if label in classes
         }
 
     def _take(self, about: Mapping[str, Any]) -> None:
@@ -218,7 +248,9 @@ class RowcastClassifier(ClassifierMixin, _Remote):
         self.class_weight = about["class_weight"]
         if isinstance(self.class_weight, Mapping):
             labels = {_text(label): label for label in self.classes_.tolist()}
-            self.class_weight = {labels[name]: weight for name, weight in self.class_weight.items()}
+            self.class_weight = {
+                labels[name]: weight for name, weight in self.class_weight.items()
+            }
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -227,7 +259,8 @@ class RowcastClassifier(ClassifierMixin, _Remote):
 
 
 class RowcastRegressor(RegressorMixin, _Remote):
-    """A regressor that a Rowcast service fits and that predicts there; parameters as RowcastClassifier's."""
+    """A regressor that a Rowcast service fits and that predicts there; parameters as
+    RowcastClassifier's."""
 
     _task = "regression"
 
@@ -249,7 +282,8 @@ class RowcastRegressor(RegressorMixin, _Remote):
         self.api_key = _hidden(api_key)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastRegressor:
-        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and numbers y (n_rows,).
+        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and numbers y
+        (n_rows,).
 
         Raises ValueError for what scikit-learn refuses, and what Client.fit() raises.
         """
@@ -272,21 +306,33 @@ def _names_of_arrays(n_features: int) -> list[str]:
     return [f"x{place}" for place in range(n_features)]
 
 
-def _checked(estimator: _Remote, table: pd.DataFrame, y: Any, **checks: Any) -> np.ndarray:
+def _checked(
+    estimator: _Remote, table: pd.DataFrame, y: Any, **checks: Any
+) -> np.ndarray:
     """Return y as scikit-learn wants it: (n_rows,), nothing missing, as many as there are rows."""
-    return np.asarray(check_X_y(np.zeros((len(table), 1)), y, estimator=estimator, **checks)[1])
+    return np.asarray(
+        check_X_y(np.zeros((len(table), 1)), y, estimator=estimator, **checks)[1]
+    )
 
 
 def _weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if np.isscalar(sample_weight):
         sample_weight = np.full(n_rows, sample_weight)
     weights: np.ndarray = check_array(
-        sample_weight, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="sample_weight"
+        sample_weight,
+        ensure_2d=False,
+        allow_nd=True,
+        dtype=np.float64,
+        input_name="sample_weight",
     )
     if weights.shape != (n_rows,):
-        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}!")
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected {(n_rows,)}!"
+        )
     if (weights < 0).any() or not weights.any():
-        raise ValueError("sample_weight must not be below zero anywhere, nor zero everywhere.")
+        raise ValueError(
+            "sample_weight must not be below zero anywhere, nor zero everywhere."
+        )
     return weights
 
 
@@ -307,10 +353,13 @@ def _text(label: Any) -> str:
 
 
 def _typed(classes: Sequence[str], type_name: str) -> np.ndarray:
-    """Return the classes of a manifest in the type of the target, as text where this is no simple one."""
+    """Return the classes of a manifest in the type of the target, as text where this is no simple
+    one."""
     try:
         found: np.ndarray = (
-            pa.array(classes).cast(pa.type_for_alias(type_name)).to_numpy(zero_copy_only=False)
+            pa.array(classes)
+            .cast(pa.type_for_alias(type_name))
+            .to_numpy(zero_copy_only=False)
         )
     except (pa.ArrowException, ValueError):
         return np.array(classes, object)
@@ -323,18 +372,24 @@ def _typed(classes: Sequence[str], type_name: str) -> np.ndarray:
 def load(file: BinaryIO, manifest: Mapping[str, Any]) -> LoadedModel:
     """Load a model's file, which runs the code in it; check before that it is the manifest's.
 
-    Warns if libraries differ from those that made it. Raises RowcastError if it cannot be loaded with these.
+    Warns if libraries differ from those that made it. Raises RowcastError if it cannot be loaded
+    with these.
     """
     different = ", ".join(_differences(manifest.get("versions", {})))
     if different:
-        said = f"Model {manifest['id']} was made by other versions: {different}. Its predictions may differ."
+        said = (
+            f"Model {manifest['id']} was made by other versions: {different}. Its "
+            "predictions may differ."
+        )
         warnings.warn(said, stacklevel=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         try:
             return LoadedModel(joblib.load(file), manifest)
         except Exception as error:
-            hint = f"Install the versions that made it: {different}." if different else ""
+            hint = (
+                f"Install the versions that made it: {different}." if different else ""
+            )
             message = f"Model {manifest['id']} cannot be loaded: {error}. {hint}"
             raise client.RowcastError(message.strip()) from error
 
@@ -353,14 +408,17 @@ def _differences(made_by: Mapping[str, str]) -> Iterator[str]:
 class LoadedModel:
     """A downloaded model, which predicts the numbers that the service predicts.
 
-    `pipeline` is scikit-learn's part. `feature_names_in_` are the columns it looks at, others are ignored.
+    `pipeline` is scikit-learn's part. `feature_names_in_` are the columns it looks at, others are
+    ignored.
     """
 
     def __init__(self, pipeline: Any, manifest: Mapping[str, Any]) -> None:
         self.pipeline = pipeline
         self.manifest = manifest
         self.features: list[dict[str, Any]] = list(manifest["features"])
-        self.feature_names_in_ = np.array([feature["name"] for feature in self.features], object)
+        self.feature_names_in_ = np.array(
+            [feature["name"] for feature in self.features], object
+        )
 
     @property
     def classes_(self) -> np.ndarray:
@@ -368,7 +426,8 @@ class LoadedModel:
         return np.asarray(self.pipeline.classes_)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return labels or numbers (n_rows,) for a DataFrame, or an array with all columns of the training.
+        """Return labels or numbers (n_rows,) for a DataFrame, or an array with all columns of the
+        training.
 
         Raises ValueError with every column that is missing or cannot be read.
         """
@@ -381,7 +440,9 @@ class LoadedModel:
     def _frame(self, X: Any) -> pd.DataFrame:
         """Return the features as the learner takes them, read as the service reads them."""
         if not isinstance(X, pd.DataFrame):
-            X = pd.DataFrame(X, columns=[column["name"] for column in self.manifest["columns"]])
+            X = pd.DataFrame(
+                X, columns=[column["name"] for column in self.manifest["columns"]]
+            )
         names = [str(name) for name in X.columns]
         columns, problems = {}, []
         for feature in self.features:
@@ -423,17 +484,32 @@ _READABLE = {
     "datetime": {"datetime", "text"},
     "duration": {"duration", "numeric"},
 }
-_WORDS = {"true": 1.0, "yes": 1.0, "1": 1.0, "1.0": 1.0, "false": 0.0, "no": 0.0, "0": 0.0, "0.0": 0.0}
+_WORDS = {
+    "true": 1.0,
+    "yes": 1.0,
+    "1": 1.0,
+    "1.0": 1.0,
+    "false": 0.0,
+    "no": 0.0,
+    "0": 0.0,
+    "0.0": 0.0,
+}
 
 
 def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
     """Return the values (n_rows,) of a column as the kind of a feature wants them."""
-    column = pa.Table.from_pandas(pd.DataFrame({"": values}), preserve_index=False).column(0).combine_chunks()
+    column = (
+        pa.Table.from_pandas(pd.DataFrame({"": values}), preserve_index=False)
+        .column(0)
+        .combine_chunks()
+    )
     if pt.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     family = next((family for test, family in _FAMILIES if test(column.type)), "")
     if family not in _READABLE[feature["kind"]] | {"nothing"}:
-        raise _Unreadable(f"has the type {column.type}, and the model needs {feature['kind']}")
+        raise _Unreadable(
+            f"has the type {column.type}, and the model needs {feature['kind']}"
+        )
     return _READERS[feature["kind"]](feature, column, family)
 
 
@@ -442,7 +518,9 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
         per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
         whole = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
         column = pc.divide(whole.cast(pa.float64(), safe=False), per_second)
-    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(
+        zero_copy_only=False
+    )
     if (np.abs(values) > np.finfo(np.float32).max).any():
         raise _Unreadable("holds infinite values, or numbers over 3.4e38")
     return values
@@ -450,7 +528,10 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
 
 def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
     if family == "text":
-        places = pc.index_in(_trimmed(pc.utf8_lower(column)), value_set=pa.array(list(_WORDS), column.type))
+        places = pc.index_in(
+            _trimmed(pc.utf8_lower(column)),
+            value_set=pa.array(list(_WORDS), column.type),
+        )
         found = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
         values: np.ndarray = np.array([*_WORDS.values(), np.nan])[found]
         return values
@@ -460,7 +541,9 @@ def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarra
 
 def _categories(feature: Mapping[str, Any], column: Any, _: str) -> pd.Categorical:
     known = list(feature["categories"])
-    places = pc.index_in(column.cast(pa.string()), value_set=pa.array(known, pa.string()))
+    places = pc.index_in(
+        column.cast(pa.string()), value_set=pa.array(known, pa.string())
+    )
     codes = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
     return pd.Categorical.from_codes(codes, categories=pd.Index(known, dtype="str"))
 
@@ -477,12 +560,16 @@ def _dates(feature: Mapping[str, Any], column: Any, family: str) -> pd.Series:
         form = "ISO8601" if form == "ISO 8601" else form
         times = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
         if times.isna().sum() > text.null_count:
-            raise _Unreadable(f"holds values that are no dates ({feature.get('date_format')})")
+            raise _Unreadable(
+                f"holds values that are no dates ({feature.get('date_format')})"
+            )
         read: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]")
         return read
     zone = column.type.tz if pt.is_timestamp(column.type) else None
     exact = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
-    column = column if family == "nothing" else column.cast(options=exact).cast(pa.int64())
+    column = (
+        column if family == "nothing" else column.cast(options=exact).cast(pa.int64())
+    )
     found: pd.Series = column.cast(pa.timestamp("us")).to_pandas()
     return found
 

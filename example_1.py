@@ -1,4 +1,5 @@
-"""Fit a model on one table, predict another with it, and print the predictions and how many are right."""
+"""Fit a model on one table, predict another with it, and print the predictions and how many are
+right."""
 
 import argparse
 import sys
@@ -26,4 +27,6 @@ except KeyboardInterrupt:
 y = pd.read_parquet(given.test, columns=["y"])["y"]
 right, most_frequent = (predictions == y).mean(), (y == y.mode()[0]).mean()
 print(predictions)
-print(f"accuracy {right:.3f}; the most frequent class alone would give {most_frequent:.3f}")
+print(
+    f"accuracy {right:.3f}; the most frequent class alone would give {most_frequent:.3f}"
+)

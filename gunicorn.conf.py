@@ -31,7 +31,8 @@ bind = settings.bind
 workers = settings.server_workers
 threads = settings.server_threads
 worker_class = gunicorn_worker.Worker
-# A parameter may be a column name of a thousand characters, each of which takes up to twelve in a URL.
+# A parameter may be a column name of a thousand characters, each of which takes up to twelve in a
+# URL.
 limit_request_line = 8190
 logger_class = Logger
 # A waiting request holds its thread for up to 30 s.

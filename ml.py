@@ -1,7 +1,7 @@
 """fit() and predict(): the two jobs, start to end.
 
-Each downloads, checks, works and publishes. Whatever a table or model is refused for is raised as one of
-`rowcast.errors`; nothing is visible to anybody before the manifest, which is written last.
+Each downloads, checks, works and publishes. Whatever a table or model is refused for is raised as
+one of `rowcast.errors`; nothing is visible to anybody before the manifest, which is written last.
 """
 
 from __future__ import annotations
@@ -18,12 +18,20 @@ import narwhals.stable.v2
 from rowcast.errors import DatasetNotFound
 from rowcast.jobs import context, publishing, reuse
 from rowcast.learning import learners, prediction, training
-from rowcast.store import ObjectMissing, Version, loading, manifests, publications, signing, versions
+from rowcast.store import (
+    ObjectMissing,
+    Version,
+    loading,
+    manifests,
+    publications,
+    signing,
+    versions,
+)
 from rowcast.system import cores
 from rowcast.tables import checks, formats
 
-# What most jobs need, imported before forking, so that no job does it again. skrub is left to the few
-# tables that need it.
+# What most jobs need, imported before forking, so that no job does it again. skrub is left to the
+# few tables that need it.
 _USED_BY_MOST = (
     "pyarrow.compute",
     "sklearn.dummy",
@@ -34,7 +42,8 @@ _USED_BY_MOST = (
 
 
 def warm_up() -> None:
-    """Do once, before forking, what every job would otherwise do again; no OpenMP thread is started."""
+    """Do once, before forking, what every job would otherwise do again; no OpenMP thread is
+    started."""
     import pandas
 
     for module in _USED_BY_MOST:
@@ -43,16 +52,19 @@ def warm_up() -> None:
     # Boosting asks for them once a process, and a program (lscpu) is started to find out.
     joblib.cpu_count(only_physical_cores=True)
     versions.current()
-    # scikit-learn looks at frames through narwhals, which loads its part for pandas at the first one.
+    # scikit-learn looks at frames through narwhals, which loads its part for pandas at the first
+    # one.
     narwhals.stable.v2.from_native(pandas.DataFrame({"x": [0.0]}))
-    # What is there already is left out of garbage collections, so that a fork shares its memory for longer.
+    # What is there already is left out of garbage collections, so that a fork shares its memory for
+    # longer.
     gc.freeze()
 
 
 def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     """Fit a model on a dataset, judge it and publish it, signed.
 
-    `options`: what /fit takes, with the target's name; `dataset` with the size and tag noted on submitting.
+    `options`: what /fit takes, with the target's name; `dataset` with the size and tag noted on
+    submitting.
 
     Raises:
         DatasetNotFound, DatasetChanged, InvalidTable: the dataset cannot be used; says why.
@@ -65,14 +77,22 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         progress.phase("downloading")
         dataset = _download_dataset(job, dataset_id, options)
         progress.phase("reading")
-        source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
+        source = formats.open_file(
+            job.folder / "dataset", formats.Limits.of(job.settings)
+        )
         target, weights = options["target"], options["sample_weight"]
         use = options.get("identifiers") == "use"
-        table = checks.training(source, target, weights, use_identifiers=use, told=progress.rows)
-        task = learners.task_of(table.target, options["task"], max_classes=job.settings.max_classes)
+        table = checks.training(
+            source, target, weights, use_identifiers=use, told=progress.rows
+        )
+        task = learners.task_of(
+            table.target, options["task"], max_classes=job.settings.max_classes
+        )
         plan = _plan(task, options)
         rows = training.Rows(table.frame, table.target, table.weights)
-        with seat.threads(n_cells=table.frame.size, others_wait=job.others_wait) as n_threads:
+        with seat.threads(
+            n_cells=table.frame.size, others_wait=job.others_wait
+        ) as n_threads:
             trained = training.train(plan, table.features, rows, progress)
     progress.phase("uploading")
     path = job.folder / publications.MODEL_FILE
@@ -89,14 +109,21 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         **manifests.made(progress.durations_s),
     }
     publishing.check_needed(job, dataset_id=dataset_id)
-    signed = signing.sign(job.signing_keys, job.owner, model_id, manifests.finite(manifest))
+    signed = signing.sign(
+        job.signing_keys, job.owner, model_id, manifests.finite(manifest)
+    )
     publishing.publish(job, "fit", model_id, path, signed)
-    job.note_published(reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current()))
+    job.note_published(
+        reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current())
+    )
     progress.end()
 
 
-def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, Any]) -> None:
-    """Predict a dataset's rows with a model and publish the result: one row out per row in, in order.
+def predict(
+    dataset_id: str, model_id: str, result_id: str, options: dict[str, Any]
+) -> None:
+    """Predict a dataset's rows with a model and publish the result: one row out per row in, in
+    order.
 
     `options`: what /predict takes; `dataset` with the size and tag noted on submitting.
 
@@ -107,7 +134,9 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     """
     job = context.current()
     progress = job.progress.start("predict")
-    wanted = prediction.Plan(options["output"], options["quantiles"], options["keep"], options["format"])
+    wanted = prediction.Plan(
+        options["output"], options["quantiles"], options["keep"], options["format"]
+    )
     with cores.seat(job.settings.cores_dir) as seat:
         progress.phase("downloading")
         predictor, about = loading.load(
@@ -116,7 +145,9 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
         prediction.check_givable(about, wanted)
         dataset = _download_dataset(job, dataset_id, options)
         progress.phase("reading")
-        source = formats.open_file(job.folder / "dataset", formats.Limits.of(job.settings))
+        source = formats.open_file(
+            job.folder / "dataset", formats.Limits.of(job.settings)
+        )
         checks.check_predict(source, predictor.features, wanted.keep)
         path = job.folder / publications.RESULT_FILES[wanted.format]
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
@@ -138,25 +169,42 @@ def predict(dataset_id: str, model_id: str, result_id: str, options: dict[str, A
     publishing.note_result(job, model_id, result_id)
     publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
     model = (model_id, about["file"]["sha256"])
-    job.note_published(reuse.key_of("predict", dataset["dataset_sha256"], options, versions.current(), model))
+    job.note_published(
+        reuse.key_of(
+            "predict", dataset["dataset_sha256"], options, versions.current(), model
+        )
+    )
     progress.end()
 
 
 def _dump(model: Any, path: Path) -> None:
-    """Write a model as joblib's reader takes it, in an eighth of the time that joblib's writer takes."""
+    """Write a model as joblib's reader takes it, in an eighth of the time that joblib's writer
+    takes."""
     with path.open("wb") as file:
         pickle.dump(model, file, protocol=5)
 
 
 def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
-    learner, params, class_weight = options["learner"], options["params"], options["class_weight"]
+    learner, params, class_weight = (
+        options["learner"],
+        options["params"],
+        options["class_weight"],
+    )
     learners.check(learner, params, task=task, class_weight=class_weight)
     return training.Plan(
-        learner, task, params, options["seed"], class_weight, options["validation"], options["importance_s"]
+        learner,
+        task,
+        params,
+        options["seed"],
+        class_weight,
+        options["validation"],
+        options["importance_s"],
     )
 
 
-def _download_dataset(job: context.Run, dataset_id: str, options: dict[str, Any]) -> dict[str, Any]:
+def _download_dataset(
+    job: context.Run, dataset_id: str, options: dict[str, Any]
+) -> dict[str, Any]:
     """Download a dataset to the scratch folder and return what manifests say of it."""
     version = Version(**options["dataset"])
     try:

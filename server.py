@@ -35,10 +35,18 @@ Answer = dict[str, Any]
 
 STATUS_ANSWERS: Any = {200: application.status_or_events("StatusAnswer"), 204: None}
 JOB_ANSWERS: Any = {200: schemas.JobAnswer, 202: schemas.JobAnswer}
-PREDICT_ANSWERS: Any = {200: table_bodies.job_or_table("JobAnswer"), 202: schemas.JobAnswer}
+PREDICT_ANSWERS: Any = {
+    200: table_bodies.job_or_table("JobAnswer"),
+    202: schemas.JobAnswer,
+}
 PREDICT_BODY: Any = table_bodies.table_or_parameters(schemas.PredictRequest)
 
-api = APIBlueprint("api", __name__, abp_responses=application.PROBLEM_ANSWERS, abp_security=[{"key": []}])
+api = APIBlueprint(
+    "api",
+    __name__,
+    abp_responses=application.PROBLEM_ANSWERS,
+    abp_security=[{"key": []}],
+)
 
 
 @dataclass(frozen=True)
@@ -80,48 +88,78 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
 )
 @idempotent
 def upload(query: schemas.UploadRequest) -> Answer:
-    """Get an id for a new dataset and the URL to PUT its bytes to, or the id of one that holds these bytes.
+    """Get an id for a new dataset and the URL to PUT its bytes to, or the id of one that holds
+    these bytes.
 
     The URL cannot bound the size: a table over the limit is refused by /fit and /predict.
     """
     parts.storage.ensure_buckets()
     oldest = retention.oldest_offered(parts.settings.retain_datasets_days, time.time())
     asked = (query.sha256, query.size)
-    if known := deduplication.find(parts.connection, parts.storage, flask.g.owner, *asked, oldest=oldest):
+    if known := deduplication.find(
+        parts.connection, parts.storage, flask.g.owner, *asked, oldest=oldest
+    ):
         return {"id": known, "exists": True, "url": None, "expires_at": None}
     dataset_id, ttl_s = application.new_id(), parts.settings.upload_url_ttl_s
     url = parts.storage.upload_url(
-        flask.g.owner, dataset_id, ttl_s, internal=application.is_internal(parts.settings)
+        flask.g.owner,
+        dataset_id,
+        ttl_s,
+        internal=application.is_internal(parts.settings),
     )
-    return {"id": dataset_id, "exists": False, "url": url, "expires_at": time.time() + ttl_s}
+    return {
+        "id": dataset_id,
+        "exists": False,
+        "url": url,
+        "expires_at": time.time() + ttl_s,
+    }
 
 
-@api.post("/fit", responses=JOB_ANSWERS, openapi_extensions=schemas.parameters_schema(schemas.FitRequest))
+@api.post(
+    "/fit",
+    responses=JOB_ANSWERS,
+    openapi_extensions=schemas.parameters_schema(schemas.FitRequest),
+)
 @idempotent
 def fit(query: schemas.FitRequest) -> tuple[Answer, int]:
     """Fit a model on a dataset. The id answered is that of the job and of the model."""
-    learners.check(query.learner, query.params, task=query.task, class_weight=query.class_weight)
-    version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, query.id)
+    learners.check(
+        query.learner, query.params, task=query.task, class_weight=query.class_weight
+    )
+    version, sample = admission.dataset(
+        parts.storage, parts.settings, flask.g.owner, query.id
+    )
     target = checks.check_fit(sample, query.target, query.sample_weight)
     model_id = application.new_id()
     options = {**query.work(), "target": target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
     effort = estimates.effort_of(query.learner, query.params, query.validation)
-    work = estimates.Work("fit", query.learner, *estimates.size_of(sample, version), effort)
+    work = estimates.Work(
+        "fit", query.learner, *estimates.size_of(sample, version), effort
+    )
     return _submit("fit", model_id, arguments, query, work)
 
 
 @api.post("/predict", responses=PREDICT_ANSWERS, openapi_extensions=PREDICT_BODY)
 def predict(query: schemas.PredictRequest) -> Any:
-    """Predict rows with a model: those of a dataset by a job, whose id is answered, or those sent at once."""
-    return _predict_at_once(query) if query.dataset_id is None else _predict_by_job(query=query)
+    """Predict rows with a model: those of a dataset by a job, whose id is answered, or those sent
+    at once."""
+    return (
+        _predict_at_once(query)
+        if query.dataset_id is None
+        else _predict_by_job(query=query)
+    )
 
 
 @idempotent
 def _predict_by_job(query: schemas.PredictRequest) -> tuple[Answer, int]:
     dataset_id = cast(str, query.dataset_id)
-    model = admission.model_or_fit(parts.storage, parts.jobs, flask.g.owner, query.model_id)
-    version, sample = admission.dataset(parts.storage, parts.settings, flask.g.owner, dataset_id)
+    model = admission.model_or_fit(
+        parts.storage, parts.jobs, flask.g.owner, query.model_id
+    )
+    version, sample = admission.dataset(
+        parts.storage, parts.settings, flask.g.owner, dataset_id
+    )
     if model:
         admission.check_predict(model, query, sample)
     result_id = application.new_id()
@@ -133,14 +171,21 @@ def _predict_by_job(query: schemas.PredictRequest) -> tuple[Answer, int]:
     }
     work = estimates.of_prediction(model.manifest if model else {}, sample, version)
     if model is None:
-        return _submit("predict", result_id, arguments, query, work, waits_for=query.model_id)
+        return _submit(
+            "predict", result_id, arguments, query, work, waits_for=query.model_id
+        )
     model_sha256, _ = admission.file_of(model, query.model_id)
-    return _submit("predict", result_id, arguments, query, work, model_sha256=model_sha256)
+    return _submit(
+        "predict", result_id, arguments, query, work, model_sha256=model_sha256
+    )
 
 
 def _predict_at_once(query: schemas.PredictRequest) -> flask.Response:
     """Have a warm worker predict the rows of the body; nothing is stored."""
-    table, wanted = table_bodies.table_of(query.only_for_jobs()), table_bodies.wanted_type()
+    table, wanted = (
+        table_bodies.table_of(query.only_for_jobs()),
+        table_bodies.wanted_type(),
+    )
     question = protocol.Question(
         flask.g.owner,
         flask.g.request_id,
@@ -153,10 +198,14 @@ def _predict_at_once(query: schemas.PredictRequest) -> flask.Response:
     )
     settings = parts.settings
     try:
-        answer = protocol.ask(settings.warm_socket, question, table, settings.answer_timeout_s)
+        answer = protocol.ask(
+            settings.warm_socket, question, table, settings.answer_timeout_s
+        )
     except errors.ModelNotFound:
         # The workers know published models alone; Redis may know of a fit that goes on or failed.
-        if not publications.is_deleted(parts.storage, "fit", flask.g.owner, query.model_id):
+        if not publications.is_deleted(
+            parts.storage, "fit", flask.g.owner, query.model_id
+        ):
             admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
         raise
     return flask.Response(answer, mimetype=wanted)
@@ -172,11 +221,14 @@ def _submit(
     waits_for: str | None = None,
     model_sha256: str | None = None,
 ) -> tuple[Answer, int]:
-    """Answer with an earlier job of the same outcome, where `reuse` asks for it; else submit this one."""
+    """Answer with an earlier job of the same outcome, where `reuse` asks for it; else submit this
+    one."""
     owner, url = flask.g.owner, query.callback_url
     admission.terms(parts.settings, owner, query)
     how = (query.priority, query.timeout_s, waits_for, url)
-    submission = Submission(kind, owner, job_id, arguments, flask.g.request_id, work, *how)
+    submission = Submission(
+        kind, owner, job_id, arguments, flask.g.request_id, work, *how
+    )
     if query.reuse and not waits_for and (known := _earlier(submission, model_sha256)):
         flask.g.job_id = known
         if url:
@@ -188,20 +240,28 @@ def _submit(
 
 
 def _earlier(submission: Submission, model_sha256: str | None) -> str | None:
-    days = {"fit": parts.settings.retain_models_days, "predict": parts.settings.retain_results_days}
+    days = {
+        "fit": parts.settings.retain_models_days,
+        "predict": parts.settings.retain_results_days,
+    }
     oldest = retention.oldest_offered(days[submission.kind], time.time())
-    return reuse.earlier(parts.connection, parts.storage, submission, model_sha256, oldest=oldest)
+    return reuse.earlier(
+        parts.connection, parts.storage, submission, model_sha256, oldest=oldest
+    )
 
 
 @api.get("/status", responses=STATUS_ANSWERS)
 def status(query: schemas.StatusRequest) -> flask.Response:
-    """Tell how a job is doing; with `wait`, answer as soon as it ends; with `stream`, as it changes."""
+    """Tell how a job is doing; with `wait`, answer as soon as it ends; with `stream`, as it
+    changes."""
     flask.g.job_id = query.id
     if query.stream:
         return _stream(query.id)
     is_connected = application.connection_check(flask.request.environ)
     with parts.waiting_room.seat() if query.wait else nullcontext(False) as may_wait:
-        answer = parts.jobs.wait(flask.g.owner, query.id, query.wait if may_wait else 0, is_connected)
+        answer = parts.jobs.wait(
+            flask.g.owner, query.id, query.wait if may_wait else 0, is_connected
+        )
     if answer is None:
         raise errors.JobNotFound(f"There is no job {query.id}.")
     response = flask.jsonify(answer)
@@ -211,11 +271,14 @@ def status(query: schemas.StatusRequest) -> flask.Response:
 
 
 def _stream(job_id: str) -> flask.Response:
-    """Answer by events; 204 keeps a browser, which comes again by itself, from asking after the end."""
+    """Answer by events; 204 keeps a browser, which comes again by itself, from asking after the
+    end."""
     if flask.request.headers.get("Last-Event-ID") == events.ENDED:
         return flask.Response(status=204)
     _status(job_id)
-    return application.event_stream(parts.jobs.follow(flask.g.owner, job_id), parts.waiting_room.seat())
+    return application.event_stream(
+        parts.jobs.follow(flask.g.owner, job_id), parts.waiting_room.seat()
+    )
 
 
 def _status(job_id: str) -> Answer:
@@ -230,7 +293,12 @@ def _status(job_id: str) -> Answer:
 def jobs(query: schemas.JobsRequest) -> Answer:
     """List the jobs, newest first, each as /status tells of it."""
     page = listing.jobs(
-        parts.jobs, parts.storage, flask.g.owner, query.before, query.limit, wanted=query.wanted()
+        parts.jobs,
+        parts.storage,
+        flask.g.owner,
+        query.before,
+        query.limit,
+        wanted=query.wanted(),
     )
     return {"jobs": page.items, "next": page.next}
 
@@ -274,7 +342,9 @@ def result(query: schemas.ResultRequest) -> Answer:
     name = f"{found.attempt}/{publications.result_file(found.manifest)}"
     ttl_s = parts.settings.download_url_ttl_s
     internal = application.is_internal(parts.settings)
-    url = parts.storage.download_url("results", flask.g.owner, query.id, name, ttl_s, internal=internal)
+    url = parts.storage.download_url(
+        "results", flask.g.owner, query.id, name, ttl_s, internal=internal
+    )
     return {"url": url, "expires_at": time.time() + ttl_s}
 
 
@@ -290,7 +360,9 @@ def model(path: schemas.Named, query: schemas.Nothing) -> Answer:  # noqa: ARG00
     """Tell all that is known of a model."""
     found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     # Only the workers can check the signature.
-    about = {name: value for name, value in found.manifest.items() if name != "signature"}
+    about = {
+        name: value for name, value in found.manifest.items() if name != "signature"
+    }
     gone_at = retention.of_manifest(about, path.id, parts.settings.retain_models_days)
     return {**about, "id": path.id, "expires_at": gone_at}
 
@@ -300,10 +372,20 @@ def model_file(path: schemas.Named, query: schemas.Nothing) -> Answer:  # noqa: 
     """Get the URL of a model's file, and the SHA-256 that its bytes must have."""
     found = admission.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     sha256, size = admission.file_of(found, path.id)
-    name, ttl_s = f"{found.attempt}/{publications.MODEL_FILE}", parts.settings.download_url_ttl_s
+    name, ttl_s = (
+        f"{found.attempt}/{publications.MODEL_FILE}",
+        parts.settings.download_url_ttl_s,
+    )
     internal = application.is_internal(parts.settings)
-    url = parts.storage.download_url("models", flask.g.owner, path.id, name, ttl_s, internal=internal)
-    return {"url": url, "expires_at": time.time() + ttl_s, "sha256": sha256, "size": size}
+    url = parts.storage.download_url(
+        "models", flask.g.owner, path.id, name, ttl_s, internal=internal
+    )
+    return {
+        "url": url,
+        "expires_at": time.time() + ttl_s,
+        "sha256": sha256,
+        "size": size,
+    }
 
 
 @api.delete("/models/<id>", responses={204: None})
@@ -317,7 +399,9 @@ def delete_model(path: schemas.Named, query: schemas.Nothing) -> tuple[str, int]
 def datasets(query: schemas.PageRequest) -> Answer:
     """List the uploaded datasets, newest first."""
     kept_days = parts.settings.retain_datasets_days
-    page = listing.datasets(parts.storage, flask.g.owner, query.before, query.limit, kept_days=kept_days)
+    page = listing.datasets(
+        parts.storage, flask.g.owner, query.before, query.limit, kept_days=kept_days
+    )
     return {"datasets": page.items, "next": page.next}
 
 
@@ -332,7 +416,9 @@ def delete_dataset(path: schemas.Named, query: schemas.Nothing) -> tuple[str, in
 def result_manifest(path: schemas.Named, query: schemas.Nothing) -> Answer:  # noqa: ARG001 - as in upload
     """Tell all that is known of a result."""
     found = admission.result(parts.storage, parts.jobs, flask.g.owner, path.id)
-    gone_at = retention.of_manifest(found.manifest, path.id, parts.settings.retain_results_days)
+    gone_at = retention.of_manifest(
+        found.manifest, path.id, parts.settings.retain_results_days
+    )
     return {**found.manifest, "id": path.id, "expires_at": gone_at}
 
 
@@ -351,7 +437,8 @@ def healthz() -> Answer:
 
 @api.get("/readyz", responses={200: schemas.Ready})
 def readyz() -> Answer:
-    """Tell whether Redis and the buckets answer, and which does not, and whether workers have space left."""
+    """Tell whether Redis and the buckets answer, and which does not, and whether workers have space
+    left."""
     checks = {"redis": parts.jobs.check, "store": parts.storage.check_buckets}
     application.check({**checks, "scratch": partial(scratch.check, parts.connection)})
     return {"status": "ready"}
@@ -366,10 +453,14 @@ def openapi() -> Answer:
 @api.get("/client.py", doc_ui=False)
 def client() -> flask.Response:
     """Hand out the Python client that matches this server."""
-    return flask.send_file(Path(__file__).with_name("client.py"), mimetype="text/x-python")
+    return flask.send_file(
+        Path(__file__).with_name("client.py"), mimetype="text/x-python"
+    )
 
 
 @api.get("/estimators.py", doc_ui=False)
 def estimators() -> flask.Response:
     """Hand out the scikit-learn estimators that go with the Python client."""
-    return flask.send_file(Path(__file__).with_name("estimators.py"), mimetype="text/x-python")
+    return flask.send_file(
+        Path(__file__).with_name("estimators.py"), mimetype="text/x-python"
+    )

@@ -1,8 +1,9 @@
 """The warm workers: they keep recently used models in memory, and answer small predictions at once.
 
-A tree of its own beside the workers of the queue: a parent that binds the socket and computes nothing, and
-children that take one connection after the other. Children are forked before their first model, use one
-thread, and start no processes. One that dies, takes too much memory or too long is started again alone.
+A tree of its own beside the workers of the queue: a parent that binds the socket and computes
+nothing, and children that take one connection after the other. Children are forked before their
+first model, use one thread, and start no processes. One that dies, takes too much memory or too
+long is started again alone.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class Tree:
 
     def _start(self) -> Child:
         busy_since = multiprocessing.RawValue("d", 0.0)
-        process = ForkProcess(target=_serve, args=(self._settings, self._listener, busy_since, os.getpid()))
+        process = ForkProcess(
+            target=_serve,
+            args=(self._settings, self._listener, busy_since, os.getpid()),
+        )
         process.start()
         meter = memory.Meter(process.pid or 0, self._settings.warm_memory_bytes)
         return Child(process, meter, busy_since)
@@ -91,7 +95,9 @@ class Tree:
             return child
         if time.monotonic() < child.started_at + PAUSE_S:
             return child
-        log.warning("a warm worker ended (%s); another is started", child.process.exitcode)
+        log.warning(
+            "a warm worker ended (%s); another is started", child.process.exitcode
+        )
         child.process.close()
         # What it was at work on lies there still.
         scratch.sweep(Path(self._settings.scratch_dir))
@@ -99,8 +105,14 @@ class Tree:
 
     def _end_if_due(self, child: Child) -> None:
         busy_since = child.busy_since.value
-        if busy_since and time.monotonic() > busy_since + self._settings.answer_timeout_s:
-            log.warning("a warm worker takes longer than %d s; it is ended", self._settings.answer_timeout_s)
+        if (
+            busy_since
+            and time.monotonic() > busy_since + self._settings.answer_timeout_s
+        ):
+            log.warning(
+                "a warm worker takes longer than %d s; it is ended",
+                self._settings.answer_timeout_s,
+            )
             child.process.kill()
         elif child.meter.is_over():
             log.warning("%s The warm worker is ended.", child.meter.failure().detail)
@@ -119,7 +131,9 @@ class Tree:
 # The children
 
 
-def _serve(settings: Settings, listener: socket.socket, busy_since: Any, parent_pid: int) -> None:
+def _serve(
+    settings: Settings, listener: socket.socket, busy_since: Any, parent_pid: int
+) -> None:
     """Answer one question after the other, until told to stop."""
     die_with_parent(parent_pid)
     memory.die_first()
@@ -160,7 +174,10 @@ class _Wish:
 
 
 def _answer(
-    cache: model_cache.ModelCache, bounds: predictor.Bounds, path: Path, connection: Connection
+    cache: model_cache.ModelCache,
+    bounds: predictor.Bounds,
+    path: Path,
+    connection: Connection,
 ) -> None:
     asked = protocol.question(connection)
     if asked is None:
@@ -193,7 +210,9 @@ def main() -> None:
     try:
         settings = Settings.from_environment()
         if not settings.signing_keys:
-            raise ConfigurationError("SIGNING_KEYS: warm workers verify models and need at least one key")
+            raise ConfigurationError(
+                "SIGNING_KEYS: warm workers verify models and need at least one key"
+            )
         if not settings.warm_workers:
             raise ConfigurationError("WARM_WORKERS: with 0 there is nothing to run")
     except ConfigurationError as error:

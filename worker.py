@@ -1,4 +1,5 @@
-"""The RQ worker processes: each takes a job from the queue, forks a work horse for it, and watches that.
+"""The RQ worker processes: each takes a job from the queue, forks a work horse for it, and watches
+that.
 
 `ml` is imported before forking, so that a job costs milliseconds, and nothing is ever fitted in the
 parents: OpenMP hangs in a fork of a process that has used it.
@@ -25,8 +26,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import uuid4
 
-# OpenBLAS reads this once, when NumPy loads it. More threads than one would be started anew in every work
-# horse, where they spin for a while. `Seat.threads` adds some where a job holds more cores.
+# OpenBLAS reads this once, when NumPy loads it. More threads than one would be started anew in
+# every work horse, where they spin for a while. `Seat.threads` adds some where a job holds more
+# cores.
 os.putenv("OPENBLAS_NUM_THREADS", "1")
 
 import joblib
@@ -44,7 +46,11 @@ from rowcast.config import ConfigurationError, Settings
 from rowcast.ids import time_of
 from rowcast.jobs import Cause, Lanes, completion, estimates, queue, service
 from rowcast.observability import logs
-from rowcast.redis_clients import connect_for_beats, connect_for_keeping, connect_for_work
+from rowcast.redis_clients import (
+    connect_for_beats,
+    connect_for_keeping,
+    connect_for_work,
+)
 from rowcast.store import Storage, object_store
 from rowcast.system import cores, die_with_parent, directories, memory, scratch
 from rowcast.workers import attempt, maintenance, warmup, work_horse
@@ -55,7 +61,8 @@ Verdict = errors.RowcastError | Literal["stopping", "given away", "not short"]
 
 FUNCTIONS: dict[str, Callable[..., None]] = {"ml.fit": ml.fit, "ml.predict": ml.predict}
 
-# How often a job's memory and time are looked at, its scratch space, and how often a worker is heard of.
+# How often a job's memory and time are looked at, its scratch space, and how often a worker is
+# heard of.
 TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 # A worker that has had no job for so long makes a work horse ready for the next one.
 SPARE_AFTER_S = 0.1
@@ -68,10 +75,15 @@ REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
 MISJUDGED_S = 4 * estimates.SHORT_S
 # Why an attempt was ended that could not help it.
-STOPPED = Cause("worker_stopped", "The worker was told to stop before the job had ended.")
-NOT_SHORT = Cause("not_short", "The job took longer than was expected, and made way for short ones.")
-# What each kind of worker takes, in this order. Short jobs have a worker of their own, so others begin with
-# what only they can take; where there is none, the lanes take turns, so that neither waits for the other.
+STOPPED = Cause(
+    "worker_stopped", "The worker was told to stop before the job had ended."
+)
+NOT_SHORT = Cause(
+    "not_short", "The job took longer than was expected, and made way for short ones."
+)
+# What each kind of worker takes, in this order. Short jobs have a worker of their own, so others
+# begin with what only they can take; where there is none, the lanes take turns, so that neither
+# waits for the other.
 LANES: dict[str, Sequence[queue.Lane]] = {"any": ("long", "short"), "short": ("short",)}
 
 
@@ -96,13 +108,26 @@ class Job(rq.job.Job):
     @property
     def order(self) -> dict[str, Any]:
         """What a work horse must know to run it; JSON."""
-        return {"id": self.id, "fields": self.fields, "function": self.func_name, "arguments": self.kwargs}
+        return {
+            "id": self.id,
+            "fields": self.fields,
+            "function": self.func_name,
+            "arguments": self.kwargs,
+        }
 
 
 class Worker(rq.worker.Worker):
     """An RQ worker that takes jobs from the lanes, and ends every one of them in a true state."""
 
-    def __init__(self, queues: Any, *, settings: Settings, kind: str, limits: Limits, **options: Any) -> None:
+    def __init__(
+        self,
+        queues: Any,
+        *,
+        settings: Settings,
+        kind: str,
+        limits: Limits,
+        **options: Any,
+    ) -> None:
         """Take the arguments of RQ's worker, as its pool gives them."""
         super().__init__(queues, maintenance_interval=3600, worker_ttl=30, **options)
         self._settings = settings
@@ -119,7 +144,8 @@ class Worker(rq.worker.Worker):
     # The life of a worker
 
     def work(self, *_: Any, burst: bool = False, **__: Any) -> bool:
-        """Work until told to stop, without RQ's scheduler, whose process would outlive a killed worker."""
+        """Work until told to stop, without RQ's scheduler, whose process would outlive a killed
+        worker."""
         be_child_of_pool()
         scratch.sweep(self._scratch_root)
         return bool(super().work(burst=burst, with_scheduler=False, logging_level=None))
@@ -147,7 +173,8 @@ class Worker(rq.worker.Worker):
                 super().heartbeat(timeout, cast(Any, self._beats.connection))
 
     def set_shutdown_requested_date(self) -> None:
-        """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is away."""
+        """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is
+        away."""
 
     def subscribe(self) -> None:
         """Do without RQ's commands, whose thread would be in the way of a fork."""
@@ -161,7 +188,9 @@ class Worker(rq.worker.Worker):
 
     # Taking a job
 
-    def dequeue_job_and_maintain_ttl(self, *_: Any, **__: Any) -> tuple[Job, Any] | None:
+    def dequeue_job_and_maintain_ttl(
+        self, *_: Any, **__: Any
+    ) -> tuple[Job, Any] | None:
         """Return the next job of our lanes; wait for one as long as it takes."""
         while True:
             try:
@@ -169,7 +198,9 @@ class Worker(rq.worker.Worker):
                     return job, self.queues[0]
                 self._await_work()
             except (redis.ConnectionError, redis.TimeoutError) as error:
-                log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+                log.warning(
+                    "Redis does not answer (%s); waiting for it", type(error).__name__
+                )
                 self._rest()
                 time.sleep(1)
 
@@ -180,13 +211,19 @@ class Worker(rq.worker.Worker):
             raise StopRequested
 
     def _lanes_now(self) -> Sequence[queue.Lane]:
-        """Return the lanes to take from; beside a job on several cores, short jobs come singly, with rests.
+        """Return the lanes to take from; beside a job on several cores, short jobs come singly,
+        with rests.
 
-        Its threads spin while they wait for one that has lost its core, so it hardly moves while another job
-        runs. Short jobs with rests of three times their length cost it a quarter of its time at most.
+        Its threads spin while they wait for one that has lost its core, so it hardly moves while
+        another job runs. Short jobs with rests of three times their length cost it a quarter of its
+        time at most.
         """
         has_other = self._kind == "any" and self._settings.short_workers > 0
-        lanes = LANES[self._kind] if has_other or self._took == "short" else LANES[self._kind][::-1]
+        lanes = (
+            LANES[self._kind]
+            if has_other or self._took == "short"
+            else LANES[self._kind][::-1]
+        )
         if cores.is_any_wide(self._settings.cores_dir) and (
             has_other or time.monotonic() < self._rests_until
         ):
@@ -197,7 +234,8 @@ class Worker(rq.worker.Worker):
         if not (lanes := self._lanes_now()):
             time.sleep(TICK_S)
         elif self._spare or cores.is_any_wide(self._settings.cores_dir):
-            # Not for longer, because a job on several cores may begin or end, and jobs may fall due.
+            # Not for longer, because a job on several cores may begin or end, and jobs may fall
+            # due.
             self._lanes.await_work(lanes, 1)
         elif not self._lanes.await_work(lanes, SPARE_AFTER_S):
             self._keep_spare()
@@ -207,7 +245,9 @@ class Worker(rq.worker.Worker):
 
     def _keep_spare(self) -> None:
         """Have a spare horse, if one can be had: the next job can do without."""
-        if time.monotonic() < self._spare_due_at or cores.is_any_wide(self._settings.cores_dir):
+        if time.monotonic() < self._spare_due_at or cores.is_any_wide(
+            self._settings.cores_dir
+        ):
             return
         try:
             self._spare = work_horse.Horse.fork(partial(self._live, rehearses=True))
@@ -224,7 +264,9 @@ class Worker(rq.worker.Worker):
         # From here on a signal to stop waits: a job that was taken must not be dropped.
         self.set_state(WorkerStatus.BUSY)
         self.heartbeat()
-        job_id = self._lanes.take(self.name, self._lanes_now(), self._settings.worker_ttl_s)
+        job_id = self._lanes.take(
+            self.name, self._lanes_now(), self._settings.worker_ttl_s
+        )
         job = self._fetch(job_id) if job_id else None
         if job is None:
             self._rest()
@@ -234,7 +276,9 @@ class Worker(rq.worker.Worker):
 
     def _fetch(self, job_id: str) -> Job | None:
         raw, fields = self._lanes.raw(job_id)
-        if not self._lanes.begin(job_id, int(fields["attempt"]), self._settings.worker_ttl_s):
+        if not self._lanes.begin(
+            job_id, int(fields["attempt"]), self._settings.worker_ttl_s
+        ):
             return None
         job = Job(job_id, connection=self.connection, serializer="json")
         job.fields = fields
@@ -255,7 +299,11 @@ class Worker(rq.worker.Worker):
             self._horse.give(job.order)
             verdict = self._watch(job)
             if self._horse.exit_status:
-                if verdict is None and self._horse.was_killed and memory.oom_kills() > n_killed:
+                if (
+                    verdict is None
+                    and self._horse.was_killed
+                    and memory.oom_kills() > n_killed
+                ):
                     verdict = self._meter.failure(memory.RAN_OUT)
                 self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
@@ -264,7 +312,8 @@ class Worker(rq.worker.Worker):
         self.set_state(WorkerStatus.IDLE)
 
     def _take_horse(self) -> work_horse.Horse:
-        """Return the spare horse, if there is one that is ready, else a new one, for which the job waits."""
+        """Return the spare horse, if there is one that is ready, else a new one, for which the job
+        waits."""
         if self._spare and self._spare.awaits_order():
             spare, self._spare = self._spare, None
             return spare
@@ -275,7 +324,9 @@ class Worker(rq.worker.Worker):
         """Look after the horse until it has ended; return why it was killed, if it was."""
         self._meter = memory.Meter(self._horse.pid, self._limits.memory_bytes)
         self._space_due_at = 0.0
-        lease = lease_module.Lease(self._beats, job.id, job.attempt, self._settings.worker_ttl_s)
+        lease = lease_module.Lease(
+            self._beats, job.id, job.attempt, self._settings.worker_ttl_s
+        )
         verdict = None
         while not self._horse.wait(TICK_S):
             self.heartbeat()
@@ -303,9 +354,15 @@ class Worker(rq.worker.Worker):
             return None
         self._space_due_at = time.monotonic() + SPACE_S
         used = scratch.used_bytes(
-            scratch.folder_of(self._scratch_root, attempt.folder_name(job.id, job.attempt))
+            scratch.folder_of(
+                self._scratch_root, attempt.folder_name(job.id, job.attempt)
+            )
         )
-        return scratch.over(used, self._limits.scratch_bytes) if used > self._limits.scratch_bytes else None
+        return (
+            scratch.over(used, self._limits.scratch_bytes)
+            if used > self._limits.scratch_bytes
+            else None
+        )
 
     def _judge(self, job: Job, verdict: Verdict | None) -> None:
         """Settle what becomes of a job whose horse has died; wait for Redis if need be."""
@@ -320,11 +377,19 @@ class Worker(rq.worker.Worker):
             log.info("the job takes longer than was expected; it goes to the long lane")
             attempt.insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
             return
-        where = (self._lanes, Storage(self._settings, object_store.KEEPER, connections=4), job.id, job.fields)
+        where = (
+            self._lanes,
+            Storage(self._settings, object_store.KEEPER, connections=4),
+            job.id,
+            job.fields,
+        )
         if verdict:
             attempt.insist(lambda: completion.lose(*where, verdict))
             return
-        died, ttl_s = errors.WorkerLost("The job's process died."), self._settings.worker_ttl_s
+        died, ttl_s = (
+            errors.WorkerLost("The job's process died."),
+            self._settings.worker_ttl_s,
+        )
         # While the store is away the keeper goes on with it.
         with suppress(errors.StoreUnavailable):
             attempt.insist(lambda: completion.give_up(*where, died, ttl_s=ttl_s))
@@ -332,7 +397,8 @@ class Worker(rq.worker.Worker):
     # The horse's side of a job
 
     def _live(self, order: int, voice: work_horse.Voice, *, rehearses: bool) -> None:
-        """Run the one job that is ordered in the forked child; 0 if its end, or return, is settled."""
+        """Run the one job that is ordered in the forked child; 0 if its end, or return, is
+        settled."""
         os.setpgrp()
         die_with_parent(self.pid or 0)
         memory.die_first()
@@ -359,10 +425,17 @@ class Worker(rq.worker.Worker):
 
     def _run(self, job: dict[str, Any], voice: work_horse.Voice) -> int:
         try:
-            work: Callable[[], None] = partial(FUNCTIONS[job["function"]], **job["arguments"])
+            work: Callable[[], None] = partial(
+                FUNCTIONS[job["function"]], **job["arguments"]
+            )
             parts = (self._settings, self._lanes, self._beats)
             attempt.Attempt(
-                job["id"], job["fields"], *parts, work, voice.say, self._limits.memory_bytes
+                job["id"],
+                job["fields"],
+                *parts,
+                work,
+                voice.say,
+                self._limits.memory_bytes,
             ).run()
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)
@@ -389,14 +462,16 @@ class Worker(rq.worker.Worker):
 
 
 class Pool(WorkerPool):
-    """The processes of this machine: workers of each kind, and a keeper. One that dies is started again."""
+    """The processes of this machine: workers of each kind, and a keeper. One that dies is started
+    again."""
 
     def __init__(self, settings: Settings, kinds: Sequence[str]) -> None:
         """Start a process of each kind that is named, as often as it is named."""
         self._kinds, self._settings = kinds, settings
         n_workers = sum(kind in LANES for kind in kinds)
         self._limits = Limits(
-            memory.limit_per_job(settings, n_workers), scratch.limit_per_job(settings, n_workers)
+            memory.limit_per_job(settings, n_workers),
+            scratch.limit_per_job(settings, n_workers),
         )
         super().__init__(
             [service.QUEUE],
@@ -410,12 +485,16 @@ class Pool(WorkerPool):
     def start_worker(self, *_: Any, **__: Any) -> None:
         """Start a process of the kind that is missing."""
         living = [name.partition("-")[0] for name in self.worker_dict]
-        kind = next(kind for kind in self._kinds if self._kinds.count(kind) > living.count(kind))
+        kind = next(
+            kind for kind in self._kinds if self._kinds.count(kind) > living.count(kind)
+        )
         name = f"{kind}-{uuid4().hex}"
         if kind == "keeper":
             process: Any = ForkProcess(target=_keep, args=(self._settings,))
         else:
-            ours = partial(Worker, settings=self._settings, kind=kind, limits=self._limits)
+            ours = partial(
+                Worker, settings=self._settings, kind=kind, limits=self._limits
+            )
             self.worker_class = cast(Any, ours)
             process = self.get_worker_process(name, burst=False)
         process.start()
@@ -436,7 +515,8 @@ def be_child_of_pool() -> None:
 
 
 def _is_ours(job: Job) -> bool:
-    """Tell whether the server made this job: one of our functions, its kind, an owner, an id of ours."""
+    """Tell whether the server made this job: one of our functions, its kind, an owner, an id of
+    ours."""
     try:
         is_known = job.func_name == service.FUNCTIONS.get(cast(Any, job.fields["kind"]))
         return is_known and bool(job.fields["owner"]) and time_of(job.id) is not None
@@ -446,13 +526,19 @@ def _is_ours(job: Job) -> bool:
 
 def main() -> None:
     """Run the pool until SIGTERM or Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Run the workers that fit and predict.")
-    parser.add_argument("--workers", type=int, help="worker processes; 0: one a core (default: WORKERS)")
+    parser = argparse.ArgumentParser(
+        description="Run the workers that fit and predict."
+    )
+    parser.add_argument(
+        "--workers", type=int, help="worker processes; 0: one a core (default: WORKERS)"
+    )
     arguments = parser.parse_args()
     try:
         settings = Settings.from_environment()
         if not settings.signing_keys:
-            raise ConfigurationError("SIGNING_KEYS: workers sign models and need at least one key")
+            raise ConfigurationError(
+                "SIGNING_KEYS: workers sign models and need at least one key"
+            )
     except ConfigurationError as error:
         sys.exit(f"rowcast: {error}")
     logs.configure(settings, "worker")
@@ -467,7 +553,9 @@ def main() -> None:
         Storage(settings).ensure_buckets()
     except errors.StoreUnavailable as error:
         log.warning("%s The workers start all the same and wait for it.", error.detail)
-    log.info("starting %d workers, and %d for short jobs", n_workers, settings.short_workers)
+    log.info(
+        "starting %d workers, and %d for short jobs", n_workers, settings.short_workers
+    )
     ml.warm_up()
     kinds = ["any"] * n_workers + ["short"] * settings.short_workers + ["keeper"]
     Pool(settings, kinds).start(logging_level=settings.log_level.upper())

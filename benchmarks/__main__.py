@@ -1,9 +1,10 @@
-"""Measure every line beside its bare equivalent: print the table, write JSON and docs/performance.md.
+"""Measure every line beside its bare equivalent: print the table, write JSON and
+docs/performance.md.
 
     python -m benchmarks [--only NAME,...] [--runs 5] [--list]
 
-A whole run writes benchmarks/last.json and the table of the document; with --only, the table is printed and
-the JSON goes to benchmarks/part.json.
+A whole run writes benchmarks/last.json and the table of the document; with --only, the table is
+printed and the JSON goes to benchmarks/part.json.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ BENCHMARKS: list[Benchmark] = [
 
 def main() -> None:
     options = _options()
-    chosen = [each for each in BENCHMARKS if not options.only or each.name in options.only]
+    chosen = [
+        each for each in BENCHMARKS if not options.only or each.name in options.only
+    ]
     if options.list:
         for each in chosen:
             print(f"{each.name:<14} {each.what}")
@@ -72,7 +75,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began, load = time.time(), os.getloadavg()[0]
     if report.is_busy(load, joblib.cpu_count()):
-        print(f"The machine is busy (load {load:.1f}): the figures will be poor.", file=sys.stderr)
+        print(
+            f"The machine is busy (load {load:.1f}): the figures will be poor.",
+            file=sys.stderr,
+        )
     lines = _measure(chosen, options.runs)
     run = report.run_of(lines, options.runs, began, load)
     _keep(run, is_whole=not options.only)
@@ -81,9 +87,18 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", type=_names, default=[], help="names of --list, with commas between them")
-    parser.add_argument("--runs", type=int, default=5, help="how often each line is measured at least")
-    parser.add_argument("--list", action="store_true", help="show the names, and measure nothing")
+    parser.add_argument(
+        "--only",
+        type=_names,
+        default=[],
+        help="names of --list, with commas between them",
+    )
+    parser.add_argument(
+        "--runs", type=int, default=5, help="how often each line is measured at least"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="show the names, and measure nothing"
+    )
     return parser.parse_args()
 
 
@@ -91,7 +106,9 @@ def _names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     known = [each.name for each in BENCHMARKS]
     if unknown := [name for name in names if name not in known]:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(known)}")
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)} is none of {', '.join(known)}"
+        )
     return names
 
 
@@ -104,7 +121,9 @@ def _measure(chosen: Sequence[Benchmark], n_runs: int) -> list[Line]:
             for benchmark in chosen:
                 found = lines_of(benchmark, bench)
                 lines += found
-                print("\n".join(report.text(line.as_dict()) for line in found), flush=True)
+                print(
+                    "\n".join(report.text(line.as_dict()) for line in found), flush=True
+                )
         finally:
             bench.stop_stack()
     return lines

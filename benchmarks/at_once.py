@@ -28,8 +28,12 @@ def measure_latency(bench: Bench) -> list[Line]:
     bare_ms, service_ms, p99_ms = [], [], []
     with calling(bench.stack().url) as caller:
         for _ in range(bench.n_runs + 1):
-            took_ms, expected = bench.bare.ask("predict_rows_singly", test=test, n=N_ROWS)
-            answers = [_ask(caller, path, rows[place % N_ROWS]) for place in range(N_CALLS)]
+            took_ms, expected = bench.bare.ask(
+                "predict_rows_singly", test=test, n=N_ROWS
+            )
+            answers = [
+                _ask(caller, path, rows[place % N_ROWS]) for place in range(N_CALLS)
+            ]
             _check(answers, expected)
             bare_ms.append(statistics.median(took_ms))
             service_ms.append(statistics.median(answer.ms for answer in answers))
@@ -47,18 +51,38 @@ def measure_rate(bench: Bench) -> list[Line]:
     path, rows = _model_and_rows(bench)
     stack, script = bench.stack(), _script(bench.folder / "rows.lua", rows)
     with stack.bound_to(cores[0]):
-        how: dict[str, Any] = {"connections": N_CONNECTIONS, "script": script, "core": cores[1]}
-        loads = [wrk.load(stack.url + path, SECONDS, **how) for _ in range(bench.n_runs + 1)][1:]
-    latency = f"p99 {statistics.median(load.p99_ms for load in loads):.1f} ms on {N_CONNECTIONS} connections"
-    return [Line(RATE, "a second", [load.rate for load in loads], Target("at least", 300), note=latency)]
+        how: dict[str, Any] = {
+            "connections": N_CONNECTIONS,
+            "script": script,
+            "core": cores[1],
+        }
+        loads = [
+            wrk.load(stack.url + path, SECONDS, **how) for _ in range(bench.n_runs + 1)
+        ][1:]
+    latency = (
+        f"p99 {statistics.median(load.p99_ms for load in loads):.1f} ms on "
+        f"{N_CONNECTIONS} connections"
+    )
+    return [
+        Line(
+            RATE,
+            "a second",
+            [load.rate for load in loads],
+            Target("at least", 300),
+            note=latency,
+        )
+    ]
 
 
 def _model_and_rows(bench: Bench) -> tuple[str, list[bytes]]:
-    """Return the path to ask and the bodies of requests; the bare process has loaded the model too."""
+    """Return the path to ask and the bodies of requests; the bare process has loaded the model
+    too."""
     train, test = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
         model = client.fit(train, timeout=None, validation="none")
-        bench.bare.ask("keep", model=client.download_model(model, bench.folder / "model.joblib"))
+        bench.bare.ask(
+            "keep", model=client.download_model(model, bench.folder / "model.joblib")
+        )
     records = pd.read_parquet(test).head(N_ROWS).to_dict("records")
     bodies = [json.dumps([record]).encode() for record in records]
     path = f"/predict?model_id={model}&output=probabilities"
@@ -77,7 +101,10 @@ def _check(answers: list[Answer], expected: list[list[float]]) -> None:
     for place, answer in enumerate(answers):
         (row,) = answer.body
         probabilities = [row["probability_0"], row["probability_1"]]
-        assert probabilities == expected[place % N_ROWS], (probabilities, expected[place % N_ROWS])
+        assert probabilities == expected[place % N_ROWS], (
+            probabilities,
+            expected[place % N_ROWS],
+        )
         assert row["y"] == int(np.argmax(probabilities)), row
 
 
@@ -98,4 +125,7 @@ end
     return path
 
 
-BENCHMARKS = [Benchmark("at_once", WHAT, measure_latency), Benchmark("at_once_rate", RATE, measure_rate)]
+BENCHMARKS = [
+    Benchmark("at_once", WHAT, measure_latency),
+    Benchmark("at_once_rate", RATE, measure_rate),
+]

@@ -1,7 +1,7 @@
 """What 10,000 waiting jobs cost those who ask, submit and list, and the worker, over 10 that wait.
 
-Two stacks stand side by side, so that both are measured in turn. Their workers are stopped but for the jobs
-between which time is measured.
+Two stacks stand side by side, so that both are measured in turn. Their workers are stopped but for
+the jobs between which time is measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Queue:
         """Submit as many jobs as are missing."""
         missing = self.n - len(self.jobs)
         with ThreadPoolExecutor(N_CALLERS) as pool:
-            shares = [len(range(place, missing, N_CALLERS)) for place in range(N_CALLERS)]
+            shares = [
+                len(range(place, missing, N_CALLERS)) for place in range(N_CALLERS)
+            ]
             list(pool.map(self.submit, shares))
 
     def submit(self, n: int) -> list[float]:
@@ -60,18 +62,24 @@ class Queue:
 
 def measure(bench: Bench) -> list[Line]:
     bench.stop_stack()
-    with stack.running(None, *WORKERS, **SETTINGS) as few, stack.running(None, *WORKERS, **SETTINGS) as many:
+    with (
+        stack.running(None, *WORKERS, **SETTINGS) as few,
+        stack.running(None, *WORKERS, **SETTINGS) as many,
+    ):
         queues = [_begun(bench, few, N_FEW), _begun(bench, many, N_MANY)]
         rounds = [_round(queues) for _ in range(bench.n_runs + 1)][1:]
     pairs = {
-        name: Pairs([each[name][0] for each in rounds], [each[name][1] for each in rounds], "ms")
+        name: Pairs(
+            [each[name][0] for each in rounds], [each[name][1] for each in rounds], "ms"
+        )
         for name in rounds[0]
     }
     return [ratio(f"{name}, {WHAT}", pairs[name], TARGET) for name in pairs]
 
 
 def _begun(bench: Bench, running: stack.Stack, n: int) -> Queue:
-    """Return a queue whose worker has done a job, so that it is up, and stands still from now on."""
+    """Return a queue whose worker has done a job, so that it is up, and stands still from now
+    on."""
     train, _ = bench.tables(100, 10, 2)
     with Client(running.url) as client:
         queue = Queue(running, client.upload(train), n)
@@ -84,7 +92,10 @@ def _round(queues: list[Queue]) -> dict[str, list[float]]:
     """Return the milliseconds that each thing takes in each of the queues."""
     for queue in queues:
         queue.fill()
-    return {name: [statistics.median(each(queue)) for queue in queues] for name, each in MEASURED.items()}
+    return {
+        name: [statistics.median(each(queue)) for queue in queues]
+        for name, each in MEASURED.items()
+    }
 
 
 def _status(queue: Queue) -> list[float]:
@@ -105,7 +116,9 @@ def _jobs(queue: Queue) -> list[float]:
 
     def ask(caller: Caller) -> float:
         answer = caller.ask("GET", "/jobs")
-        assert [job["id"] for job in answer.body["jobs"]][:N_FEW] == newest, "other jobs are listed"
+        assert [job["id"] for job in answer.body["jobs"]][:N_FEW] == newest, (
+            "other jobs are listed"
+        )
         return answer.ms
 
     return _calls(queue, ask)
@@ -121,7 +134,8 @@ def _fit(queue: Queue) -> list[float]:
 
 
 def _between_jobs(queue: Queue) -> list[float]:
-    """Let the worker do some jobs; return the milliseconds from each one's end to the next one's start."""
+    """Let the worker do some jobs; return the milliseconds from each one's end to the next one's
+    start."""
     queue.jobs.sort()
     # Those that were submitted at once may be taken in another order than that of their ids.
     first = queue.jobs[: N_RUN + N_CALLERS]
@@ -132,11 +146,16 @@ def _between_jobs(queue: Queue) -> list[float]:
         # The job that the worker was stopped over ends by itself.
         time.sleep(0.5)
         told = [client.status(job) for job in first]
-    ended = sorted((job for job in told if job["ended_at"]), key=lambda job: job["started_at"])
+    ended = sorted(
+        (job for job in told if job["ended_at"]), key=lambda job: job["started_at"]
+    )
     assert all(job["status"] == "finished" for job in ended), ended
     queue.jobs = sorted(set(queue.jobs) - {job["id"] for job in ended})
     # The first has waited for the worker to go on.
-    return [(after["started_at"] - before["ended_at"]) * 1000 for before, after in pairwise(ended[1:])]
+    return [
+        (after["started_at"] - before["ended_at"]) * 1000
+        for before, after in pairwise(ended[1:])
+    ]
 
 
 MEASURED = {
@@ -146,4 +165,6 @@ MEASURED = {
     "a worker's time between two jobs": _between_jobs,
 }
 
-BENCHMARKS = [Benchmark("backlog", f"/status, /fit, /jobs and a worker's pauses, {WHAT}", measure)]
+BENCHMARKS = [
+    Benchmark("backlog", f"/status, /fit, /jobs and a worker's pauses, {WHAT}", measure)
+]

@@ -1,7 +1,8 @@
-"""The bare equivalent: a process that has imported everything, is warm, and waits to be told what to do.
+"""The bare equivalent: a process that has imported everything, is warm, and waits to be told what
+to do.
 
-A process of its own, so that the threads of the benchmark do not disturb it; it sleeps while the service
-works.
+A process of its own, so that the threads of the benchmark do not disturb it; it sleeps while the
+service works.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ class Bare:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._process:
             # It ends at the end of its input.
@@ -42,7 +46,9 @@ class Bare:
         assert process.stdout is not None
         process.stdin.write(json.dumps([work, arguments], default=str) + "\n")
         process.stdin.flush()
-        answer = json.loads(process.stdout.readline() or '{"error": "the bare process died"}')
+        answer = json.loads(
+            process.stdout.readline() or '{"error": "the bare process died"}'
+        )
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["value"]
@@ -51,6 +57,10 @@ class Bare:
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-m", "benchmarks.bare_work"]
             self._process = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                command,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         return self._process

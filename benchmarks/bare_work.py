@@ -1,9 +1,11 @@
-"""What the bare process does: scikit-learn called by hand on the same files, with the same parameters.
+"""What the bare process does: scikit-learn called by hand on the same files, with the same
+parameters.
 
     python -m benchmarks.bare_work
 
-Reads a line of JSON for each task, a function of this module and its arguments, and writes one with what it
-returned. Tables are Parquet files with a target `y`; predictions are left in .npy files for comparison.
+Reads a line of JSON for each task, a function of this module and its arguments, and writes one with
+what it returned. Tables are Parquet files with a target `y`; predictions are left in .npy files for
+comparison.
 """
 
 from __future__ import annotations
@@ -65,11 +67,14 @@ def cycle(train: str, test: str, out: str) -> float:
 
 
 def _fit(frame: pd.DataFrame) -> HistGradientBoostingClassifier:
-    return HistGradientBoostingClassifier(random_state=0).fit(frame.drop(columns="y"), frame["y"])
+    return HistGradientBoostingClassifier(random_state=0).fit(
+        frame.drop(columns="y"), frame["y"]
+    )
 
 
 def judged_cycle(train: str, test: str, out: str) -> float:
-    """Do the same with the default validation: rows held back, scores, a baseline and importances."""
+    """Do the same with the default validation: rows held back, scores, a baseline and
+    importances."""
     began = time.monotonic()
     model = _judged(pd.read_parquet(train))
     predictions = model.predict(pd.read_parquet(test))
@@ -86,7 +91,8 @@ def _judged(frame: pd.DataFrame, progress: Progress = SILENT, **plan: Any) -> An
 
 
 def fit_and_judged_fit(train: str) -> tuple[float, float]:
-    """Return the seconds of a bare fit, and of one with the default validation, on a table in memory."""
+    """Return the seconds of a bare fit, and of one with the default validation, on a table in
+    memory."""
     frame = pd.read_parquet(train)
     return _seconds(lambda: _fit(frame)), _seconds(lambda: _judged(frame))
 
@@ -94,17 +100,22 @@ def fit_and_judged_fit(train: str) -> tuple[float, float]:
 def silent_and_telling_fit(train: str) -> tuple[float, float]:
     """Return the CPU seconds of a training that tells nobody how far it is, and of one that does.
 
-    Of all threads, with one for the learner: on a shared machine the time on the clock differs by more than
-    a hundredth from run to run. Without importances, which take as many rounds as fit into their time.
+    Of all threads, with one for the learner: on a shared machine the time on the clock differs by
+    more than a hundredth from run to run. Without importances, which take as many rounds as fit
+    into their time.
     """
     frame = pd.read_parquet(train)
     how: dict[str, Any] = {"params": {"early_stopping": False}, "importance_s": 0}
     read_end, write_end = os.pipe()
     reader = threading.Thread(target=_read, args=(read_end,))
     reader.start()
-    telling = Progress(lambda message: os.write(write_end, json.dumps(message).encode() + b"\n"))
+    telling = Progress(
+        lambda message: os.write(write_end, json.dumps(message).encode() + b"\n")
+    )
     with threadpool_limits(1):
-        told_s = _seconds(lambda: _judged(frame, telling.start("fit"), **how), time.process_time)
+        told_s = _seconds(
+            lambda: _judged(frame, telling.start("fit"), **how), time.process_time
+        )
         silent_s = _seconds(lambda: _judged(frame, **how), time.process_time)
     os.close(write_end)
     reader.join()
@@ -124,11 +135,14 @@ def fits_on_one_thread(train: str, n: int) -> list[float]:
 
 
 def are_fits_of(models: list[str], train: str) -> bool:
-    """Tell whether each of these model files predicts what a fit by hand does, to the last digit."""
+    """Tell whether each of these model files predicts what a fit by hand does, to the last
+    digit."""
     frame = pd.read_parquet(train)
     with threadpool_limits(1):
         expected = _fit(frame).predict_proba(frame.drop(columns="y"))
-        found = [joblib.load(path).predict_proba(frame.drop(columns="y")) for path in models]
+        found = [
+            joblib.load(path).predict_proba(frame.drop(columns="y")) for path in models
+        ]
     return all(np.array_equal(expected, each) for each in found)
 
 
@@ -161,7 +175,8 @@ def predict_in_batches(rows: str, batch_rows: int, out: str) -> float:
 
 
 def predict_rows_singly(test: str, n: int) -> tuple[list[float], list[list[float]]]:
-    """Predict the first `n` rows of a table one by one; return the milliseconds and probabilities of each."""
+    """Predict the first `n` rows of a table one by one; return the milliseconds and probabilities
+    of each."""
     table = pd.read_parquet(test)
     rows = [table.iloc[[place]] for place in range(n)]
     took_ms, found = [], []
@@ -173,7 +188,9 @@ def predict_rows_singly(test: str, n: int) -> tuple[list[float], list[list[float
     return took_ms, found
 
 
-def _seconds(work: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> float:
+def _seconds(
+    work: Callable[[], Any], clock: Callable[[], float] = time.monotonic
+) -> float:
     began = clock()
     work()
     return clock() - began

@@ -24,7 +24,8 @@ class Bench:
         return self._stack
 
     def stop_stack(self) -> None:
-        """Stop that stack: for a benchmark with stacks of its own, or after one that failed on it."""
+        """Stop that stack: for a benchmark with stacks of its own, or after one that failed on
+        it."""
         self._stack = None
         self._held.close()
 

@@ -1,4 +1,5 @@
-"""Requests over one persistent connection, with little of the caller's own in the time that they take."""
+"""Requests over one persistent connection, with little of the caller's own in the time that they
+take."""
 
 from __future__ import annotations
 
@@ -28,7 +29,11 @@ class Caller:
         self._connection = connection
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str = "application/json",
     ) -> Answer:
         """Return the answer to a request, whose body is JSON."""
         headers = {"Content-Type": kind} if body is not None else {}
@@ -43,5 +48,7 @@ class Caller:
 @contextmanager
 def calling(url: str) -> Iterator[Caller]:
     """Connect to a service."""
-    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+    with closing(
+        http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    ) as connection:
         yield Caller(connection)

@@ -1,4 +1,5 @@
-"""The whole cycle through the client, upload to download, and a prediction alone, beside the same by hand."""
+"""The whole cycle through the client, upload to download, and a prediction alone, beside the same
+by hand."""
 
 from __future__ import annotations
 
@@ -15,26 +16,36 @@ from benchmarks.bench import Bench
 from benchmarks.line import Benchmark, Line, Pairs, Target, alternate, extra, ratio
 from client import Client
 
-# What takes a tenth of a second is run more often, because its spread is larger than what is looked for.
+# What takes a tenth of a second is run more often, because its spread is larger than what is looked
+# for.
 OFTEN = 4
 
 
 def measure_large(bench: Bench) -> list[Line]:
-    pairs, threads = _cycles(bench, bench.n_runs, "cycle", (75_000, 25_000, 50), validation="none")
+    pairs, threads = _cycles(
+        bench, bench.n_runs, "cycle", (75_000, 25_000, 50), validation="none"
+    )
     return [ratio(LARGE, pairs, Target("at most", 1.35), threads)]
 
 
 def measure_small(bench: Bench) -> list[Line]:
     n_runs = OFTEN * bench.n_runs
-    pairs, threads = _cycles(bench, n_runs, "cycle", (1_000, 1_000, 10), validation="none")
-    return [extra(SMALL, pairs, Target("at most", 0.1), f"0.06 s more is wished; {threads}")]
+    pairs, threads = _cycles(
+        bench, n_runs, "cycle", (1_000, 1_000, 10), validation="none"
+    )
+    return [
+        extra(SMALL, pairs, Target("at most", 0.1), f"0.06 s more is wished; {threads}")
+    ]
 
 
 def measure_judged(bench: Bench) -> list[Line]:
     """Both hold the same rows back, stop by them, score on them, and measure importances."""
     large, threads = _cycles(bench, bench.n_runs, "judged_cycle", (75_000, 25_000, 50))
     small, _ = _cycles(bench, bench.n_runs, "judged_cycle", (1_000, 1_000, 10))
-    return [ratio(JUDGED, large, Target("at most", 1.35), threads), extra(JUDGED_SMALL, small)]
+    return [
+        ratio(JUDGED, large, Target("at most", 1.35), threads),
+        extra(JUDGED_SMALL, small),
+    ]
 
 
 def measure_prediction(bench: Bench) -> list[Line]:
@@ -43,7 +54,9 @@ def measure_prediction(bench: Bench) -> list[Line]:
     with Client(bench.stack().url) as client:
         model = client.fit(train, timeout=None, validation="none")
         rows = client.upload(test)
-        bench.bare.ask("keep", model=client.download_model(model, bench.folder / "model.joblib"))
+        bench.bare.ask(
+            "keep", model=client.download_model(model, bench.folder / "model.joblib")
+        )
 
         def service() -> float:
             began = time.monotonic()
@@ -65,16 +78,22 @@ def _cycles(
 
         def service() -> float:
             # Bytes of its own each time, as the client would not send those that the service knows.
-            new = tables.Tables(tables.marked(train, _mark()), tables.marked(test, _mark()))
+            new = tables.Tables(
+                tables.marked(train, _mark()), tables.marked(test, _mark())
+            )
             seconds, model = _cycle(client, new, out, options)
             threads.append(client.model(model).manifest["n_threads"])
             return seconds
 
-        pairs = alternate(n_runs, _asking(bench, by_hand, train=train, test=test, out=out), service)
+        pairs = alternate(
+            n_runs, _asking(bench, by_hand, train=train, test=test, out=out), service
+        )
     return pairs, _threads(threads[1:])
 
 
-def _cycle(client: Client, new: tables.Tables, out: Path, options: dict[str, Any]) -> tuple[float, str]:
+def _cycle(
+    client: Client, new: tables.Tables, out: Path, options: dict[str, Any]
+) -> tuple[float, str]:
     began = time.monotonic()
     model = client.fit(new.train, timeout=None, **options)
     predictions = client.download(client.predict(new.test, model, timeout=None))
@@ -83,7 +102,9 @@ def _cycle(client: Client, new: tables.Tables, out: Path, options: dict[str, Any
 
 def _checked(seconds: float, predictions: Any, out: Path) -> float:
     """Return the seconds of a run whose predictions are those that the bare one has left."""
-    assert np.array_equal(predictions["y"].to_numpy(), np.load(out)), "predictions differ from the bare ones"
+    assert np.array_equal(predictions["y"].to_numpy(), np.load(out)), (
+        "predictions differ from the bare ones"
+    )
     return seconds
 
 
@@ -97,7 +118,9 @@ def _mark() -> int:
 
 def _threads(found: list[int]) -> str:
     counts = Counter(found).most_common()
-    return "threads of the fits: " + ", ".join(f"{threads} in {n} runs" for threads, n in counts)
+    return "threads of the fits: " + ", ".join(
+        f"{threads} in {n} runs" for threads, n in counts
+    )
 
 
 LARGE = "whole cycle on 75,000 x 50, predict 25,000 rows"

@@ -1,4 +1,5 @@
-"""Ten tables as people have them, written as raw files: six real ones, and four made ones like known ones.
+"""Ten tables as people have them, written as raw files: six real ones, and four made ones like
+known ones.
 
 The real ones lie in scikit-learn's own package, so that nothing is fetched.
 """
@@ -50,9 +51,19 @@ def _shipped(path: str) -> Path:
 def _arff(path: str, quote: str = '"') -> pd.DataFrame:
     """Return a dense ARFF file as a frame; `?` is missing."""
     text = gzip.decompress(_shipped(path).read_bytes()).decode()
-    head, body = re.split(r"^@data\s+", re.sub(r"(?m)^%.*\n", "", text), flags=re.MULTILINE | re.IGNORECASE)
+    head, body = re.split(
+        r"^@data\s+",
+        re.sub(r"(?m)^%.*\n", "", text),
+        flags=re.MULTILINE | re.IGNORECASE,
+    )
     names = re.findall(r"(?mi)^@attribute\s+'?([^'\s]+)", head)
-    return pd.read_csv(io.StringIO(body), names=names, quotechar=quote, na_values="?", skipinitialspace=True)
+    return pd.read_csv(
+        io.StringIO(body),
+        names=names,
+        quotechar=quote,
+        na_values="?",
+        skipinitialspace=True,
+    )
 
 
 def _titanic(path: Path) -> None:
@@ -66,7 +77,9 @@ def _penguins(path: Path) -> None:
 
 
 def _chess(path: Path) -> None:
-    _arff(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz", quote="'").to_json(path, orient="records", lines=True)
+    _arff(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz", quote="'").to_json(
+        path, orient="records", lines=True
+    )
 
 
 def _breast_cancer(path: Path) -> None:
@@ -95,13 +108,17 @@ def _bikes(path: Path) -> None:
 
 
 def _credit(path: Path) -> None:
-    imitations.german_credit().to_csv(path, sep=";", decimal=",", encoding="cp1252", index=False)
+    imitations.german_credit().to_csv(
+        path, sep=";", decimal=",", encoding="cp1252", index=False
+    )
 
 
 def _salaries(path: Path) -> None:
     # Without a time in it the file is the same each time.
     compression = {"method": "gzip", "mtime": 1}
-    imitations.employee_salaries().to_json(path, orient="records", lines=True, compression=compression)
+    imitations.employee_salaries().to_json(
+        path, orient="records", lines=True, compression=compression
+    )
 
 
 _OPENML = "tests/data/openml"

@@ -1,4 +1,5 @@
-"""Made tables that look like known public ones: a signal, noise, missing values, and the same each time."""
+"""Made tables that look like known public ones: a signal, noise, missing values, and the same each
+time."""
 
 from __future__ import annotations
 
@@ -41,11 +42,29 @@ def house_prices() -> pd.DataFrame:
     quality = houses["Overall Qual"] + rng.normal(0, 0.8, n)
     houses["Lot Frontage"] = np.sqrt(houses["Lot Area"]) * rng.normal(0.68, 0.1, n)
     houses["Kitchen Qual"] = _graded(quality, [4.5, 6.0, 8.0], ["Fa", "TA", "Gd", "Ex"])
-    houses["Fireplace Qu"] = _graded(quality, [4.5, 5.5, 7.0, 8.5], ["Po", "Fa", "TA", "Gd", "Ex"])
-    log_price = _log_price(houses, quality) + houses["Neighborhood"].map(worth) + rng.normal(0, 0.11, n)
+    houses["Fireplace Qu"] = _graded(
+        quality, [4.5, 5.5, 7.0, 8.5], ["Po", "Fa", "TA", "Gd", "Ex"]
+    )
+    log_price = (
+        _log_price(houses, quality)
+        + houses["Neighborhood"].map(worth)
+        + rng.normal(0, 0.11, n)
+    )
     houses["SalePrice"] = np.exp(log_price).round(-2).astype(int)
-    gaps = {"Lot Frontage": 0.17, "Kitchen Qual": 0.03, "Fireplace Qu": 0.4, "Garage Type": 0.05}
-    categories = ["Neighborhood", "MS Zoning", "House Style", "Kitchen Qual", "Fireplace Qu", "Garage Type"]
+    gaps = {
+        "Lot Frontage": 0.17,
+        "Kitchen Qual": 0.03,
+        "Fireplace Qu": 0.4,
+        "Garage Type": 0.05,
+    }
+    categories = [
+        "Neighborhood",
+        "MS Zoning",
+        "House Style",
+        "Kitchen Qual",
+        "Fireplace Qu",
+        "Garage Type",
+    ]
     types = {**dict.fromkeys(categories, "category"), "Garage Cars": "Int64"}
     return _with_gaps(houses, rng, gaps).astype(types)
 
@@ -66,7 +85,8 @@ def _log_price(houses: pd.DataFrame, quality: pd.Series) -> pd.Series:
 
 
 def bike_sharing() -> pd.DataFrame:
-    """Return 17,379 hours like those of the bike sharing data of Washington: rentals by time and weather."""
+    """Return 17,379 hours like those of the bike sharing data of Washington: rentals by time and
+    weather."""
     rng = np.random.default_rng(_SEED)
     n = 17_379
     time = pd.Series(pd.date_range("2011-01-01", periods=n, freq="h"))
@@ -76,7 +96,9 @@ def bike_sharing() -> pd.DataFrame:
     clouds = 4 * _slow(rng, n, halflife=6)
     weather = _graded(clouds.rank(pct=True), [0.66, 0.92], ["clear", "mist", "rain"])
     warmth = _warmth(time) + 25 * _slow(rng, n, halflife=48)
-    rentals = _rentals(time, is_working, warmth) * weather.map({"clear": 1.0, "mist": 0.85, "rain": 0.45})
+    rentals = _rentals(time, is_working, warmth) * weather.map(
+        {"clear": 1.0, "mist": 0.85, "rain": 0.45}
+    )
     seasons = ["winter", "spring", "summer", "fall", "winter"]
     hours = pd.DataFrame(
         {
@@ -86,12 +108,16 @@ def bike_sharing() -> pd.DataFrame:
             "workingday": np.where(is_working, "true", "false"),
             "weather": weather,
             "temp": (warmth + rng.normal(0, 1, n)).round(2),
-            "humidity": np.clip(55 + 12 * clouds + rng.normal(0, 10, n), 5, 100).round(),
+            "humidity": np.clip(
+                55 + 12 * clouds + rng.normal(0, 10, n), 5, 100
+            ).round(),
             "windspeed": rng.gamma(2.5, 5, n).round(1),
             "count": rng.poisson(rentals * rng.gamma(25, 1 / 25, n)),
         }
     )
-    return _with_gaps(hours, rng, {"weather": 0.03, "humidity": 0.05, "windspeed": 0.12})
+    return _with_gaps(
+        hours, rng, {"weather": 0.03, "humidity": 0.05, "windspeed": 0.12}
+    )
 
 
 def _warmth(time: pd.Series) -> pd.Series:
@@ -135,18 +161,27 @@ _TRADES = {
 
 
 def employee_salaries() -> pd.DataFrame:
-    """Return 9,228 employees like those of Montgomery County: titles as free text, hire dates as strings."""
+    """Return 9,228 employees like those of Montgomery County: titles as free text, hire dates as
+    strings."""
     rng = np.random.default_rng(_SEED)
     n = 9_228
     grade, trade, level = (
-        pd.Series(rng.choice(list(words), n, p=_falling(len(words)))) for words in (_GRADES, _TRADES, _LEVELS)
+        pd.Series(rng.choice(list(words), n, p=_falling(len(words))))
+        for words in (_GRADES, _TRADES, _LEVELS)
     )
     # Each department employs people of a few trades.
-    department = (trade.map({word: i for i, word in enumerate(_TRADES)}) * 2 + rng.integers(0, 7, n)) % 37
+    department = (
+        trade.map({word: i for i, word in enumerate(_TRADES)}) * 2
+        + rng.integers(0, 7, n)
+    ) % 37
     days = pd.Series(rng.gamma(2, 2_200, n).clip(30, 16_000).round())
     is_full_time = rng.random(n) < 0.9
     log_pay = grade.map(_GRADES) + trade.map(_TRADES) + level.map(_LEVELS)
-    log_pay += 0.018 * (days / 365).clip(upper=30) - 0.45 * ~is_full_time + rng.normal(0, 0.09, n)
+    log_pay += (
+        0.018 * (days / 365).clip(upper=30)
+        - 0.45 * ~is_full_time
+        + rng.normal(0, 0.09, n)
+    )
     title = grade + trade + level
     divisions = pd.Series(_names("Division of ", 37 * 9))
     employees = pd.DataFrame(
@@ -154,24 +189,40 @@ def employee_salaries() -> pd.DataFrame:
             "gender": rng.choice(["F", "M"], n, p=[0.4, 0.6]),
             "department": department.map(dict(enumerate(_names("D", 37)))),
             "division": divisions[department * 9 + rng.integers(0, 9, n)].to_numpy(),
-            "assignment_category": np.where(is_full_time, "Fulltime-Regular", "Parttime-Regular"),
-            "employee_position_title": title,
-            "underfilled_job_title": title.sample(frac=1, random_state=_SEED).to_numpy(),
-            "date_first_hired": (pd.Timestamp("2016-12-31") - pd.to_timedelta(days, "D")).dt.strftime(
-                "%m/%d/%Y"
+            "assignment_category": np.where(
+                is_full_time, "Fulltime-Regular", "Parttime-Regular"
             ),
+            "employee_position_title": title,
+            "underfilled_job_title": title.sample(
+                frac=1, random_state=_SEED
+            ).to_numpy(),
+            "date_first_hired": (
+                pd.Timestamp("2016-12-31") - pd.to_timedelta(days, "D")
+            ).dt.strftime("%m/%d/%Y"),
             "current_annual_salary": (np.exp(log_pay) * 1_000).round(2),
         }
     )
-    return _with_gaps(employees, rng, {"gender": 0.03, "division": 0.1, "underfilled_job_title": 0.4})
+    return _with_gaps(
+        employees, rng, {"gender": 0.03, "division": 0.1, "underfilled_job_title": 0.4}
+    )
 
 
 # German credit
 
 # What each value adds to the risk.
-_ACCOUNTS = {"überzogen": 1.4, "unter 200 €": 0.6, "ab 200 €": -0.3, "kein Girokonto": -1.3}
+_ACCOUNTS = {
+    "überzogen": 1.4,
+    "unter 200 €": 0.6,
+    "ab 200 €": -0.3,
+    "kein Girokonto": -1.3,
+}
 _SAVINGS = {"unter 100 €": 0.4, "100 bis 500 €": 0.0, "über 500 €": -0.9}
-_EMPLOYED = {"arbeitslos": 0.9, "unter 1 Jahr": 0.5, "1 bis 4 Jahre": 0.0, "über 4 Jahre": -0.5}
+_EMPLOYED = {
+    "arbeitslos": 0.9,
+    "unter 1 Jahr": 0.5,
+    "1 bis 4 Jahre": 0.0,
+    "über 4 Jahre": -0.5,
+}
 _PURPOSES = {
     "Kauf eines Gebrauchtwagens": 0.2,
     "Kauf eines Neuwagens": -0.2,
@@ -188,29 +239,49 @@ def german_credit() -> pd.DataFrame:
     """Return 5,000 loans like the German credit data, as a bank would export them: in German."""
     rng = np.random.default_rng(_SEED)
     n = 5_000
-    applied = pd.Series(pd.Timestamp("2019-01-01") + pd.to_timedelta(rng.integers(0, 1_460, n), "D"))
+    applied = pd.Series(
+        pd.Timestamp("2019-01-01") + pd.to_timedelta(rng.integers(0, 1_460, n), "D")
+    )
     age = pd.Series(rng.gamma(6, 6, n).clip(0, 57) + 18)
-    months = rng.choice([6, 12, 18, 24, 36, 48, 60], n, p=[0.1, 0.2, 0.15, 0.25, 0.15, 0.1, 0.05])
+    months = rng.choice(
+        [6, 12, 18, 24, 36, 48, 60], n, p=[0.1, 0.2, 0.15, 0.25, 0.15, 0.1, 0.05]
+    )
     purpose = pd.Series(rng.choice(list(_PURPOSES), n))
     loans = pd.DataFrame(
         {
-            "Kundennummer": [f"K-{number}" for number in rng.permutation(np.arange(10_000, 10_000 + n))],
+            "Kundennummer": [
+                f"K-{number}"
+                for number in rng.permutation(np.arange(10_000, 10_000 + n))
+            ],
             "Antragsdatum": applied.dt.strftime("%d.%m.%Y"),
-            "Geburtsdatum": (applied - pd.to_timedelta((age * 365.25).round(), "D")).dt.strftime("%d.%m.%Y"),
+            "Geburtsdatum": (
+                applied - pd.to_timedelta((age * 365.25).round(), "D")
+            ).dt.strftime("%d.%m.%Y"),
             "Girokonto": rng.choice(list(_ACCOUNTS), n),
             "Sparguthaben": rng.choice(list(_SAVINGS), n, p=[0.6, 0.2, 0.2]),
-            "Beschäftigt seit": rng.choice(list(_EMPLOYED), n, p=[0.06, 0.2, 0.4, 0.34]),
+            "Beschäftigt seit": rng.choice(
+                list(_EMPLOYED), n, p=[0.06, 0.2, 0.4, 0.34]
+            ),
             "Laufzeit in Monaten": months,
             "Kredithöhe": (rng.lognormal(7.2, 0.6, n) * np.sqrt(months / 12)).round(2),
             "Zinssatz": rng.normal(5.5, 1.2, n).clip(1.5).round(2),
-            "Verwendungszweck": purpose + ", " + pd.Series(rng.choice(_names("Ort ", 60), n)),
+            "Verwendungszweck": purpose
+            + ", "
+            + pd.Series(rng.choice(_names("Ort ", 60), n)),
             "Telefon": rng.choice(["ja", "nein"], n, p=[0.4, 0.6]),
         }
     )
     risk = _risk(loans) + purpose.map(_PURPOSES) - 0.02 * (age - 36)
     is_bad = rng.random(n) < 1 / (1 + np.exp(-1.4 * risk))
-    gaps = {"Beschäftigt seit": 0.03, "Zinssatz": 0.1, "Girokonto": 0.2, "Sparguthaben": 0.4}
-    return _with_gaps(loans.assign(Rückzahlung=np.where(is_bad, "schlecht", "gut")), rng, gaps)
+    gaps = {
+        "Beschäftigt seit": 0.03,
+        "Zinssatz": 0.1,
+        "Girokonto": 0.2,
+        "Sparguthaben": 0.4,
+    }
+    return _with_gaps(
+        loans.assign(Rückzahlung=np.where(is_bad, "schlecht", "gut")), rng, gaps
+    )
 
 
 def _risk(loans: pd.DataFrame) -> pd.Series:
@@ -230,7 +301,10 @@ def _risk(loans: pd.DataFrame) -> pd.Series:
 def _names(start: str, count: int) -> list[str]:
     """Return names that differ in their letters, as codes of places and departments do."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    return [f"{start}{letters[i * 7 % 26]}{letters[i * 11 % 26]}{letters[i // 26]}" for i in range(count)]
+    return [
+        f"{start}{letters[i * 7 % 26]}{letters[i * 11 % 26]}{letters[i // 26]}"
+        for i in range(count)
+    ]
 
 
 def _drawn(rng: np.random.Generator, shares: dict[str, float], n: int) -> np.ndarray:
@@ -238,23 +312,32 @@ def _drawn(rng: np.random.Generator, shares: dict[str, float], n: int) -> np.nda
 
 
 def _falling(count: int) -> np.ndarray:
-    """Return shares of categories (count,), of which the last is a quarter as frequent as the first."""
+    """Return shares of categories (count,), of which the last is a quarter as frequent as the
+    first."""
     shares = np.linspace(1, 0.25, count)
     return np.asarray(shares / shares.sum())
 
 
-def _graded(values: pd.Series, limits: Sequence[float], names: Sequence[str]) -> pd.Series:
+def _graded(
+    values: pd.Series, limits: Sequence[float], names: Sequence[str]
+) -> pd.Series:
     """Return the name of the step that each value is on."""
     return pd.Series(np.array(names)[np.searchsorted(limits, values)])
 
 
 def _slow(rng: np.random.Generator, n: int, *, halflife: float) -> pd.Series:
-    """Return a series (n,) around 0 in which each value is much like the one before, as weather is."""
+    """Return a series (n,) around 0 in which each value is much like the one before, as weather
+    is."""
     noise = pd.Series(rng.normal(size=n + 1_000))
     return noise.ewm(halflife=halflife).mean()[1_000:].reset_index(drop=True)
 
 
-def _with_gaps(table: pd.DataFrame, rng: np.random.Generator, shares: dict[str, float]) -> pd.DataFrame:
+def _with_gaps(
+    table: pd.DataFrame, rng: np.random.Generator, shares: dict[str, float]
+) -> pd.DataFrame:
     """Return the table with these shares of the columns missing."""
-    masked = {name: table[name].mask(rng.random(len(table)) < share) for name, share in shares.items()}
+    masked = {
+        name: table[name].mask(rng.random(len(table)) < share)
+        for name, share in shares.items()
+    }
     return table.assign(**masked)

@@ -1,4 +1,5 @@
-"""Memory of processes as PSS: what a process has alone, and its share of what it has with others."""
+"""Memory of processes as PSS: what a process has alone, and its share of what it has with
+others."""
 
 from __future__ import annotations
 
@@ -19,11 +20,16 @@ def pss_mb(process: psutil.Process) -> float:
 
 
 def children_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return the children that processes have now; asking the kernel for them costs next to nothing."""
+    """Return the children that processes have now; asking the kernel for them costs next to
+    nothing."""
     pids: list[str] = []
     for process in processes:
         with suppress(OSError):
-            pids += Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            pids += (
+                Path(f"/proc/{process.pid}/task/{process.pid}/children")
+                .read_text()
+                .split()
+            )
     found = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -32,8 +38,11 @@ def children_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 @contextmanager
-def watched(processes: Callable[[], Iterable[psutil.Process]], every_s: float) -> Iterator[list[float]]:
-    """Look at processes again and again; the list holds the most that any of them has taken, in MB."""
+def watched(
+    processes: Callable[[], Iterable[psutil.Process]], every_s: float
+) -> Iterator[list[float]]:
+    """Look at processes again and again; the list holds the most that any of them has taken, in
+    MB."""
     most, is_over = [0.0], threading.Event()
 
     def watch() -> None:

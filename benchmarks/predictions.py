@@ -26,7 +26,8 @@ LOOK_S = 0.2
 
 
 class Job(NamedTuple):
-    """Seconds of the whole job, and of reading and predicting; its memory in MB; how many threads it had."""
+    """Seconds of the whole job, and of reading and predicting; its memory in MB; how many threads
+    it had."""
 
     whole_s: float
     predicting_s: float
@@ -62,8 +63,14 @@ def _lines(pairs: Pairs, jobs: list[Job], small_mb: list[float]) -> list[Line]:
     peaks = Pairs(small_mb, [job.mb for job in jobs], "MB")
     threads = f"threads of the jobs: {', '.join(str(job.n_threads) for job in jobs)}"
     return [
-        ratio(f"{WHAT}, reading and predicting", pairs, Target("at least", 0.85), threads),
-        ratio(f"{WHAT}, the whole job with download and upload", whole, Target("at least", 0.85)),
+        ratio(
+            f"{WHAT}, reading and predicting", pairs, Target("at least", 0.85), threads
+        ),
+        ratio(
+            f"{WHAT}, the whole job with download and upload",
+            whole,
+            Target("at least", 0.85),
+        ),
         ratio(
             f"{WHAT}, most memory, over that of {N_FEWER:,} rows",
             peaks,
@@ -88,7 +95,9 @@ def _model(bench: Bench, client: Client) -> str:
     """Fit a model, have the bare process load its file, and return its id."""
     train, _ = bench.tables(20_000, 1_000, N_COLUMNS)
     model = client.fit(train, timeout=None, validation="none")
-    bench.bare.ask("keep", model=client.download_model(model, bench.folder / "model.joblib"))
+    bench.bare.ask(
+        "keep", model=client.download_model(model, bench.folder / "model.joblib")
+    )
     return model
 
 
@@ -98,7 +107,9 @@ def _predicted(stack: Stack, client: Client, rows: str, model: str) -> tuple[str
     with memory.watched(horses, LOOK_S) as most_mb:
         result = client.predict(rows, model, timeout=None)
     status = client.status(result)
-    about: dict[str, Any] = requests.get(f"{stack.url}/results/{result}", timeout=30).json()
+    about: dict[str, Any] = requests.get(
+        f"{stack.url}/results/{result}", timeout=30
+    ).json()
     durations_s = about["durations_s"]
     return result, Job(
         status["ended_at"] - status["started_at"],
@@ -110,7 +121,9 @@ def _predicted(stack: Stack, client: Client, rows: str, model: str) -> tuple[str
 
 def _check(client: Client, result: str, out: Path) -> None:
     predictions = client.download(result)["y"].to_numpy()
-    assert np.array_equal(predictions, np.load(out)), "predictions differ from the bare ones"
+    assert np.array_equal(predictions, np.load(out)), (
+        "predictions differ from the bare ones"
+    )
 
 
 BENCHMARKS = [Benchmark("predict_many", WHAT, measure)]

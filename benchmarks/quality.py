@@ -1,4 +1,5 @@
-"""Ten tables from raw file to metrics: the service, told the target alone, beside scikit-learn by hand.
+"""Ten tables from raw file to metrics: the service, told the target alone, beside scikit-learn by
+hand.
 
 Prints the table and writes docs/quality.md.
 """
@@ -15,7 +16,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import requests
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.metrics import accuracy_score, log_loss, r2_score, root_mean_squared_error
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -45,7 +49,9 @@ class Row:
     @property
     def verdict(self) -> str:
         """Return equal, better or worse, of the service."""
-        differences = [ours - theirs for ours, theirs in zip(self.service, self.hand, strict=True)]
+        differences = [
+            ours - theirs for ours, theirs in zip(self.service, self.hand, strict=True)
+        ]
         mean = statistics.mean(differences)
         error = statistics.stdev(differences) / len(differences) ** 0.5
         scale = 1 if self.measure in HIGHER_IS_BETTER else self.baseline
@@ -56,7 +62,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A data set with its shape (n_rows, n_columns), how rows were held back, and its rows of the table."""
+    """A data set with its shape (n_rows, n_columns), how rows were held back, and its rows of the
+    table."""
 
     dataset: Dataset
     shape: tuple[int, int]
@@ -65,10 +72,16 @@ class Outcome:
 
 
 def main() -> None:
-    with stack.running() as running, Client(running.url) as client, tempfile.TemporaryDirectory() as folder:
+    with (
+        stack.running() as running,
+        Client(running.url) as client,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         outcomes = []
         for dataset in DATASETS:
-            outcomes.append(measure(client, running.url, dataset, dataset.write_to(Path(folder))))
+            outcomes.append(
+                measure(client, running.url, dataset, dataset.write_to(Path(folder)))
+            )
             print("\n".join(_result_lines(outcomes[-1])), flush=True)
     DOCUMENT.write_text(document(outcomes))
 
@@ -76,7 +89,9 @@ def main() -> None:
 def measure(client: Client, url: str, dataset: Dataset, path: Path) -> Outcome:
     table = READ[dataset.name](path).dropna(subset=[dataset.target])
     uploaded = client.upload(path)
-    manifests = [by_service(client, url, uploaded, dataset.target, seed) for seed in SEEDS]
+    manifests = [
+        by_service(client, url, uploaded, dataset.target, seed) for seed in SEEDS
+    ]
     service = [manifest["validation"] for manifest in manifests]
     with threadpool_limits(1):
         # Threads that wait for others would only slow it down on a machine that is not alone.
@@ -90,12 +105,18 @@ def measure(client: Client, url: str, dataset: Dataset, path: Path) -> Outcome:
         )
         for name in hand[0]
     ]
-    shape = (manifests[0]["n_rows"] + manifests[0]["n_rows_left_out"], len(manifests[0]["columns"]) + 1)
+    shape = (
+        manifests[0]["n_rows"] + manifests[0]["n_rows_left_out"],
+        len(manifests[0]["columns"]) + 1,
+    )
     return Outcome(dataset, shape, service[0], rows)
 
 
-def by_service(client: Client, url: str, dataset_id: str, target: str, seed: int) -> dict[str, Any]:
-    """Return the manifest of a model for which nothing but the target was said; 0 is the default seed."""
+def by_service(
+    client: Client, url: str, dataset_id: str, target: str, seed: int
+) -> dict[str, Any]:
+    """Return the manifest of a model for which nothing but the target was said; 0 is the default
+    seed."""
     options = {"seed": seed} if seed else {}
     model_id = client.fit(dataset_id, timeout=None, target=target, **options)
     answer = requests.get(f"{url}/models/{model_id}", timeout=30)
@@ -107,24 +128,31 @@ def by_service(client: Client, url: str, dataset_id: str, target: str, seed: int
 
 
 def by_hand(table: pd.DataFrame, target: str, seed: int) -> dict[str, float]:
-    """Fit scikit-learn's boosting behind skrub's TableVectorizer, and score it on rows held back."""
+    """Fit scikit-learn's boosting behind skrub's TableVectorizer, and score it on rows held
+    back."""
     x, y = table.drop(columns=target), table[target]
     is_regression = pd.api.types.is_numeric_dtype(y) and y.nunique() > 20
     share = 0.1 if len(table) >= 10_000 else 0.2
     x_train, x_test, y_train, y_test = train_test_split(
         x, y, test_size=share, random_state=seed, stratify=None if is_regression else y
     )
-    learner = HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
+    learner = (
+        HistGradientBoostingRegressor
+        if is_regression
+        else HistGradientBoostingClassifier
+    )
     model = _vectorized(learner(random_state=seed), seed).fit(x_train, y_train)
     return (_score_values if is_regression else _score_classes)(model, x_test, y_test)
 
 
 def _vectorized(learner: Any, seed: int) -> Pipeline:
-    """Return what skrub's `tabular_pipeline` makes of such a learner, with a seed for its text encoder."""
+    """Return what skrub's `tabular_pipeline` makes of such a learner, with a seed for its text
+    encoder."""
     from skrub import StringEncoder, TableVectorizer, ToCategorical
 
     vectorizer = TableVectorizer(
-        low_cardinality=ToCategorical(), high_cardinality=StringEncoder(random_state=seed)
+        low_cardinality=ToCategorical(),
+        high_cardinality=StringEncoder(random_state=seed),
     )
     return make_pipeline(vectorizer, learner)
 
@@ -140,7 +168,9 @@ def _score_values(model: Any, x: pd.DataFrame, y: pd.Series) -> dict[str, float]
 
 
 def _read_digits(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, header=None, names=[f"column_{place}" for place in range(1, 66)])
+    return pd.read_csv(
+        path, header=None, names=[f"column_{place}" for place in range(1, 66)]
+    )
 
 
 def _read_bikes(path: Path) -> pd.DataFrame:
@@ -150,13 +180,20 @@ def _read_bikes(path: Path) -> pd.DataFrame:
 
 def _read_salaries(path: Path) -> pd.DataFrame:
     salaries = pd.read_json(path, lines=True)
-    return salaries.assign(date_first_hired=pd.to_datetime(salaries["date_first_hired"], format="%m/%d/%Y"))
+    return salaries.assign(
+        date_first_hired=pd.to_datetime(salaries["date_first_hired"], format="%m/%d/%Y")
+    )
 
 
 def _read_credit(path: Path) -> pd.DataFrame:
     dates = ["Antragsdatum", "Geburtsdatum"]
     return pd.read_csv(
-        path, sep=";", decimal=",", encoding="cp1252", parse_dates=dates, date_format="%d.%m.%Y"
+        path,
+        sep=";",
+        decimal=",",
+        encoding="cp1252",
+        parse_dates=dates,
+        date_format="%d.%m.%Y",
     ).drop(columns="Kundennummer")
 
 
@@ -231,12 +268,18 @@ def document(outcomes: Sequence[Outcome]) -> str:
     """Return the page."""
     files = [
         _line(
-            one.dataset.name, one.dataset.origin, one.dataset.form, *_counts(one), f"`{one.dataset.target}`"
+            one.dataset.name,
+            one.dataset.origin,
+            one.dataset.form,
+            *_counts(one),
+            f"`{one.dataset.target}`",
         )
         for one in outcomes
     ]
     results = [line for one in outcomes for line in _result_lines(one)]
-    return _HEAD + "\n".join(files) + "\n" + _RESULTS + "\n".join(results) + "\n" + _FOOT
+    return (
+        _HEAD + "\n".join(files) + "\n" + _RESULTS + "\n".join(results) + "\n" + _FOOT
+    )
 
 
 def _counts(one: Outcome) -> tuple[str, str]:

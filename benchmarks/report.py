@@ -38,7 +38,8 @@ BUSY = 0.25
 
 
 def run_of(lines: Sequence[Line], n_runs: int, began: float, load: float) -> Run:
-    """Return all that is known of a run, as JSON has it; `began` in Unix seconds, `load` of before it."""
+    """Return all that is known of a run, as JSON has it; `began` in Unix seconds, `load` of before
+    it."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(began)),
         "minutes": round((time.time() - began) / 60, 1),
@@ -60,7 +61,11 @@ def _machine() -> dict[str, Any]:
 
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.*)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    found = (
+        re.search(r"^model name\s*: (.*)$", path.read_text(), re.MULTILINE)
+        if path.exists()
+        else None
+    )
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
@@ -80,7 +85,11 @@ def _versions() -> dict[str, str]:
 def cells(line: dict[str, Any]) -> tuple[str, str, str, str, str]:
     """Return what the table says: bare, Rowcast, the figure, its target and the verdict."""
     pairs, unit = line["pairs"], line["unit"]
-    sides = [_median(pairs[side], pairs["unit"]) for side in ("bare", "service")] if pairs else ["", ""]
+    sides = (
+        [_median(pairs[side], pairs["unit"]) for side in ("bare", "service")]
+        if pairs
+        else ["", ""]
+    )
     target = line["target"]
     wanted = f"{target['word']} {shown(target['bound'])} {unit}" if target else ""
     return sides[0], sides[1], _figure(line), wanted, line["verdict"]
@@ -89,7 +98,9 @@ def cells(line: dict[str, Any]) -> tuple[str, str, str, str, str]:
 def _median(figures: Sequence[float], unit: str) -> str:
     ordered = sorted(figures)
     half = len(ordered) // 2
-    middle = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    middle = (
+        ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+    )
     return f"{shown(middle)} {unit}"
 
 
@@ -97,7 +108,10 @@ def _figure(line: dict[str, Any]) -> str:
     found = line["summary"]
     if not found:
         return ""
-    return f"{shown(found['median'])} {line['unit']} ({shown(found['least'])} to {shown(found['most'])})"
+    return (
+        f"{shown(found['median'])} {line['unit']} ({shown(found['least'])} to "
+        f"{shown(found['most'])})"
+    )
 
 
 def shown(figure: float) -> str:
@@ -115,11 +129,17 @@ def shown(figure: float) -> str:
 def text(line: dict[str, Any]) -> str:
     """Return a line for a terminal."""
     bare, service, figure, target, verdict = cells(line)
-    row = f"{line['what']:<72} {bare:>16} {service:>16}  {figure:<34} {target:<20} {verdict}".rstrip()
+    row = (
+        f"{line['what']:<72} {bare:>16} {service:>16}  {figure:<34} {target:<20} "
+        f"{verdict}"
+    ).rstrip()
     return f"{row}\n    {line['note']}" if line["note"] else row
 
 
-HEADER = f"{'what':<72} {'bare':>16} {'Rowcast':>16}  {'median (least to most)':<34} {'target':<20} verdict"
+HEADER = (
+    f"{'what':<72} {'bare':>16} {'Rowcast':>16}  {'median (least to most)':<34} "
+    f"{'target':<20} verdict"
+)
 
 
 def is_busy(load: float, n_cores: int) -> bool:
@@ -132,12 +152,18 @@ def section(run: Run) -> str:
     machine = run["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     where = (
-        f"{run['date']}, {run['minutes']:g} minutes. {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB, {machine['system']}; load before it {machine['load_before']:g}."
+        f"{run['date']}, {run['minutes']:g} minutes. {machine['processor']}, "
+        f"{machine['cores']} cores, "
+        f"{machine['memory_gb']} GB, {machine['system']}; load before it "
+        f"{machine['load_before']:g}."
     )
     if is_busy(machine["load_before"], machine["cores"]):
-        where += " **The machine was busy, so these figures and verdicts prove nothing.**"
-    return "\n".join([_wrapped(where), "", _wrapped(f"{versions}."), "", *_table(run["lines"]), ""])
+        where += (
+            " **The machine was busy, so these figures and verdicts prove nothing.**"
+        )
+    return "\n".join(
+        [_wrapped(where), "", _wrapped(f"{versions}."), "", *_table(run["lines"]), ""]
+    )
 
 
 def _wrapped(paragraph: str) -> str:
@@ -156,7 +182,16 @@ def _row(line: dict[str, Any]) -> list[str]:
     bare, service, figure, target, verdict = cells(line)
     what = f"{line['what']} ({line['note']})" if line["note"] else line["what"]
     runs = str(line["summary"]["runs"]) if line["summary"] else ""
-    return [f"`{line['benchmark']}`", what, bare, service, figure, runs, target, verdict]
+    return [
+        f"`{line['benchmark']}`",
+        what,
+        bare,
+        service,
+        figure,
+        runs,
+        target,
+        verdict,
+    ]
 
 
 def fill(document: Path, run: Run) -> None:

@@ -35,10 +35,18 @@ def measure_status(bench: Bench) -> list[Line]:
     train, _ = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
         job = client.fit(train, timeout=None, validation="none")
-        rates, latencies_ms = _loads(bench, f"/status?id={job}", partial(_check_status, client, job))
+        rates, latencies_ms = _loads(
+            bench, f"/status?id={job}", partial(_check_status, client, job)
+        )
     return [
         ratio(STATUS, rates, Target("at least", 0.5)),
-        Line(f"{STATUS}, p99", "ms", latencies_ms.service, Target("under", 25), latencies_ms),
+        Line(
+            f"{STATUS}, p99",
+            "ms",
+            latencies_ms.service,
+            Target("under", 25),
+            latencies_ms,
+        ),
     ]
 
 
@@ -73,21 +81,43 @@ def _loads(bench: Bench, path: str, check: partial[None]) -> tuple[Pairs, Pairs]
         for _ in range(bench.n_runs + 1):
             bare.append(wrk.load(bare_url, SECONDS, connections=N_CONNECTIONS))
             check()
-            service.append(wrk.load(bench.stack().url + path, SECONDS, connections=N_CONNECTIONS))
+            service.append(
+                wrk.load(bench.stack().url + path, SECONDS, connections=N_CONNECTIONS)
+            )
             check()
-    rates = Pairs([each.rate for each in bare[1:]], [each.rate for each in service[1:]], "requests/s")
-    return rates, Pairs([each.p99_ms for each in bare[1:]], [each.p99_ms for each in service[1:]], "ms")
+    rates = Pairs(
+        [each.rate for each in bare[1:]],
+        [each.rate for each in service[1:]],
+        "requests/s",
+    )
+    return rates, Pairs(
+        [each.p99_ms for each in bare[1:]], [each.p99_ms for each in service[1:]], "ms"
+    )
 
 
 @contextmanager
 def bare_flask() -> Iterator[str]:
-    """Serve a constant as the service is served: the same gunicorn, processes, threads and kind of worker."""
+    """Serve a constant as the service is served: the same gunicorn, processes, threads and kind of
+    worker."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     settings = Settings()
-    command = [sys.executable, "-m", "gunicorn", "--bind", address, "--worker-class", "gthread"]
-    command += ["--workers", str(settings.server_workers), "--threads", str(settings.server_threads)]
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--bind",
+        address,
+        "--worker-class",
+        "gthread",
+    ]
+    command += [
+        "--workers",
+        str(settings.server_workers),
+        "--threads",
+        str(settings.server_threads),
+    ]
     command += [
         "--keep-alive",
         "30",
@@ -96,9 +126,12 @@ def bare_flask() -> Iterator[str]:
         "error",
         "benchmarks.bare_flask:app",
     ]
-    # In a folder of its own, because gunicorn reads the configuration that lies where it is started.
+    # In a folder of its own, because gunicorn reads the configuration that lies where it is
+    # started.
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
         try:
             _await(f"http://{address}")
             yield f"http://{address}/"
@@ -117,4 +150,7 @@ def _await(url: str) -> None:
     raise RuntimeError("the bare Flask application does not answer")
 
 
-BENCHMARKS = [Benchmark("status", STATUS, measure_status), Benchmark("upload", UPLOAD, measure_upload)]
+BENCHMARKS = [
+    Benchmark("status", STATUS, measure_status),
+    Benchmark("upload", UPLOAD, measure_upload),
+]

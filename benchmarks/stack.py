@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: where it answers and keeps its data, and how long after its start it was ready."""
+    """A running stack: where it answers and keeps its data, and how long after its start it was
+    ready."""
 
     url: str
     process: subprocess.Popen[str]
@@ -34,7 +35,9 @@ class Stack:
 
     def workers(self) -> list[psutil.Process]:
         """Return the children of the pool of workers."""
-        pool = min(self.processes("worker.py"), key=lambda process: process.create_time())
+        pool = min(
+            self.processes("worker.py"), key=lambda process: process.create_time()
+        )
         return pool.children()
 
     def hold(self) -> None:
@@ -80,7 +83,9 @@ def _command_line(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running(data: Path | None = None, *options: str, **settings: str) -> Iterator[Stack]:
+def running(
+    data: Path | None = None, *options: str, **settings: str
+) -> Iterator[Stack]:
     """Start a stack, on new data unless a folder is given, and stop it."""
     with tempfile.TemporaryDirectory() as folder:
         data = data or Path(folder) / "rowcast"
@@ -91,8 +96,19 @@ def running(data: Path | None = None, *options: str, **settings: str) -> Iterato
             _stop(stack.process)
 
 
-def _start(data: Path, folder: Path, options: tuple[str, ...], settings: dict[str, str]) -> Stack:
-    command = [sys.executable, "-m", "rowcast.local", "--port", "0", "--data", str(data), *options]
+def _start(
+    data: Path, folder: Path, options: tuple[str, ...], settings: dict[str, str]
+) -> Stack:
+    command = [
+        sys.executable,
+        "-m",
+        "rowcast.local",
+        "--port",
+        "0",
+        "--data",
+        str(data),
+        *options,
+    ]
     began = time.monotonic()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(

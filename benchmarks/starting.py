@@ -1,4 +1,5 @@
-"""How soon a stack is ready, and what its processes take of memory while nothing is asked of them."""
+"""How soon a stack is ready, and what its processes take of memory while nothing is asked of
+them."""
 
 from __future__ import annotations
 
@@ -41,7 +42,10 @@ def measure_memory(bench: Bench) -> list[Line]:
         _use(bench, started)
         # As long as nothing has been asked for a while.
         time.sleep(3)
-        found = {mark: started.processes(mark) for mark in ("gunicorn", "worker.py", "warm.py")}
+        found = {
+            mark: started.processes(mark)
+            for mark in ("gunicorn", "worker.py", "warm.py")
+        }
         samples = [_sample(found) for _ in range(bench.n_runs)]
     server_mb, worker_mb, warm_mb = zip(*samples, strict=True)
     return [
@@ -58,7 +62,8 @@ def _sample(found: dict[str, list[psutil.Process]]) -> list[float]:
 
 
 def _use(bench: Bench, started: stack.Stack) -> None:
-    """Do a little of everything first, because a process that has done nothing has loaded little."""
+    """Do a little of everything first, because a process that has done nothing has loaded
+    little."""
     train, test = bench.tables(1_000, 1_000, 10)
     with Client(started.url) as client:
         for _ in range(3):
@@ -66,9 +71,19 @@ def _use(bench: Bench, started: stack.Stack) -> None:
             client.download(client.predict(test, model, timeout=None))
             client.predict_table(pd.read_parquet(test).head(), model)
     with calling(started.url) as caller:
-        for path in ("/jobs", "/datasets", "/models", "/upload", f"/models/{model}", f"/status?id={model}"):
+        for path in (
+            "/jobs",
+            "/datasets",
+            "/models",
+            "/upload",
+            f"/models/{model}",
+            f"/status?id={model}",
+        ):
             for _ in range(N_CALLS):
                 assert caller.ask("GET", path).status == 200
 
 
-BENCHMARKS = [Benchmark("start", START, measure_start), Benchmark("memory", MEMORY, measure_memory)]
+BENCHMARKS = [
+    Benchmark("start", START, measure_start),
+    Benchmark("memory", MEMORY, measure_memory),
+]

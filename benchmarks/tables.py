@@ -25,7 +25,11 @@ def made(folder: Path, n_rows: int, n_test: int, n_columns: int) -> Tables:
         folder.mkdir()
         informative = min(15, n_columns)
         x, y = make_classification(
-            n_rows + n_test, n_columns, n_informative=informative, n_redundant=0, random_state=0
+            n_rows + n_test,
+            n_columns,
+            n_informative=informative,
+            n_redundant=0,
+            random_state=0,
         )
         frame = pd.DataFrame(x, columns=[f"col_{place}" for place in range(n_columns)])
         frame[:n_rows].assign(y=y[:n_rows]).to_parquet(found.train, index=False)
@@ -36,11 +40,15 @@ def made(folder: Path, n_rows: int, n_test: int, n_columns: int) -> Tables:
 def marked(path: Path, mark: int) -> Path:
     """Return a copy of a Parquet file with other bytes and the same rows.
 
-    The client asks whether the service has these very bytes before it sends them, and would not send them.
+    The client asks whether the service has these very bytes before it sends them, and would not
+    send them.
     """
     table = pq.read_table(path)
     copy = path.with_name(f"{path.stem}-marked.parquet")
     pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), b"mark": b"%d" % mark}), copy
+        table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), b"mark": b"%d" % mark}
+        ),
+        copy,
     )
     return copy

@@ -1,4 +1,5 @@
-"""Short jobs beside a long one that has every core: how soon they end, and what a stream of them costs it.
+"""Short jobs beside a long one that has every core: how soon they end, and what a stream of them
+costs it.
 
 The long fit's speed is its iterations a second, in turn alone and beside the stream.
 """
@@ -15,7 +16,10 @@ from benchmarks.line import Benchmark, Line, Pairs, Target
 from client import FINAL, Client
 
 ALONE_S, STREAM_S = 8.0, 10.0
-FIRST, EACH = "a toy submitted beside a long fit ends in", "each of a stream of toys beside a long fit"
+FIRST, EACH = (
+    "a toy submitted beside a long fit ends in",
+    "each of a stream of toys beside a long fit",
+)
 COST = "what a stream of toys costs a long fit"
 
 
@@ -29,7 +33,9 @@ def measure(bench: Bench) -> list[Line]:
             # One for each run: a fit may have no more iterations than last for some minutes.
             job = _long_fit(bench, client)
             before, began = _speed(client, job, ALONE_S), len(toys)
-            beside.append(_speed(client, job, STREAM_S, lambda: toys.append(_toy(client, toy))))
+            beside.append(
+                _speed(client, job, STREAM_S, lambda: toys.append(_toy(client, toy)))
+            )
             first.append(toys[began])
             alone.append(statistics.mean([before, _speed(client, job, ALONE_S)]))
             client.cancel(job)
@@ -64,13 +70,18 @@ def _toy(client: Client, dataset: str) -> float:
 def _iterations(client: Client, job: str) -> tuple[int, float]:
     status = client.status(job)
     if status["status"] in FINAL:
-        raise RuntimeError(f"The long fit has {status['status']} before it was measured.")
+        raise RuntimeError(
+            f"The long fit has {status['status']} before it was measured."
+        )
     progress: dict[str, Any] = status["progress"] or {}
     return progress.get("iterations_done") or 0, time.monotonic()
 
 
 def _speed(
-    client: Client, job: str, seconds: float, meanwhile: Callable[[], None] = lambda: time.sleep(0.1)
+    client: Client,
+    job: str,
+    seconds: float,
+    meanwhile: Callable[[], None] = lambda: time.sleep(0.1),
 ) -> float:
     """Return the iterations a second of a running fit, whatever is done meanwhile."""
     # Progress is told once a second, so a change is waited for at both ends.

@@ -23,7 +23,9 @@ def measure(bench: Bench) -> list[Line]:
     path = bench.folder / "large"
     with path.open("wb") as file:
         file.truncate(N_BYTES)
-    client_mb, server_mb = zip(*[_peaks(bench.stack(), path) for _ in range(bench.n_runs)], strict=True)
+    client_mb, server_mb = zip(
+        *[_peaks(bench.stack(), path) for _ in range(bench.n_runs)], strict=True
+    )
     path.unlink()
     return [
         Line(WHAT.format("client"), "MB", client_mb, Target("under", 100)),

@@ -1,4 +1,5 @@
-"""How long after a job's end a waiting caller knows of it, and how /healthz answers beside 200 waiters."""
+"""How long after a job's end a waiting caller knows of it, and how /healthz answers beside 200
+waiters."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def measure_waiter(bench: Bench) -> list[Line]:
     train, _ = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
         dataset = client.upload(train)
-        delays_ms = [_delay_ms(client, client.fit(dataset)) for _ in range(N_JOBS * bench.n_runs)]
+        delays_ms = [
+            _delay_ms(client, client.fit(dataset)) for _ in range(N_JOBS * bench.n_runs)
+        ]
     return [Line(WAITER, "ms", delays_ms, Target("at most", 50))]
 
 
@@ -38,7 +41,9 @@ def measure_health(bench: Bench) -> list[Line]:
     with Client(bench.stack().url) as client:
         rng = np.random.default_rng(0)
         table = (
-            pd.DataFrame(rng.normal(size=(5_000, 20))).add_prefix("x").assign(y=rng.integers(0, 20, 5_000))
+            pd.DataFrame(rng.normal(size=(5_000, 20)))
+            .add_prefix("x")
+            .assign(y=rng.integers(0, 20, 5_000))
         )
         dataset = client.upload(table)
         slowest_ms = []
@@ -64,4 +69,7 @@ def _health_ms(url: str, job: str) -> float:
     return slowest_ms
 
 
-BENCHMARKS = [Benchmark("waiter", WAITER, measure_waiter), Benchmark("health", HEALTH, measure_health)]
+BENCHMARKS = [
+    Benchmark("waiter", WAITER, measure_waiter),
+    Benchmark("health", HEALTH, measure_health),
+]

@@ -25,7 +25,12 @@ class Load:
 
 
 def load(
-    url: str, seconds: int, *, connections: int = 16, script: Path | None = None, core: int | None = None
+    url: str,
+    seconds: int,
+    *,
+    connections: int = 16,
+    script: Path | None = None,
+    core: int | None = None,
 ) -> Load:
     """Ask a URL for so many seconds, each connection again as soon as it is answered.
 
@@ -54,7 +59,10 @@ def read(report: str) -> Load:
     """Read wrk's report. Raises AssertionError if it tells of answers that are no success."""
     failures = re.findall(r"Non-2xx.*|Socket errors.*", report)
     assert not failures, failures
-    rate, p99 = re.search(r"Requests/sec:\s+([\d.]+)", report), re.search(r"99%\s+([\d.]+)(\w+)", report)
+    rate, p99 = (
+        re.search(r"Requests/sec:\s+([\d.]+)", report),
+        re.search(r"99%\s+([\d.]+)(\w+)", report),
+    )
     assert rate is not None, report
     assert p99 is not None, report
     return Load(float(rate[1]), float(p99[1]) * _MS[p99[2]])

@@ -1,7 +1,7 @@
 """Exit with 0 when a warm worker of this container takes a connection in time.
 
-That takes all of it: the tree listens, and has a worker that is free and does not hang. The worker finds
-that nobody asks it anything, and goes on.
+That takes all of it: the tree listens, and has a worker that is free and does not hang. The worker
+finds that nobody asks it anything, and goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ TIMEOUT_S = 8
 
 
 def main() -> None:
-    """Connect as the server does, and wait for the word that a worker sends when it takes a connection."""
+    """Connect as the server does, and wait for the word that a worker sends when it takes a
+    connection."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT_S)

@@ -1,7 +1,7 @@
 """Exit with 0 when a worker of this container has been heard of in Redis lately.
 
-That takes all of it: the pool has its workers, they reach Redis, and they do not hang. When the pool
-itself ends, the container ends with it.
+That takes all of it: the pool has its workers, they reach Redis, and they do not hang. When the
+pool itself ends, the container ends with it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ def main() -> None:
         sys.exit(f"Redis does not answer: {type(error).__name__}")
     since = datetime.now(UTC) - timedelta(seconds=SILENT_AFTER_S)
     ours = [worker for worker in workers if worker.hostname == socket.gethostname()]
-    if not any(worker.last_heartbeat and worker.last_heartbeat > since for worker in ours):
-        sys.exit(f"none of the {len(ours)} workers of this container has been heard of lately")
+    if not any(
+        worker.last_heartbeat and worker.last_heartbeat > since for worker in ours
+    ):
+        sys.exit(
+            f"none of the {len(ours)} workers of this container has been heard of lately"
+        )
 
 
 if __name__ == "__main__":

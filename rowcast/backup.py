@@ -3,14 +3,15 @@
     python -m rowcast.backup save FOLDER [--include FILE]
     python -m rowcast.backup restore FOLDER [--merge]
 
-Where store and Redis are, the settings say. Jobs may go on running while a copy is made: Redis is read first
-and in one moment, then the store, each bucket before those that it refers to. The folder's index.json names
-every object and the SHA-256 of every file; it is written last, and what has none is no backup.
+Where store and Redis are, the settings say. Jobs may go on running while a copy is made: Redis is
+read first and in one moment, then the store, each bucket before those that it refers to. The
+folder's index.json names every object and the SHA-256 of every file; it is written last, and what
+has none is no backup.
 
-    index.json          what there is, with checksums and, of datasets, the versions that jobs expect
-    redis.jsonl         a key a line, as Redis' DUMP writes it, with the time at which it ends
-    objects/ab/abcd...  the bytes of objects, named by their SHA-256
-    included/...        files that were given with --include
+    index.json          what there is, with checksums and, of datasets, the versions that jobs
+    expect redis.jsonl         a key a line, as Redis' DUMP writes it, with the time at which it
+    ends objects/ab/abcd...  the bytes of objects, named by their SHA-256 included/...        files
+    that were given with --include
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from rowcast.store import Bucket, ObjectMissing, Storage, object_store
 
 FORMAT = 1
 INDEX, REDIS, OBJECTS, INCLUDED = "index.json", "redis.jsonl", "objects", "included"
-# A result refers to its model and both to datasets, so whatever a bucket refers to is looked at after it.
+# A result refers to its model and both to datasets, so whatever a bucket refers to is looked at
+# after it.
 BUCKETS: tuple[Bucket, ...] = ("results", "models", "datasets")
 N_THREADS = 16
 # Redis is asked for both of ours and RQ's; who works at the moment is for the next workers to say.
@@ -54,7 +56,8 @@ _PROBE = "rowcast:restoring"
 _JOB = "rq:job:"
 _IS_JOB = re.compile(rb"rq:job:[0-9a-f-]{36}")
 
-# All keys in one moment: read in turn, they would not show a job on its way from one list to another.
+# All keys in one moment: read in turn, they would not show a job on its way from one list to
+# another.
 _DUMP = """
 local found = {}
 for _, pattern in ipairs(ARGV) do
@@ -80,7 +83,12 @@ class BackupError(Exception):
     """A folder cannot be backed up to or restored from; the message says why and what to do."""
 
 
-def save(folder: Path, storage: Storage, connection: redis.Redis, include: Sequence[Path] = ()) -> Index:
+def save(
+    folder: Path,
+    storage: Storage,
+    connection: redis.Redis,
+    include: Sequence[Path] = (),
+) -> Index:
     """Copy everything to a new or empty folder, and return its index.
 
     Raises:
@@ -90,7 +98,9 @@ def save(folder: Path, storage: Storage, connection: redis.Redis, include: Seque
     """
     _begin(folder)
     n_keys = _save_keys(connection, folder / REDIS)
-    objects = [entry for bucket in BUCKETS for entry in _save_bucket(storage, bucket, folder)]
+    objects = [
+        entry for bucket in BUCKETS for entry in _save_bucket(storage, bucket, folder)
+    ]
     for path in include:
         shutil.copyfile(path, folder / INCLUDED / path.name)
         (folder / INCLUDED / path.name).chmod(0o600)
@@ -106,14 +116,17 @@ def save(folder: Path, storage: Storage, connection: redis.Redis, include: Seque
     return index
 
 
-def restore(folder: Path, storage: Storage, connection: redis.Redis, *, merge: bool = False) -> Index:
+def restore(
+    folder: Path, storage: Storage, connection: redis.Redis, *, merge: bool = False
+) -> Index:
     """Bring a backup back, once all of it has been checked, and return its index.
 
-    Into a store and a Redis that hold nothing, or with `merge` into any: what has the same name is replaced.
+    Into a store and a Redis that hold nothing, or with `merge` into any: what has the same name is
+    replaced.
 
     Raises:
-        BackupError: the backup is damaged or unfinished, or there is something already; nothing is changed.
-        StoreUnavailable, redis.RedisError: a part does not answer.
+        BackupError: the backup is damaged or unfinished, or there is something already; nothing is
+            changed. StoreUnavailable, redis.RedisError: a part does not answer.
     """
     index = verified(folder)
     keys = _keys_in(folder / REDIS)
@@ -139,12 +152,17 @@ def verified(folder: Path) -> Index:
         BackupError: they are not, or it was not finished; names what is wrong.
     """
     index = _read_index(folder)
-    expected = {**index["files"], **{_place(entry["sha256"]): entry["sha256"] for entry in index["objects"]}}
+    expected = {
+        **index["files"],
+        **{_place(entry["sha256"]): entry["sha256"] for entry in index["objects"]},
+    }
     for name, sha256 in expected.items():
         if not (folder / name).is_file():
             raise BackupError(f"The backup {folder} is damaged: {name} is missing.")
         if _digest(folder / name) != sha256:
-            raise BackupError(f"The backup {folder} is damaged: {name} is not what was saved.")
+            raise BackupError(
+                f"The backup {folder} is damaged: {name} is not what was saved."
+            )
     return index
 
 
@@ -159,8 +177,13 @@ def _begin(folder: Path) -> None:
 def _save_keys(connection: redis.Redis, path: Path) -> int:
     """Write all keys that belong to jobs to a file, and return how many."""
     # A scan may name a key twice.
-    found = cast(list[tuple[bytes, bytes | None, int]], connection.eval(_DUMP, 0, *PATTERNS))
-    now_ms, values = int(time.time() * 1000), {key: (value, ttl_ms) for key, value, ttl_ms in found}
+    found = cast(
+        list[tuple[bytes, bytes | None, int]], connection.eval(_DUMP, 0, *PATTERNS)
+    )
+    now_ms, values = (
+        int(time.time() * 1000),
+        {key: (value, ttl_ms) for key, value, ttl_ms in found},
+    )
     lines = [
         {
             "key": base64.b64encode(key).decode(),
@@ -177,18 +200,29 @@ def _save_keys(connection: redis.Redis, path: Path) -> int:
 
 def _save_bucket(storage: Storage, bucket: Bucket, folder: Path) -> list[Entry]:
     """Copy the objects of a bucket, and return what the index says of them."""
-    # A record stands for a manifest, and a manifest for its file: who saw the first sees the second later.
+    # A record stands for a manifest, and a manifest for its file: who saw the first sees the second
+    # later.
     records, manifests, contents = (
-        sorted(filter(rank, storage.keys(bucket))) for rank in (_is_record, _is_manifest, _is_content)
+        sorted(filter(rank, storage.keys(bucket)))
+        for rank in (_is_record, _is_manifest, _is_content)
     )
-    # A deletion removes a manifest before its file, so a manifest that is there still follows a whole file.
+    # A deletion removes a manifest before its file, so a manifest that is there still follows a
+    # whole file.
     copy = partial(_save_object, storage, bucket, folder)
-    found = [entry for keys in (contents, manifests, records) for entry in _in_parallel(copy, keys)]
+    found = [
+        entry
+        for keys in (contents, manifests, records)
+        for entry in _in_parallel(copy, keys)
+    ]
     return [entry for entry in found if entry]
 
 
-def _save_object(storage: Storage, bucket: Bucket, folder: Path, key: str) -> Entry | None:
-    with tempfile.NamedTemporaryFile(dir=folder / OBJECTS, prefix="part-", delete=False) as file:
+def _save_object(
+    storage: Storage, bucket: Bucket, folder: Path, key: str
+) -> Entry | None:
+    with tempfile.NamedTemporaryFile(
+        dir=folder / OBJECTS, prefix="part-", delete=False
+    ) as file:
         part = Path(file.name)
     try:
         sha256, version = storage.copy_out(bucket, key, part)
@@ -230,17 +264,28 @@ def _keys_in(path: Path) -> list[Key]:
         saved = json.loads(line)
         end_ms = saved["expires_at_ms"] or 0
         if not end_ms or end_ms > now_ms:
-            found.append((base64.b64decode(saved["key"]), base64.b64decode(saved["value"]), end_ms))
+            found.append(
+                (
+                    base64.b64decode(saved["key"]),
+                    base64.b64decode(saved["value"]),
+                    end_ms,
+                )
+            )
     return found
 
 
 def _refuse_used(storage: Storage, connection: redis.Redis) -> None:
-    used = [f"the bucket of {bucket}" for bucket in BUCKETS if not storage.is_empty(bucket)]
-    found = [key for pattern in PATTERNS for key in connection.scan_iter(pattern, count=1000)]
+    used = [
+        f"the bucket of {bucket}" for bucket in BUCKETS if not storage.is_empty(bucket)
+    ]
+    found = [
+        key for pattern in PATTERNS for key in connection.scan_iter(pattern, count=1000)
+    ]
     used += ["Redis"] if any(not _OF_WORKERS.fullmatch(key) for key in found) else []
     if used:
         raise BackupError(
-            f"There is something already in {', '.join(used)}. Restore into an empty store and Redis, "
+            f"There is something already in {', '.join(used)}. Restore into an empty store and "
+            "Redis, "
             "or say --merge to replace what has the same name and keep the rest."
         )
 
@@ -265,21 +310,38 @@ def _restore_keys(connection: redis.Redis, keys: list[Key]) -> None:
         pipe.execute()
 
 
-def _renew_versions(storage: Storage, connection: redis.Redis, index: Index, keys: list[Key]) -> None:
-    """Let restored jobs expect the datasets as they are now: written anew, they have other tags and times."""
-    saved = {entry["key"]: entry for entry in index["objects"] if entry["bucket"] == "datasets"}
+def _renew_versions(
+    storage: Storage, connection: redis.Redis, index: Index, keys: list[Key]
+) -> None:
+    """Let restored jobs expect the datasets as they are now: written anew, they have other tags and
+    times."""
+    saved = {
+        entry["key"]: entry
+        for entry in index["objects"]
+        if entry["bucket"] == "datasets"
+    }
     for key, _, _ in keys:
         try:
-            job = Job.fetch(key.decode().removeprefix(_JOB), connection=connection, serializer="json")
+            job = Job.fetch(
+                key.decode().removeprefix(_JOB),
+                connection=connection,
+                serializer="json",
+            )
             owner, dataset_id = job.meta["owner"], job.kwargs["dataset_id"]
-            options, entry = job.kwargs["options"], saved[f"{folder_of(owner, dataset_id)}/data"]
+            options, entry = (
+                job.kwargs["options"],
+                saved[f"{folder_of(owner, dataset_id)}/data"],
+            )
             is_same = options["dataset"] == {"size": entry["size"], "tag": entry["tag"]}
         except (NoSuchJobError, DeserializationError, KeyError, TypeError, ValueError):
             # It has ended just now, its dataset is gone, or it is no job of ours.
             continue
         if is_same:
             version = storage.version("datasets", owner, dataset_id, "data")
-            job.kwargs = {**job.kwargs, "options": {**options, "dataset": vars(version)}}
+            job.kwargs = {
+                **job.kwargs,
+                "options": {**options, "dataset": vars(version)},
+            }
             connection.hset(job.key, "data", zlib.compress(job.data))
 
 
@@ -295,16 +357,22 @@ def _read_index(folder: Path) -> Index:
     if not folder.is_dir():
         raise BackupError(f"There is no folder {folder}.")
     if not (folder / INDEX).is_file():
-        raise BackupError(f"The backup {folder} was not finished: it has no {INDEX}. Take another one.")
+        raise BackupError(
+            f"The backup {folder} was not finished: it has no {INDEX}. Take another one."
+        )
     try:
         saved = json.loads((folder / INDEX).read_bytes())
         index, sha256 = saved["index"], saved["sha256"]
     except (ValueError, TypeError, KeyError):
         index, sha256 = None, ""
     if not isinstance(index, dict) or _text_digest(json.dumps(index)) != sha256:
-        raise BackupError(f"The backup {folder} is damaged: {INDEX} is not what was saved.")
+        raise BackupError(
+            f"The backup {folder} is damaged: {INDEX} is not what was saved."
+        )
     if index.get("format") != FORMAT:
-        raise BackupError(f"The backup {folder} is of another version of Rowcast (format {index['format']}).")
+        raise BackupError(
+            f"The backup {folder} is of another version of Rowcast (format {index['format']})."
+        )
     return index
 
 
@@ -334,9 +402,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         storage = Storage(settings, object_store.WORKER, connections=N_THREADS)
         with closing(connect_for_work(settings)) as connection:
             if options.command == "save":
-                done, index = "Saved", save(options.folder, storage, connection, options.include)
+                done, index = (
+                    "Saved",
+                    save(options.folder, storage, connection, options.include),
+                )
             else:
-                index = restore(options.folder, storage, connection, merge=options.merge)
+                index = restore(
+                    options.folder, storage, connection, merge=options.merge
+                )
                 done = "Restored"
     except (BackupError, ConfigurationError, OSError, redis.RedisError) as error:
         return _refused(str(error))
@@ -353,12 +426,22 @@ def _refused(message: str) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m rowcast.backup", description="Copy store and Redis.")
+    parser = argparse.ArgumentParser(
+        prog="python -m rowcast.backup", description="Copy store and Redis."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     saving = commands.add_parser("save", help="copy to a new folder")
-    saving.add_argument("--include", type=Path, action="append", default=[], help="also copy this file")
-    restoring = commands.add_parser("restore", help="bring a copy back, once all of it has been checked")
-    restoring.add_argument("--merge", action="store_true", help="into a store and Redis that hold something")
+    saving.add_argument(
+        "--include", type=Path, action="append", default=[], help="also copy this file"
+    )
+    restoring = commands.add_parser(
+        "restore", help="bring a copy back, once all of it has been checked"
+    )
+    restoring.add_argument(
+        "--merge",
+        action="store_true",
+        help="into a store and Redis that hold something",
+    )
     for command in (saving, restoring):
         command.add_argument("folder", type=Path)
     return parser.parse_args(arguments)

@@ -60,7 +60,9 @@ class RowcastError(Exception):
     title = "Internal error"
     hint = ""
 
-    def __init__(self, detail: str = "", *, hint: str = "", errors: Sequence[str] = ()) -> None:
+    def __init__(
+        self, detail: str = "", *, hint: str = "", errors: Sequence[str] = ()
+    ) -> None:
         """Note the sentence that a person reads; `hint` defaults to that of the class."""
         super().__init__(detail or self.title)
         self.detail = detail or self.title
@@ -69,11 +71,20 @@ class RowcastError(Exception):
 
     def cause(self) -> dict[str, Any]:
         """Return the members that a failed job's status carries under `error`."""
-        return {"code": self.code, "detail": self.detail, "hint": self.hint, "errors": self.errors}
+        return {
+            "code": self.code,
+            "detail": self.detail,
+            "hint": self.hint,
+            "errors": self.errors,
+        }
 
     def problem(self, request_id: str | None = None) -> dict[str, Any]:
         """Return the body of an `application/problem+json` answer (RFC 9457)."""
-        head = {"type": f"urn:rowcast:error:{self.code}", "title": self.title, "status": self.status}
+        head = {
+            "type": f"urn:rowcast:error:{self.code}",
+            "title": self.title,
+            "status": self.status,
+        }
         return {**head, **self.cause(), "request_id": request_id}
 
 
@@ -109,7 +120,10 @@ class DatasetNotFound(NotFound):
     """Nothing lies under the dataset's id."""
 
     code, title = "dataset_not_found", "Dataset not found"
-    hint = "The upload may not have ended: PUT the table to the url that /upload gave, then submit again."
+    hint = (
+        "The upload may not have ended: PUT the table to the url that /upload gave, then "
+        "submit again."
+    )
 
 
 class ModelNotFound(NotFound):
@@ -150,7 +164,9 @@ class ModelNotReady(Conflict):
     """The model is still being fitted."""
 
     code, title = "model_not_ready", "Model not ready"
-    hint = "Wait for the fit to end, GET /status?id=<model>&wait=20, then predict again."
+    hint = (
+        "Wait for the fit to end, GET /status?id=<model>&wait=20, then predict again."
+    )
 
 
 class ModelFailed(Conflict):
@@ -199,21 +215,29 @@ class DatasetTooLarge(RowcastError):
     """The uploaded table is over the limit."""
 
     code, status, title = "dataset_too_large", 413, "Dataset too large"
-    hint = "Upload fewer rows or columns, or ask the operator to raise MAX_UPLOAD_BYTES."
+    hint = (
+        "Upload fewer rows or columns, or ask the operator to raise MAX_UPLOAD_BYTES."
+    )
 
 
 class RequestTooLarge(RowcastError):
     """The body of a request to the API is over the limit."""
 
     code, status, title = "request_too_large", 413, "Request too large"
-    hint = "Tables go to the url that /upload gives; only small ones may be sent to /predict itself."
+    hint = (
+        "Tables go to the url that /upload gives; only small ones may be sent to /predict "
+        "itself."
+    )
 
 
 class ModelTooLarge(RowcastError):
     """The model is too large to be kept by a warm worker."""
 
     code, status, title = "model_too_large", 413, "Model too large"
-    hint = "Upload the rows and predict them by a job, or ask the operator to raise WARM_CACHE_BYTES."
+    hint = (
+        "Upload the rows and predict them by a job, or ask the operator to raise "
+        "WARM_CACHE_BYTES."
+    )
 
 
 class NotAcceptable(RowcastError):
@@ -227,7 +251,10 @@ class UnsupportedMediaType(RowcastError):
     """The body of a POST is not of a type that is taken here."""
 
     code, status, title = "unsupported_media_type", 415, "Unsupported media type"
-    hint = "Send the parameters in the query string, or as JSON with 'Content-Type: application/json'."
+    hint = (
+        "Send the parameters in the query string, or as JSON with 'Content-Type: "
+        "application/json'."
+    )
 
 
 class InvalidTable(RowcastError):
@@ -261,7 +288,10 @@ class ModelUntrusted(JobFailure):
     """The model's signature matches no signing key of the workers."""
 
     code, title = "model_untrusted", "Model untrusted"
-    hint = "The model's files were changed, or the workers' SIGNING_KEYS no longer hold its key. Fit again."
+    hint = (
+        "The model's files were changed, or the workers' SIGNING_KEYS no longer hold its "
+        "key. Fit again."
+    )
 
 
 class ModelIncompatible(JobFailure):
@@ -275,35 +305,49 @@ class TimedOut(JobFailure):
     """The job ran longer than it may."""
 
     code, title = "timed_out", "Timed out"
-    hint = "Give the job a larger timeout_s, or a smaller table; the most is the operator's JOB_TIMEOUT_S."
+    hint = (
+        "Give the job a larger timeout_s, or a smaller table; the most is the operator's "
+        "JOB_TIMEOUT_S."
+    )
 
 
 class OutOfMemory(JobFailure):
     """The job took more memory than it may, or all that there was."""
 
     code, title = "out_of_memory", "Out of memory"
-    hint = "Use fewer rows or columns, or ask the operator to raise JOB_MEMORY_BYTES or run fewer WORKERS."
+    hint = (
+        "Use fewer rows or columns, or ask the operator to raise JOB_MEMORY_BYTES or run "
+        "fewer WORKERS."
+    )
 
 
 class ScratchFull(JobFailure):
     """The files of the job took more space than they may."""
 
     code, title = "scratch_full", "Scratch space full"
-    hint = "Use a smaller table, keep fewer columns, or ask the operator to raise JOB_SCRATCH_BYTES."
+    hint = (
+        "Use a smaller table, keep fewer columns, or ask the operator to raise "
+        "JOB_SCRATCH_BYTES."
+    )
 
 
 class DependencyFailed(JobFailure):
     """The fit that should have made the model failed or was canceled."""
 
     code, title = "dependency_failed", "Dependency failed"
-    hint = "GET /status?id=<model> says why the fit made no model; fit and predict again."
+    hint = (
+        "GET /status?id=<model> says why the fit made no model; fit and predict again."
+    )
 
 
 class WorkerLost(JobFailure):
     """The process that ran the job died, as often as it may."""
 
     code, title = "worker_lost", "Worker lost"
-    hint = "The job may need more memory than a worker has. Try a smaller table, or ask the operator."
+    hint = (
+        "The job may need more memory than a worker has. Try a smaller table, or ask the "
+        "operator."
+    )
 
 
 class InternalError(RowcastError):
@@ -317,7 +361,10 @@ class WarmWorkerLost(RowcastError):
     """The process that computed an answer died, or took too long and was ended."""
 
     code, status, title = "warm_worker_lost", 500, "Warm worker lost"
-    hint = "Send fewer rows, or upload them and predict them by a job, which has more time and memory."
+    hint = (
+        "Send fewer rows, or upload them and predict them by a job, which has more time and "
+        "memory."
+    )
 
 
 class Unavailable(RowcastError):
@@ -350,7 +397,9 @@ class NotReady(Unavailable):
     """A part behind the service does not answer; the errors name each."""
 
     code, title = "not_ready", "Not ready"
-    hint = "Look after the parts that are named; the service works again once they answer."
+    hint = (
+        "Look after the parts that are named; the service works again once they answer."
+    )
 
 
 ABSTRACT = frozenset({RowcastError, Conflict, JobFailure, Unavailable})
@@ -368,5 +417,7 @@ def all_errors() -> Iterator[type[RowcastError]]:
 
 def of_cause(cause: dict[str, Any]) -> RowcastError:
     """Return the error that `cause` was made of, in another process."""
-    kind = next((error for error in all_errors() if error.code == cause["code"]), InternalError)
+    kind = next(
+        (error for error in all_errors() if error.code == cause["code"]), InternalError
+    )
     return kind(cause["detail"], hint=cause["hint"], errors=cause["errors"])

@@ -28,12 +28,14 @@ def time_of(identifier: str) -> datetime | None:
 
 
 def first_at(seconds: float) -> str:
-    """Return what ids of a time, in Unix seconds, begin with: it sorts before them and after all earlier."""
+    """Return what ids of a time, in Unix seconds, begin with: it sorts before them and after all
+    earlier."""
     milliseconds = int(seconds * 1000)
     return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}"
 
 
 def folder_of(owner: str, identifier: str) -> str | None:
-    """Return the folder of all objects of an id, `<owner>/<yyyy-mm-dd>/<hh>/<id>`; None as in `time_of`."""
+    """Return the folder of all objects of an id, `<owner>/<yyyy-mm-dd>/<hh>/<id>`; None as in
+    `time_of`."""
     minted_at = time_of(identifier)
     return f"{owner}/{minted_at:%Y-%m-%d/%H}/{identifier}" if minted_at else None

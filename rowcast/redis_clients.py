@@ -11,8 +11,8 @@ from redis.retry import Retry as RedisRetry
 
 from rowcast.config import Settings
 
-# Each would cost every connection, of which a job makes several, a round trip or two: notices of a managed
-# Redis, which others do not know, and telling Redis which library this is.
+# Each would cost every connection, of which a job makes several, a round trip or two: notices of a
+# managed Redis, which others do not know, and telling Redis which library this is.
 _SHORT_GREETING: dict[str, Any] = {
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     "driver_info": None,
@@ -20,7 +20,8 @@ _SHORT_GREETING: dict[str, Any] = {
 
 
 def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.Redis:
-    """Return a client for the server: one retry for a stale connection, and an answer within 3 s."""
+    """Return a client for the server: one retry for a stale connection, and an answer within 3
+    s."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=connections,
@@ -29,7 +30,9 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
         socket_timeout=1.8,
         health_check_interval=0,
         # A command that timed out is not repeated: it would double the wait.
-        retry=RedisRetry(ConstantBackoff(0.05), 1, supported_errors=(redis.ConnectionError,)),
+        retry=RedisRetry(
+            ConstantBackoff(0.05), 1, supported_errors=(redis.ConnectionError,)
+        ),
     )
 
 

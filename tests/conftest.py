@@ -31,7 +31,9 @@ def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack
 
 
 @pytest.fixture(scope="session")
-def start_lasting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
+def start_lasting_stack(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[StartStack]:
     """Return a function that starts a stack, which runs until all tests have ended."""
     with starting(tmp_path_factory) as start:
         yield start

@@ -30,15 +30,22 @@ from tests.support.tables import slow_table, table
 
 @pytest.fixture
 def place(stack: Stack) -> Iterator[Callable[[], Settings]]:
-    """Return a function that makes a new place: buckets and a database of Redis that hold nothing."""
-    url, databases = stack.settings().redis_url.get_secret_value().removesuffix("/0"), iter(range(5, 15))
+    """Return a function that makes a new place: buckets and a database of Redis that hold
+    nothing."""
+    url, databases = (
+        stack.settings().redis_url.get_secret_value().removesuffix("/0"),
+        iter(range(5, 15)),
+    )
     used = []
 
     def make() -> Settings:
         used.append(redis.Redis.from_url(f"{url}/{next(databases)}"))
         used[-1].flushdb()
         number = used[-1].connection_pool.connection_kwargs["db"]
-        buckets = {f"{kind}_bucket": f"place-{new_id()}" for kind in ("datasets", "models", "results")}
+        buckets = {
+            f"{kind}_bucket": f"place-{new_id()}"
+            for kind in ("datasets", "models", "results")
+        }
         return stack.settings(redis_url=f"{url}/{number}", **buckets)
 
     yield make
@@ -57,7 +64,9 @@ def redis_of(settings: Settings) -> Any:
     return redis.Redis.from_url(settings.redis_url.get_secret_value())
 
 
-def save(settings: Settings, folder: Path, storage: Storage | None = None) -> dict[str, Any]:
+def save(
+    settings: Settings, folder: Path, storage: Storage | None = None
+) -> dict[str, Any]:
     with redis_of(settings) as connection:
         return backup.save(folder, storage or storage_of(settings), connection)
 
@@ -78,7 +87,8 @@ def objects_of(settings: Settings) -> dict[str, set[str]]:
 
 @pytest.fixture
 def filled(place: Callable[[], Settings]) -> Settings:
-    """Return a place with a model, its dataset, and a job in every kind of key that the queue uses."""
+    """Return a place with a model, its dataset, and a job in every kind of key that the queue
+    uses."""
     settings = place()
     storage = storage_of(settings)
     storage.write("datasets", "ann", new_id(), "data", b"a,y\n1,2\n")
@@ -112,11 +122,19 @@ def test_objects_and_keys_come_back_as_they_were(
     assert (len(index["objects"]), index["n_keys"]) == (4, 4)
     assert objects_of(target) == objects_of(filled)
     (dataset,) = objects_of(target)["datasets"]
-    assert Storage(target).read("datasets", "ann", dataset.split("/")[3], "data") == b"a,y\n1,2\n"
+    assert (
+        Storage(target).read("datasets", "ann", dataset.split("/")[3], "data")
+        == b"a,y\n1,2\n"
+    )
     with redis_of(target) as connection:
-        assert connection.hgetall("rq:job:1") == {b"status": b"queued", b"data": b"\x00\xff"}
+        assert connection.hgetall("rq:job:1") == {
+            b"status": b"queued",
+            b"data": b"\x00\xff",
+        }
         assert connection.lrange("rq:queue:rowcast", 0, -1) == [b"1", b"2"]
-        assert connection.zrange("rowcast:running", 0, -1, withscores=True) == [(b"1", 12.5)]
+        assert connection.zrange("rowcast:running", 0, -1, withscores=True) == [
+            (b"1", 12.5)
+        ]
         assert 3_500_000 < connection.pttl("rowcast:idempotency:k") <= 3_600_000
         assert connection.pttl("rq:job:1") == -1
 
@@ -145,8 +163,14 @@ def test_workers_of_the_time_and_keys_of_others_are_not_kept(
     save(filled, tmp_path / "copy")
     target = place()
     restore(target, tmp_path / "copy")
-    assert {b"rq:job:1"} < keys_of(target) == keys_of(target) - {b"rq:workers", b"somebody:else"}
-    assert not [key for key in keys_of(target) if key.startswith((b"rq:worker", b"somebody"))]
+    assert (
+        {b"rq:job:1"}
+        < keys_of(target)
+        == keys_of(target) - {b"rq:workers", b"somebody:else"}
+    )
+    assert not [
+        key for key in keys_of(target) if key.startswith((b"rq:worker", b"somebody"))
+    ]
 
 
 @pytest.mark.parametrize("is_changed", [False, True], ids=["unchanged", "changed"])
@@ -156,7 +180,10 @@ def test_a_restored_job_expects_its_dataset_as_restored_unless_it_had_changed(
     (key,) = objects_of(filled)["datasets"]
     dataset_id, job_id = key.split("/")[3], new_id()
     noted = vars(Storage(filled).version("datasets", "ann", dataset_id, "data"))
-    options = {"target": "y", "dataset": {**noted, "tag": "another"} if is_changed else noted}
+    options = {
+        "target": "y",
+        "dataset": {**noted, "tag": "another"} if is_changed else noted,
+    }
     with redis_of(filled) as connection:
         rq.Queue("rowcast", connection=connection, serializer="json").enqueue_call(
             "ml.fit",
@@ -171,12 +198,17 @@ def test_a_restored_job_expects_its_dataset_as_restored_unless_it_had_changed(
     with redis_of(target) as connection:
         job = rq.job.Job.fetch(job_id, connection=connection, serializer="json")
     now = vars(target_storage.version("datasets", "ann", dataset_id, "data"))
-    assert job.kwargs["options"] == {"target": "y", "dataset": options["dataset"] if is_changed else now}
+    assert job.kwargs["options"] == {
+        "target": "y",
+        "dataset": options["dataset"] if is_changed else now,
+    }
 
 
 def test_only_its_owner_can_read_a_backup(saved: Path) -> None:
     modes = {path: path.stat().st_mode & 0o777 for path in [saved, *saved.rglob("*")]}
-    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()), modes
+    assert all(
+        mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()
+    ), modes
 
 
 def an_object(folder: Path) -> Path:
@@ -184,19 +216,39 @@ def an_object(folder: Path) -> Path:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "changed object": (lambda folder: an_object(folder).write_bytes(b"other"), "objects/.* is not what was"),
-    "missing object": (lambda folder: an_object(folder).unlink(), "objects/.* is missing"),
-    "changed keys": (lambda folder: (folder / "redis.jsonl").write_text(""), r"redis\.jsonl is not what was"),
-    "missing keys": (lambda folder: (folder / "redis.jsonl").unlink(), r"redis\.jsonl is missing"),
-    "no index": (lambda folder: (folder / "index.json").unlink(), r"was not finished: it has no index\.json"),
+    "changed object": (
+        lambda folder: an_object(folder).write_bytes(b"other"),
+        "objects/.* is not what was",
+    ),
+    "missing object": (
+        lambda folder: an_object(folder).unlink(),
+        "objects/.* is missing",
+    ),
+    "changed keys": (
+        lambda folder: (folder / "redis.jsonl").write_text(""),
+        r"redis\.jsonl is not what was",
+    ),
+    "missing keys": (
+        lambda folder: (folder / "redis.jsonl").unlink(),
+        r"redis\.jsonl is missing",
+    ),
+    "no index": (
+        lambda folder: (folder / "index.json").unlink(),
+        r"was not finished: it has no index\.json",
+    ),
     "changed index": (
         lambda folder: (folder / "index.json").write_text(
-            (folder / "index.json").read_text().replace("/ann/", "/bob/").replace('"ann/', '"bob/')
+            (folder / "index.json")
+            .read_text()
+            .replace("/ann/", "/bob/")
+            .replace('"ann/', '"bob/')
         ),
         r"index\.json is not what was saved",
     ),
     "half an index": (
-        lambda folder: (folder / "index.json").write_text((folder / "index.json").read_text()[:-20]),
+        lambda folder: (folder / "index.json").write_text(
+            (folder / "index.json").read_text()[:-20]
+        ),
         r"index\.json is not what was saved",
     ),
     "nothing": (shutil.rmtree, "There is no folder"),
@@ -205,7 +257,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_backup_is_refused_by_name_and_changes_nothing(
-    damage: Callable[[Path], Any], words: str, saved: Path, place: Callable[[], Settings]
+    damage: Callable[[Path], Any],
+    words: str,
+    saved: Path,
+    place: Callable[[], Settings],
 ) -> None:
     damage(saved)
     target = place()
@@ -218,10 +273,14 @@ def test_a_damaged_backup_is_refused_by_name_and_changes_nothing(
 def test_keys_of_a_newer_redis_are_refused_before_anything_changes(
     saved: Path, place: Callable[[], Settings]
 ) -> None:
-    lines = [json.loads(line) for line in (saved / "redis.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (saved / "redis.jsonl").read_text().splitlines()
+    ]
     # The last ten bytes of a dump are its version and a checksum.
     changed = [{**line, "value": "AAAAAAAAAAAAAAAAAAAAAAAA"} for line in lines]
-    (saved / "redis.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    (saved / "redis.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in changed)
+    )
     index = json.loads((saved / "index.json").read_text())["index"]
     index["files"]["redis.jsonl"] = backup._digest(saved / "redis.jsonl")
     (saved / "index.json").unlink()
@@ -250,7 +309,9 @@ def test_a_store_or_redis_that_holds_something_is_refused_unless_told(
     assert objects_of(target) == before[1]
 
 
-def test_a_folder_that_holds_something_is_not_written_to(filled: Settings, saved: Path) -> None:
+def test_a_folder_that_holds_something_is_not_written_to(
+    filled: Settings, saved: Path
+) -> None:
     with pytest.raises(BackupError, match="holds something already"):
         save(filled, saved)
     backup.verified(saved)
@@ -317,7 +378,9 @@ def local(command: str, *arguments: Path | str) -> subprocess.CompletedProcess[s
     )
 
 
-needs_own_store = pytest.mark.skipif("S3_ENDPOINT" in STORE, reason="the store of the run is another one")
+needs_own_store = pytest.mark.skipif(
+    "S3_ENDPOINT" in STORE, reason="the store of the run is another one"
+)
 
 
 @needs_own_store
@@ -347,14 +410,18 @@ def test_a_stack_saved_with_jobs_running_comes_back_with_all_of_them(
     pd.testing.assert_frame_equal(again.result(result), predictions)
     for job in queued:
         again.finished(job)
-    pd.testing.assert_frame_equal(again.result(again.predict(table(30), model)), predictions)
+    pd.testing.assert_frame_equal(
+        again.result(again.predict(table(30), model)), predictions
+    )
     assert again.finished(running)["attempts"] >= 1
     again.stop()
 
     # A stack that does not run is saved as well, and a folder that is in use is not restored into.
     done = local("save", "--data", stack.data, tmp_path / "later")
     assert done.returncode == 0, done.stderr
-    assert len(backup.verified(tmp_path / "later")["objects"]) > len(backup.verified(copy)["objects"])
+    assert len(backup.verified(tmp_path / "later")["objects"]) > len(
+        backup.verified(copy)["objects"]
+    )
     refused = local("restore", "--data", stack.data, copy)
     assert refused.returncode == 1
     assert "holds something already" in refused.stderr
@@ -363,19 +430,29 @@ def test_a_stack_saved_with_jobs_running_comes_back_with_all_of_them(
 def bad_fit(stack: Stack) -> str:
     """Submit a fit that fails: its dataset is replaced after it was looked at."""
     dataset = stack.get("/upload").json()
-    requests.put(dataset["url"], data=b"a,y\n" + b"1,2\n" * 20, timeout=10).raise_for_status()
+    requests.put(
+        dataset["url"], data=b"a,y\n" + b"1,2\n" * 20, timeout=10
+    ).raise_for_status()
     with stack.frozen():
         job = stack.post("/fit", id=dataset["id"]).json()["id"]
-        requests.put(dataset["url"], data=b"a,y\n" + b"1,3\n" * 30, timeout=10).raise_for_status()
+        requests.put(
+            dataset["url"], data=b"a,y\n" + b"1,3\n" * 30, timeout=10
+        ).raise_for_status()
     return str(job)
 
 
 @needs_own_store
-def test_a_failed_restore_leaves_no_data_folder(start_stack: StartStack, tmp_path: Path) -> None:
+def test_a_failed_restore_leaves_no_data_folder(
+    start_stack: StartStack, tmp_path: Path
+) -> None:
     data, copy = tmp_path / "data", tmp_path / "copy"
     copy.joinpath("included").mkdir(parents=True)
-    keys = dict.fromkeys(("s3_access_key", "s3_secret_key", "redis_password"), "0123456789abcdef")
-    (copy / "included" / "secrets.json").write_text(json.dumps({**keys, "signing_key": "x" * 16}))
+    keys = dict.fromkeys(
+        ("s3_access_key", "s3_secret_key", "redis_password"), "0123456789abcdef"
+    )
+    (copy / "included" / "secrets.json").write_text(
+        json.dumps({**keys, "signing_key": "x" * 16})
+    )
     started = time.monotonic()
     done = local("restore", "--data", data, copy)
     assert done.returncode == 1

@@ -1,4 +1,5 @@
-"""What `make bench` says of figures, and that docs/performance.md tells of the last run and of every line."""
+"""What `make bench` says of figures, and that docs/performance.md tells of the last run and of
+every line."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def failing(error: Exception) -> Benchmark:
         ("over", [2], [1.5]),
     ],
 )
-def test_target_is_met_as_its_words_say(word: Any, met: list[float], missed: list[float]) -> None:
+def test_target_is_met_as_its_words_say(
+    word: Any, met: list[float], missed: list[float]
+) -> None:
     target = Target(word, 1.5)
     assert all(target.is_met(figure) for figure in met)
     assert not any(target.is_met(figure) for figure in missed)
@@ -76,7 +79,9 @@ def test_line_without_target_has_no_verdict() -> None:
 
 def test_benchmark_that_fails_leaves_a_line_that_says_why() -> None:
     bench = StoppedBench()
-    (line,) = lines_of(failing(AssertionError("predictions differ")), cast(Bench, bench))
+    (line,) = lines_of(
+        failing(AssertionError("predictions differ")), cast(Bench, bench)
+    )
     assert (line.what, line.benchmark, line.verdict) == ("what", "name", "FAILED")
     assert "predictions differ" in line.note
     assert bench.is_stopped
@@ -98,14 +103,20 @@ def test_load_without_wrk_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
         wrk.load("http://127.0.0.1:1", 1)
 
 
-@pytest.mark.parametrize(("p99", "ms"), [("18.20ms", 18.2), ("950.00us", 0.95), ("1.50s", 1500.0)])
+@pytest.mark.parametrize(
+    ("p99", "ms"), [("18.20ms", 18.2), ("950.00us", 0.95), ("1.50s", 1500.0)]
+)
 def test_report_of_wrk_is_read(p99: str, ms: float) -> None:
     load = wrk.read(WRK.format(p99=p99, failures=""))
     assert (load.rate, load.p99_ms) == (4398.07, pytest.approx(ms))
 
 
 @pytest.mark.parametrize(
-    "failure", ["Non-2xx or 3xx responses: 3", "Socket errors: connect 0, read 1, write 0, timeout 0"]
+    "failure",
+    [
+        "Non-2xx or 3xx responses: 3",
+        "Socket errors: connect 0, read 1, write 0, timeout 0",
+    ],
 )
 def test_load_with_failed_answers_is_no_figure(failure: str) -> None:
     with pytest.raises(AssertionError, match=failure.split(":", maxsplit=1)[0]):
@@ -114,7 +125,9 @@ def test_load_with_failed_answers_is_no_figure(failure: str) -> None:
 
 def test_unknown_names_are_refused() -> None:
     assert _names("status,backlog") == ["status", "backlog"]
-    with pytest.raises(argparse.ArgumentTypeError, match="nonsense is none of cycle_large"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="nonsense is none of cycle_large"
+    ):
         _names("status,nonsense")
 
 
@@ -136,15 +149,30 @@ def test_figures_are_shown_with_about_three_digits(figure: float, shown: str) ->
 
 @pytest.mark.parametrize(("load", "is_said"), [(0.3, False), (2.0, True)])
 def test_page_says_when_the_machine_was_busy(load: float, is_said: bool) -> None:
-    machine = {"processor": "CPU", "cores": 2, "memory_gb": 8, "system": "Linux", "load_before": load}
-    run = {"date": "today", "minutes": 1.0, "runs": 5, "machine": machine, "versions": {}, "lines": []}
+    machine = {
+        "processor": "CPU",
+        "cores": 2,
+        "memory_gb": 8,
+        "system": "Linux",
+        "load_before": load,
+    }
+    run = {
+        "date": "today",
+        "minutes": 1.0,
+        "runs": 5,
+        "machine": machine,
+        "versions": {},
+        "lines": [],
+    }
     assert ("prove nothing" in report.section(run)) == is_said
 
 
 def test_page_holds_the_last_run() -> None:
     path = ROOT / "benchmarks" / "last.json"
     last = json.loads(path.read_text()) if path.exists() else {"lines": []}
-    between = text_of("performance.md").partition(report.BEGIN)[2].partition(report.END)[0]
+    between = (
+        text_of("performance.md").partition(report.BEGIN)[2].partition(report.END)[0]
+    )
     # Before the first whole run there is neither the file nor the table.
     assert between.strip() == (report.section(last).strip() if path.exists() else "")
     assert {line["benchmark"] for line in last["lines"]} in (set(NAMES), set())

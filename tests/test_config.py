@@ -27,7 +27,11 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 def test_defaults_listen_on_loopback_without_keys() -> None:
     defaults = Settings.from_environment()
-    assert (defaults.bind, defaults.api_keys, defaults.allow_anonymous) == ("127.0.0.1:8000", (), False)
+    assert (defaults.bind, defaults.api_keys, defaults.allow_anonymous) == (
+        "127.0.0.1:8000",
+        (),
+        False,
+    )
 
 
 def test_default_folder_of_the_cores_is_this_users_own() -> None:
@@ -37,7 +41,10 @@ def test_default_folder_of_the_cores_is_this_users_own() -> None:
 
 def test_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = Settings()
-    assert settings(monkeypatch, **{name.upper(): "" for name in Settings.model_fields}) == defaults
+    assert (
+        settings(monkeypatch, **{name.upper(): "" for name in Settings.model_fields})
+        == defaults
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,9 @@ def test_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> No
         ("LOG_FORMAT", "xml"),
     ],
 )
-def test_bad_value_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_value_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert refusal(monkeypatch, **{name: value}).startswith(f"{name}: ")
 
 
@@ -101,13 +110,20 @@ def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
-@pytest.mark.parametrize("value", ["1", "0", "yes", "on", "True", "TRUE", "t", " true", "false "])
+@pytest.mark.parametrize(
+    "value", ["1", "0", "yes", "on", "True", "TRUE", "t", " true", "false "]
+)
 def test_loose_boolean_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert refusal(monkeypatch, ALLOW_ANONYMOUS=value) == "ALLOW_ANONYMOUS: must be exactly true or false"
+    assert (
+        refusal(monkeypatch, ALLOW_ANONYMOUS=value)
+        == "ALLOW_ANONYMOUS: must be exactly true or false"
+    )
 
 
 @pytest.mark.parametrize(("value", "meant"), [("true", True), ("false", False)])
-def test_boolean_is_true_or_false(value: str, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boolean_is_true_or_false(
+    value: str, meant: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert settings(monkeypatch, ALLOW_ANONYMOUS=value).allow_anonymous is meant
 
 
@@ -132,14 +148,28 @@ def test_misspelt_variable_is_refused_with_what_was_meant(
 
 @pytest.mark.parametrize(
     "name",
-    ["AWS_ENDPOINT_URL", "REDIS_HOST", "PYTHONPATH", "WORKSPACE", "LOGNAME", "S3_BUCKET", "OMP_NUM_THREADS"],
+    [
+        "AWS_ENDPOINT_URL",
+        "REDIS_HOST",
+        "PYTHONPATH",
+        "WORKSPACE",
+        "LOGNAME",
+        "S3_BUCKET",
+        "OMP_NUM_THREADS",
+    ],
 )
-def test_variable_of_others_is_left_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_of_others_is_left_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert settings(monkeypatch, **{name: "x"}) == Settings()
 
 
-@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "192.168.1.5:8000", "rowcast.example.org:80"])
-def test_other_addresses_than_loopback_want_keys(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:8000", "[::]:8000", "192.168.1.5:8000", "rowcast.example.org:80"]
+)
+def test_other_addresses_than_loopback_want_keys(
+    bind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     message = refusal(monkeypatch, BIND=bind)
     assert bind in message
     assert "API_KEYS" in message
@@ -147,15 +177,21 @@ def test_other_addresses_than_loopback_want_keys(bind: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    "variables", [{"ALLOW_ANONYMOUS": "true"}, {"API_KEYS": f"acme:{KEY}"}], ids=["open", "keys"]
+    "variables",
+    [{"ALLOW_ANONYMOUS": "true"}, {"API_KEYS": f"acme:{KEY}"}],
+    ids=["open", "keys"],
 )
 def test_other_addresses_are_taken_with_keys_or_if_meant(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert settings(monkeypatch, BIND="0.0.0.0:8000", **variables).bind == "0.0.0.0:8000"
+    assert (
+        settings(monkeypatch, BIND="0.0.0.0:8000", **variables).bind == "0.0.0.0:8000"
+    )
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "127.8.8.8:1", "[::1]:8000", "localhost:8000"])
+@pytest.mark.parametrize(
+    "bind", ["127.0.0.1:8000", "127.8.8.8:1", "[::1]:8000", "localhost:8000"]
+)
 def test_loopback_wants_no_keys(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(monkeypatch, BIND=bind).bind == bind
 
@@ -168,12 +204,23 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         SIGNING_KEYS=f"{KEY}-1,{KEY}-2",
     )
     assert given.internal_hosts == ("server", "proxy")
-    assert [key.get_secret_value() for key in given.api_keys] == [f"acme:{KEY}", "other-owner:with:colon"]
-    assert [key.get_secret_value() for key in given.signing_keys] == [f"{KEY}-1", f"{KEY}-2"]
+    assert [key.get_secret_value() for key in given.api_keys] == [
+        f"acme:{KEY}",
+        "other-owner:with:colon",
+    ]
+    assert [key.get_secret_value() for key in given.signing_keys] == [
+        f"{KEY}-1",
+        f"{KEY}-2",
+    ]
 
 
-def test_public_endpoint_is_the_store_itself_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings(monkeypatch, S3_ENDPOINT="http://minio:9000/").public_endpoint == "http://minio:9000"
+def test_public_endpoint_is_the_store_itself_unless_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (
+        settings(monkeypatch, S3_ENDPOINT="http://minio:9000/").public_endpoint
+        == "http://minio:9000"
+    )
     given = settings(monkeypatch, S3_PUBLIC_ENDPOINT="https://files.example.org")
     assert given.public_endpoint == "https://files.example.org"
 
@@ -187,15 +234,25 @@ def test_secrets_do_not_print(monkeypatch: pytest.MonkeyPatch) -> None:
         REDIS_URL="redis://:THESECRET@127.0.0.1:6379/0",
         SIGNING_KEYS="THESECRET-of-models",
     )
-    assert "THESECRET" not in f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
+    assert (
+        "THESECRET"
+        not in f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
+    )
 
 
 def test_refusal_does_not_print_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    message = refusal(monkeypatch, API_KEYS="THESECRET,acme:THESECRET", SIGNING_KEYS="THESECRET")
+    message = refusal(
+        monkeypatch, API_KEYS="THESECRET,acme:THESECRET", SIGNING_KEYS="THESECRET"
+    )
     assert "THESECRET" not in message
 
 
-def test_files_are_no_source_of_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_files_are_no_source_of_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / ".env").write_text("SERVER_WORKERS=7\n")
     monkeypatch.chdir(tmp_path)
-    assert Settings.from_environment().server_workers == Settings.model_fields["server_workers"].default
+    assert (
+        Settings.from_environment().server_workers
+        == Settings.model_fields["server_workers"].default
+    )

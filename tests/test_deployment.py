@@ -1,4 +1,5 @@
-"""Dockerfile, Compose file and .env.example fit each other and the settings; no engine is needed."""
+"""Dockerfile, Compose file and .env.example fit each other and the settings; no engine is
+needed."""
 
 from __future__ import annotations
 
@@ -57,30 +58,46 @@ def interpolated(text: str, variables: dict[str, str]) -> str:
 
 
 def services(variables: dict[str, str] = EXAMPLE) -> dict[str, Any]:
-    """Return the services of the Compose file with variables put in, by default those of .env.example."""
-    return dict(YAML(typ="safe").load(interpolated(COMPOSE_TEXT, variables))["services"])
+    """Return the services of the Compose file with variables put in, by default those of
+    .env.example."""
+    return dict(
+        YAML(typ="safe").load(interpolated(COMPOSE_TEXT, variables))["services"]
+    )
 
 
 def environment(service: str, variables: dict[str, str] = EXAMPLE) -> dict[str, str]:
     """Return the environment of a service; a variable without a value is passed on if it is set."""
     given = services(variables)[service]["environment"]
-    passed = {name: variables.get(name) if value is None else value for name, value in given.items()}
+    passed = {
+        name: variables.get(name) if value is None else value
+        for name, value in given.items()
+    }
     return {name: value for name, value in passed.items() if value is not None}
 
 
 def seconds(duration: str) -> int:
     units_s = {"h": 3600, "m": 60, "s": 1}
-    return sum(int(number) * units_s[unit] for number, unit in re.findall(r"(\d+)([hms])", duration))
+    return sum(
+        int(number) * units_s[unit]
+        for number, unit in re.findall(r"(\d+)([hms])", duration)
+    )
 
 
 def used_variables() -> set[str]:
-    passed_on = {name for s in services().values() for name, v in s["environment"].items() if v is None}
+    passed_on = {
+        name
+        for s in services().values()
+        for name, v in s["environment"].items()
+        if v is None
+    }
     return passed_on | set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT))
 
 
 @pytest.mark.parametrize("service", OURS)
 def test_variables_given_to_a_process_are_settings(service: str) -> None:
-    assert set(services()[service]["environment"]) <= {name.upper() for name in Settings.model_fields}
+    assert set(services()[service]["environment"]) <= {
+        name.upper() for name in Settings.model_fields
+    }
 
 
 def test_every_setting_is_given_to_a_process() -> None:
@@ -93,19 +110,32 @@ def test_env_example_names_every_variable_that_compose_uses_and_no_other() -> No
 
 
 def test_every_variable_is_documented() -> None:
-    documents = [(ROOT / "docs" / name).read_text() for name in ("deployment.md", "configuration.md")]
-    assert {name for name in EXAMPLE if not any(f"`{name}`" in text for text in documents)} == set()
+    documents = [
+        (ROOT / "docs" / name).read_text()
+        for name in ("deployment.md", "configuration.md")
+    ]
+    assert {
+        name for name in EXAMPLE if not any(f"`{name}`" in text for text in documents)
+    } == set()
 
 
 def test_env_example_repeats_the_defaults_of_the_settings() -> None:
     differs = {*SECRETS, "ALLOW_ANONYMOUS", "LOG_FORMAT"}
-    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    shown = {name: value for name, value in EXAMPLE.items() if name in defaults and value}
-    assert {name: value for name, value in shown.items() if value != str(defaults[name])}.keys() <= differs
+    defaults = {
+        name.upper(): field.default for name, field in Settings.model_fields.items()
+    }
+    shown = {
+        name: value for name, value in EXAMPLE.items() if name in defaults and value
+    }
+    assert {
+        name: value for name, value in shown.items() if value != str(defaults[name])
+    }.keys() <= differs
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_env_example_is_valid_as_it_is(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_example_is_valid_as_it_is(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in environment(service).items():
         monkeypatch.setenv(name, value)
     settings = Settings.from_environment()
@@ -126,7 +156,9 @@ def test_url_for_users_follows_the_port_of_the_store() -> None:
     moved = environment("server", EXAMPLE | {"S3_PORT": "9900"})
     assert moved["S3_PUBLIC_ENDPOINT"] == "http://localhost:9900"
     assert moved["S3_ENDPOINT"] == "http://minio:9000"
-    named = environment("server", EXAMPLE | {"S3_PUBLIC_ENDPOINT": "https://s3.example.org"})
+    named = environment(
+        "server", EXAMPLE | {"S3_PUBLIC_ENDPOINT": "https://s3.example.org"}
+    )
     assert named["S3_PUBLIC_ENDPOINT"] == "https://s3.example.org"
 
 
@@ -135,14 +167,22 @@ def test_server_knows_its_name_in_the_network() -> None:
 
 
 def test_only_workers_get_the_signing_keys() -> None:
-    holders = {name for name, service in services().items() if EXAMPLE["SIGNING_KEYS"] in str(service)}
+    holders = {
+        name
+        for name, service in services().items()
+        if EXAMPLE["SIGNING_KEYS"] in str(service)
+    }
     assert holders == HOLD_KEYS
     assert "SIGNING_KEYS" not in services()["server"]["environment"]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secret_has_no_default_and_is_to_be_changed(secret: str) -> None:
-    assert {operator for name, operator, _ in VARIABLE.findall(COMPOSE_TEXT) if name == secret} == {"?"}
+    assert {
+        operator
+        for name, operator, _ in VARIABLE.findall(COMPOSE_TEXT)
+        if name == secret
+    } == {"?"}
     assert EXAMPLE[secret].startswith("change-me-")
     without = {name: value for name, value in EXAMPLE.items() if name != secret}
     with pytest.raises(AssertionError, match=f"{secret}: copy"):
@@ -151,17 +191,25 @@ def test_secret_has_no_default_and_is_to_be_changed(secret: str) -> None:
 
 def test_password_of_redis_is_no_argument() -> None:
     redis = services()["redis"]
-    assert EXAMPLE["REDIS_PASSWORD"] not in str([redis["command"], redis["healthcheck"]])
+    assert EXAMPLE["REDIS_PASSWORD"] not in str(
+        [redis["command"], redis["healthcheck"]]
+    )
     assert redis["environment"]["REDISCLI_AUTH"] == EXAMPLE["REDIS_PASSWORD"]
 
 
 def test_redis_keeps_its_jobs() -> None:
     configuration = services()["redis"]["command"][2].splitlines()
-    assert {"appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(configuration)
+    assert {
+        "appendonly yes",
+        "appendfsync always",
+        "maxmemory-policy noeviction",
+    } <= set(configuration)
 
 
 def test_ports_are_published_on_loopback_only() -> None:
-    ports = [port for service in services().values() for port in service.get("ports", [])]
+    ports = [
+        port for service in services().values() for port in service.get("ports", [])
+    ]
     assert len(ports) == 3
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
     assert not any(service.get("network_mode") for service in services().values())
@@ -174,12 +222,21 @@ def test_workers_can_be_scaled() -> None:
 
 
 @pytest.mark.parametrize("grace_s", ["", "60", "600"])
-def test_containers_are_given_the_time_that_their_processes_take_to_stop(grace_s: str) -> None:
+def test_containers_are_given_the_time_that_their_processes_take_to_stop(
+    grace_s: str,
+) -> None:
     worker = services(EXAMPLE | {"STOP_GRACE_S": grace_s})["worker"]
-    assert seconds(worker["stop_grace_period"]) >= int(grace_s or Settings().stop_grace_s) + 15
-    graceful_timeout_s = re.search(r"^graceful_timeout = (\d+)$", gunicorn_conf(), re.MULTILINE)
+    assert (
+        seconds(worker["stop_grace_period"])
+        >= int(grace_s or Settings().stop_grace_s) + 15
+    )
+    graceful_timeout_s = re.search(
+        r"^graceful_timeout = (\d+)$", gunicorn_conf(), re.MULTILINE
+    )
     assert graceful_timeout_s
-    assert seconds(services()["server"]["stop_grace_period"]) > int(graceful_timeout_s[1])
+    assert seconds(services()["server"]["stop_grace_period"]) > int(
+        graceful_timeout_s[1]
+    )
 
 
 def gunicorn_conf() -> str:
@@ -190,7 +247,9 @@ def gunicorn_conf() -> str:
 def test_service_is_checked_limited_and_hardened(service: str) -> None:
     found = services()[service]
     assert found["healthcheck"]["test"][0] == "CMD"
-    assert not any(" " in word for word in found["healthcheck"]["test"]), "some engines split at spaces"
+    assert not any(" " in word for word in found["healthcheck"]["test"]), (
+        "some engines split at spaces"
+    )
     assert found["mem_limit"]
     assert found["pids_limit"]
     assert found["cap_drop"] == ["ALL"]
@@ -201,26 +260,35 @@ def test_service_is_checked_limited_and_hardened(service: str) -> None:
 
 def test_server_reaches_the_warm_workers_by_a_socket_in_a_volume_of_both() -> None:
     found = [services()[name] for name in ("server", "warm")]
-    assert {service["environment"]["WARM_SOCKET"] for service in found} == {"/warm/socket"}
+    assert {service["environment"]["WARM_SOCKET"] for service in found} == {
+        "/warm/socket"
+    }
     assert all("warm:/warm" in service["volumes"] for service in found)
 
 
 def test_warm_workers_fit_into_their_container() -> None:
     (gigabytes,) = re.findall(r"^(\d+)g$", services()["warm"]["mem_limit"])
     settings = Settings()
-    assert settings.warm_workers * settings.warm_memory_bytes + 500_000_000 <= int(gigabytes) << 30
+    assert (
+        settings.warm_workers * settings.warm_memory_bytes + 500_000_000
+        <= int(gigabytes) << 30
+    )
     assert 2 * settings.warm_cache_bytes < settings.warm_memory_bytes
 
 
 def test_server_and_workers_keep_things_for_the_same_time() -> None:
-    asked = EXAMPLE | {f"RETAIN_{name}_DAYS": "30" for name in ("DATASETS", "MODELS", "RESULTS")}
+    asked = EXAMPLE | {
+        f"RETAIN_{name}_DAYS": "30" for name in ("DATASETS", "MODELS", "RESULTS")
+    }
     given = [environment(service, asked) for service in OURS]
     for name in ("RETAIN_DATASETS_DAYS", "RETAIN_MODELS_DAYS", "RETAIN_RESULTS_DAYS"):
         assert [variables[name] for variables in given] == ["30", "30", "30"]
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_commands_of_the_guide_run_in_a_container_that_has_the_settings(service: str) -> None:
+def test_commands_of_the_guide_run_in_a_container_that_has_the_settings(
+    service: str,
+) -> None:
     assert {"S3_ENDPOINT", "REDIS_URL"} <= environment(service).keys()
     guide = (ROOT / "docs" / "deployment.md").read_text()
     for module in set(re.findall(r"python -m (rowcast\.\w+)", guide)):
@@ -228,18 +296,26 @@ def test_commands_of_the_guide_run_in_a_container_that_has_the_settings(service:
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(service: str) -> None:
+def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(
+    service: str,
+) -> None:
     found = services()[service]
     assert found["read_only"]
     assert found["init"]
-    assert {part["condition"] for part in found["depends_on"].values()} == {"service_healthy"}
+    assert {part["condition"] for part in found["depends_on"].values()} == {
+        "service_healthy"
+    }
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_folders_of_a_process_lie_in_a_volume_whose_owner_the_image_sets(service: str) -> None:
+def test_folders_of_a_process_lie_in_a_volume_whose_owner_the_image_sets(
+    service: str,
+) -> None:
     named = ("CORES_DIR", "SCRATCH_DIR", "WARM_SOCKET")
     folders = [value for name, value in environment(service).items() if name in named]
-    targets = [volume.split(":")[1] for volume in services()[service].get("volumes", [])]
+    targets = [
+        volume.split(":")[1] for volume in services()[service].get("volumes", [])
+    ]
     assert all(str(Path(folder).parent) in targets for folder in folders)
     (owned,) = re.findall(r"--owner rowcast --group rowcast (.*)", dockerfile())
     assert set(targets) <= set(owned.split())
@@ -265,9 +341,22 @@ def is_in_context(name: str) -> bool:
 
 
 def test_build_sees_what_runs_and_nothing_else() -> None:
-    for path in [*ROOT.glob("*.py"), ROOT / "rowcast", ROOT / "deploy", ROOT / "requirements.txt"]:
+    for path in [
+        *ROOT.glob("*.py"),
+        ROOT / "rowcast",
+        ROOT / "deploy",
+        ROOT / "requirements.txt",
+    ]:
         assert is_in_context(path.name), path.name
-    for name in (".env", ".git", ".rowcast", ".venv", "tests", "train.parquet", "id_rsa"):
+    for name in (
+        ".env",
+        ".git",
+        ".rowcast",
+        ".venv",
+        "tests",
+        "train.parquet",
+        "id_rsa",
+    ):
         assert not is_in_context(name), name
 
 
@@ -340,7 +429,10 @@ def test_warm_workers_are_healthy_while_one_takes_connections(stack: Stack) -> N
     worker.suspend()
     found = check("warm_health.py", WARM_SOCKET=path)
     worker.resume()
-    assert (found.returncode, found.stderr) == (1, "no warm worker was free within 8 s\n")
+    assert (found.returncode, found.stderr) == (
+        1,
+        "no warm worker was free within 8 s\n",
+    )
 
 
 def test_warm_workers_are_unhealthy_when_nobody_listens(tmp_path: Path) -> None:
@@ -349,7 +441,9 @@ def test_warm_workers_are_unhealthy_when_nobody_listens(tmp_path: Path) -> None:
     assert found.stderr.startswith("no warm worker listens")
 
 
-def test_keys_of_a_stack_are_changed_without_losing_its_models(start_stack: StartStack) -> None:
+def test_keys_of_a_stack_are_changed_without_losing_its_models(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1)
     made_before = stack.fitted(table(60, 3))
     kept = json.loads((stack.data / "secrets.json").read_text())["signing_key"]

@@ -1,4 +1,5 @@
-"""What the documents say is what the code does: settings, codes, endpoints, links, the README's examples."""
+"""What the documents say is what the code does: settings, codes, endpoints, links, the README's
+examples."""
 
 from __future__ import annotations
 
@@ -26,14 +27,23 @@ from rowcast.learning import learners, training
 from rowcast.tables.columns import Feature
 from server import create_app
 from tests.support import ROOT
-from tests.support.markdown import DOCS, code_blocks, rows_of, section_of, text_of, without_code
+from tests.support.markdown import (
+    DOCS,
+    code_blocks,
+    rows_of,
+    section_of,
+    text_of,
+    without_code,
+)
 from tests.support.stack import Stack
 from tests.support.tables import table
 from tests.support.waiting import eventually
 
 LOCAL_URL = "http://127.0.0.1:8000"
 # Answers that the OpenAPI document does not describe: itself, its page, and files.
-BESIDE_OPENAPI = {("GET", path) for path in ("/openapi.json", "/docs", "/client.py", "/estimators.py")}
+BESIDE_OPENAPI = {
+    ("GET", path) for path in ("/openapi.json", "/docs", "/client.py", "/estimators.py")
+}
 
 
 def settings_rows() -> list[tuple[str, ...]]:
@@ -61,15 +71,26 @@ def shown_default(field: FieldInfo) -> str:
 def shown_range(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{word}`" for word in get_args(field.annotation))
-    least = next((str(bound.ge) for bound in field.metadata if isinstance(bound, Ge)), None)
-    most = next((str(bound.le) for bound in field.metadata if isinstance(bound, Le)), None)
+    least = next(
+        (str(bound.ge) for bound in field.metadata if isinstance(bound, Ge)), None
+    )
+    most = next(
+        (str(bound.le) for bound in field.metadata if isinstance(bound, Le)), None
+    )
     if least and most:
         return f"{least} to {most}"
     return f"from {least}" if least else ""
 
 
 def test_settings_table_is_the_settings() -> None:
-    rows = rows_of(text_of("configuration.md"), "variable", "default", "range", "read by", "description")
+    rows = rows_of(
+        text_of("configuration.md"),
+        "variable",
+        "default",
+        "range",
+        "read by",
+        "description",
+    )
     assert [(r[0], r[1], r[2], r[4]) for r in rows] == settings_rows()
     readers = {"server", "worker", "warm"}
     assert all(row[3] == "all" or set(row[3].split(", ")) <= readers for row in rows)
@@ -83,7 +104,9 @@ def test_codes_table_is_the_errors() -> None:
 
 def test_codes_of_the_endpoints_are_errors_with_these_statuses() -> None:
     rows = rows_of(text_of("http_api.md"), "status", "code", "when")
-    named = {(code, int(row[0])) for row in rows for code in re.findall(r"`(\w+)`", row[1])}
+    named = {
+        (code, int(row[0])) for row in rows for code in re.findall(r"`(\w+)`", row[1])
+    }
     assert named
     assert named <= {(error.code, error.status) for error in all_errors()}
 
@@ -95,13 +118,21 @@ def openapi() -> dict[str, Any]:
 
 def test_endpoints_table_is_the_api() -> None:
     rows = rows_of(text_of("http_api.md"), "method", "path", "answers")
-    described = {(method.upper(), path) for path, methods in openapi()["paths"].items() for method in methods}
+    described = {
+        (method.upper(), path)
+        for path, methods in openapi()["paths"].items()
+        for method in methods
+    }
     assert {(row[0], row[1].strip("`")) for row in rows} == described | BESIDE_OPENAPI
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(BESIDE_OPENAPI))
 def test_endpoint_beside_the_openapi_document_answers(method: str, path: str) -> None:
-    with create_app(Settings()).test_client().open(path, method=method, follow_redirects=True) as answer:
+    with (
+        create_app(Settings())
+        .test_client()
+        .open(path, method=method, follow_redirects=True) as answer
+    ):
         assert answer.status_code == 200
 
 
@@ -110,10 +141,18 @@ def shown_default_of(schema: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    "section", ["Upload", "Fit", "Predict", "Status", "Jobs", "Result", "Models", "Datasets"]
+    "section",
+    ["Upload", "Fit", "Predict", "Status", "Jobs", "Result", "Models", "Datasets"],
 )
 def test_parameters_of_a_section_are_those_of_its_endpoint(section: str) -> None:
-    rows = rows_of(section_of("http_api.md", section), "parameter", "type", "default", "range", "meaning")
+    rows = rows_of(
+        section_of("http_api.md", section),
+        "parameter",
+        "type",
+        "default",
+        "range",
+        "meaning",
+    )
     for operation in openapi()["paths"][f"/{section.lower()}"].values():
         parameters = operation.get("parameters", ())
         # What holds for all, such as headers, is described once.
@@ -173,17 +212,23 @@ def test_links_lead_somewhere(name: str) -> None:
         file, _, anchor = link.partition("#")
         target = (DOCS[name].parent / file).resolve() if file else DOCS[name]
         assert target.exists(), link
-        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        headings = (
+            re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor else []
+        )
         assert not anchor or anchor in map(slug, headings), link
 
 
 @pytest.mark.parametrize("name", DOCS)
 def test_targets_named_are_listed_by_make_help(name: str) -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     targets = set(re.findall(r"^\s*make ([a-z]+)\b", shown, re.MULTILINE))
     text = text_of(name)
     named = {
-        word for line in re.findall(r"(?:^|`)make ([a-z ]+)", text, re.MULTILINE) for word in line.split()
+        word
+        for line in re.findall(r"(?:^|`)make ([a-z ]+)", text, re.MULTILINE)
+        for word in line.split()
     }
     assert named <= targets
 
@@ -202,17 +247,23 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "client.py", tmp_path)
     maker = (ROOT / "make_data.py").read_text()
     assert "100_000, 75_000, 50" in maker
-    (tmp_path / "make_data.py").write_text(maker.replace("100_000, 75_000, 50", "2_000, 1_500, 20"))
+    (tmp_path / "make_data.py").write_text(
+        maker.replace("100_000, 75_000, 50", "2_000, 1_500, 20")
+    )
     return tmp_path
 
 
 def adapted(text: str, stack: Stack) -> str:
     assert LOCAL_URL in text
-    return text.replace(LOCAL_URL, stack.url).replace(".venv/bin/python", sys.executable)
+    return text.replace(LOCAL_URL, stack.url).replace(
+        ".venv/bin/python", sys.executable
+    )
 
 
 def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -224,7 +275,9 @@ def test_readme_python_example_runs(stack: Stack, folder: Path) -> None:
 
 
 def test_readme_curl_transcript_runs(stack: Stack, folder: Path) -> None:
-    transcript = next(block for block in code_blocks("README.md", "bash") if "curl" in block)
+    transcript = next(
+        block for block in code_blocks("README.md", "bash") if "curl" in block
+    )
     run(["bash", "-euo", "pipefail", "-c", adapted(transcript, stack)], folder)
     predictions = pq.read_table(folder / "predictions.parquet")
     assert predictions.column_names == ["y"]
@@ -232,13 +285,17 @@ def test_readme_curl_transcript_runs(stack: Stack, folder: Path) -> None:
 
 
 def test_readme_curl_transcript_can_be_pasted_line_by_line() -> None:
-    transcript = next(block for block in code_blocks("README.md", "bash") if "curl" in block)
+    transcript = next(
+        block for block in code_blocks("README.md", "bash") if "curl" in block
+    )
     for line in transcript.splitlines():
         subprocess.run(["bash", "-n", "-c", line], check=True)
 
 
 def test_curl_examples_of_predictions_at_once_run(stack: Stack, tmp_path: Path) -> None:
-    homes = pd.DataFrame({"rooms": [1.0, 2, 3, 4, None] * 12, "city": ["Ulm", "Bonn", "Kiel"] * 20})
+    homes = pd.DataFrame(
+        {"rooms": [1.0, 2, 3, 4, None] * 12, "city": ["Ulm", "Bonn", "Kiel"] * 20}
+    )
     prices = homes.assign(price=80 * homes["rooms"].fillna(3) + homes.index)
     model_id = stack.fitted(prices, target="price", task="regression")
     homes[:2].to_csv(tmp_path / "new.csv", index=False)
@@ -248,15 +305,21 @@ def test_curl_examples_of_predictions_at_once_run(stack: Stack, tmp_path: Path) 
         for command in re.findall(r"^\$ (curl .*)$", examples, re.MULTILINE)
     ]
     # Warm workers start slower than their server.
-    eventually(lambda: "no_warm_worker" not in run(["bash", "-c", commands[0]], tmp_path))
+    eventually(
+        lambda: "no_warm_worker" not in run(["bash", "-c", commands[0]], tmp_path)
+    )
     records, csv = (run(["bash", "-c", command], tmp_path) for command in commands)
     assert [set(row) for row in json.loads(records)] == [{"price"}] * 2
     header = next(line for line in examples.splitlines() if line.startswith('"price"'))
     assert (csv.splitlines()[0], len(csv.splitlines())) == (header, 3)
 
 
-def test_configuration_example_of_a_misspelt_variable_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    (sentence,) = re.findall(r"`rowcast: (SIGNING_KEY .*?)`", text_of("configuration.md"))
+def test_configuration_example_of_a_misspelt_variable_is_true(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (sentence,) = re.findall(
+        r"`rowcast: (SIGNING_KEY .*?)`", text_of("configuration.md")
+    )
     monkeypatch.setenv("SIGNING_KEY", "x" * 16)
     with pytest.raises(ConfigurationError, match=re.escape(sentence)):
         Settings.from_environment()
@@ -264,17 +327,25 @@ def test_configuration_example_of_a_misspelt_variable_is_true(monkeypatch: pytes
 
 def test_parameters_of_learners_are_documented() -> None:
     rows = rows_of(text_of("models.md"), "`learner`", "`params`")
-    documented = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows}
-    assert documented == {name: set(learner.params) for name, learner in learners.LEARNERS.items()}
+    documented = {
+        row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows
+    }
+    assert documented == {
+        name: set(learner.params) for name, learner in learners.LEARNERS.items()
+    }
 
 
-def test_members_of_a_model_manifest_are_documented(stack: Stack, model_id: str) -> None:
+def test_members_of_a_model_manifest_are_documented(
+    stack: Stack, model_id: str
+) -> None:
     rows = rows_of(text_of("models.md"), "member of a model's", "what it is")
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert documented == set(stack.get(f"/models/{model_id}").json())
 
 
-def test_members_of_a_result_manifest_are_documented(stack: Stack, model_id: str) -> None:
+def test_members_of_a_result_manifest_are_documented(
+    stack: Stack, model_id: str
+) -> None:
     result_id = stack.predict(table(20), model_id)
     stack.finished(result_id)
     rows = rows_of(text_of("models.md"), "member of a result's", "what it is")
@@ -292,6 +363,11 @@ def test_learner_of_the_guide_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     features = [Feature(f"col_{i}", "numeric") for i in range(3)]
     with threadpoolctl.threadpool_limits(1):
         trained = training.train(
-            plan, features, training.Rows(frame.drop(columns="y"), frame["y"].to_numpy())
+            plan,
+            features,
+            training.Rows(frame.drop(columns="y"), frame["y"].to_numpy()),
         )
-    assert trained.validation["scores"]["accuracy"] > trained.validation["baseline"]["accuracy"]
+    assert (
+        trained.validation["scores"]["accuracy"]
+        > trained.validation["baseline"]["accuracy"]
+    )

@@ -50,7 +50,9 @@ STATUS_OF_CODE = {
     "no_warm_worker": 503,
 }
 
-each_error = pytest.mark.parametrize("error", list(all_errors()), ids=lambda error: error.__name__)
+each_error = pytest.mark.parametrize(
+    "error", list(all_errors()), ids=lambda error: error.__name__
+)
 
 
 def test_codes_and_their_statuses_are_those_of_the_contract() -> None:
@@ -62,14 +64,20 @@ def test_every_code_belongs_to_one_class() -> None:
 
 
 @each_error
-def test_docstring_of_the_module_draws_every_error_under_its_parent(error: type[RowcastError]) -> None:
-    names = re.findall(r"^([│├└─ ]*)(\w+)", str(errors.__doc__).partition("\n\n")[2], re.MULTILINE)
+def test_docstring_of_the_module_draws_every_error_under_its_parent(
+    error: type[RowcastError],
+) -> None:
+    names = re.findall(
+        r"^([│├└─ ]*)(\w+)", str(errors.__doc__).partition("\n\n")[2], re.MULTILINE
+    )
     depth_of = {name: len(branch) for branch, name in names}
     assert depth_of[error.__name__] == depth_of[error.__base__.__name__] + 4
 
 
 @each_error
-def test_every_error_says_what_is_wrong_and_what_to_do(error: type[RowcastError]) -> None:
+def test_every_error_says_what_is_wrong_and_what_to_do(
+    error: type[RowcastError],
+) -> None:
     cause = error().cause()
     assert cause["detail"].strip()
     assert cause["hint"].endswith(".")
@@ -77,7 +85,9 @@ def test_every_error_says_what_is_wrong_and_what_to_do(error: type[RowcastError]
 
 @each_error
 def test_problem_has_the_members_of_the_contract(error: type[RowcastError]) -> None:
-    problem = json.loads(json.dumps(error("This is wrong.", errors=["a", "b"]).problem("request-1")))
+    problem = json.loads(
+        json.dumps(error("This is wrong.", errors=["a", "b"]).problem("request-1"))
+    )
     assert problem == {
         "type": f"urn:rowcast:error:{error.code}",
         "title": error.title,
@@ -105,7 +115,9 @@ def test_list_of_problems_belongs_to_one_error_alone() -> None:
     assert (first.errors, second.errors) == (["a"], [])
 
 
-def test_failure_of_a_job_is_the_cause_in_its_record_and_conflicts_with_asking_for_its_result() -> None:
+def test_failure_of_a_job_is_the_cause_in_its_record_and_conflicts_with_asking_for_its_result() -> (
+    None
+):
     cause = InvalidTable("Wrong.", hint="Do this.", errors=["a"]).cause()
     failure = JobFailure.of(cause)
     assert failure.cause() == cause

@@ -18,11 +18,15 @@ from tests.support.stack import Stack
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
-    subprocess.run([sys.executable, "make_data.py", "--out", str(folder)], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "make_data.py", "--out", str(folder)], cwd=ROOT, check=True
+    )
     return folder
 
 
-def run(script: str, stack: Stack, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, stack: Stack, *arguments: str, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, script, "--url", stack.url, *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -40,21 +44,35 @@ def test_the_example_tables_are_as_promised(tables: Path) -> None:
 def test_example_1_prints_predictions_far_better_than_the_most_frequent_class(
     stack: Stack, tables: Path
 ) -> None:
-    done = run("example_1.py", stack, f"--train={tables}/train.parquet", f"--test={tables}/test.parquet")
+    done = run(
+        "example_1.py",
+        stack,
+        f"--train={tables}/train.parquet",
+        f"--test={tables}/test.parquet",
+    )
     assert done.returncode == 0, done.stderr
     words = done.stdout.replace(";", "").split()
-    accuracy, most_frequent = float(words[words.index("accuracy") + 1]), float(words[-1])
+    accuracy, most_frequent = (
+        float(words[words.index("accuracy") + 1]),
+        float(words[-1]),
+    )
     assert accuracy > most_frequent + 0.3
     assert "Length: 25000" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "named"), [("BAD_train", "test", "'y'"), ("train", "BAD_test", "'col_0'")]
+    ("train", "test", "named"),
+    [("BAD_train", "test", "'y'"), ("train", "BAD_test", "'col_0'")],
 )
 def test_example_1_ends_with_one_clear_sentence_on_a_bad_table(
     stack: Stack, tables: Path, train: str, test: str, named: str
 ) -> None:
-    done = run("example_1.py", stack, f"--train={tables}/{train}.parquet", f"--test={tables}/{test}.parquet")
+    done = run(
+        "example_1.py",
+        stack,
+        f"--train={tables}/{train}.parquet",
+        f"--test={tables}/{test}.parquet",
+    )
     assert done.returncode == 1
     assert named in done.stderr
     assert "Traceback" not in done.stderr
@@ -68,7 +86,9 @@ def test_example_2_shows_every_fit_and_the_makespan(stack: Stack, tables: Path) 
     assert "makespan" in done.stdout.splitlines()[-1]
 
 
-def test_an_example_without_a_service_ends_with_one_clear_sentence(stack: Stack, tables: Path) -> None:
+def test_an_example_without_a_service_ends_with_one_clear_sentence(
+    stack: Stack, tables: Path
+) -> None:
     command = [
         sys.executable,
         "example_1.py",
@@ -76,13 +96,17 @@ def test_an_example_without_a_service_ends_with_one_clear_sentence(stack: Stack,
         "http://127.0.0.1:9",
         f"--train={tables}/train.parquet",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "127.0.0.1:9" in done.stderr
 
 
-def test_the_client_alone_needs_only_requests(stack: Stack, tables: Path, tmp_path: Path) -> None:
+def test_the_client_alone_needs_only_requests(
+    stack: Stack, tables: Path, tmp_path: Path
+) -> None:
     """Everything that is not requests, or what that brings along, is made unimportable."""
     shutil.copy(ROOT / "client.py", tmp_path)
     guard = "import sys\nfor name in ('numpy', 'pandas', 'pyarrow', 'tqdm', 'flask', 'rowcast'):\n"
@@ -95,22 +119,42 @@ def test_the_client_alone_needs_only_requests(stack: Stack, tables: Path, tmp_pa
         return done.stdout.strip()
 
     model = command("fit", command("upload", str(tables / "train.parquet")), "--wait")
-    result = command("predict", command("upload", str(tables / "test.parquet")), model, "--wait")
+    result = command(
+        "predict", command("upload", str(tables / "test.parquet")), model, "--wait"
+    )
     assert command("status", result) == "finished"
     command("download", result, "out.parquet")
     assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == ["y"]
 
 
 def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(tmp_path.glob("*.whl"))
     files = subprocess.run(
-        [sys.executable, "-m", "zipfile", "-l", str(wheel)], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "zipfile", "-l", str(wheel)],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
-    modules = [line.split()[0] for line in files.splitlines() if line.split()[0].endswith(".py")]
+    modules = [
+        line.split()[0]
+        for line in files.splitlines()
+        if line.split()[0].endswith(".py")
+    ]
     assert modules == ["rowcast_client/__init__.py", "rowcast_client/estimators.py"]
     code = "import rowcast_client.estimators, sys; assert 'client' not in sys.modules"
     # A wheel can be imported from as it is; elsewhere than here, where `client` would be found too.
     environment = {**os.environ, "PYTHONPATH": str(wheel)}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment
+    )

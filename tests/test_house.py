@@ -17,7 +17,9 @@ from tests.support.house import imports_of, loaded_by, roots
 
 DOORS = {"server", "worker", "warm", "ml", "client"}
 RUNNABLE = {path.stem for path in ROOT.glob("*.py")} | {"gunicorn.conf"}
-PACKAGE = {name: path for name, path in house.MODULES.items() if name.startswith("rowcast.")}
+PACKAGE = {
+    name: path for name, path in house.MODULES.items() if name.startswith("rowcast.")
+}
 LEFT_OUT = {".env", "backup", "build", "dist", "__pycache__"}
 FOREIGN_PATHS = re.compile(r"/(home|Users)/\w+|/tmp/\w+")
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc", "manager", "handler"}
@@ -36,7 +38,9 @@ def all_files() -> Iterator[Path]:
 
 def _holds_ours(folder: Path) -> bool:
     # Hidden folders are those of tools, and those of editors, which nobody told us of.
-    return folder.name in (".ci", ".github") or not (folder.name in LEFT_OUT or folder.name.startswith("."))
+    return folder.name in (".ci", ".github") or not (
+        folder.name in LEFT_OUT or folder.name.startswith(".")
+    )
 
 
 PYTHON_FILES = sorted(path for path in all_files() if path.suffix == ".py")
@@ -48,7 +52,9 @@ def test_house_keeps_its_floors() -> None:
 
 
 def test_every_module_has_a_room() -> None:
-    ours = {house.module_name(path) for path in (ROOT / "rowcast").rglob("*.py")} - {"rowcast"}
+    ours = {house.module_name(path) for path in (ROOT / "rowcast").rglob("*.py")} - {
+        "rowcast"
+    }
     assert ours <= set(house.MODULES)
 
 
@@ -77,12 +83,18 @@ def test_only_one_module_knows_the_worker_of_rq() -> None:
 
 
 def test_nobody_imports_the_local_stack() -> None:
-    importers = {module for module, room, _ in house.imports_between_rooms() if room == "rowcast.local"}
+    importers = {
+        module
+        for module, room, _ in house.imports_between_rooms()
+        if room == "rowcast.local"
+    }
     assert importers == set()
 
 
 def test_only_workers_import_the_work() -> None:
-    importers = {path.stem for path in ROOT.glob("*.py") if "ml" in roots(imports_of(path))}
+    importers = {
+        path.stem for path in ROOT.glob("*.py") if "ml" in roots(imports_of(path))
+    }
     assert importers <= {"worker", "warm"}
     for door in DOORS:
         assert not roots(imports_of(ROOT / f"{door}.py")) & (DOORS - {"ml", door}), door
@@ -91,7 +103,10 @@ def test_only_workers_import_the_work() -> None:
 def test_client_is_an_island() -> None:
     client = ROOT / "client.py"
     # urllib3 comes with requests, which is built on it.
-    assert roots(loaded_by(client)) - set(sys.stdlib_module_names) == {"requests", "urllib3"}
+    assert roots(loaded_by(client)) - set(sys.stdlib_module_names) == {
+        "requests",
+        "urllib3",
+    }
     assert not roots(imports_of(client)) & ({"rowcast"} | RUNNABLE)
 
 
@@ -103,15 +118,30 @@ def test_estimators_know_the_client_alone() -> None:
 
 def test_heavy_libraries_are_loaded_only_where_they_work() -> None:
     for path in [*PACKAGE.values(), *(ROOT / f"{door}.py" for door in DOORS)]:
-        assert not roots(loaded_by(path)) & {"pandas", "sklearn", "skrub", "matplotlib"}, path.name
+        assert not roots(loaded_by(path)) & {
+            "pandas",
+            "sklearn",
+            "skrub",
+            "matplotlib",
+        }, path.name
 
 
 def test_server_process_loads_no_learner() -> None:
     code = "import json, sys, server; print(json.dumps(sorted(sys.modules)))"
     answer = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert not roots(set(json.loads(answer.stdout))) & {"sklearn", "skrub", "scipy", "pandas", "matplotlib"}
+    assert not roots(set(json.loads(answer.stdout))) & {
+        "sklearn",
+        "skrub",
+        "scipy",
+        "pandas",
+        "matplotlib",
+    }
 
 
 def test_only_entry_points_read_the_environment() -> None:
@@ -131,12 +161,16 @@ def test_only_entry_points_read_the_environment() -> None:
         assert not reads or path in allowed, path.name
 
 
-@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_file_begins_with_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_file_is_named_for_its_subject(path: Path) -> None:
     assert path.stem not in EMPTY_NAMES
 
@@ -148,7 +182,8 @@ def test_example_stays_under_30_lines(name: str) -> None:
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:
-    # A checkout at the root of a container is named by its Dockerfile, and says nothing of a machine.
+    # A checkout at the root of a container is named by its Dockerfile, and says nothing of a
+    # machine.
     here = str(ROOT) if len(ROOT.parts) > 2 else None
     found = []
     for path in all_files():
@@ -162,13 +197,20 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    pinned = {_name(line.partition("==")[0]) for line in _requirements(ROOT / "constraints.txt")}
+    pinned = {
+        _name(line.partition("==")[0])
+        for line in _requirements(ROOT / "constraints.txt")
+    }
     for path in ROOT.glob("requirements*.txt"):
         assert {_name(line) for line in _requirements(path)} <= pinned, path.name
 
 
 def _requirements(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line and not line.startswith(("#", "-"))]
+    return [
+        line
+        for line in path.read_text().splitlines()
+        if line and not line.startswith(("#", "-"))
+    ]
 
 
 def _name(text: str) -> str:

@@ -34,7 +34,9 @@ def test_folder_is_owner_day_hour_and_id() -> None:
     assert folder_of("acme", NOON) == f"acme/2024-01-01/00/{NOON}"
 
 
-@pytest.mark.parametrize(("offset_ms", "folder"), [(-1, "2023-12-31/23"), (3_599_999, "2024-01-01/00")])
+@pytest.mark.parametrize(
+    ("offset_ms", "folder"), [(-1, "2023-12-31/23"), (3_599_999, "2024-01-01/00")]
+)
 def test_folder_changes_on_the_hour(offset_ms: int, folder: str) -> None:
     shifted = str(uuid.UUID(int=uuid.UUID(NOON).int + (offset_ms << 80)))
     assert folder_of("acme", shifted) == f"acme/{folder}/{shifted}"

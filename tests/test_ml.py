@@ -60,7 +60,9 @@ class Bench:
         self.overwrite(identifier, content)
         return identifier
 
-    def overwrite(self, dataset_id: str, content: pd.DataFrame | pa.Table | bytes) -> None:
+    def overwrite(
+        self, dataset_id: str, content: pd.DataFrame | pa.Table | bytes
+    ) -> None:
         if isinstance(content, pa.Table):
             buffer = io.BytesIO()
             pq.write_table(content, buffer)
@@ -71,11 +73,17 @@ class Bench:
 
     def noted(self, dataset_id: str) -> dict[str, Any]:
         """Return what submitting notes of a dataset."""
-        return asdict(self.storage.version("datasets", self.run.owner, dataset_id, "data"))
+        return asdict(
+            self.storage.version("datasets", self.run.owner, dataset_id, "data")
+        )
 
-    def fit(self, content: Any, *, changes: dict[str, Any] | None = None, **options: Any) -> str:
+    def fit(
+        self, content: Any, *, changes: dict[str, Any] | None = None, **options: Any
+    ) -> str:
         dataset_id, model_id = self.upload(content), new_id()
-        self.fit_on(dataset_id, model_id, self.noted(dataset_id), changes=changes, **options)
+        self.fit_on(
+            dataset_id, model_id, self.noted(dataset_id), changes=changes, **options
+        )
         return model_id
 
     def fit_on(
@@ -90,14 +98,25 @@ class Bench:
         """Fit as the server would have asked for it, quickly unless told otherwise."""
         asked = FitRequest(id=dataset_id, **{"target": "y", **QUICK, **options})
         with context.surround(self.fresh(**(changes or {}))):
-            ml.fit(dataset_id, model_id, {**asked.model_dump(exclude={"id"}), "dataset": noted})
+            ml.fit(
+                dataset_id,
+                model_id,
+                {**asked.model_dump(exclude={"id"}), "dataset": noted},
+            )
 
     def predict(
-        self, content: Any, model_id: str, *, changes: dict[str, Any] | None = None, **options: Any
+        self,
+        content: Any,
+        model_id: str,
+        *,
+        changes: dict[str, Any] | None = None,
+        **options: Any,
     ) -> pa.Table:
         dataset_id, result_id = self.upload(content), new_id()
         noted = self.noted(dataset_id)
-        self.predict_on(dataset_id, model_id, result_id, noted, changes=changes, **options)
+        self.predict_on(
+            dataset_id, model_id, result_id, noted, changes=changes, **options
+        )
         return self.result(result_id)
 
     def predict_on(
@@ -127,7 +146,9 @@ class Bench:
         return found.manifest
 
     def result(self, result_id: str) -> pa.Table:
-        content = self.storage.read("results", self.run.owner, result_id, "1/result.parquet")
+        content = self.storage.read(
+            "results", self.run.owner, result_id, "1/result.parquet"
+        )
         return pq.read_table(io.BytesIO(content))
 
     def model_file(self, model_id: str) -> bytes:
@@ -137,24 +158,39 @@ class Bench:
         """Write a model's file as workers with other versions of libraries would have signed it."""
         manifest = self.manifest("fit", model_id)
         manifest["versions"] |= made_by
-        manifest["file"] = {"sha256": hashlib.sha256(file).hexdigest(), "size": len(file)}
-        manifest = signing.sign(self.run.signing_keys, self.run.owner, model_id, manifest)
+        manifest["file"] = {
+            "sha256": hashlib.sha256(file).hexdigest(),
+            "size": len(file),
+        }
+        manifest = signing.sign(
+            self.run.signing_keys, self.run.owner, model_id, manifest
+        )
         self.replace_model(model_id, file, manifest)
 
     def replace_model(
-        self, model_id: str, file: bytes, manifest: dict[str, Any], *, owner: str | None = None
+        self,
+        model_id: str,
+        file: bytes,
+        manifest: dict[str, Any],
+        *,
+        owner: str | None = None,
     ) -> None:
         """Write a model's file and manifest, as whoever may write to the store can."""
         owner = owner or self.run.owner
         self.storage.write("models", owner, model_id, "1/model.joblib", file)
-        self.storage.write("models", owner, model_id, "1/manifest.json", json.dumps(manifest).encode())
+        self.storage.write(
+            "models", owner, model_id, "1/manifest.json", json.dumps(manifest).encode()
+        )
 
 
 @pytest.fixture
 def bench(stack: Stack, tmp_path: Path) -> Bench:
     settings = stack.settings(cores_dir=str(tmp_path / "cores"))
     storage = stack.storage()
-    return Bench(storage, context.Run("acme", 1, settings, storage, tmp_path, lambda: True, storage))
+    return Bench(
+        storage,
+        context.Run("acme", 1, settings, storage, tmp_path, lambda: True, storage),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -173,11 +209,20 @@ def frame_of(labels: Any, **columns: Any) -> pd.DataFrame:
 
 def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
     frame = frame_of(
-        pd.array([None, *LABELS[1:]], dtype="Int64"), word=["yes", "no", None] * 20, row=range(N_ROWS)
+        pd.array([None, *LABELS[1:]], dtype="Int64"),
+        word=["yes", "no", None] * 20,
+        row=range(N_ROWS),
     )
     content = parquet(frame)
     dataset_id, model_id = bench.upload(content), new_id()
-    bench.fit_on(dataset_id, model_id, bench.noted(dataset_id), learner="linear", params={"C": 2}, seed=3)
+    bench.fit_on(
+        dataset_id,
+        model_id,
+        bench.noted(dataset_id),
+        learner="linear",
+        params={"C": 2},
+        seed=3,
+    )
     manifest = bench.manifest("fit", model_id)
     file = bench.model_file(model_id)
     assert list(manifest.pop("durations_s")) == [
@@ -243,7 +288,9 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "validation": {"method": "none"},
         "importances": None,
         "intervals": None,
-        "notes": ["The column 'row' was left out: an identifier: another value in every row."],
+        "notes": [
+            "The column 'row' was left out: an identifier: another value in every row."
+        ],
         "n_threads": 1,
         "file": {"sha256": hashlib.sha256(file).hexdigest(), "size": len(file)},
     }
@@ -254,20 +301,31 @@ def test_manifest_of_a_model_says_how_good_it_is(task: str, bench: Bench) -> Non
     frame = frame_of(LABELS, noise=np.random.default_rng(0).normal(size=N_ROWS))
     manifest = bench.manifest("fit", bench.fit(frame, task=task, validation="auto"))
     figure = "accuracy" if task == "classification" else "r2"
-    assert manifest["validation"]["scores"][figure] > manifest["validation"]["baseline"][figure] + 0.4
-    assert [feature["name"] for feature in manifest["importances"]["features"]] == ["x", "noise"]
+    assert (
+        manifest["validation"]["scores"][figure]
+        > manifest["validation"]["baseline"][figure] + 0.4
+    )
+    assert [feature["name"] for feature in manifest["importances"]["features"]] == [
+        "x",
+        "noise",
+    ]
     assert (manifest["intervals"] is None) is (task == "classification")
     assert "validating" in manifest["durations_s"]
 
 
 def test_attempt_is_published_under_its_number(bench: Bench) -> None:
     model_id = bench.fit(frame_of(LABELS), changes={"attempt": 2})
-    assert sorted(bench.storage.names("models", "acme", model_id)) == ["2/manifest.json", "2/model.joblib"]
+    assert sorted(bench.storage.names("models", "acme", model_id)) == [
+        "2/manifest.json",
+        "2/model.joblib",
+    ]
 
 
 def test_same_dataset_makes_the_same_model(bench: Bench) -> None:
     frame = table(300)
-    first, second = (bench.predict(frame, bench.fit(frame, task="regression")) for _ in range(2))
+    first, second = (
+        bench.predict(frame, bench.fit(frame, task="regression")) for _ in range(2)
+    )
     assert first.equals(second)
 
 
@@ -276,15 +334,27 @@ def test_same_dataset_makes_the_same_model(bench: Bench) -> None:
 
 def phases_of(sent: list[dict[str, Any]]) -> list[str]:
     phases = [message["phase"] for message in sent]
-    return [phase for phase, before in zip(phases, [None, *phases], strict=False) if phase != before]
+    return [
+        phase
+        for phase, before in zip(phases, [None, *phases], strict=False)
+        if phase != before
+    ]
 
 
-def test_fit_tells_its_phases_until_all_is_done(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_fit_tells_its_phases_until_all_is_done(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     sent: list[dict[str, Any]] = []
     frame = frame_of(LABELS)
     with caplog.at_level(logging.INFO, "rowcast.job"):
         bench.fit(frame, changes={"progress": Progress(sent.append)})
-    assert phases_of(sent) == ["downloading", "reading", "preparing", "fitting", "uploading"]
+    assert phases_of(sent) == [
+        "downloading",
+        "reading",
+        "preparing",
+        "fitting",
+        "uploading",
+    ]
     assert sent[-1]["percent"] == 100
     said = [message.partition(" took ")[0].lower() for message in caplog.messages]
     assert said == phases_of(sent)
@@ -299,7 +369,9 @@ def test_prediction_tells_its_phases_until_all_is_done(
     sent: list[dict[str, Any]] = []
     model_id = bench.fit(frame_of(LABELS))
     with caplog.at_level(logging.INFO, "rowcast.job"):
-        bench.predict(frame_of(LABELS), model_id, changes={"progress": Progress(sent.append)})
+        bench.predict(
+            frame_of(LABELS), model_id, changes={"progress": Progress(sent.append)}
+        )
     assert phases_of(sent) == ["downloading", "reading", "predicting", "uploading"]
     assert sent[-1]["percent"] == 100
     assert caplog.messages[2].endswith(f": {N_ROWS} rows.")
@@ -324,11 +396,15 @@ def test_prediction_tells_its_phases_until_all_is_done(
 def test_predictions_are_labels_of_the_targets_type_in_the_order_of_the_rows(
     labels: Any, arrow_type: str, bench: Bench
 ) -> None:
-    model_id = bench.fit(frame_of(labels).rename(columns={"y": "the answer"}), target="the answer")
+    model_id = bench.fit(
+        frame_of(labels).rename(columns={"y": "the answer"}), target="the answer"
+    )
     rows = pd.DataFrame({"x": [1, 1, 0, 1, 0]})
     result = bench.predict(rows, model_id)
     assert str(result.schema.field("the answer").type) == arrow_type
-    assert result.to_pydict() == {"the answer": [pa.array(labels)[x].as_py() for x in rows["x"]]}
+    assert result.to_pydict() == {
+        "the answer": [pa.array(labels)[x].as_py() for x in rows["x"]]
+    }
 
 
 def test_quantities_are_predicted_as_doubles(bench: Bench) -> None:
@@ -339,7 +415,9 @@ def test_quantities_are_predicted_as_doubles(bench: Bench) -> None:
     np.testing.assert_allclose(result["y"].to_numpy(), (x % 2) * 100, atol=5)
 
 
-def test_rows_may_come_with_other_columns_and_their_target_and_in_any_order(bench: Bench) -> None:
+def test_rows_may_come_with_other_columns_and_their_target_and_in_any_order(
+    bench: Bench,
+) -> None:
     z = np.arange(N_ROWS) % 3 / 2
     model_id = bench.fit(frame_of(LABELS, z=z))
     dataset_id, result_id = (
@@ -357,9 +435,16 @@ def test_manifest_of_a_result_says_what_it_was_made_from(bench: Bench) -> None:
     bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id))
     manifest = bench.manifest("predict", result_id)
     content = bench.storage.read("results", "acme", result_id, "1/result.parquet")
-    assert (manifest["id"], manifest["model_id"], manifest["dataset_id"]) == (result_id, model_id, dataset_id)
+    assert (manifest["id"], manifest["model_id"], manifest["dataset_id"]) == (
+        result_id,
+        model_id,
+        dataset_id,
+    )
     assert (manifest["target"], manifest["n_rows"]) == ("y", N_ROWS)
-    assert manifest["file"] == {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    assert manifest["file"] == {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+    }
 
 
 def test_prediction_gives_what_was_asked_for(bench: Bench) -> None:
@@ -367,10 +452,19 @@ def test_prediction_gives_what_was_asked_for(bench: Bench) -> None:
     rows = pd.DataFrame({"x": [1, 0], "id": ["a", "b"]})
     options = {"output": "probabilities", "keep": ["id"], "format": "csv"}
     dataset_id, result_id = bench.upload(rows), new_id()
-    bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id), **options)
-    lines = bench.storage.read("results", "acme", result_id, "1/result.csv").decode().splitlines()
+    bench.predict_on(
+        dataset_id, model_id, result_id, bench.noted(dataset_id), **options
+    )
+    lines = (
+        bench.storage.read("results", "acme", result_id, "1/result.csv")
+        .decode()
+        .splitlines()
+    )
     assert lines[0] == '"id","y","probability_no","probability_yes"'
-    assert [line.split(",")[:2] for line in lines[1:]] == [['"a"', '"yes"'], ['"b"', '"no"']]
+    assert [line.split(",")[:2] for line in lines[1:]] == [
+        ['"a"', '"yes"'],
+        ['"b"', '"no"'],
+    ]
     manifest = bench.manifest("predict", result_id)
     assert (manifest["output"], manifest["format"], manifest["ignored_columns"]) == (
         "probabilities",
@@ -380,26 +474,43 @@ def test_prediction_gives_what_was_asked_for(bench: Bench) -> None:
 
 
 def test_quantiles_of_a_regression_are_predicted(bench: Bench) -> None:
-    frame = frame_of(np.arange(N_ROWS) % 2 + np.random.default_rng(0).normal(size=N_ROWS))
+    frame = frame_of(
+        np.arange(N_ROWS) % 2 + np.random.default_rng(0).normal(size=N_ROWS)
+    )
     result = bench.predict(
-        frame, bench.fit(frame, validation="auto"), output="quantiles", quantiles=[0.25, 0.75]
+        frame,
+        bench.fit(frame, validation="auto"),
+        output="quantiles",
+        quantiles=[0.25, 0.75],
     )
     assert result.column_names == ["y", "quantile_0.25", "quantile_0.75"]
 
 
-def test_manifest_of_a_result_counts_missing_and_unseen_values_and_tells_drift(bench: Bench) -> None:
+def test_manifest_of_a_result_counts_missing_and_unseen_values_and_tells_drift(
+    bench: Bench,
+) -> None:
     model_id = bench.fit(frame_of(LABELS, word=["a", "b", "c"] * 20))
-    dataset_id, result_id = bench.upload(pd.DataFrame({"x": [1, None] * 30, "word": ["d"] * 60})), new_id()
+    dataset_id, result_id = (
+        bench.upload(pd.DataFrame({"x": [1, None] * 30, "word": ["d"] * 60})),
+        new_id(),
+    )
     bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id))
     columns = bench.manifest("predict", result_id)["columns"]
-    assert [(c["name"], c["n_missing"], c["n_unseen"]) for c in columns] == [("x", 30, 0), ("word", 0, 60)]
+    assert [(c["name"], c["n_missing"], c["n_unseen"]) for c in columns] == [
+        ("x", 30, 0),
+        ("word", 0, 60),
+    ]
     assert [column["drift"] for column in columns] == ["strong", "strong"]
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"] * 30, LABELS], ids=["str", "int"])
-def test_no_rows_give_an_empty_result_of_the_same_type(labels: list[Any], bench: Bench) -> None:
+def test_no_rows_give_an_empty_result_of_the_same_type(
+    labels: list[Any], bench: Bench
+) -> None:
     model_id = bench.fit(frame_of(labels))
-    full, empty = (bench.predict(frame_of(labels)[["x"]].head(n), model_id) for n in (1, 0))
+    full, empty = (
+        bench.predict(frame_of(labels)[["x"]].head(n), model_id) for n in (1, 0)
+    )
     assert (empty.num_rows, empty.schema.types) == (0, full.schema.types)
 
 
@@ -411,15 +522,23 @@ def changed(bench: Bench, dataset_id: str) -> None:
 
 
 def deleted(bench: Bench, dataset_id: str) -> None:
-    bench.storage._client.remove_object("datasets", f"{folder_of('acme', dataset_id)}/data")
+    bench.storage._client.remove_object(
+        "datasets", f"{folder_of('acme', dataset_id)}/data"
+    )
 
 
-@pytest.mark.parametrize(("spoil", "error"), [(changed, DatasetChanged), (deleted, DatasetNotFound)])
+@pytest.mark.parametrize(
+    ("spoil", "error"), [(changed, DatasetChanged), (deleted, DatasetNotFound)]
+)
 def test_dataset_that_is_not_as_it_was_submitted_is_refused(
     spoil: Callable[[Bench, str], None], error: type[RowcastError], bench: Bench
 ) -> None:
     model_id = bench.fit(frame_of(LABELS))
-    dataset_id, new_model_id, result_id = bench.upload(frame_of(LABELS)), new_id(), new_id()
+    dataset_id, new_model_id, result_id = (
+        bench.upload(frame_of(LABELS)),
+        new_id(),
+        new_id(),
+    )
     noted = bench.noted(dataset_id)
     spoil(bench, dataset_id)
     with pytest.raises(error, match=dataset_id):
@@ -437,13 +556,27 @@ def test_dataset_that_is_not_as_it_was_submitted_is_refused(
         (frame_of([1.5, 2.5] * 30), {"task": "classification"}, "fractions"),
         (frame_of(["a", "b"] * 30), {"task": "regression"}, "text"),
         (frame_of(LABELS, z=np.inf), {}, "infinite values: 60, first"),
-        (frame_of(pd.array([1] * 9 + [None] * 51, dtype="Int64")), {}, "Only 9 of 60 rows"),
+        (
+            frame_of(pd.array([1] * 9 + [None] * 51, dtype="Int64")),
+            {},
+            "Only 9 of 60 rows",
+        ),
         (frame_of([7] * N_ROWS), {"task": "classification"}, "same value"),
         (bytes(100), {}, "neither Parquet nor Arrow"),
         (b"x,y\n1,0\n", {}, "Only 1 of 1 rows"),
         (frame_of([f"label {i}" for i in range(N_ROWS)]), {}, "60 classes; at most 50"),
     ],
-    ids=["target", "fractions", "text", "infinite", "unknown", "constant", "zeros", "CSV", "classes"],
+    ids=[
+        "target",
+        "fractions",
+        "text",
+        "infinite",
+        "unknown",
+        "constant",
+        "zeros",
+        "CSV",
+        "classes",
+    ],
 )
 def test_failing_fit_says_why_and_publishes_nothing(
     frame: Any, options: dict[str, Any], reason: str, bench: Bench, stack: Stack
@@ -451,7 +584,13 @@ def test_failing_fit_says_why_and_publishes_nothing(
     dataset_id, model_id = bench.upload(frame), new_id()
     settings = stack.settings(max_classes=50, cores_dir=bench.run.settings.cores_dir)
     with pytest.raises(InvalidTable, match=reason):
-        bench.fit_on(dataset_id, model_id, bench.noted(dataset_id), changes={"settings": settings}, **options)
+        bench.fit_on(
+            dataset_id,
+            model_id,
+            bench.noted(dataset_id),
+            changes={"settings": settings},
+            **options,
+        )
     assert bench.storage.names("models", "acme", model_id) == []
 
 
@@ -460,11 +599,16 @@ def test_failing_fit_says_why_and_publishes_nothing(
     [
         (pd.DataFrame({"z": [1]}), "'x' is missing"),
         (pd.DataFrame({"x": ["a"]}), "'x' has the type"),
-        (pd.DataFrame({"x": [1, -np.inf]}), "'x' holds infinite values: 1, first in row 1"),
+        (
+            pd.DataFrame({"x": [1, -np.inf]}),
+            "'x' holds infinite values: 1, first in row 1",
+        ),
     ],
     ids=["missing", "type", "infinite"],
 )
-def test_rows_that_the_model_cannot_use_are_refused(frame: pd.DataFrame, reason: str, bench: Bench) -> None:
+def test_rows_that_the_model_cannot_use_are_refused(
+    frame: pd.DataFrame, reason: str, bench: Bench
+) -> None:
     model_id = bench.fit(frame_of(LABELS))
     with pytest.raises(InvalidTable, match=reason):
         bench.predict(frame, model_id)
@@ -472,7 +616,10 @@ def test_rows_that_the_model_cannot_use_are_refused(frame: pd.DataFrame, reason:
 
 def test_empty_column_does_not_keep_a_table_from_being_fitted(bench: Bench) -> None:
     frame = frame_of(LABELS, empty=np.nan, nothing=None)
-    assert bench.predict(frame.drop(columns="y"), bench.fit(frame))["y"].to_pylist() == LABELS
+    assert (
+        bench.predict(frame.drop(columns="y"), bench.fit(frame))["y"].to_pylist()
+        == LABELS
+    )
 
 
 def test_model_that_is_not_there_is_not_found(bench: Bench) -> None:
@@ -482,8 +629,12 @@ def test_model_that_is_not_there_is_not_found(bench: Bench) -> None:
 
 def test_model_whose_file_is_gone_is_not_found(bench: Bench) -> None:
     source, model_id = bench.fit(frame_of(LABELS)), new_id()
-    manifest = signing.sign(bench.run.signing_keys, "acme", model_id, bench.manifest("fit", source))
-    bench.storage.write("models", "acme", model_id, "1/manifest.json", json.dumps(manifest).encode())
+    manifest = signing.sign(
+        bench.run.signing_keys, "acme", model_id, bench.manifest("fit", source)
+    )
+    bench.storage.write(
+        "models", "acme", model_id, "1/manifest.json", json.dumps(manifest).encode()
+    )
     with pytest.raises(ModelNotFound):
         bench.predict(frame_of(LABELS), model_id)
 
@@ -491,7 +642,9 @@ def test_model_whose_file_is_gone_is_not_found(bench: Bench) -> None:
 # Models of other versions
 
 
-def test_model_of_other_versions_that_does_not_load_is_refused_with_these_versions(bench: Bench) -> None:
+def test_model_of_other_versions_that_does_not_load_is_refused_with_these_versions(
+    bench: Bench,
+) -> None:
     model_id = bench.fit(frame_of(LABELS))
     # A pickle of a class that no library has.
     file = b"csklearn.ensemble\nOldBooster\n."
@@ -503,16 +656,24 @@ def test_model_of_other_versions_that_does_not_load_is_refused_with_these_versio
     assert "Fit the model again" in caught.value.hint
 
 
-def test_model_of_other_versions_that_loads_and_fails_is_refused_too(bench: Bench) -> None:
+def test_model_of_other_versions_that_loads_and_fails_is_refused_too(
+    bench: Bench,
+) -> None:
     model_id = bench.fit(frame_of(LABELS))
-    bench.remake_model(model_id, pickle.dumps({"no": "model"}), {"scikit-learn": "0.99.7"})
+    bench.remake_model(
+        model_id, pickle.dumps({"no": "model"}), {"scikit-learn": "0.99.7"}
+    )
     with pytest.raises(ModelIncompatible, match=r"scikit-learn 0\.99\.7"):
         bench.predict(frame_of(LABELS), model_id)
 
 
 def test_model_of_other_versions_that_works_is_used(bench: Bench) -> None:
     model_id = bench.fit(frame_of(LABELS))
-    bench.remake_model(model_id, bench.model_file(model_id), {"scikit-learn": "0.99.7", "pandas": "9.9"})
+    bench.remake_model(
+        model_id,
+        bench.model_file(model_id),
+        {"scikit-learn": "0.99.7", "pandas": "9.9"},
+    )
     assert bench.predict(frame_of(LABELS), model_id)["y"].to_pylist() == LABELS
 
 
@@ -544,14 +705,19 @@ def test_bomb_leaves_its_mark_when_it_is_unpickled(tmp_path: Path) -> None:
     assert (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("is_manifest_adapted", [False, True], ids=["file alone", "file and digest"])
+@pytest.mark.parametrize(
+    "is_manifest_adapted", [False, True], ids=["file alone", "file and digest"]
+)
 def test_file_that_was_replaced_in_the_store_is_not_unpickled(
     is_manifest_adapted: bool, bench: Bench, tmp_path: Path
 ) -> None:
     model_id, bomb = bench.fit(frame_of(LABELS)), pickle.dumps(Bomb(tmp_path / "mark"))
     manifest = bench.manifest("fit", model_id)
     if is_manifest_adapted:
-        manifest["file"] = {"sha256": hashlib.sha256(bomb).hexdigest(), "size": len(bomb)}
+        manifest["file"] = {
+            "sha256": hashlib.sha256(bomb).hexdigest(),
+            "size": len(bomb),
+        }
     bench.replace_model(model_id, bomb, manifest)
     with pytest.raises(ModelUntrusted, match=model_id):
         bench.predict(frame_of(LABELS), model_id)
@@ -560,12 +726,22 @@ def test_file_that_was_replaced_in_the_store_is_not_unpickled(
 
 @pytest.mark.parametrize(
     "change",
-    [{"target": "x"}, {"features": []}, {"target_type": "string"}, {"signature": ""}, {"note": 1}],
+    [
+        {"target": "x"},
+        {"features": []},
+        {"target_type": "string"},
+        {"signature": ""},
+        {"note": 1},
+    ],
     ids=str,
 )
-def test_manifest_that_was_changed_in_the_store_is_not_trusted(change: dict[str, Any], bench: Bench) -> None:
+def test_manifest_that_was_changed_in_the_store_is_not_trusted(
+    change: dict[str, Any], bench: Bench
+) -> None:
     model_id = bench.fit(frame_of(LABELS))
-    bench.replace_model(model_id, bench.model_file(model_id), bench.manifest("fit", model_id) | change)
+    bench.replace_model(
+        model_id, bench.model_file(model_id), bench.manifest("fit", model_id) | change
+    )
     with pytest.raises(ModelUntrusted):
         bench.predict(frame_of(LABELS), model_id)
 
@@ -578,7 +754,9 @@ def test_manifest_that_is_none_is_not_trusted(manifest: bytes, bench: Bench) -> 
         bench.predict(frame_of(LABELS), model_id)
 
 
-def test_model_that_was_copied_to_another_id_or_owner_is_not_trusted(bench: Bench) -> None:
+def test_model_that_was_copied_to_another_id_or_owner_is_not_trusted(
+    bench: Bench,
+) -> None:
     source, copy = bench.fit(frame_of(LABELS)), new_id()
     file, manifest = bench.model_file(source), bench.manifest("fit", source)
     bench.replace_model(copy, file, manifest)
@@ -603,9 +781,19 @@ def test_keys_can_be_rotated(bench: Bench, stack: Stack) -> None:
         for keys in (OLD_KEY, f"{NEW_KEY},{OLD_KEY}", NEW_KEY)
     )
     of_old = bench.fit(frame_of(LABELS), changes={"settings": old})
-    assert bench.predict(frame_of(LABELS), of_old, changes={"settings": both})["y"].to_pylist() == LABELS
+    assert (
+        bench.predict(frame_of(LABELS), of_old, changes={"settings": both})[
+            "y"
+        ].to_pylist()
+        == LABELS
+    )
     of_both = bench.fit(frame_of(LABELS), changes={"settings": both})
-    assert bench.predict(frame_of(LABELS), of_both, changes={"settings": new})["y"].to_pylist() == LABELS
+    assert (
+        bench.predict(frame_of(LABELS), of_both, changes={"settings": new})[
+            "y"
+        ].to_pylist()
+        == LABELS
+    )
     with pytest.raises(ModelUntrusted):
         bench.predict(frame_of(LABELS), of_old, changes={"settings": new})
 

@@ -32,7 +32,9 @@ def test_code_of_the_original_system_works_unchanged(stack: Stack) -> None:
         return answer["id"]
 
     def wait(job: str) -> dict:
-        while (answer := requests.get(stack.url + "/status", params={"id": job}).json())["status"] not in (
+        while (
+            answer := requests.get(stack.url + "/status", params={"id": job}).json()
+        )["status"] not in (
             "finished",
             "failed",
         ):
@@ -42,7 +44,12 @@ def test_code_of_the_original_system_works_unchanged(stack: Stack) -> None:
     train = table()
     model = requests.post(stack.url + "/fit", params={"id": upload(train)}).json()["id"]
     status = wait(model)
-    assert status["enqueued_at"] <= status["started_at"] <= status["ended_at"] <= time.time()
+    assert (
+        status["enqueued_at"]
+        <= status["started_at"]
+        <= status["ended_at"]
+        <= time.time()
+    )
 
     params = {"dataset_id": upload(train.drop(columns="y")), "model_id": model}
     job = requests.post(stack.url + "/predict", params=params).json()["id"]
@@ -72,7 +79,9 @@ def test_parameters_may_come_in_a_json_body(stack: Stack) -> None:
 
 def test_upload_by_post_is_the_same(stack: Stack) -> None:
     assert set(stack.post("/upload").json()) == {"id", "exists", "url", "expires_at"}
-    assert stack.post("/upload").json()["expires_at"] == pytest.approx(time.time() + 3600, abs=60)
+    assert stack.post("/upload").json()["expires_at"] == pytest.approx(
+        time.time() + 3600, abs=60
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,20 +96,50 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
         ("GET", "/status", {"id": UNKNOWN, "wait": 31}, 400, "invalid_request"),
         ("GET", "/status", {"id": UNKNOWN, "wait": "soon"}, 400, "invalid_request"),
         ("GET", "/status", {"id": UNKNOWN}, 404, "job_not_found"),
-        ("GET", "/status", {"id": "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"}, 404, "job_not_found"),
-        ("GET", "/status", {"id": "ffffffff-ffff-7fff-bfff-ffffffffffff"}, 404, "job_not_found"),
+        (
+            "GET",
+            "/status",
+            {"id": "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"},
+            404,
+            "job_not_found",
+        ),
+        (
+            "GET",
+            "/status",
+            {"id": "ffffffff-ffff-7fff-bfff-ffffffffffff"},
+            404,
+            "job_not_found",
+        ),
         ("GET", "/result", {"id": UNKNOWN}, 404, "job_not_found"),
         ("GET", "/result", {"id": "../../x"}, 400, "invalid_request"),
         ("POST", "/fit", {}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN}, 404, "dataset_not_found"),
-        ("POST", "/fit", {"id": "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"}, 404, "dataset_not_found"),
+        (
+            "POST",
+            "/fit",
+            {"id": "7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"},
+            404,
+            "dataset_not_found",
+        ),
         ("POST", "/fit", {"id": UNKNOWN, "task": "magic"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "traget": "y"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "learner": "magic"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "params": "[1]"}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "params": "{"}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "params": '{"max_iter": NaN}'}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "params": '{"max_iter": 1e999}'}, 400, "invalid_request"),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "params": '{"max_iter": NaN}'},
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "params": '{"max_iter": 1e999}'},
+            400,
+            "invalid_request",
+        ),
         (
             "POST",
             "/fit",
@@ -110,15 +149,57 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
         ),
         ("POST", "/fit", {"id": UNKNOWN, "seed": -1}, 400, "invalid_request"),
         ("POST", "/fit", {"id": UNKNOWN, "seed": 2**32}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "class_weight": "heavy"}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"a": -1}'}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"a": NaN}'}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "validation": "guess"}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "importance_s": "inf"}, 400, "invalid_request"),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "class_weight": "heavy"},
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "class_weight": '{"a": -1}'},
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "class_weight": '{"a": NaN}'},
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "validation": "guess"},
+            400,
+            "invalid_request",
+        ),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "importance_s": "inf"},
+            400,
+            "invalid_request",
+        ),
         ("POST", "/fit", {"id": UNKNOWN, "target": ""}, 400, "invalid_request"),
-        ("POST", "/fit", {"id": UNKNOWN, "class_weight": '{"0": 1e308}'}, 400, "invalid_request"),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "class_weight": '{"0": 1e308}'},
+            400,
+            "invalid_request",
+        ),
         ("POST", "/predict", {"dataset_id": UNKNOWN}, 400, "invalid_request"),
-        ("POST", "/predict", {"dataset_id": UNKNOWN, "model_id": UNKNOWN}, 404, "model_not_found"),
+        (
+            "POST",
+            "/predict",
+            {"dataset_id": UNKNOWN, "model_id": UNKNOWN},
+            404,
+            "model_not_found",
+        ),
         ("POST", "/upload", {"name": "x"}, 400, "invalid_request"),
     ],
 )
@@ -148,26 +229,46 @@ def test_wrong_requests_are_problems(
     ],
     ids=str,
 )
-def test_wrong_wishes_for_a_prediction_are_problems(stack: Stack, model_id: str, wanted: dict) -> None:
-    answer = stack.post("/predict", dataset_id=stack.upload(table(20)), model_id=model_id, **wanted)
+def test_wrong_wishes_for_a_prediction_are_problems(
+    stack: Stack, model_id: str, wanted: dict
+) -> None:
+    answer = stack.post(
+        "/predict", dataset_id=stack.upload(table(20)), model_id=model_id, **wanted
+    )
     assert_problem(answer, 400, "invalid_request")
 
 
-def test_probabilities_of_a_regression_and_quantiles_without_validation_are_refused(stack: Stack) -> None:
+def test_probabilities_of_a_regression_and_quantiles_without_validation_are_refused(
+    stack: Stack,
+) -> None:
     frame = table(60).assign(y=lambda f: f.col_0)
     model = stack.fitted(frame, validation="none")
     for output in ("probabilities", "quantiles"):
-        answer = stack.post("/predict", dataset_id=stack.upload(frame), model_id=model, output=output)
-        assert f"output={output}" in str(assert_problem(answer, 400, "invalid_request")["detail"])
+        answer = stack.post(
+            "/predict", dataset_id=stack.upload(frame), model_id=model, output=output
+        )
+        assert f"output={output}" in str(
+            assert_problem(answer, 400, "invalid_request")["detail"]
+        )
 
 
-def test_params_of_a_learner_are_refused_all_at_once_before_there_is_a_job(stack: Stack) -> None:
+def test_params_of_a_learner_are_refused_all_at_once_before_there_is_a_job(
+    stack: Stack,
+) -> None:
     params = json.dumps({"max_iter": 0, "n_trees": 5, "tol": "small"})
-    body = assert_problem(stack.post("/fit", id=UNKNOWN, params=params), 400, "invalid_request")
-    assert [str(error).split("'")[1] for error in body["errors"]] == ["max_iter", "n_trees", "tol"]  # type: ignore[attr-defined]
+    body = assert_problem(
+        stack.post("/fit", id=UNKNOWN, params=params), 400, "invalid_request"
+    )
+    assert [str(error).split("'")[1] for error in body["errors"]] == [
+        "max_iter",
+        "n_trees",
+        "tol",
+    ]  # type: ignore[attr-defined]
 
 
-def test_params_that_do_not_fit_the_task_that_was_found_fail_the_job(stack: Stack) -> None:
+def test_params_that_do_not_fit_the_task_that_was_found_fail_the_job(
+    stack: Stack,
+) -> None:
     job = stack.fit(table(60), params=json.dumps({"loss": "gamma"}))
     error = stack.wait(job)["error"]
     assert error["code"] == "invalid_request"
@@ -193,7 +294,9 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
         "importance_s": 0,
     }
     frame = table(60).rename(columns={"y": "price"}).assign(col_1=1.5)
-    model = submitted(requests.post(stack.url + "/fit", json={"id": stack.upload(frame), **options}))
+    model = submitted(
+        requests.post(stack.url + "/fit", json={"id": stack.upload(frame), **options})
+    )
     stack.finished(model)
     manifest = stack.get(f"/models/{model}").json()
     assert manifest["validation"].pop("method") == options.pop("validation")
@@ -203,14 +306,21 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
 
 
 @pytest.mark.parametrize(
-    ("format_", "first"), [("csv", b'"col_1","y"\n'), ("jsonl", b'{"col_1":'), ("parquet", b"PAR1")]
+    ("format_", "first"),
+    [("csv", b'"col_1","y"\n'), ("jsonl", b'{"col_1":'), ("parquet", b"PAR1")],
 )
 def test_result_comes_in_the_format_and_with_the_columns_asked_for(
     stack: Stack, model_id: str, format_: str, first: bytes
 ) -> None:
     dataset = stack.upload(table(20))
     job = submitted(
-        stack.post("/predict", dataset_id=dataset, model_id=model_id, keep='["col_1"]', format=format_)
+        stack.post(
+            "/predict",
+            dataset_id=dataset,
+            model_id=model_id,
+            keep='["col_1"]',
+            format=format_,
+        )
     )
     stack.finished(job)
     content = requests.get(stack.get("/result", id=job).json()["url"]).content
@@ -219,8 +329,13 @@ def test_result_comes_in_the_format_and_with_the_columns_asked_for(
 
 
 def test_wrong_and_missing_parameters_are_named_all_at_once(stack: Stack) -> None:
-    body = assert_problem(stack.post("/predict", dataset_id="x"), 400, "invalid_request")
-    assert [error.split("'")[1] for error in body["errors"]] == ["dataset_id", "model_id"]
+    body = assert_problem(
+        stack.post("/predict", dataset_id="x"), 400, "invalid_request"
+    )
+    assert [error.split("'")[1] for error in body["errors"]] == [
+        "dataset_id",
+        "model_id",
+    ]
 
 
 def test_an_unknown_parameter_is_named(stack: Stack) -> None:
@@ -238,13 +353,27 @@ def test_the_allow_header_names_the_methods(stack: Stack) -> None:
         (b"{", "application/json", 400, "invalid_request"),
         (b"[1]", "application/json", 400, "invalid_request"),
         (b'{"id": 7}', "application/json", 400, "invalid_request"),
-        (b'{"id": ["%s"]}' % UNKNOWN.encode(), "application/json", 400, "invalid_request"),
+        (
+            b'{"id": ["%s"]}' % UNKNOWN.encode(),
+            "application/json",
+            400,
+            "invalid_request",
+        ),
         (b"[" * 100_000, "application/json", 400, "invalid_request"),
-        (b'{"id": "' + b"x" * 2_000_000 + b'"}', "application/json", 413, "request_too_large"),
+        (
+            b'{"id": "' + b"x" * 2_000_000 + b'"}',
+            "application/json",
+            413,
+            "request_too_large",
+        ),
     ],
 )
-def test_wrong_bodies_are_problems(stack: Stack, body: bytes, kind: str, status: int, code: str) -> None:
-    answer = requests.post(stack.url + "/fit", data=body, headers={"Content-Type": kind})
+def test_wrong_bodies_are_problems(
+    stack: Stack, body: bytes, kind: str, status: int, code: str
+) -> None:
+    answer = requests.post(
+        stack.url + "/fit", data=body, headers={"Content-Type": kind}
+    )
     assert_problem(answer, status, code)
 
 
@@ -266,7 +395,9 @@ def raw(stack: Stack, request: bytes) -> tuple[bytes, dict]:
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
     ],
 )
-def test_what_is_not_http_is_a_problem_too(stack: Stack, request_: bytes, status: int) -> None:
+def test_what_is_not_http_is_a_problem_too(
+    stack: Stack, request_: bytes, status: int
+) -> None:
     head, body = raw(stack, request_)
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
@@ -278,43 +409,62 @@ def test_what_is_not_http_is_a_problem_too(stack: Stack, request_: bytes, status
     ("chunks", "status", "code"),
     [
         (b"ZZ\r\n", 400, "invalid_request"),
-        (b"%x\r\n" % 1_500_000 + b" " * 1_500_000 + b"\r\n0\r\n\r\n", 413, "request_too_large"),
+        (
+            b"%x\r\n" % 1_500_000 + b" " * 1_500_000 + b"\r\n0\r\n\r\n",
+            413,
+            "request_too_large",
+        ),
     ],
 )
 def test_chunked_bodies_that_are_broken_or_too_large_are_problems(
     stack: Stack, chunks: bytes, status: int, code: str
 ) -> None:
-    head = b"POST /fit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = (
+        b"POST /fit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: "
+        b"application/json\r\n"
+    )
     _, body = raw(stack, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
     assert (body["status"], body["code"]) == (status, code)
 
 
 def test_a_parameter_given_twice_is_refused(stack: Stack) -> None:
-    answer = requests.get(stack.url + "/status", params=[("id", UNKNOWN), ("id", UNKNOWN)])
-    assert "more than once" in str(assert_problem(answer, 400, "invalid_request")["detail"])
+    answer = requests.get(
+        stack.url + "/status", params=[("id", UNKNOWN), ("id", UNKNOWN)]
+    )
+    assert "more than once" in str(
+        assert_problem(answer, 400, "invalid_request")["detail"]
+    )
 
 
-def test_callers_that_fall_silent_do_not_keep_the_others_out(start_stack: StartStack) -> None:
+def test_callers_that_fall_silent_do_not_keep_the_others_out(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, SERVER_WORKERS="1", SERVER_THREADS="4")
     host, port = urlsplit(stack.url).netloc.split(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(8)]
     for connection in silent:
         connection.sendall(b"GET /upl")
     # Each holds a thread for 10 s at most, and there are two turns of them.
-    eventually(lambda: requests.get(stack.url + "/healthz", timeout=60).ok, timeout_s=60)
+    eventually(
+        lambda: requests.get(stack.url + "/healthz", timeout=60).ok, timeout_s=60
+    )
     for connection in silent:
         connection.close()
     stack.stop()
 
 
 def test_a_wide_table_is_checked_in_no_time(stack: Stack) -> None:
-    wide = pd.DataFrame(np.zeros((20, 3000)), columns=[f"column {i}" for i in range(3000)])
+    wide = pd.DataFrame(
+        np.zeros((20, 3000)), columns=[f"column {i}" for i in range(3000)]
+    )
     wide["column 0"] = range(20)
     model = stack.fitted(wide.assign(y=[0, 1] * 10))
     assert len(stack.result(stack.predict(wide, model))) == 20
 
 
-def test_a_dataset_not_yet_uploaded_says_that_the_upload_may_not_have_ended(stack: Stack) -> None:
+def test_a_dataset_not_yet_uploaded_says_that_the_upload_may_not_have_ended(
+    stack: Stack,
+) -> None:
     dataset = stack.get("/upload").json()["id"]
     body = assert_problem(stack.post("/fit", id=dataset), 404, "dataset_not_found")
     assert "upload may not have ended" in str(body["hint"])
@@ -326,19 +476,32 @@ def test_a_missing_target_is_refused_before_a_job_exists(stack: Stack) -> None:
     assert "'y' is missing" in str(body["detail"])
 
 
-def test_missing_features_are_refused_by_predict_all_at_once(stack: Stack, model_id: str) -> None:
+def test_missing_features_are_refused_by_predict_all_at_once(
+    stack: Stack, model_id: str
+) -> None:
     dataset = stack.upload(table().drop(columns=["y", "col_0", "col_3"]))
-    body = assert_problem(stack.post("/predict", dataset_id=dataset, model_id=model_id), 422, "invalid_table")
-    assert [name for name in ("col_0", "col_3") if name in str(body["errors"])] == ["col_0", "col_3"]
+    body = assert_problem(
+        stack.post("/predict", dataset_id=dataset, model_id=model_id),
+        422,
+        "invalid_table",
+    )
+    assert [name for name in ("col_0", "col_3") if name in str(body["errors"])] == [
+        "col_0",
+        "col_3",
+    ]
     assert len(body["errors"]) == 2  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", [b"", b"a,y\n", b"\0\1\2", b"PAR1" + b"\0" * 100, parquet(table())[:-1]])
+@pytest.mark.parametrize(
+    "content", [b"", b"a,y\n", b"\0\1\2", b"PAR1" + b"\0" * 100, parquet(table())[:-1]]
+)
 def test_what_is_not_a_table_is_refused_by_fit(stack: Stack, content: bytes) -> None:
     assert_problem(stack.post("/fit", id=stack.upload(content)), 422, "invalid_table")
 
 
-def test_what_only_a_full_scan_shows_fails_the_job_with_the_reason(stack: Stack) -> None:
+def test_what_only_a_full_scan_shows_fails_the_job_with_the_reason(
+    stack: Stack,
+) -> None:
     frame = table()
     frame.loc[3, "col_1"] = float("inf")
     status = stack.wait(stack.fit(frame))
@@ -383,15 +546,21 @@ def test_result_before_the_end_is_409(stack: Stack, model_id: str) -> None:
     stack.finished(job)
 
 
-def test_result_of_a_failed_job_is_409_with_its_cause(stack: Stack, model_id: str) -> None:
+def test_result_of_a_failed_job_is_409_with_its_cause(
+    stack: Stack, model_id: str
+) -> None:
     frame = table().astype({"col_0": float})
     frame.loc[0, "col_0"] = float("-inf")
     job = stack.predict(frame, model_id)
     stack.wait(job)
-    assert "col_0" in str(assert_problem(stack.get("/result", id=job), 409, "invalid_table")["detail"])
+    assert "col_0" in str(
+        assert_problem(stack.get("/result", id=job), 409, "invalid_table")["detail"]
+    )
 
 
-def test_a_dataset_overwritten_after_submitting_ends_dataset_changed(stack: Stack) -> None:
+def test_a_dataset_overwritten_after_submitting_ends_dataset_changed(
+    stack: Stack,
+) -> None:
     with stack.frozen():
         answer = stack.get("/upload").json()
         requests.put(answer["url"], data=parquet(table())).raise_for_status()
@@ -405,7 +574,9 @@ def test_rows_come_back_in_order_with_the_labels_of_the_target(stack: Stack) -> 
     frame["y"] = frame.y.map({0: "nein", 1: "ja"})
     frame.loc[::9, "col_2"] = None
     frame["city"] = frame.y.where(frame.index % 10 > 0, "unknown").astype("category")
-    predictions = stack.result(stack.predict(frame.drop(columns="y"), stack.fitted(frame)))
+    predictions = stack.result(
+        stack.predict(frame.drop(columns="y"), stack.fitted(frame))
+    )
     assert (predictions.y == frame.y).mean() > 0.95
 
 
@@ -415,7 +586,9 @@ def test_regression_is_inferred_from_the_target(stack: Stack) -> None:
     assert predictions.y.corr(frame.y) > 0.95
 
 
-def test_finished_jobs_are_answered_from_the_store_when_redis_has_forgotten(start_stack: StartStack) -> None:
+def test_finished_jobs_are_answered_from_the_store_when_redis_has_forgotten(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, JOB_TTL_S="1")
     model = stack.fitted(table())
     before = stack.status(model)
@@ -432,7 +605,9 @@ def test_finished_jobs_are_answered_from_the_store_when_redis_has_forgotten(star
 
 def test_bytes_over_the_limit_are_refused_at_fit(start_stack: StartStack) -> None:
     stack = start_stack(workers=1, MAX_UPLOAD_BYTES="10000")
-    body = assert_problem(stack.post("/fit", id=stack.upload(table())), 413, "dataset_too_large")
+    body = assert_problem(
+        stack.post("/fit", id=stack.upload(table())), 413, "dataset_too_large"
+    )
     assert "10000" in str(body["detail"])
     stack.stop()
 
@@ -444,16 +619,25 @@ def test_request_ids_are_taken_over_or_made(stack: Stack) -> None:
     assert re.fullmatch(r"[0-9a-f-]{36}", odd.headers["X-Request-ID"])
 
 
-def test_logs_carry_the_ids_from_the_request_to_the_horse_and_no_signature(stack: Stack) -> None:
+def test_logs_carry_the_ids_from_the_request_to_the_horse_and_no_signature(
+    stack: Stack,
+) -> None:
     dataset = stack.upload(table())
     job = submitted(
-        requests.post(stack.url + "/fit", params={"id": dataset}, headers={"X-Request-ID": "follow-me"})
+        requests.post(
+            stack.url + "/fit",
+            params={"id": dataset},
+            headers={"X-Request-ID": "follow-me"},
+        )
     )
     stack.finished(job)
     lines = (stack.data / "test.log").read_text().splitlines()
     followed = [line for line in lines if "follow-me" in line]
     assert {'"process": "server"', '"process": "horse"'} <= {
-        mark for line in followed for mark in ('"process": "server"', '"process": "horse"') if mark in line
+        mark
+        for line in followed
+        for mark in ('"process": "server"', '"process": "horse"')
+        if mark in line
     }
     assert all(job in line for line in followed)
     assert not [line for line in lines if "X-Amz-Signature" in line]
@@ -474,14 +658,23 @@ def test_the_documentation_page_and_all_it_loads_are_served(stack: Stack) -> Non
         assert requests.get(f"{stack.url}/docs/{asset}").status_code == 200
     spec = re.search(r'new URL\("([^"]+)"', viewer.text)
     assert spec is not None
-    assert requests.get(f"{stack.url}/docs/{spec[1]}").json()["openapi"].startswith("3.1")
+    assert (
+        requests.get(f"{stack.url}/docs/{spec[1]}").json()["openapi"].startswith("3.1")
+    )
 
 
 def test_the_openapi_document_is_kept(stack: Stack, tmp_path: Path) -> None:
     found = subprocess.run(
         [
-            *(str(Path(sys.executable).with_name("schemathesis")), "run", stack.url + "/openapi.json"),
-            *("--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"),
+            *(
+                str(Path(sys.executable).with_name("schemathesis")),
+                "run",
+                stack.url + "/openapi.json",
+            ),
+            *(
+                "--checks",
+                "not_a_server_error,content_type_conformance,response_schema_conformance",
+            ),
             *("--phases", "examples,coverage", "--no-color"),
         ],
         check=False,
@@ -513,7 +706,9 @@ def test_waiting_ends_in_time_without_an_end(stack: Stack) -> None:
 def test_200_waiters_leave_the_rest_answering(stack: Stack) -> None:
     job = stack.fit(slow_table(), validation="none")
     with ThreadPoolExecutor(200) as pool:
-        waiters = [pool.submit(stack.get, "/status", id=job, wait=3) for _ in range(200)]
+        waiters = [
+            pool.submit(stack.get, "/status", id=job, wait=3) for _ in range(200)
+        ]
         time.sleep(1)
         times = []
         for _ in range(10):
@@ -523,7 +718,9 @@ def test_200_waiters_leave_the_rest_answering(stack: Stack) -> None:
         answers = [waiter.result() for waiter in waiters]
     assert sorted(times)[5] < 0.3
     assert {answer.status_code for answer in answers} == {200}
-    turned_away = [answer for answer in answers if answer.headers.get("Retry-After") == "1"]
+    turned_away = [
+        answer for answer in answers if answer.headers.get("Retry-After") == "1"
+    ]
     assert 100 < len(turned_away) < 200
     stack.finished(job)
 
@@ -534,26 +731,40 @@ def test_an_abandoned_wait_frees_its_thread(start_stack: StartStack) -> None:
     host, port = urlsplit(stack.url).netloc.split(":")
     abandoned = [socket.create_connection((host, int(port))) for _ in range(2)]
     for connection in abandoned:
-        connection.sendall(f"GET /status?id={job}&wait=30 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(
+            f"GET /status?id={job}&wait=30 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
     # Connections are taken up in their order, so that once this one is answered those two wait.
     stack.get("/healthz")
-    eventually(lambda: stack.get("/status", id=job, wait=0.01).headers.get("Retry-After") == "1")
+    eventually(
+        lambda: (
+            stack.get("/status", id=job, wait=0.01).headers.get("Retry-After") == "1"
+        )
+    )
     for connection in abandoned:
         connection.close()
     started = time.monotonic()
-    eventually(lambda: "Retry-After" not in stack.get("/status", id=job, wait=0.1).headers)
+    eventually(
+        lambda: "Retry-After" not in stack.get("/status", id=job, wait=0.1).headers
+    )
     assert time.monotonic() - started < 5
     stack.finished(job)
     stack.stop()
 
 
-def test_presigned_urls_name_the_endpoint_that_the_caller_can_reach(start_stack: StartStack) -> None:
+def test_presigned_urls_name_the_endpoint_that_the_caller_can_reach(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(
-        workers=1, INTERNAL_HOSTS="server,other", S3_PUBLIC_ENDPOINT="https://tables.example.org"
+        workers=1,
+        INTERNAL_HOSTS="server,other",
+        S3_PUBLIC_ENDPOINT="https://tables.example.org",
     )
     outside = stack.get("/upload").json()["url"]
     assert outside.startswith("https://tables.example.org/datasets/")
-    inside = requests.get(stack.url + "/upload", headers={"Host": "server:8000"}).json()["url"]
+    inside = requests.get(
+        stack.url + "/upload", headers={"Host": "server:8000"}
+    ).json()["url"]
     assert inside.startswith(stack.settings().s3_endpoint)
     requests.put(inside, data=b"x").raise_for_status()
     stack.stop()
@@ -568,10 +779,14 @@ def keyed(start_stack: StartStack) -> Stack:
 
 
 def as_owner(stack: Stack, key: str) -> Stack:
-    return Stack(stack.process, stack.url, stack.data, {"Authorization": f"Bearer {key}"})
+    return Stack(
+        stack.process, stack.url, stack.data, {"Authorization": f"Bearer {key}"}
+    )
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer wrong-secret-key", "Basic YTph", "ann-secret-key"])
+@pytest.mark.parametrize(
+    "authorization", [None, "Bearer wrong-secret-key", "Basic YTph", "ann-secret-key"]
+)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -594,7 +809,15 @@ def test_every_endpoint_refuses_a_missing_or_wrong_key(
 
 
 @pytest.mark.parametrize(
-    "path", ["/healthz", "/readyz", "/openapi.json", "/docs/swagger", "/client.py", "/estimators.py"]
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/docs/swagger",
+        "/client.py",
+        "/estimators.py",
+    ],
 )
 def test_open_endpoints_want_no_key(keyed: Stack, path: str) -> None:
     assert keyed.get(path).status_code == 200
@@ -612,6 +835,12 @@ def test_each_owner_sees_nothing_of_the_other(keyed: Stack) -> None:
     assert_problem(bob.get("/status", id=model), 404, "job_not_found")
     assert_problem(bob.get("/result", id=job), 404, "job_not_found")
     own = bob.upload(table())
-    assert_problem(bob.post("/predict", dataset_id=own, model_id=model), 404, "model_not_found")
+    assert_problem(
+        bob.post("/predict", dataset_id=own, model_id=model), 404, "model_not_found"
+    )
     bobs_model = bob.fitted(table())
-    assert_problem(bob.post("/predict", dataset_id=dataset, model_id=bobs_model), 404, "dataset_not_found")
+    assert_problem(
+        bob.post("/predict", dataset_id=dataset, model_id=bobs_model),
+        404,
+        "dataset_not_found",
+    )

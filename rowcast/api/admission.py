@@ -1,4 +1,5 @@
-"""What is checked before a job is queued or a result handed out, so that errors come early and say why."""
+"""What is checked before a job is queued or a result handed out, so that errors come early and say
+why."""
 
 from __future__ import annotations
 
@@ -22,7 +23,14 @@ from rowcast.errors import (
 )
 from rowcast.jobs import FINAL, Jobs
 from rowcast.learning import prediction
-from rowcast.store import Kind, ObjectMissing, Publication, Storage, Version, publications
+from rowcast.store import (
+    Kind,
+    ObjectMissing,
+    Publication,
+    Storage,
+    Version,
+    publications,
+)
 from rowcast.tables import Feature, checks, formats
 from rowcast.webhooks import delivery
 
@@ -42,7 +50,8 @@ def dataset(
         version = storage.version("datasets", owner, dataset_id, "data")
         if version.size > settings.max_upload_bytes:
             raise DatasetTooLarge(
-                f"Dataset {dataset_id} has {version.size} bytes; the limit is {settings.max_upload_bytes}."
+                f"Dataset {dataset_id} has {version.size} bytes; the limit is "
+                f"{settings.max_upload_bytes}."
             )
         return version, formats.peek(
             version.size,
@@ -52,7 +61,9 @@ def dataset(
             formats.Limits.of(settings),
         )
     except ObjectMissing:
-        raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.") from None
+        raise DatasetNotFound(
+            f"Nothing was uploaded to dataset {dataset_id}."
+        ) from None
 
 
 def terms(settings: Settings, owner: str, query: JobRequest) -> None:
@@ -63,7 +74,8 @@ def terms(settings: Settings, owner: str, query: JobRequest) -> None:
     """
     if query.timeout_s and query.timeout_s > settings.job_timeout_s:
         raise InvalidRequest(
-            f"The parameter 'timeout_s' is over {settings.job_timeout_s}, the most that a job may run."
+            f"The parameter 'timeout_s' is over {settings.job_timeout_s}, the most that a job "
+            "may run."
         )
     if query.callback_url:
         delivery.check(query.callback_url, settings, owner)
@@ -73,7 +85,8 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publicatio
     """Return a published model.
 
     Raises:
-        ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be none.
+        ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be
+            none.
         ModelUntrusted: its manifest is damaged.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
@@ -84,11 +97,15 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publicatio
         raise ModelNotFound(f"There is no model {model_id}.")
     if job["status"] in FINAL:
         reason = [job["error"]["detail"]] if job["error"] else []
-        raise ModelFailed(f"The fit of model {model_id} is {job['status']}.", errors=reason)
+        raise ModelFailed(
+            f"The fit of model {model_id} is {job['status']}.", errors=reason
+        )
     raise ModelNotReady(f"Model {model_id} is {job['status']}.")
 
 
-def model_or_fit(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication | None:
+def model_or_fit(
+    storage: Storage, jobs: Jobs, owner: str, model_id: str
+) -> Publication | None:
     """Return a published model, None while its fit goes on. Raises as `model`."""
     try:
         return model(storage, jobs, owner, model_id)
@@ -96,7 +113,9 @@ def model_or_fit(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Pub
         return None
 
 
-def check_predict(found: Publication, wanted: PredictRequest, sample: formats.Sample) -> None:
+def check_predict(
+    found: Publication, wanted: PredictRequest, sample: formats.Sample
+) -> None:
     """Refuse what a model cannot predict, as far as it shows before the job.
 
     Raises:
@@ -106,10 +125,14 @@ def check_predict(found: Publication, wanted: PredictRequest, sample: formats.Sa
     """
     try:
         features = [Feature(**feature) for feature in found.manifest["features"]]
-        plan = prediction.Plan(wanted.output, wanted.quantiles, wanted.keep, wanted.format)
+        plan = prediction.Plan(
+            wanted.output, wanted.quantiles, wanted.keep, wanted.format
+        )
         prediction.check_givable(found.manifest, plan)
     except (KeyError, TypeError):
-        raise ModelUntrusted(f"The manifest of model {wanted.model_id} is damaged.") from None
+        raise ModelUntrusted(
+            f"The manifest of model {wanted.model_id} is damaged."
+        ) from None
     checks.check_predict(sample, features, wanted.keep)
 
 
@@ -120,7 +143,9 @@ def file_of(found: Publication, model_id: str) -> tuple[str, int]:
         ModelUntrusted: its manifest is damaged.
     """
     try:
-        return str(found.manifest["file"]["sha256"]), int(found.manifest["file"]["size"])
+        return str(found.manifest["file"]["sha256"]), int(
+            found.manifest["file"]["size"]
+        )
     except (KeyError, TypeError, ValueError):
         raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
 
@@ -150,7 +175,8 @@ def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication
 def _look(
     storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
 ) -> tuple[Publication | None, dict[str, Any] | None]:
-    """Return what a job has published or, where it has not, its status; neither of what was deleted."""
+    """Return what a job has published or, where it has not, its status; neither of what was
+    deleted."""
     found = publications.find(storage, kind, owner, identifier)
     if found:
         return found, None

@@ -1,4 +1,5 @@
-"""What every route shares: parameters, keys, ids, answers given again, answers to errors, waiting rooms."""
+"""What every route shares: parameters, keys, ids, answers given again, answers to errors, waiting
+rooms."""
 
 from __future__ import annotations
 
@@ -34,7 +35,14 @@ from rowcast.observability import logs
 
 log = logging.getLogger("rowcast.server")
 
-OPEN_ENDPOINTS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/client.py", "/estimators.py")
+OPEN_ENDPOINTS = (
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/client.py",
+    "/estimators.py",
+)
 MAX_BODY_BYTES = 1_000_000
 # Where a body may be a table, up to ANSWER_MAX_BYTES.
 TABLE_PATHS = ("/predict",)
@@ -42,12 +50,15 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _PROBLEM_ANSWER: dict[str, Any] = {
     "description": "An error (RFC 9457)",
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    "content": {
+        "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+    },
 }
 PROBLEM_ANSWERS: Any = {"400": _PROBLEM_ANSWER, "default": _PROBLEM_ANSWER}
 # The folder of the documentation lists viewers; there is one, so it leads straight to it.
 _DOCS_PAGE = (
-    '<!doctype html><meta http-equiv="refresh" content="0; url=/docs/swagger"><a href="/docs/swagger">API</a>'
+    '<!doctype html><meta http-equiv="refresh" content="0; url=/docs/swagger"><a '
+    'href="/docs/swagger">API</a>'
 )
 
 _KEY_PARAMETER: dict[str, Any] = {
@@ -55,7 +66,12 @@ _KEY_PARAMETER: dict[str, Any] = {
     "in": "header",
     "required": False,
     "description": "The same key and request within 24 h get the first answer again.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": "^[ -~]+$",
+    },
 }
 
 _OF_FLASK: dict[int, type[errors.RowcastError]] = {
@@ -69,10 +85,11 @@ _OF_FLASK: dict[int, type[errors.RowcastError]] = {
 
 
 class Request(flask.Request):
-    """A request whose `args` are the parameters of the query string and, in a POST, of the JSON body.
+    """A request whose `args` are the parameters of the query string and, in a POST, of the JSON
+    body.
 
-    Where a table may be sent at once, the body of a POST that names no dataset is one, unless it is a JSON
-    object: that holds parameters.
+    Where a table may be sent at once, the body of a POST that names no dataset is one, unless it is
+    a JSON object: that holds parameters.
     """
 
     @cached_property
@@ -85,10 +102,14 @@ class Request(flask.Request):
         """
         query = super().args
         if twice := [name for name, values in query.lists() if len(values) > 1]:
-            raise errors.InvalidRequest(f"The parameter {twice[0]!r} is given more than once.")
+            raise errors.InvalidRequest(
+                f"The parameter {twice[0]!r} is given more than once."
+            )
         if not self._has_body or self._carries_table:
             return query
-        named = {name: value for name, value in self._body().items() if value is not None}
+        named = {
+            name: value for name, value in self._body().items() if value is not None
+        }
         # As pairs, because of a list in a mapping MultiDict would take the first item alone.
         return MultiDict(list({**query.to_dict(), **named}.items()))
 
@@ -103,7 +124,9 @@ class Request(flask.Request):
 
     @property
     def _has_body(self) -> bool:
-        return self.method == "POST" and bool(self.content_length or self.headers.get("Transfer-Encoding"))
+        return self.method == "POST" and bool(
+            self.content_length or self.headers.get("Transfer-Encoding")
+        )
 
     @cached_property
     def _carries_table(self) -> bool:
@@ -114,7 +137,8 @@ class Request(flask.Request):
         return not self.is_json or self._content().lstrip()[:1] == b"["
 
     def _content(self) -> bytes:
-        """Return the body. Raises InvalidRequest where it breaks off, RequestTooLarge over the limit."""
+        """Return the body. Raises InvalidRequest where it breaks off, RequestTooLarge over the
+        limit."""
         limit = self.max_content_length or MAX_BODY_BYTES
         if (self.content_length or 0) > limit:
             raise _too_large(limit)
@@ -124,7 +148,9 @@ class Request(flask.Request):
             raise
         except Exception:  # noqa: BLE001 - whatever gunicorn raises
             # The caller fell silent, or its chunks are none.
-            raise errors.InvalidRequest("The body did not arrive as it was announced.") from None
+            raise errors.InvalidRequest(
+                "The body did not arrive as it was announced."
+            ) from None
         # A body without an announced length is cut off at the limit.
         if self.content_length is None and len(content) >= limit:
             raise _too_large(limit)
@@ -132,7 +158,9 @@ class Request(flask.Request):
 
     def _body(self) -> dict[str, Any]:
         if not self.is_json:
-            raise errors.UnsupportedMediaType(f"The body's type is {self.mimetype or 'not given'}, not JSON.")
+            raise errors.UnsupportedMediaType(
+                f"The body's type is {self.mimetype or 'not given'}, not JSON."
+            )
         content = self._content()
         if len(content) >= MAX_BODY_BYTES:
             raise _too_large(MAX_BODY_BYTES)
@@ -155,14 +183,20 @@ def refuse_parameters(error: ValidationError) -> Any:
     Raises:
         InvalidRequest: always.
     """
-    found = [_parameter_problem(e) for e in error.errors(include_url=False, include_input=False)]
+    found = [
+        _parameter_problem(e)
+        for e in error.errors(include_url=False, include_input=False)
+    ]
     raise errors.InvalidRequest(" ".join(found), errors=found)
 
 
 def _parameter_problem(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if not name:
-        return f"The parameters do not fit together: {problem['msg'].removeprefix('Value error, ')}."
+        return (
+            "The parameters do not fit together: "
+            f"{problem['msg'].removeprefix('Value error, ')}."
+        )
     known = {
         "missing": f"The parameter {name!r} is missing.",
         "extra_forbidden": f"The parameter {name!r} is unknown here.",
@@ -173,10 +207,15 @@ def _parameter_problem(problem: Any) -> str:
 
 
 def new_app(name: str, settings: Settings) -> OpenAPI:
-    """Return an application without routes: request ids, keys, log lines, problem answers, documentation."""
+    """Return an application without routes: request ids, keys, log lines, problem answers,
+    documentation."""
     app = OpenAPI(
         name,
-        info=Info(title="Rowcast", version=__version__, description="Fit models on tables; predict."),
+        info=Info(
+            title="Rowcast",
+            version=__version__,
+            description="Fit models on tables; predict.",
+        ),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_status=400,
         validation_error_model=Problem,
@@ -191,29 +230,50 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
 def _install(app: OpenAPI, settings: Settings) -> None:
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    owners = [entry.get_secret_value().split(":", 1)[::-1] for entry in settings.api_keys]
+    owners = [
+        entry.get_secret_value().split(":", 1)[::-1] for entry in settings.api_keys
+    ]
 
     @app.before_request
     def identify() -> None:
         given = flask.request.headers.get("X-Request-ID", "")
         flask.g.started_at = time.monotonic()
-        flask.g.request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7())
+        flask.g.request_id = (
+            given if _REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7())
+        )
         flask.g.owner = "default"
         if flask.request.path in TABLE_PATHS:
             flask.request.max_content_length = settings.answer_max_bytes
         if owners and not _is_open(flask.request.path):
-            flask.g.owner = _owner_of_key(owners, flask.request.headers.get("Authorization", ""))
+            flask.g.owner = _owner_of_key(
+                owners, flask.request.headers.get("Authorization", "")
+            )
 
     @app.after_request
     def note(response: flask.Response) -> flask.Response:
         response.headers["X-Request-ID"] = flask.g.get("request_id", "")
-        level = logging.DEBUG if flask.request.path in ("/healthz", "/readyz") else logging.INFO
-        took_ms = round((time.monotonic() - flask.g.get("started_at", time.monotonic())) * 1000, 1)
+        level = (
+            logging.DEBUG
+            if flask.request.path in ("/healthz", "/readyz")
+            else logging.INFO
+        )
+        took_ms = round(
+            (time.monotonic() - flask.g.get("started_at", time.monotonic())) * 1000, 1
+        )
         request = flask.request
         # A line break in a path must not make a line of its own.
         path = request.path.encode("unicode_escape").decode()
-        with logs.bind(request_id=flask.g.get("request_id"), job_id=flask.g.get("job_id")):
-            log.log(level, "%s %s %d in %s ms", request.method, path, response.status_code, took_ms)
+        with logs.bind(
+            request_id=flask.g.get("request_id"), job_id=flask.g.get("job_id")
+        ):
+            log.log(
+                level,
+                "%s %s %d in %s ms",
+                request.method,
+                path,
+                response.status_code,
+                took_ms,
+            )
         return response
 
     app.register_error_handler(Exception, _answer_error)
@@ -226,13 +286,21 @@ def _is_open(path: str) -> bool:
 def _owner_of_key(owners: list[list[str]], header: str) -> str:
     scheme, _, given = header.partition(" ")
     # All keys are compared, each in constant time, so that the time tells nothing.
-    found = [owner for key, owner in owners if hmac.compare_digest(key.encode(), given.strip().encode())]
+    found = [
+        owner
+        for key, owner in owners
+        if hmac.compare_digest(key.encode(), given.strip().encode())
+    ]
     if scheme.lower() != "bearer" or not found:
-        raise errors.Unauthorized("The API key is missing." if not header else "The API key is not valid.")
+        raise errors.Unauthorized(
+            "The API key is missing." if not header else "The API key is not valid."
+        )
     return found[0]
 
 
-def idempotent(connection: Callable[[], redis.Redis]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def idempotent(
+    connection: Callable[[], redis.Redis],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator: a POST that repeats an Idempotency-Key gets the first answer again."""
 
     def decorate(route: Callable[..., Any]) -> Callable[..., Any]:
@@ -248,9 +316,13 @@ def idempotent(connection: Callable[[], redis.Redis]) -> Callable[[Callable[...,
                 return idempotency.Answer(response.status_code, response.get_data())
 
             digest = _digest_of_request(arguments)
-            first, is_replayed = idempotency.once(connection(), flask.g.owner, key, digest, work)
+            first, is_replayed = idempotency.once(
+                connection(), flask.g.owner, key, digest, work
+            )
             headers = {"Idempotency-Replayed": "true"} if is_replayed else None
-            return flask.Response(first.body, first.status, headers, mimetype="application/json")
+            return flask.Response(
+                first.body, first.status, headers, mimetype="application/json"
+            )
 
         return answer
 
@@ -259,8 +331,12 @@ def idempotent(connection: Callable[[], redis.Redis]) -> Callable[[Callable[...,
 
 def _digest_of_request(arguments: dict[str, BaseModel]) -> str:
     try:
-        # Without defaults, so that a parameter that a new version adds makes no other request of it.
-        given = {name: model.model_dump(exclude_defaults=True) for name, model in arguments.items()}
+        # Without defaults, so that a parameter that a new version adds makes no other request of
+        # it.
+        given = {
+            name: model.model_dump(exclude_defaults=True)
+            for name, model in arguments.items()
+        }
         return idempotency.digest_of(flask.request.method, flask.request.path, given)
     except (ValueError, RecursionError):
         raise errors.InvalidRequest("The parameters are nested too deeply.") from None
@@ -282,7 +358,9 @@ def _answer_error(error: Exception) -> flask.Response:
     if problem.status in (429, 503):
         response.headers["Retry-After"] = "1"
     if isinstance(error, HTTPException) and error.code == 405:
-        response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        response.headers["Allow"] = ", ".join(
+            sorted(getattr(error, "valid_methods", None) or ())
+        )
     return response
 
 
@@ -295,7 +373,9 @@ def _ours(error: Exception) -> errors.RowcastError:
         ours.status = error.code or 500
         return ours
     if isinstance(error, redis.RedisError):
-        return errors.QueueUnavailable(f"Redis does not answer ({type(error).__name__}).")
+        return errors.QueueUnavailable(
+            f"Redis does not answer ({type(error).__name__})."
+        )
     with logs.bind(request_id=flask.g.get("request_id")):
         log.error("a request failed", exc_info=error)
     return errors.InternalError("The service failed to answer this request.")
@@ -341,7 +421,9 @@ def describe(app: OpenAPI) -> None:
             if path in OPEN_ENDPOINTS:
                 operation["security"] = []
             # What a JSON body may carry instead is not required in the query.
-            for parameter in operation["parameters"] if "requestBody" in operation else ():
+            for parameter in (
+                operation["parameters"] if "requestBody" in operation else ()
+            ):
                 parameter["required"] = False
 
 
@@ -351,7 +433,8 @@ def is_internal(settings: Settings) -> bool:
 
 
 class WaitingRoom:
-    """The threads of this process that may wait at once; the others stay free for short requests."""
+    """The threads of this process that may wait at once; the others stay free for short
+    requests."""
 
     def __init__(self, seats: int) -> None:
         """Allow `seats` waiting threads."""
@@ -369,31 +452,46 @@ class WaitingRoom:
 
 
 def status_or_events(schema: str) -> dict[str, Any]:
-    """Return the OpenAPI answer of a route that answers JSON, or events if it is asked to stream."""
+    """Return the OpenAPI answer of a route that answers JSON, or events if it is asked to
+    stream."""
     answer = {"$ref": f"#/components/schemas/{schema}"}
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": answer}
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": answer,
+    }
     event = {
         "type": "object",
-        "properties": {"event": {"const": "status"}, "id": {"const": events.ENDED}, "data": data},
+        "properties": {
+            "event": {"const": "status"},
+            "id": {"const": events.ENDED},
+            "data": data,
+        },
         "required": ["event", "data"],
     }
     return {
         "description": "As JSON; with `stream`, as server-sent events, each with the same JSON",
-        "content": {"application/json": {"schema": answer}, events.MIME_TYPE: {"schema": event}},
+        "content": {
+            "application/json": {"schema": answer},
+            events.MIME_TYPE: {"schema": event},
+        },
     }
 
 
 def event_stream(
     statuses: Iterable[dict[str, Any] | None], seat: AbstractContextManager[bool]
 ) -> flask.Response:
-    """Answer by events for as long as the job goes on; without a seat by one, after which to come again.
+    """Answer by events for as long as the job goes on; without a seat by one, after which to come
+    again.
 
     The seat is given up when the answer has ended, however that came.
     """
     held = ExitStack()
     may_stay = held.enter_context(seat)
     is_wanted = _stream_check(flask.request.environ) if may_stay else lambda: False
-    response = flask.Response(events.stream(statuses, is_wanted), mimetype=events.MIME_TYPE)
+    response = flask.Response(
+        events.stream(statuses, is_wanted), mimetype=events.MIME_TYPE
+    )
     # Some proxies keep an answer until it is complete.
     response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     if not may_stay:
@@ -403,12 +501,16 @@ def event_stream(
 
 
 def _stream_check(environ: dict[str, Any]) -> Callable[[], bool]:
-    is_connected, is_stopping = connection_check(environ), environ.get("rowcast.is_stopping", lambda: False)
+    is_connected, is_stopping = (
+        connection_check(environ),
+        environ.get("rowcast.is_stopping", lambda: False),
+    )
     return lambda: is_connected() and not is_stopping()
 
 
 def connection_check(environ: dict[str, Any]) -> Callable[[], bool]:
-    """Return a function that tells whether the caller is still connected, as far as the server shows it."""
+    """Return a function that tells whether the caller is still connected, as far as the server
+    shows it."""
     connection: socket.socket | None = environ.get("gunicorn.socket")
 
     def is_connected() -> bool:
@@ -416,7 +518,9 @@ def connection_check(environ: dict[str, Any]) -> Callable[[], bool]:
             return True
         try:
             readable = select.select([connection], [], [], 0)[0]
-            return not readable or bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            return not readable or bool(
+                connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            )
         except BlockingIOError:
             return True
         except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""How a job is doing as server-sent events: a text that goes on for as long as there is something to tell.
+"""How a job is doing as server-sent events: a text that goes on for as long as there is something
+to tell.
 
 The format is that of the HTML standard, section 9.2, which browsers read by `EventSource`.
 """
@@ -22,11 +23,13 @@ ENDED = "ended"
 _NO_NEWS = ("eta_s",)
 
 
-def stream(statuses: Iterable[dict[str, Any] | None], is_wanted: Callable[[], bool]) -> Iterator[str]:
+def stream(
+    statuses: Iterable[dict[str, Any] | None], is_wanted: Callable[[], bool]
+) -> Iterator[str]:
     """Yield an event for each status that is news, and a comment where there is none for long.
 
-    `statuses`: how the job is doing, turn by turn; None where that is not known. The stream ends with them,
-    after ten minutes, or when `is_wanted` says that nobody reads any more.
+    `statuses`: how the job is doing, turn by turn; None where that is not known. The stream ends
+    with them, after ten minutes, or when `is_wanted` says that nobody reads any more.
     """
     begun = spoken = time.monotonic()
     told = None

@@ -41,15 +41,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.wsgi: Any = partial(_answer_while, self.wsgi, lambda: not self.alive)
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a connection to a thread; a read or a write that lasts too long fails and closes it."""
-        # Set in the kernel, because gunicorn makes the socket blocking again, which resets Python's timeout.
-        # There it holds for all requests of a connection, of which this is the first.
+        """Hand a connection to a thread; a read or a write that lasts too long fails and closes
+        it."""
+        # Set in the kernel, because gunicorn makes the socket blocking again, which resets Python's
+        # timeout. There it holds for all requests of a connection, of which this is the first.
         if not conn.initialized:
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                conn.sock.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", SILENCE_S, 0))
+                conn.sock.setsockopt(
+                    socket.SOL_SOCKET, limit, struct.pack("ll", SILENCE_S, 0)
+                )
         super().enqueue_req(conn)
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+    def handle_error(
+        self, req: Any, client: socket.socket, addr: Any, exc: Exception
+    ) -> None:
         """Answer what is no valid request; nothing of it is logged but the kind of fault."""
         if not isinstance(exc, faults.ParseException):
             super().handle_error(req, client, addr, exc)
@@ -60,7 +65,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def _answer_while(
-    wsgi: Callable[..., Any], is_stopping: Callable[[], bool], environ: dict[str, Any], start: Any
+    wsgi: Callable[..., Any],
+    is_stopping: Callable[[], bool],
+    environ: dict[str, Any],
+    start: Any,
 ) -> Any:
     environ["rowcast.is_stopping"] = is_stopping
     return wsgi(environ, start)
@@ -68,7 +76,9 @@ def _answer_while(
 
 def _answer(status: HTTPStatus) -> bytes:
     request_id = str(uuid_utils.uuid7())
-    problem = InvalidRequest(f"The request is not valid HTTP, or too long ({status.phrase}).")
+    problem = InvalidRequest(
+        f"The request is not valid HTTP, or too long ({status.phrase})."
+    )
     body = json.dumps({**problem.problem(request_id), "status": status.value}).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"

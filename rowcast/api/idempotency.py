@@ -1,7 +1,9 @@
-"""The first answer to a request, given again to those that repeat it with the same `Idempotency-Key`.
+"""The first answer to a request, given again to those that repeat it with the same
+`Idempotency-Key`.
 
-The id that a request mints is reserved with its key before any work is done. So a request whose server died
-in the middle, or that comes twice at once, is done again with the same id, and nothing is made twice.
+The id that a request mints is reserved with its key before any work is done. So a request whose
+server died in the middle, or that comes twice at once, is done again with the same id, and nothing
+is made twice.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from rowcast.ids import new_id
 KEPT_S = 24 * 3600
 _KEY = re.compile(r"[ -~]{1,255}")
 
-# Each key is a hash: the request's `digest`, its `id`, `repeated` if it came again; then `status`, `answer`.
+# Each key is a hash: the request's `digest`, its `id`, `repeated` if it came again; then `status`,
+# `answer`.
 _RESERVE = f"""
 if redis.call('HSETNX', KEYS[1], 'digest', ARGV[1]) == 1 then
     redis.call('HSET', KEYS[1], 'id', ARGV[2])
@@ -46,9 +49,11 @@ if redis.call('HSETNX', KEYS[1], 'answer', ARGV[4]) == 1 then
 end
 return redis.call('HMGET', KEYS[1], 'status', 'answer')
 """
-# Where the request came more than once, the refusal of one try says nothing of what the others have made.
+# Where the request came more than once, the refusal of one try says nothing of what the others have
+# made.
 _FREE = """
-if redis.call('HGET', KEYS[1], 'id') == ARGV[1] and redis.call('HEXISTS', KEYS[1], 'repeated') == 0 then
+if redis.call('HGET', KEYS[1], 'id') == ARGV[1]
+        and redis.call('HEXISTS', KEYS[1], 'repeated') == 0 then
     redis.call('DEL', KEYS[1])
 end
 """
@@ -73,19 +78,23 @@ class Reservation:
 
 
 def once(
-    connection: redis.Redis, owner: str, key: str, digest: str, work: Callable[[str], Answer]
+    connection: redis.Redis,
+    owner: str,
+    key: str,
+    digest: str,
+    work: Callable[[str], Answer],
 ) -> tuple[Answer, bool]:
     """Do `work` with the id that is reserved for it, unless the key has an answer already.
 
-    `digest` tells one request from another, see `digest_of`. Returns the answer that counts, and whether it
-    was first given to somebody else.
+    `digest` tells one request from another, see `digest_of`. Returns the answer that counts, and
+    whether it was first given to somebody else.
 
     Raises:
         InvalidRequest: the key is malformed.
         IdempotencyConflict: the key belongs to another request.
         RedisError: Redis does not answer; what was done by then is done again with the same id.
-        RowcastError: `work` was refused or failed. A refusal (4xx) of the only try frees the key; else
-            something may have been made, and the key stays with its id.
+        RowcastError: `work` was refused or failed. A refusal (4xx) of the only try frees the key;
+            else something may have been made, and the key stays with its id.
     """
     reservation = reserve(connection, owner, key, digest)
     if reservation.answer:
@@ -122,13 +131,16 @@ def reserve(connection: redis.Redis, owner: str, key: str, digest: str) -> Reser
     name = f"rowcast:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
     kept, identifier, status, body = _run(connection, _RESERVE, name, digest, new_id())
     if kept.decode() != digest:
-        raise IdempotencyConflict("This Idempotency-Key was used before, with another request.")
+        raise IdempotencyConflict(
+            "This Idempotency-Key was used before, with another request."
+        )
     answer = Answer(int(status), body) if body is not None else None
     return Reservation(name, digest, identifier.decode(), answer)
 
 
 def finish(connection: redis.Redis, reservation: Reservation, answer: Answer) -> Answer:
-    """Keep a request's answer and return the first one, which may come from the same request sent twice.
+    """Keep a request's answer and return the first one, which may come from the same request sent
+    twice.
 
     Raises:
         RedisError: Redis does not answer; the answer may not be kept.
@@ -145,5 +157,7 @@ def free(connection: redis.Redis, reservation: Reservation) -> None:
         _run(connection, _FREE, reservation.name, reservation.id)
 
 
-def _run(connection: redis.Redis, script: str, name: str, *arguments: str | bytes) -> Any:
+def _run(
+    connection: redis.Redis, script: str, name: str, *arguments: str | bytes
+) -> Any:
     return cast(Any, connection.eval(script, 1, name, *arguments))

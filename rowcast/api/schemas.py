@@ -27,7 +27,9 @@ def _canonical(value: Any) -> str:
     try:
         return str(UUID(value))
     except (ValueError, TypeError, AttributeError):
-        raise ValueError("it must be an id, a UUID like 01a20767-aca3-73f1-8125-5e2a6f7d6e75") from None
+        raise ValueError(
+            "it must be an id, a UUID like 01a20767-aca3-73f1-8125-5e2a6f7d6e75"
+        ) from None
 
 
 def _from_json(value: Any) -> Any:
@@ -51,15 +53,23 @@ def _listed(value: Any) -> Any:
 def _class_weight(value: Any) -> Any:
     value = _from_json(value)
     is_object = isinstance(value, dict) and all(
-        isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= _MAX_WEIGHT
+        isinstance(weight, int | float)
+        and not isinstance(weight, bool)
+        and 0 <= weight <= _MAX_WEIGHT
         for weight in value.values()
     )
     if value in (None, "balanced") or is_object:
         return value
-    raise ValueError("it must be balanced, or a JSON object of classes and weights from 0 to 1e12")
+    raise ValueError(
+        "it must be balanced, or a JSON object of classes and weights from 0 to 1e12"
+    )
 
 
-Id = Annotated[str, BeforeValidator(_canonical), WithJsonSchema({"type": "string", "format": "uuid"})]
+Id = Annotated[
+    str,
+    BeforeValidator(_canonical),
+    WithJsonSchema({"type": "string", "format": "uuid"}),
+]
 
 
 def _known_learner(value: str) -> str:
@@ -69,12 +79,16 @@ def _known_learner(value: str) -> str:
 
 
 LearnerName = Annotated[
-    str, AfterValidator(_known_learner), WithJsonSchema({"type": "string", "enum": list(LEARNERS)})
+    str,
+    AfterValidator(_known_learner),
+    WithJsonSchema({"type": "string", "enum": list(LEARNERS)}),
 ]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
-_CALLBACK = "Where to POST the job's final status, signed; docs/http_api.md has the rules."
+_CALLBACK = (
+    "Where to POST the job's final status, signed; docs/http_api.md has the rules."
+)
 
 
 def _canonical_or_none(value: Any) -> str | None:
@@ -87,18 +101,22 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 
 OptionalId = Annotated[
-    str | None, BeforeValidator(_canonical_or_none), WithJsonSchema({"type": "string", "format": "uuid"})
+    str | None,
+    BeforeValidator(_canonical_or_none),
+    WithJsonSchema({"type": "string", "format": "uuid"}),
 ]
 
 
 class Request(BaseModel):
-    """Parameters of a request, in the query string or, in a POST, a JSON body; unknown ones are refused."""
+    """Parameters of a request, in the query string or, in a POST, a JSON body; unknown ones are
+    refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     @classmethod
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Return the JSON schema, which flask-openapi3 asks for, without options, with every request."""
+        """Return the JSON schema, which flask-openapi3 asks for, without options, with every
+        request."""
         if arguments or options:
             return super().model_json_schema(*arguments, **options)
         return _usual_schema(cls)
@@ -135,20 +153,27 @@ class JobRequest(Request):
     """What /fit and /predict take of how the job is to run."""
 
     priority: Literal["low", "normal", "high"] = Field(
-        "normal", description="Which of your own waiting jobs goes first; owners take turns whatever it is."
+        "normal",
+        description="Which of your own waiting jobs goes first; owners take turns whatever it is.",
     )
     timeout_s: int | None = Field(
-        None, ge=1, description="Seconds that the job may run; at most, and by default, JOB_TIMEOUT_S."
+        None,
+        ge=1,
+        description="Seconds that the job may run; at most, and by default, JOB_TIMEOUT_S.",
     )
 
     callback_url: Url | None = Field(None, description=_CALLBACK)
     reuse: bool = Field(
-        False, description="Answer at once with an earlier finished job of the same bytes, options and code."
+        False,
+        description="Answer at once with an earlier finished job of the same bytes, options "
+        "and code.",
     )
 
     def work(self) -> dict[str, Any]:
         """Return what the job needs to know to do its work; how it is to run is not among it."""
-        return self.model_dump(exclude={*JobRequest.model_fields, "id", "dataset_id", "model_id"})
+        return self.model_dump(
+            exclude={*JobRequest.model_fields, "id", "dataset_id", "model_id"}
+        )
 
 
 class FitRequest(JobRequest):
@@ -156,29 +181,46 @@ class FitRequest(JobRequest):
 
     id: Id = Field(description="The dataset, as /upload named it.")
     target: Column | None = Field(
-        None, description="The column to predict; by default `y`, or the only one of target, label, class."
+        None,
+        description="The column to predict; by default `y`, or the only one of target, label, "
+        "class.",
     )
     task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="`auto` infers it from the target; docs/tables.md has the rule."
+        "auto",
+        description="`auto` infers it from the target; docs/tables.md has the rule.",
     )
-    learner: LearnerName = Field("boosting", description="What learns; docs/models.md describes each.")
+    learner: LearnerName = Field(
+        "boosting", description="What learns; docs/models.md describes each."
+    )
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="The same input and seed give the same model.")
-    class_weight: Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)] = (
-        Field(None, description="`balanced`, or a JSON object of classes and their weights.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        description="The same input and seed give the same model.",
     )
-    sample_weight: Column | None = Field(None, description="The column that holds each row's weight.")
+    class_weight: Annotated[
+        Literal["balanced"] | dict[str, float] | None, BeforeValidator(_class_weight)
+    ] = Field(
+        None, description="`balanced`, or a JSON object of classes and their weights."
+    )
+    sample_weight: Column | None = Field(
+        None, description="The column that holds each row's weight."
+    )
     validation: Literal["auto", "holdout", "cv", "none"] = Field(
-        "auto", description="Which rows the model is judged by; docs/models.md has the rule."
+        "auto",
+        description="Which rows the model is judged by; docs/models.md has the rule.",
     )
     identifiers: Literal["leave_out", "use"] = Field(
-        "leave_out", description="What to do with columns that number or name their rows."
+        "leave_out",
+        description="What to do with columns that number or name their rows.",
     )
     importance_s: float | None = Field(
         None,
         ge=0,
         le=3600,
-        description="Seconds for importances, 0 for none; by default a tenth of the fit, at least 0.1.",
+        description="Seconds for importances, 0 for none; by default a tenth of the fit, at "
+        "least 0.1.",
     )
 
 
@@ -187,10 +229,13 @@ class PredictRequest(JobRequest):
 
     dataset_id: OptionalId = Field(
         None,
-        description="The rows to predict, as /upload named them; without it they are the request's body.",
+        description="The rows to predict, as /upload named them; without it they are the "
+        "request's body.",
         json_schema_extra=_without_default,
     )
-    model_id: Id = Field(description="The model, as /fit named it; for a job, the fit need not have ended.")
+    model_id: Id = Field(
+        description="The model, as /fit named it; for a job, the fit need not have ended."
+    )
     output: Literal["labels", "probabilities", "quantiles"] = Field(
         "labels", description="What is written beside the prediction itself."
     )
@@ -198,14 +243,20 @@ class PredictRequest(JobRequest):
         list[Annotated[float, Field(ge=0, le=1)]],
         BeforeValidator(_listed),
         Field(min_length=1, max_length=99),
-    ] = Field([0.05, 0.5, 0.95], description="Which quantiles, as a JSON list of numbers from 0 to 1.")
-    keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = Field(
-        [], description="Columns to copy into the result, as a JSON list."
+    ] = Field(
+        [0.05, 0.5, 0.95],
+        description="Which quantiles, as a JSON list of numbers from 0 to 1.",
     )
-    format: Literal["parquet", "csv", "jsonl"] = Field("parquet", description="The result's format.")
+    keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = (
+        Field([], description="Columns to copy into the result, as a JSON list.")
+    )
+    format: Literal["parquet", "csv", "jsonl"] = Field(
+        "parquet", description="The result's format."
+    )
 
     def only_for_jobs(self) -> list[str]:
-        """Return which of the given parameters mean nothing for a prediction that is answered at once."""
+        """Return which of the given parameters mean nothing for a prediction that is answered at
+        once."""
         return sorted(self.model_fields_set & {*JobRequest.model_fields, "format"})
 
 
@@ -213,7 +264,9 @@ class StatusRequest(Request):
     """What /status takes."""
 
     id: Id = Field(description="The job, as /fit or /predict named it.")
-    wait: float = Field(0, ge=0, le=30, description="Seconds to wait for the job's end.")
+    wait: float = Field(
+        0, ge=0, le=30, description="Seconds to wait for the job's end."
+    )
     stream: bool = Field(
         False,
         description="Answer by server-sent events until the job has ended, whatever `wait` says.",
@@ -240,16 +293,26 @@ class UploadAnswer(Answer):
     """Where to PUT a table's bytes."""
 
     id: str = Field(description="The dataset's id.")
-    exists: bool = Field(description="Whether the dataset holds these very bytes already.")
-    url: str | None = Field(description="PUT the table's bytes here; null for a dataset that exists.")
-    expires_at: float | None = Field(description="When the url ends, in Unix seconds; null without one.")
+    exists: bool = Field(
+        description="Whether the dataset holds these very bytes already."
+    )
+    url: str | None = Field(
+        description="PUT the table's bytes here; null for a dataset that exists."
+    )
+    expires_at: float | None = Field(
+        description="When the url ends, in Unix seconds; null without one."
+    )
 
 
 class JobAnswer(Answer):
     """A job that was accepted, or an earlier one that had the same outcome."""
 
-    id: str = Field(description="The id of the job, and of the model or result it makes.")
-    reused: bool = Field(description="Whether it is an earlier job, which has finished.")
+    id: str = Field(
+        description="The id of the job, and of the model or result it makes."
+    )
+    reused: bool = Field(
+        description="Whether it is an earlier job, which has finished."
+    )
 
 
 class Cause(BaseModel):
@@ -274,11 +337,17 @@ class Progress(BaseModel):
     """How far a running job is. Counts are those of the phase, null where they are not known."""
 
     phase: Phase
-    percent: float = Field(ge=0, le=100, description="Of the whole job: an estimate that never falls.")
+    percent: float = Field(
+        ge=0, le=100, description="Of the whole job: an estimate that never falls."
+    )
     rows_done: int | None
     rows_total: int | None
-    iterations_done: int | None = Field(description="Of the learner; in a cross-validation, of all folds.")
-    iterations_total: int | None = Field(description="At most; a learner may stop earlier.")
+    iterations_done: int | None = Field(
+        description="Of the learner; in a cross-validation, of all folds."
+    )
+    iterations_total: int | None = Field(
+        description="At most; a learner may stop earlier."
+    )
 
 
 class StatusAnswer(Answer):
@@ -294,10 +363,13 @@ class StatusAnswer(Answer):
     earlier: list[Attempt] = Field(description="The attempts that did not end it.")
     priority: Literal["low", "normal", "high"]
     position: int | None = Field(
-        description="Your jobs ahead of it in its lane; null once started, and while its model is fitted."
+        description="Your jobs ahead of it in its lane; null once started, and while its model "
+        "is fitted."
     )
     progress: Progress | None = Field(description="Null unless it runs.")
-    eta_s: float | None = Field(description="Seconds until its end, an estimate; null while unknown.")
+    eta_s: float | None = Field(
+        description="Seconds until its end, an estimate; null while unknown."
+    )
     dataset_id: str | None
     model_id: str | None
     error: Cause | None
@@ -307,7 +379,9 @@ class JobsAnswer(Answer):
     """A page of jobs, newest first, each as /status answers."""
 
     jobs: list[StatusAnswer]
-    next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
 
 
 class LogAnswer(Answer):
@@ -315,7 +389,8 @@ class LogAnswer(Answer):
 
     id: str
     lines: list[str] = Field(
-        max_length=500, description="The last 500 at most: a time (UTC), a level and a sentence each."
+        max_length=500,
+        description="The last 500 at most: a time (UTC), a level and a sentence each.",
     )
 
 
@@ -345,7 +420,9 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    code: str = Field(description="A stable word to branch on; docs/errors.md lists them.")
+    code: str = Field(
+        description="A stable word to branch on; docs/errors.md lists them."
+    )
     hint: str = Field(description="What to do.")
     errors: list[str] = Field(description="All problems, not the first.")
     request_id: str | None
@@ -371,8 +448,12 @@ class PageRequest(Request):
 class JobsRequest(PageRequest):
     """What the listing of jobs takes: what they are to be like."""
 
-    status: Literal["queued", "started", "finished", "failed", "canceled"] | None = Field(
-        None, description="Only jobs of this status.", json_schema_extra=_without_default
+    status: Literal["queued", "started", "finished", "failed", "canceled"] | None = (
+        Field(
+            None,
+            description="Only jobs of this status.",
+            json_schema_extra=_without_default,
+        )
     )
     kind: Literal["fit", "predict"] | None = Field(
         None, description="Only jobs of this kind.", json_schema_extra=_without_default
@@ -383,12 +464,16 @@ class JobsRequest(PageRequest):
         json_schema_extra=_without_default,
     )
     dataset_id: OptionalId = Field(
-        None, description="Only jobs on this dataset.", json_schema_extra=_without_default
+        None,
+        description="Only jobs on this dataset.",
+        json_schema_extra=_without_default,
     )
 
     def wanted(self) -> dict[str, str]:
         """Return what is asked for, by the members of a status."""
-        return self.model_dump(include={"status", "kind", "model_id", "dataset_id"}, exclude_none=True)
+        return self.model_dump(
+            include={"status", "kind", "model_id", "dataset_id"}, exclude_none=True
+        )
 
 
 class Score(BaseModel):
@@ -415,12 +500,16 @@ class ModelsAnswer(Answer):
     """A page of models, newest first."""
 
     models: list[ModelLine]
-    next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
 
 
 GoneAt = Annotated[
     float | None,
-    Field(description="When it is removed, in Unix seconds, unless a job needs it then; null: never."),
+    Field(
+        description="When it is removed, in Unix seconds, unless a job needs it then; null: never."
+    ),
 ]
 
 
@@ -447,7 +536,9 @@ class DatasetLine(BaseModel):
 
     id: str
     size: int = Field(description="Bytes.")
-    uploaded_at: float | None = Field(description="Unix seconds; null where the store does not say.")
+    uploaded_at: float | None = Field(
+        description="Unix seconds; null where the store does not say."
+    )
     expires_at: GoneAt
 
 
@@ -455,7 +546,9 @@ class DatasetsAnswer(Answer):
     """A page of datasets, newest first."""
 
     datasets: list[DatasetLine]
-    next: str | None = Field(description="Ask for the next page with before=<this>; null at the end.")
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
 
 
 class ResultManifest(Answer):
@@ -470,4 +563,9 @@ class ResultManifest(Answer):
 def parameters_schema(request: type[Request]) -> dict[str, Any]:
     """Return the request body's part of an OpenAPI operation, for parameters sent as JSON."""
     schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": False, "content": {"application/json": {"schema": schema}}}}
+    return {
+        "requestBody": {
+            "required": False,
+            "content": {"application/json": {"schema": schema}},
+        }
+    }

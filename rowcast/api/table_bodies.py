@@ -1,4 +1,5 @@
-"""Tables in the body of a request, and predictions in the format that its Accept header asks for."""
+"""Tables in the body of a request, and predictions in the format that its Accept header asks
+for."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from rowcast.online import protocol
 
 
 def table_of(parameters: list[str]) -> bytes:
-    """Return the table that the request carries; `parameters` are those given that mean nothing for it.
+    """Return the table that the request carries; `parameters` are those given that mean nothing for
+    it.
 
     Raises:
         InvalidRequest: there is no table, or there are such parameters.
@@ -23,10 +25,14 @@ def table_of(parameters: list[str]) -> bytes:
     if request.table is None:
         raise errors.InvalidRequest(
             "The parameter 'dataset_id' is missing.",
-            hint="Name an uploaded dataset, or send the rows as the body, with model_id in the query.",
+            hint="Name an uploaded dataset, or send the rows as the body, with model_id in the "
+            "query.",
         )
     if parameters:
-        found = [f"The parameter {name!r} is for jobs, which name a dataset_id." for name in parameters]
+        found = [
+            f"The parameter {name!r} is for jobs, which name a dataset_id."
+            for name in parameters
+        ]
         raise errors.InvalidRequest(" ".join(found), errors=found)
     if request.mimetype not in protocol.TABLES:
         raise errors.UnsupportedMediaType(
@@ -47,16 +53,25 @@ def wanted_type() -> str:
         return protocol.ANSWERS[0]
     found = flask.request.accept_mimetypes.best_match(protocol.ANSWERS)
     if found is None:
-        raise errors.NotAcceptable(f"Predictions are given as {', '.join(protocol.ANSWERS)} alone.")
+        raise errors.NotAcceptable(
+            f"Predictions are given as {', '.join(protocol.ANSWERS)} alone."
+        )
     return found
 
 
 def table_or_parameters(request: type[Request]) -> dict[str, Any]:
-    """Return the request body's part of an OpenAPI operation that takes parameters as JSON, or a table."""
+    """Return the request body's part of an OpenAPI operation that takes parameters as JSON, or a
+    table."""
     extensions = parameters_schema(request)
     content = extensions["requestBody"]["content"]
-    rows = {"type": "array", "items": {"type": "object"}, "description": "The rows to predict at once."}
-    content["application/json"]["schema"] = {"oneOf": [content["application/json"]["schema"], rows]}
+    rows = {
+        "type": "array",
+        "items": {"type": "object"},
+        "description": "The rows to predict at once.",
+    }
+    content["application/json"]["schema"] = {
+        "oneOf": [content["application/json"]["schema"], rows]
+    }
     content.update({name: {} for name in protocol.TABLES if name not in content})
     return extensions
 
@@ -67,6 +82,7 @@ def job_or_table(schema: str) -> dict[str, Any]:
     answer = {"oneOf": [{"$ref": f"#/components/schemas/{schema}"}, rows]}
     others: dict[str, Any] = {name: {} for name in protocol.ANSWERS[1:]}
     return {
-        "description": "An earlier job with `reuse`; without `dataset_id` the predictions, as Accept asks",
+        "description": "An earlier job with `reuse`; without `dataset_id` the predictions, as "
+        "Accept asks",
         "content": {"application/json": {"schema": answer}, **others},
     }

@@ -8,7 +8,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, ModelNotReady, NotFinished
+from rowcast.errors import (
+    DatasetNotFound,
+    JobNotFound,
+    ModelNotFound,
+    ModelNotReady,
+    NotFinished,
+)
 from rowcast.jobs import FINAL, Jobs
 from rowcast.store import Bucket, Kind, Storage, publications
 
@@ -25,8 +31,8 @@ def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
     """
     if not _left(storage, "datasets", owner, dataset_id):
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
-    # Nobody looks for this tombstone. It keeps the folder: some stores remove one that becomes empty, and
-    # fail who uploads to its neighbour at that moment.
+    # Nobody looks for this tombstone. It keeps the folder: some stores remove one that becomes
+    # empty, and fail who uploads to its neighbour at that moment.
     _bury(storage, "datasets", owner, dataset_id)
     _empty(storage, "datasets", owner, dataset_id)
 
@@ -44,7 +50,10 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
             f"Model {model_id} is {status}.",
             hint="Cancel the fit, POST /cancel?id=<model>, or wait for its end; then delete it.",
         )
-    if not (_left(storage, "models", owner, model_id) or publications.results_of(storage, owner, model_id)):
+    if not (
+        _left(storage, "models", owner, model_id)
+        or publications.results_of(storage, owner, model_id)
+    ):
         raise ModelNotFound(f"There is no model {model_id}.")
     _bury(storage, "models", owner, model_id)
     # Before anything is removed, so that asking again comes here again if it fails.
@@ -67,7 +76,9 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
     if status := _running(storage, jobs, "predict", owner, result_id):
         raise NotFinished(f"Job {result_id} is {status}.")
     # Under the id of a model lie the notes of its results, which are no result.
-    if not _left(storage, "results", owner, result_id) or publications.results_of(storage, owner, result_id):
+    if not _left(storage, "results", owner, result_id) or publications.results_of(
+        storage, owner, result_id
+    ):
         raise JobNotFound(f"There is no result {result_id}.")
     _bury(storage, "results", owner, result_id)
     if model_id := publications.model_of(storage, owner, result_id):
@@ -75,13 +86,19 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
     _empty(storage, "results", owner, result_id)
 
 
-def _running(storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str) -> str | None:
+def _running(
+    storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
+) -> str | None:
     """Return the status of a job that has not ended, and has neither published nor been deleted."""
     names = storage.names(publications.BUCKETS[kind], owner, identifier)
     if publications.TOMBSTONE in names or publications.attempts_in(names):
         return None
     job = jobs.status(owner, identifier)
-    return job["status"] if job and job["kind"] == kind and job["status"] not in FINAL else None
+    return (
+        job["status"]
+        if job and job["kind"] == kind and job["status"] not in FINAL
+        else None
+    )
 
 
 def _remove_result(storage: Storage, owner: str, model_id: str, result_id: str) -> None:
@@ -101,4 +118,8 @@ def _empty(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> Non
 
 def _left(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> list[str]:
     """Return the names of all that lies under an id besides its tombstone."""
-    return [name for name in storage.names(bucket, owner, identifier) if name != publications.TOMBSTONE]
+    return [
+        name
+        for name in storage.names(bucket, owner, identifier)
+        if name != publications.TOMBSTONE
+    ]

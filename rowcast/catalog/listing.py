@@ -26,7 +26,8 @@ from rowcast.store import Bucket, Kind, ObjectMissing, Storage, publications
 N_THREADS = 16
 # Jobs that are looked at together where not each of them is wanted.
 N_JOBS = 64
-# A page ends after so long with what it has, so that many deleted models do not keep the caller waiting.
+# A page ends after so long with what it has, so that many deleted models do not keep the caller
+# waiting.
 PATIENCE_S = 1.0
 SCORES = ("accuracy", "r2")
 _TOLD = ("created_at", "dataset_id", "target", "task", "learner", "n_rows")
@@ -51,14 +52,33 @@ def models(storage: Storage, owner: str, before: str | None, limit: int) -> Page
     return _page(ids, limit, partial(_look_at, look), at_once=N_THREADS)
 
 
-def datasets(storage: Storage, owner: str, before: str | None, limit: int, *, kept_days: float = 0) -> Page:
-    """Return a page of uploaded datasets, each kept for so many days, 0: for ever. Raises as `models`."""
+def datasets(
+    storage: Storage,
+    owner: str,
+    before: str | None,
+    limit: int,
+    *,
+    kept_days: float = 0,
+) -> Page:
+    """Return a page of uploaded datasets, each kept for so many days, 0: for ever. Raises as
+    `models`."""
     look = partial(_dataset, storage, owner, kept_days)
-    return _page(_ids(storage, "datasets", owner, before), limit, partial(_look_at, look), at_once=N_THREADS)
+    return _page(
+        _ids(storage, "datasets", owner, before),
+        limit,
+        partial(_look_at, look),
+        at_once=N_THREADS,
+    )
 
 
 def jobs(
-    queue: Jobs, storage: Storage, owner: str, before: str | None, limit: int, *, wanted: dict[str, str]
+    queue: Jobs,
+    storage: Storage,
+    owner: str,
+    before: str | None,
+    limit: int,
+    *,
+    wanted: dict[str, str],
 ) -> Page:
     """Return a page of jobs, as /status tells of them: those whose members are as `wanted`.
 
@@ -74,7 +94,11 @@ def jobs(
 
 
 def _job_ids(
-    queue: Jobs, storage: Storage, owner: str, before: str | None, wanted: dict[str, str]
+    queue: Jobs,
+    storage: Storage,
+    owner: str,
+    before: str | None,
+    wanted: dict[str, str],
 ) -> Iterator[str]:
     """Yield the ids among which the wanted jobs are, newest first, each once."""
     lanes, status = queue.lanes, wanted.get("status")
@@ -85,9 +109,18 @@ def _job_ids(
         return lanes.running(owner, before)
     # Who looks for ended jobs need not look at thousands that wait.
     waiting = set(lanes.queued(owner, None)) if status in FINAL else ()
-    known = (identifier for identifier in lanes.known(owner, before) if identifier not in waiting)
-    kinds: list[Kind] = [kind for kind in publications.BUCKETS if wanted.get("kind", kind) == kind]
-    stored = [storage.newest(publications.BUCKETS[kind], owner, before=before) for kind in kinds]
+    known = (
+        identifier
+        for identifier in lanes.known(owner, before)
+        if identifier not in waiting
+    )
+    kinds: list[Kind] = [
+        kind for kind in publications.BUCKETS if wanted.get("kind", kind) == kind
+    ]
+    stored = [
+        storage.newest(publications.BUCKETS[kind], owner, before=before)
+        for kind in kinds
+    ]
     # Equal ids follow each other: a job is in Redis and in the store for a while.
     merged = heapq.merge(known, *stored, reverse=True)
     return (identifier for identifier, _ in groupby(merged))
@@ -96,7 +129,8 @@ def _job_ids(
 def _jobs_of(
     queue: Jobs, storage: Storage, owner: str, wanted: dict[str, str], ids: list[str]
 ) -> list[dict[str, Any] | None]:
-    """Describe jobs as /status does; None for one that is not wanted, or that has left no record."""
+    """Describe jobs as /status does; None for one that is not wanted, or that has left no
+    record."""
     known = queue.known(owner, ids)
     forgotten = [identifier for identifier in ids if identifier not in known]
     if forgotten:
@@ -110,14 +144,18 @@ def _is_wanted(job: dict[str, Any], wanted: dict[str, str]) -> bool:
     return all(job.get(name) == value for name, value in wanted.items())
 
 
-def _ids(storage: Storage, bucket: Bucket, owner: str, before: str | None) -> Iterator[str]:
+def _ids(
+    storage: Storage, bucket: Bucket, owner: str, before: str | None
+) -> Iterator[str]:
     _check(before)
     return storage.newest(bucket, owner, before=before)
 
 
 def _check(before: str | None) -> None:
     if before and time_of(before) is None:
-        raise InvalidRequest("The parameter 'before' is no id that this service has made.")
+        raise InvalidRequest(
+            "The parameter 'before' is no id that this service has made."
+        )
 
 
 Look = Callable[[str], dict[str, Any] | None]
@@ -144,10 +182,16 @@ def _page(
     deadline, last = time.monotonic() + PATIENCE_S, None
     found: list[tuple[str, dict[str, Any]]] = []
     while len(found) < limit and (last is None or time.monotonic() < deadline):
-        batch = list(islice(ids, at_once if may_miss else min(limit - len(found), at_once)))
+        batch = list(
+            islice(ids, at_once if may_miss else min(limit - len(found), at_once))
+        )
         if not batch:
             return Page([item for _, item in found], None)
-        found += [(each, item) for each, item in zip(batch, look_at(batch), strict=True) if item]
+        found += [
+            (each, item)
+            for each, item in zip(batch, look_at(batch), strict=True)
+            if item
+        ]
         last = batch[-1]
     if len(found) > limit:
         # What was looked at beyond is looked at again.
@@ -175,15 +219,24 @@ def score_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
         scores = manifest["validation"]["scores"]
         metric = next(name for name in SCORES if name in scores)
         value = scores[metric]
-        return {"metric": metric, "value": float(value)} if math.isfinite(value) else None
+        return (
+            {"metric": metric, "value": float(value)} if math.isfinite(value) else None
+        )
     except (KeyError, TypeError, StopIteration):
         return None
 
 
-def _dataset(storage: Storage, owner: str, kept_days: float, dataset_id: str) -> dict[str, Any] | None:
+def _dataset(
+    storage: Storage, owner: str, kept_days: float, dataset_id: str
+) -> dict[str, Any] | None:
     try:
         size, uploaded_at = storage.uploaded(owner, dataset_id)
     except ObjectMissing:
         return None
     expires_at = retention.of_id(dataset_id, kept_days)
-    return {"id": dataset_id, "size": size, "uploaded_at": uploaded_at, "expires_at": expires_at}
+    return {
+        "id": dataset_id,
+        "size": size,
+        "uploaded_at": uploaded_at,
+        "expires_at": expires_at,
+    }

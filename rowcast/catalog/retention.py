@@ -1,11 +1,13 @@
 """Retention: what is older than a setting is removed, a batch of ids at a time.
 
-Removing is deleting (see deletion.py): a tombstone first, then what lies beside it, so a removal that was cut
-off is hidden at once and finished by the next sweep. A day later the tombstone goes too. Whoever was given
-up for dead and writes after that writes under an old id, which the next sweep finds again.
+Removing is deleting (see deletion.py): a tombstone first, then what lies beside it, so a removal
+that was cut off is hidden at once and finished by the next sweep. A day later the tombstone goes
+too. Whoever was given up for dead and writes after that writes under an old id, which the next
+sweep finds again.
 
-Some stores remove a folder that becomes empty, and fail who writes next to it at that moment. Hardly anybody
-writes in the folders of old days; on an owner's newest day tombstones and notes stay, and keep its folder.
+Some stores remove a folder that becomes empty, and fail who writes next to it at that moment.
+Hardly anybody writes in the folders of old days; on an owner's newest day tombstones and notes
+stay, and keep its folder.
 
 Any number of processes may sweep at once: each step can be done twice.
 """
@@ -32,7 +34,8 @@ DAY_S = 86_400
 BATCH_SIZE = 100
 _KINDS: dict[Bucket, Kind] = {"models": "fit", "results": "predict"}
 
-# Takes an owner and ids, and returns those that a queued or running job of this owner is, reads or makes.
+# Takes an owner and ids, and returns those that a queued or running job of this owner is, reads or
+# makes.
 IsNeeded = Callable[[str, Collection[str]], set[str]]
 Contents = dict[str, dict[str, float]]
 
@@ -63,7 +66,10 @@ class _Sweep:
 
     def shortest(self, bucket: Bucket) -> float:
         """Return the days after which something of a bucket may have to go; 0: never."""
-        kept = [self.days_of(bucket), self.days_of(bucket, is_published=bucket == "datasets")]
+        kept = [
+            self.days_of(bucket),
+            self.days_of(bucket, is_published=bucket == "datasets"),
+        ]
         return min(filter(None, kept), default=0)
 
     def is_over(self, since: float, days: float) -> bool:
@@ -72,11 +78,19 @@ class _Sweep:
         return end is not None and end <= self.now
 
 
-def sweep(storage: Storage, settings: Settings, is_needed: IsNeeded, *, now: float, limit_s: float) -> int:
+def sweep(
+    storage: Storage,
+    settings: Settings,
+    is_needed: IsNeeded,
+    *,
+    now: float,
+    limit_s: float,
+) -> int:
     """Remove what is too old, for `limit_s` seconds at most, and return how many ids that were.
 
-    `is_needed(owner, ids)` returns those of the ids that a queued or running job of this owner is, reads or
-    makes: its own, its dataset's and its model's. A store or queue that does not answer ends the sweep.
+    `is_needed(owner, ids)` returns those of the ids that a queued or running job of this owner is,
+    reads or makes: its own, its dataset's and its model's. A store or queue that does not answer
+    ends the sweep.
     """
     deadline, n_removed = time.monotonic() + limit_s, 0
     try:
@@ -91,7 +105,9 @@ def sweep(storage: Storage, settings: Settings, is_needed: IsNeeded, *, now: flo
     return n_removed
 
 
-def steps(storage: Storage, settings: Settings, is_needed: IsNeeded, *, now: float) -> Iterator[int]:
+def steps(
+    storage: Storage, settings: Settings, is_needed: IsNeeded, *, now: float
+) -> Iterator[int]:
     """Sweep once, a batch of ids at a time, and yield after each how many were removed.
 
     Raises:
@@ -99,22 +115,29 @@ def steps(storage: Storage, settings: Settings, is_needed: IsNeeded, *, now: flo
     """
     work = _Sweep(storage, settings, is_needed, now)
     days = [day for bucket in get_args(Bucket) for day in _old_days(work, bucket)]
-    # So that processes that sweep at once rarely meet, and no day is always the one that time does not reach.
+    # So that processes that sweep at once rarely meet, and no day is always the one that time does
+    # not reach.
     random.shuffle(days)
     for day in days:
         contents = _old_ids(work, day)
         ids = sorted(contents)
         for start in range(0, max(1, len(ids)), BATCH_SIZE):
-            yield _tidy(work, day, {id_: contents[id_] for id_ in ids[start : start + BATCH_SIZE]})
+            yield _tidy(
+                work,
+                day,
+                {id_: contents[id_] for id_ in ids[start : start + BATCH_SIZE]},
+            )
 
 
 def expires_at(since: float, days: float) -> float | None:
-    """Return the Unix seconds at which something goes that is kept for so many days; None: never."""
+    """Return the Unix seconds at which something goes that is kept for so many days; None:
+    never."""
     return since + days * DAY_S if days else None
 
 
 def oldest_offered(days: float, now: float) -> float | None:
-    """Return when the oldest thing was made that is worth giving out again, in Unix seconds; None: any is.
+    """Return when the oldest thing was made that is worth giving out again, in Unix seconds; None:
+    any is.
 
     What goes within a tenth of its time, or a day, is not.
     """
@@ -128,7 +151,8 @@ def of_id(identifier: str, days: float) -> float | None:
 
 
 def of_manifest(manifest: dict[str, Any], identifier: str, days: float) -> float | None:
-    """Return when a model or result goes that is kept for so many days from its making on; None: never."""
+    """Return when a model or result goes that is kept for so many days from its making on; None:
+    never."""
     return expires_at(_time_in(manifest, "created_at", identifier), days)
 
 
@@ -146,30 +170,48 @@ def _old_days(work: _Sweep, bucket: Bucket) -> Iterator[_Day]:
 
 
 def _old_ids(work: _Sweep, day: _Day) -> Contents:
-    contents, days = work.storage.on_day(day.bucket, day.owner, day.text), work.shortest(day.bucket)
-    return {id_: names for id_, names in contents.items() if work.is_over(_minted_at(id_), days)}
+    contents, days = (
+        work.storage.on_day(day.bucket, day.owner, day.text),
+        work.shortest(day.bucket),
+    )
+    return {
+        id_: names
+        for id_, names in contents.items()
+        if work.is_over(_minted_at(id_), days)
+    }
 
 
 def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
     """Remove what is to go under some ids, and return how many ids that were."""
     noted = {id_: publications.notes_in(list(names)) for id_, names in contents.items()}
-    tombs = [id_ for id_, names in contents.items() if set(names) == {publications.TOMBSTONE}]
-    things = [id_ for id_ in contents.keys() - tombs if not noted[id_] and _may_go(work, day, id_, contents)]
+    tombs = [
+        id_ for id_, names in contents.items() if set(names) == {publications.TOMBSTONE}
+    ]
+    things = [
+        id_
+        for id_ in contents.keys() - tombs
+        if not noted[id_] and _may_go(work, day, id_, contents)
+    ]
     needed = work.is_needed(day.owner, things) if things else set()
     # Who needs nothing any more has published, if ever, so what lies there now decides.
     gone = [id_ for id_ in things if id_ not in needed and _is_due(work, day, id_)]
     for identifier in gone:
         _remove(work.storage, day, identifier)
     if not day.is_newest:
-        _remove_tombs(work, day, {id_: contents[id_][publications.TOMBSTONE] for id_ in tombs})
+        _remove_tombs(
+            work, day, {id_: contents[id_][publications.TOMBSTONE] for id_ in tombs}
+        )
         _remove_notes(work, day, noted)
     return len(gone)
 
 
 def _may_go(work: _Sweep, day: _Day, identifier: str, contents: Contents) -> bool:
-    """Tell by a listing whether something may be due, before anybody is asked and anything is read."""
+    """Tell by a listing whether something may be due, before anybody is asked and anything is
+    read."""
     names = list(contents[identifier])
-    return publications.TOMBSTONE in names or work.is_over(_minted_at(identifier), _days(work, day, names))
+    return publications.TOMBSTONE in names or work.is_over(
+        _minted_at(identifier), _days(work, day, names)
+    )
 
 
 def _days(work: _Sweep, day: _Day, names: list[str]) -> float:
@@ -178,7 +220,8 @@ def _days(work: _Sweep, day: _Day, names: list[str]) -> float:
 
 
 def _is_due(work: _Sweep, day: _Day, identifier: str) -> bool:
-    """Tell whether what lies under an id now has to go; what has a tombstone was not removed to the end."""
+    """Tell whether what lies under an id now has to go; what has a tombstone was not removed to the
+    end."""
     if day.bucket == "datasets":
         return True
     names = work.storage.names(day.bucket, day.owner, identifier)
@@ -188,9 +231,12 @@ def _is_due(work: _Sweep, day: _Day, identifier: str) -> bool:
 
 
 def _since(work: _Sweep, day: _Day, identifier: str) -> float:
-    """Return when a model or result was made, or a job without one ended; else when its id was made."""
+    """Return when a model or result was made, or a job without one ended; else when its id was
+    made."""
     try:
-        found = publications.find(work.storage, _KINDS[day.bucket], day.owner, identifier)
+        found = publications.find(
+            work.storage, _KINDS[day.bucket], day.owner, identifier
+        )
     except ModelUntrusted:
         return _minted_at(identifier)
     if found:
@@ -201,10 +247,16 @@ def _since(work: _Sweep, day: _Day, identifier: str) -> float:
 
 def _remove(storage: Storage, day: _Day, identifier: str) -> None:
     storage.write(day.bucket, day.owner, identifier, publications.TOMBSTONE, b"")
-    if day.bucket == "results" and (model_id := publications.model_of(storage, day.owner, identifier)):
-        storage.delete("results", day.owner, model_id, [publications.note_of(identifier)])
+    if day.bucket == "results" and (
+        model_id := publications.model_of(storage, day.owner, identifier)
+    ):
+        storage.delete(
+            "results", day.owner, model_id, [publications.note_of(identifier)]
+        )
     left = [
-        name for name in storage.names(day.bucket, day.owner, identifier) if name != publications.TOMBSTONE
+        name
+        for name in storage.names(day.bucket, day.owner, identifier)
+        if name != publications.TOMBSTONE
     ]
     storage.delete(day.bucket, day.owner, identifier, left)
 
@@ -212,7 +264,9 @@ def _remove(storage: Storage, day: _Day, identifier: str) -> None:
 def _remove_tombs(work: _Sweep, day: _Day, dug_at: dict[str, float]) -> None:
     for identifier, since in dug_at.items():
         if work.is_over(since, 1):
-            work.storage.delete(day.bucket, day.owner, identifier, [publications.TOMBSTONE])
+            work.storage.delete(
+                day.bucket, day.owner, identifier, [publications.TOMBSTONE]
+            )
 
 
 def _remove_notes(work: _Sweep, day: _Day, noted: dict[str, list[str]]) -> None:
@@ -221,12 +275,20 @@ def _remove_notes(work: _Sweep, day: _Day, noted: dict[str, list[str]]) -> None:
     for model_id, results in noted.items():
         old = [id_ for id_ in results if work.is_over(_minted_at(id_), days)]
         needed = work.is_needed(day.owner, old) if old else set()
-        gone = [id_ for id_ in old if id_ not in needed and not _is_left(work.storage, day.owner, id_)]
-        work.storage.delete("results", day.owner, model_id, [publications.note_of(id_) for id_ in gone])
+        gone = [
+            id_
+            for id_ in old
+            if id_ not in needed and not _is_left(work.storage, day.owner, id_)
+        ]
+        work.storage.delete(
+            "results", day.owner, model_id, [publications.note_of(id_) for id_ in gone]
+        )
 
 
 def _is_left(storage: Storage, owner: str, result_id: str) -> bool:
-    return bool(set(storage.names("results", owner, result_id)) - {publications.TOMBSTONE})
+    return bool(
+        set(storage.names("results", owner, result_id)) - {publications.TOMBSTONE}
+    )
 
 
 def _time_in(said: dict[str, Any], name: str, identifier: str) -> float:

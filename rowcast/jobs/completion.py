@@ -35,8 +35,9 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
 ) -> bool:
     """End a job; False if it had ended already, or is another attempt's.
 
-    The record is in the store before Redis says that the job is over, so that nobody sees an end that could
-    still be lost. Only a failure does not wait for a store that is away: Redis keeps it until it is stored.
+    The record is in the store before Redis says that the job is over, so that nobody sees an end
+    that could still be lost. Only a failure does not wait for a store that is away: Redis keeps it
+    until it is stored.
 
     Raises:
         StoreUnavailable: the store does not answer, and the job has finished.
@@ -46,7 +47,9 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
         return False
     kept = _record(lanes, job_id, fields, status, error=error, lines=lines)
     is_stored = _store(storage, fields, kept, must=status == "finished")
-    outcome = lanes.settle(job_id, status, kept, _ttl_s(fields), attempt=attempt, stored=is_stored)
+    outcome = lanes.settle(
+        job_id, status, kept, _ttl_s(fields), attempt=attempt, stored=is_stored
+    )
     if outcome == "ok":
         log.info("the job has %s%s", status, f": {error.code}" if error else "")
         if status != "finished" and fields["kind"] == "fit" and is_stored:
@@ -63,7 +66,8 @@ def _record(
     error: errors.RowcastError | None = None,
     lines: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Return a job's final record as it is kept: with its log, and the number that it is filed under."""
+    """Return a job's final record as it is kept: with its log, and the number that it is filed
+    under."""
     record = final_record(job_id, fields, status, error.cause() if error else None)
     told = lines if lines is not None else lanes.log(job_id)
     return {**record, "log": told, "number": int(fields.get("attempt") or 0)}
@@ -73,19 +77,29 @@ def _ttl_s(fields: dict[str, str]) -> int:
     return int(fields.get("result_ttl") or 3600)
 
 
-def _store(storage: Storage, fields: dict[str, str], record: dict[str, Any], *, must: bool) -> bool:
+def _store(
+    storage: Storage, fields: dict[str, str], record: dict[str, Any], *, must: bool
+) -> bool:
     try:
-        publications.write_record(storage, _kind(fields), fields["owner"], record["id"], record)
+        publications.write_record(
+            storage, _kind(fields), fields["owner"], record["id"], record
+        )
     except errors.StoreUnavailable:
         if must:
             raise
-        log.warning("the store does not answer; the job's record is in Redis alone for now")
+        log.warning(
+            "the store does not answer; the job's record is in Redis alone for now"
+        )
         return False
     return True
 
 
 def lose(
-    lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], error: errors.RowcastError
+    lanes: Lanes,
+    storage: Storage,
+    job_id: str,
+    fields: dict[str, str],
+    error: errors.RowcastError,
 ) -> None:
     """End a job whose process is dead for sure; where it had published before, it has finished.
 
@@ -98,7 +112,9 @@ def lose(
     if (fields.get("status"), fields.get("attempt")) != ("started", attempt):
         return
     try:
-        has_published = publications.has_published(storage, _kind(fields), fields["owner"], job_id)
+        has_published = publications.has_published(
+            storage, _kind(fields), fields["owner"], job_id
+        )
     except errors.StoreUnavailable:
         has_published = False
     _end_for(lanes, storage, job_id, fields, None if has_published else error)
@@ -118,22 +134,32 @@ def give_up(
     The attempt may live, stopped for a while: its place in the store is taken before the job ends.
 
     Raises:
-        StoreUnavailable: the store does not answer; the job is still running, until somebody calls again.
-        redis.RedisError: Redis does not answer.
+        StoreUnavailable: the store does not answer; the job is still running, until somebody calls
+            again. redis.RedisError: Redis does not answer.
     """
     attempt, most = int(fields["attempt"]), int(fields.get("max_attempts") or 3)
-    number = lanes.give_up(job_id, attempt, Cause(error.code, error.detail), max_attempts=most, ttl_s=ttl_s)
+    number = lanes.give_up(
+        job_id, attempt, Cause(error.code, error.detail), max_attempts=most, ttl_s=ttl_s
+    )
     if number is None:
         log.warning("%s", error.detail)
         return
     fields = {**lanes.fields(job_id), "attempt": str(number)}
-    has_published = publications.start_again(storage, _kind(fields), fields["owner"], job_id, number)
-    lost = errors.WorkerLost(f"{error.detail} It was tried {fields.get('deaths', most)} times in all.")
+    has_published = publications.start_again(
+        storage, _kind(fields), fields["owner"], job_id, number
+    )
+    lost = errors.WorkerLost(
+        f"{error.detail} It was tried {fields.get('deaths', most)} times in all."
+    )
     _end_for(lanes, storage, job_id, fields, None if has_published else lost)
 
 
 def _end_for(
-    lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], error: errors.RowcastError | None
+    lanes: Lanes,
+    storage: Storage,
+    job_id: str,
+    fields: dict[str, str],
+    error: errors.RowcastError | None,
 ) -> None:
     status: Status = "failed" if error else "finished"
     end(lanes, storage, job_id, fields, status, error, attempt=int(fields["attempt"]))
@@ -142,14 +168,16 @@ def _end_for(
 def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) -> str:
     """Cancel a job, and return "ok" or the final status that it has already.
 
-    Here Redis comes first: it decides whether the job had ended before. Then the store gets a marker, which
-    hides whatever the job has left there and may still leave.
+    Here Redis comes first: it decides whether the job had ended before. Then the store gets a
+    marker, which hides whatever the job has left there and may still leave.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
     record = _record(lanes, job_id, fields, "canceled")
-    outcome = lanes.settle(job_id, "canceled", record, _ttl_s(fields), attempt=None, stored=False)
+    outcome = lanes.settle(
+        job_id, "canceled", record, _ttl_s(fields), attempt=None, stored=False
+    )
     if outcome == "ok":
         log.info("the job has been canceled")
         # There may be thousands, and the caller waits: a keeper ends what is left.
@@ -159,7 +187,8 @@ def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) 
 
 
 def end_orphaned(lanes: Lanes, *, limit_s: float = math.inf) -> None:
-    """End the jobs that waited for a fit which has ended without a model, for `limit_s` seconds at most.
+    """End the jobs that waited for a fit which has ended without a model, for `limit_s` seconds at
+    most.
 
     Their records are stored late.
 
@@ -172,9 +201,13 @@ def end_orphaned(lanes: Lanes, *, limit_s: float = math.inf) -> None:
             return
         if fields := lanes.fields(job_id):
             fit = fields.get("waits_for", "")
-            error = errors.DependencyFailed(f"The fit {fit}, which should have made the model, made none.")
+            error = errors.DependencyFailed(
+                f"The fit {fit}, which should have made the model, made none."
+            )
             record = _record(lanes, job_id, fields, "failed", error=error, lines=[])
-            lanes.settle(job_id, "failed", record, _ttl_s(fields), attempt=None, stored=False)
+            lanes.settle(
+                job_id, "failed", record, _ttl_s(fields), attempt=None, stored=False
+            )
         lanes.adopted(job_id)
 
 
@@ -183,7 +216,9 @@ def store_late(lanes: Lanes, storage: Storage) -> None:
     for job_id in lanes.unrecorded():
         fields = lanes.fields(job_id)
         record = fields.get("record")
-        if record and not _record_late(lanes, storage, job_id, fields, json.loads(record)):
+        if record and not _record_late(
+            lanes, storage, job_id, fields, json.loads(record)
+        ):
             # The others would only wait for it as well, one after the other.
             return
         if not record:
@@ -191,15 +226,25 @@ def store_late(lanes: Lanes, storage: Storage) -> None:
 
 
 def _record_late(
-    lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str], record: dict[str, Any]
+    lanes: Lanes,
+    storage: Storage,
+    job_id: str,
+    fields: dict[str, str],
+    record: dict[str, Any],
 ) -> bool:
     try:
         if record["status"] == "canceled":
-            publications.hide_canceled(storage, _kind(fields), fields["owner"], job_id, record)
+            publications.hide_canceled(
+                storage, _kind(fields), fields["owner"], job_id, record
+            )
         else:
-            publications.write_record(storage, _kind(fields), fields["owner"], job_id, record)
+            publications.write_record(
+                storage, _kind(fields), fields["owner"], job_id, record
+            )
     except errors.StoreUnavailable:
-        log.warning("the store does not answer; the job's record is in Redis alone for now")
+        log.warning(
+            "the store does not answer; the job's record is in Redis alone for now"
+        )
         return False
     lanes.recorded(job_id)
     return True

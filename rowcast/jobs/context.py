@@ -15,11 +15,12 @@ from rowcast.store import Storage, Version
 
 @dataclass(frozen=True)
 class Run:
-    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker afterwards.
+    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker
+    afterwards.
 
     `publisher` is the store for who has something to lose: it waits for one that is away.
-    `note_digest` takes a dataset, its version and the SHA-256 computed from its bytes; `note_published`,
-    right after publishing, the key of `reuse`.
+    `note_digest` takes a dataset, its version and the SHA-256 computed from its bytes;
+    `note_published`, right after publishing, the key of `reuse`.
     """
 
     owner: str

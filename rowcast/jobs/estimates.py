@@ -1,7 +1,8 @@
 """How long a job will take: from earlier jobs of like size and learner, else from a rough table.
 
-What is known lies in Redis, as a running mean of the logarithm of seconds for each kind of job, learner and
-size. A size is the number of cells, rows times columns, times the effort that the parameters ask for.
+What is known lies in Redis, as a running mean of the logarithm of seconds for each kind of job,
+learner and size. A size is the number of cells, rows times columns, times the effort that the
+parameters ask for.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ class Cost(NamedTuple):
     iterations: tuple[str, int] | None = None
 
 
-# Measured with scikit-learn 1.9.1 on one core of a shared machine, on 1,000 to 5,000,000 cells of numbers in
-# Parquet and two classes, with validation and importances, and rounded up. Text, dates and CSV take several
-# times as long, more classes their number of times; the first jobs correct that. The constant is what a job
-# of a few rows takes. A forest's trees grow until they know each row, so they take far longer than others.
+# Measured with scikit-learn 1.9.1 on one core of a shared machine, on 1,000 to 5,000,000 cells of
+# numbers in Parquet and two classes, with validation and importances, and rounded up. Text, dates
+# and CSV take several times as long, more classes their number of times; the first jobs correct
+# that. The constant is what a job of a few rows takes. A forest's trees grow until they know each
+# row, so they take far longer than others.
 COSTS: dict[str, Cost] = {
     "boosting": Cost(0.3, 5e-7, 0.1, 1.5e-7, ("max_iter", 100)),
     "linear": Cost(0.2, 2e-7, 0.1, 1e-7),
@@ -70,7 +72,9 @@ class Work(NamedTuple):
     effort: float = 1.0
 
 
-def of_prediction(manifest: Mapping[str, Any], sample: Sample, version: Version) -> Work:
+def of_prediction(
+    manifest: Mapping[str, Any], sample: Sample, version: Version
+) -> Work:
     """Return the work of a prediction, by the manifest of its model if that is there yet."""
     learner, params = manifest.get("learner", "boosting"), manifest.get("params") or {}
     effort = effort_of(learner, params) if isinstance(params, Mapping) else 1.0
@@ -85,12 +89,16 @@ class Expectation(NamedTuple):
 
 
 def size_of(sample: Sample, version: Version) -> tuple[int, int]:
-    """Return the rows and columns of a table; rows are an estimate where its footer does not say them."""
+    """Return the rows and columns of a table; rows are an estimate where its footer does not say
+    them."""
     return sample.n_rows_expected(version.size), len(sample.schema)
 
 
-def effort_of(learner: str, params: Mapping[str, Any], validation: str = "auto") -> float:
-    """Return how many times as long as with the defaults a job takes for each cell, by its parameters."""
+def effort_of(
+    learner: str, params: Mapping[str, Any], validation: str = "auto"
+) -> float:
+    """Return how many times as long as with the defaults a job takes for each cell, by its
+    parameters."""
     fits = _FITS_OF_CV if validation == "cv" else 1
     name, usual = _cost_of(learner).iterations or ("", 1)
     asked = params.get(name, usual)
@@ -100,7 +108,13 @@ def effort_of(learner: str, params: Mapping[str, Any], validation: str = "auto")
 
 
 def expected_s(
-    connection: Any, kind: Kind, learner: str, n_rows: int, n_columns: int, *, effort: float = 1.0
+    connection: Any,
+    kind: Kind,
+    learner: str,
+    n_rows: int,
+    n_columns: int,
+    *,
+    effort: float = 1.0,
 ) -> Expectation:
     """Return how long a job on a table of this size will take, once it has begun.
 
@@ -112,7 +126,9 @@ def expected_s(
     found = connection.hmget(_KEY, [_field(kind, learner, bucket) for bucket in near])
     for bucket, log_s in zip(near, found, strict=True):
         if log_s is not None:
-            return Expectation(math.exp(float(log_s)) * n_cells / _middle(bucket), is_known=True)
+            return Expectation(
+                math.exp(float(log_s)) * n_cells / _middle(bucket), is_known=True
+            )
     return Expectation(_rough_s(kind, learner, n_cells), is_known=False)
 
 
@@ -126,7 +142,8 @@ def note(  # noqa: PLR0917 - the connection, and then the job in the order of `e
     *,
     effort: float = 1.0,
 ) -> None:
-    """Note how long a job took that has finished, by a connection or within a pipeline; one atomic command.
+    """Note how long a job took that has finished, by a connection or within a pipeline; one atomic
+    command.
 
     Raises:
         redis.RedisError: Redis does not answer.
@@ -143,12 +160,15 @@ def lane_of(seconds: float) -> Lane:
     return "short" if seconds <= SHORT_S else "long"
 
 
-def eta_s(expectation_s: float | None, elapsed_s: float, percent: float | None) -> float | None:
-    """Return how many seconds a job that began `elapsed_s` ago still takes, None while nothing says so.
+def eta_s(
+    expectation_s: float | None, elapsed_s: float, percent: float | None
+) -> float | None:
+    """Return how many seconds a job that began `elapsed_s` ago still takes, None while nothing says
+    so.
 
-    The estimate counts for (1 - p)^3 of it and the progress for the rest, p being the share that is done:
-    half each at a fifth, almost the progress alone at the half. Nothing is known any more of a job that
-    has used up its estimate and tells no progress.
+    The estimate counts for (1 - p)^3 of it and the progress for the rest, p being the share that is
+    done: half each at a fifth, almost the progress alone at the half. Nothing is known any more of
+    a job that has used up its estimate and tells no progress.
     """
     done = min(max((percent or 0.0) / 100, 0.0), 1.0)
     by_estimate = None if expectation_s is None else max(expectation_s - elapsed_s, 0.0)

@@ -17,7 +17,9 @@ class _Recorder(logging.Handler):
         self._lines, self._send = lines, send
 
     def emit(self, record: logging.LogRecord) -> None:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(
+            timespec="milliseconds"
+        )
         # A traceback stays in the operator's log.
         message = " ".join(record.getMessage().splitlines())
         line = f"{at} {record.levelname.lower()} {message}"[:MAX_LINE_CHARACTERS]
@@ -27,7 +29,8 @@ class _Recorder(logging.Handler):
 
 @contextmanager
 def recorded(earlier: list[str], send: Callable[[str], None]) -> Iterator[deque[str]]:
-    """Yield the last lines of a job's log, those of earlier attempts first; it grows as the job logs.
+    """Yield the last lines of a job's log, those of earlier attempts first; it grows as the job
+    logs.
 
     Only what Rowcast itself says is kept: messages of libraries may quote a table's values.
     """
@@ -43,7 +46,8 @@ def recorded(earlier: list[str], send: Callable[[str], None]) -> Iterator[deque[
 
 @contextmanager
 def _heard_from_info(logger: logging.Logger) -> Iterator[None]:
-    """Let a logger pass on what the owner is to see, however little the operator's own log holds."""
+    """Let a logger pass on what the owner is to see, however little the operator's own log
+    holds."""
     level, least = logger.level, logger.getEffectiveLevel()
     others = [(handler, handler.level) for handler in logging.getLogger().handlers]
     for handler, own in others:

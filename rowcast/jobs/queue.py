@@ -1,8 +1,8 @@
 """The queue in Redis: two lanes, in which owners take turns, and the leases of running jobs.
 
-Every change of a job's state is one call of `lanes.lua`, so it happens as a whole or not at all, whoever
-dies meanwhile. Only the attempt that holds a job's lease may end it or give it back: one that was given up
-for dead, and wakes up again, is refused.
+Every change of a job's state is one call of `lanes.lua`, so it happens as a whole or not at all,
+whoever dies meanwhile. Only the attempt that holds a job's lease may end it or give it back: one
+that was given up for dead, and wakes up again, is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ LANES: tuple[Lane, ...] = ("long", "short")
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
-_SCRIPT = delivery.ENQUEUE + Path(__file__).with_name("queue.lua").read_text(encoding="utf-8")
+_SCRIPT = delivery.ENQUEUE + Path(__file__).with_name("queue.lua").read_text(
+    encoding="utf-8"
+)
 _BATCH = 200
 
 
@@ -45,7 +47,14 @@ class Cause:
 
     def of(self, attempt: int) -> str:
         """Return the line that the job keeps of it."""
-        return json.dumps({"attempt": attempt, "code": self.code, "detail": self.detail, "at": time.time()})
+        return json.dumps(
+            {
+                "attempt": attempt,
+                "code": self.code,
+                "detail": self.detail,
+                "at": time.time(),
+            }
+        )
 
 
 class Lanes:
@@ -63,19 +72,26 @@ class Lanes:
     # What the server does
 
     def submit(
-        self, job_id: str, owner: str, fields: dict[str, Any], *, max_of_owner: int, max_of_all: int
+        self,
+        job_id: str,
+        owner: str,
+        fields: dict[str, Any],
+        *,
+        max_of_owner: int,
+        max_of_all: int,
     ) -> Refusal | None:
         """Accept a job; return why not, None if it is accepted.
 
-        `fields` are those of RQ's hash and ours: lane, priority, and where there is one, waits_for: the fit
-        that makes its model. Without a place in the lane until that has finished.
+        `fields` are those of RQ's hash and ours: lane, priority, and where there is one, waits_for:
+        the fit that makes its model. Without a place in the lane until that has finished.
         """
         pairs = [part for pair in {**fields, "owner": owner}.items() for part in pair]
         answer = self._call("submit", job_id, owner, max_of_owner, max_of_all, *pairs)
         return None if answer == "ok" else answer
 
     def fields(self, job_id: str) -> dict[str, str]:
-        """Return all fields of a job, none for one that Redis does not know; `data` is left to RQ."""
+        """Return all fields of a job, none for one that Redis does not know; `data` is left to
+        RQ."""
         return self.raw(job_id)[1]
 
     def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
@@ -88,10 +104,14 @@ class Lanes:
         pipeline = self.connection.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(JOB.format(job_id))
-        return [_text_of(job_id, found) for job_id, found in zip(job_ids, pipeline.execute(), strict=True)]
+        return [
+            _text_of(job_id, found)
+            for job_id, found in zip(job_ids, pipeline.execute(), strict=True)
+        ]
 
     def position(self, job_id: str, fields: dict[str, str]) -> int | None:
-        """Return how many jobs of the same owner stand before this one in its lane, None if it is in none."""
+        """Return how many jobs of the same owner stand before this one in its lane, None if it is
+        in none."""
         found: Any = self.connection.zrank(_lane_key(fields), job_id)
         return None if found is None else int(found)
 
@@ -113,12 +133,15 @@ class Lanes:
         jobs = [each.decode() for each in (*queued, *running)]
         with self.connection.pipeline(transaction=False) as pipeline:
             for job_id in jobs:
-                pipeline.hmget(JOB.format(job_id), "dataset_id", "model_id", "waits_for")
+                pipeline.hmget(
+                    JOB.format(job_id), "dataset_id", "model_id", "waits_for"
+                )
             found: Any = pipeline.execute()
         return {*jobs, *(each.decode() for fields in found for each in fields if each)}
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield the jobs of an owner that Redis knows, newest first, from the one after `before` on."""
+        """Yield the jobs of an owner that Redis knows, newest first, from the one after `before`
+        on."""
         return self._newest(INDEX.format(owner), before)
 
     def queued(self, owner: str, before: str | None) -> Iterator[str]:
@@ -128,20 +151,33 @@ class Lanes:
     def running(self, owner: str, before: str | None) -> Iterator[str]:
         """Yield those of them that run, in the same way."""
         found: Any = self.connection.zrange("rowcast:running", 0, -1)
-        scores: Any = self.connection.zmscore(INDEX.format(owner), found) if found else []
-        own = (each.decode() for each, score in zip(found, scores, strict=True) if score is not None)
-        return (each for each in sorted(own, reverse=True) if before is None or each < before)
+        scores: Any = (
+            self.connection.zmscore(INDEX.format(owner), found) if found else []
+        )
+        own = (
+            each.decode()
+            for each, score in zip(found, scores, strict=True)
+            if score is not None
+        )
+        return (
+            each
+            for each in sorted(own, reverse=True)
+            if before is None or each < before
+        )
 
     def _newest(self, key: str, before: str | None) -> Iterator[str]:
         n_asked = _BATCH
         while True:
             most = f"({before}" if before else "+"
-            found: Any = self.connection.zrevrangebylex(key, most, "-", start=0, num=n_asked)
+            found: Any = self.connection.zrevrangebylex(
+                key, most, "-", start=0, num=n_asked
+            )
             yield from (each.decode() for each in found)
             if len(found) < n_asked:
                 return
             before = found[-1].decode()
-            # Most pages end in the first batch; who passes over thousands that wait takes longer steps.
+            # Most pages end in the first batch; who passes over thousands that wait takes longer
+            # steps.
             n_asked *= 2
 
     def log(self, job_id: str) -> list[str]:
@@ -152,17 +188,22 @@ class Lanes:
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by `beat`."""
+        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by
+        `beat`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def begin(self, job_id: str, attempt: int, ttl_s: float) -> bool:
-        """Say that an attempt is about to run, from when on its death counts; False if it is not ours."""
+        """Say that an attempt is about to run, from when on its death counts; False if it is not
+        ours."""
         return bool(self._call("begin", job_id, attempt, ttl_s))
 
     def await_work(self, lanes: Sequence[Lane], timeout_s: float) -> bool:
         """Return True when a job may have come, False after `timeout_s` seconds."""
         return (
-            self.connection.blpop([f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s) is not None
+            self.connection.blpop(
+                [f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s
+            )
+            is not None
         )
 
     def anybody_waits(self) -> bool:
@@ -170,7 +211,8 @@ class Lanes:
         return any(self.connection.exists(f"rowcast:turns:{lane}") for lane in LANES)
 
     def is_ours(self, job_id: str, attempt: int) -> bool:
-        """Tell whether this attempt still runs its job: nobody has canceled it or given it to another.
+        """Tell whether this attempt still runs its job: nobody has canceled it or given it to
+        another.
 
         Where Redis has lost the job, nobody can have.
         """
@@ -178,11 +220,19 @@ class Lanes:
         return found in ([None, None], [b"started", str(attempt).encode()])
 
     def beat(
-        self, job_id: str, attempt: int, ttl_s: float, progress: str = "", lines: Sequence[str] = ()
+        self,
+        job_id: str,
+        attempt: int,
+        ttl_s: float,
+        progress: str = "",
+        lines: Sequence[str] = (),
     ) -> bool:
-        """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not ours."""
+        """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not
+        ours."""
         told = lines[-MAX_LOG_LINES:]
-        return bool(self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told))
+        return bool(
+            self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told)
+        )
 
     def give_back(
         self,
@@ -195,25 +245,35 @@ class Lanes:
     ) -> Outcome:
         """Queue a job again, at the place that it had.
 
-        With `delay_s` it waits that long; "exhausted" means that it has waited for `max_wait_s` in all, and
-        that the caller is to end it.
+        With `delay_s` it waits that long; "exhausted" means that it has waited for `max_wait_s` in
+        all, and that the caller is to end it.
         """
         told = cause.of(attempt)
-        return cast(Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s))
+        return cast(
+            Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s)
+        )
 
     def lengthen(self, job_id: str, attempt: int, cause: Cause) -> Outcome:
         """Queue a job again, in the long lane, that was expected to be short and is not."""
         return cast(Outcome, self._call("lengthen", job_id, attempt, cause.of(attempt)))
 
     def give_up(
-        self, job_id: str, attempt: int, cause: Cause, *, max_attempts: int, ttl_s: float
+        self,
+        job_id: str,
+        attempt: int,
+        cause: Cause,
+        *,
+        max_attempts: int,
+        ttl_s: float,
     ) -> int | None:
         """Count the death of an attempt and queue its job again, at the place that it had.
 
-        After the last death return the number of a further attempt: the caller is to end the job as that
-        one, within `ttl_s` seconds.
+        After the last death return the number of a further attempt: the caller is to end the job as
+        that one, within `ttl_s` seconds.
         """
-        answer = self._call("give_up", job_id, attempt, cause.of(attempt), max_attempts, ttl_s)
+        answer = self._call(
+            "give_up", job_id, attempt, cause.of(attempt), max_attempts, ttl_s
+        )
         return int(answer) if answer.isdigit() else None
 
     # What ends a job
@@ -228,13 +288,19 @@ class Lanes:
         attempt: int | None,
         stored: bool,
     ) -> str:
-        """End a job for good, and let go whoever waits for it; its dependents run, or are `orphaned`.
+        """End a job for good, and let go whoever waits for it; its dependents run, or are
+        `orphaned`.
 
-        Return "ok", "lost" where `attempt` does not run it any more, "gone" where Redis does not know it,
-        else the final status that it has already. What is not `stored` yet is kept until `recorded`.
+        Return "ok", "lost" where `attempt` does not run it any more, "gone" where Redis does not
+        know it, else the final status that it has already. What is not `stored` yet is kept until
+        `recorded`.
         """
         told = "" if attempt is None else attempt
-        return str(self._call("settle", job_id, told, status, json.dumps(record), ttl_s, int(stored)))
+        return str(
+            self._call(
+                "settle", job_id, told, status, json.dumps(record), ttl_s, int(stored)
+            )
+        )
 
     def recorded(self, job_id: str) -> None:
         """Let Redis forget a job in its time, because its record is in the store now."""
@@ -245,7 +311,8 @@ class Lanes:
         return self._members("rowcast:unrecorded")
 
     def orphaned(self) -> list[str]:
-        """Return the jobs whose fit has ended without a model; each is to be ended, then `adopted`."""
+        """Return the jobs whose fit has ended without a model; each is to be ended, then
+        `adopted`."""
         return self._members("rowcast:orphaned")
 
     def adopted(self, job_id: str) -> None:
@@ -255,7 +322,8 @@ class Lanes:
     # What keeps the queue true
 
     def expired(self) -> list[str]:
-        """Return the running jobs whose lease has ended: nobody has heard of their workers, but of others."""
+        """Return the running jobs whose lease has ended: nobody has heard of their workers, but of
+        others."""
         found: Any = self._call("expired")
         return [each.decode() for each in found]
 
@@ -274,7 +342,8 @@ class Lanes:
         return moved
 
     def forget_dead_workers(self) -> None:
-        """Strike the workers that RQ lists and nobody has heard of for long: those that were killed."""
+        """Strike the workers that RQ lists and nobody has heard of for long: those that were
+        killed."""
         for key in self._members("rq:workers"):
             if not self.connection.exists(key):
                 self.connection.srem("rq:workers", key)
@@ -290,7 +359,9 @@ def _lane_key(fields: dict[str, str]) -> str:
 
 
 def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
-    fields = {name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()}
+    fields = {
+        name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()
+    }
     if fields and "enqueued" not in fields:
         return {**_of_earlier_version(job_id, raw), **fields}
     return fields
@@ -325,4 +396,6 @@ def our_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise QueueUnavailable(f"Redis does not answer ({type(error).__name__}).") from error
+        raise QueueUnavailable(
+            f"Redis does not answer ({type(error).__name__})."
+        ) from error

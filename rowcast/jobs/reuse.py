@@ -1,4 +1,5 @@
-"""Which finished job had the same inputs, options and code, so that `reuse` answers with it at once.
+"""Which finished job had the same inputs, options and code, so that `reuse` answers with it at
+once.
 
 Redis holds this as a cache: what it loses is fitted or predicted again.
 """
@@ -19,7 +20,8 @@ from rowcast.jobs.service import Submission
 from rowcast.store import Kind, Storage, Version, deduplication, publications, versions
 
 KEPT_S = 30 * 24 * 3600
-# The dataset counts by its bytes, not by its version in the store. Every other option of a job counts.
+# The dataset counts by its bytes, not by its version in the store. Every other option of a job
+# counts.
 _NOT_COUNTED = frozenset({"dataset"})
 
 
@@ -32,11 +34,16 @@ def key_of(
 ) -> str:
     """Return what two jobs share that have the same outcome, 64 hexadecimal digits.
 
-    `options`: those of the job, with the target's name; `made_by`: `versions.current()`. `model`: the id and
-    the file's SHA-256. The id counts because a result belongs to its model, and is deleted with it.
+    `options`: those of the job, with the target's name; `made_by`: `versions.current()`. `model`:
+    the id and the file's SHA-256. The id counts because a result belongs to its model, and is
+    deleted with it.
     """
-    counted = {name: value for name, value in options.items() if name not in _NOT_COUNTED}
-    same = json.dumps([kind, dataset_sha256, model, counted, dict(made_by)], sort_keys=True)
+    counted = {
+        name: value for name, value in options.items() if name not in _NOT_COUNTED
+    }
+    same = json.dumps(
+        [kind, dataset_sha256, model, counted, dict(made_by)], sort_keys=True
+    )
     return hashlib.sha256(same.encode()).hexdigest()
 
 
@@ -87,8 +94,15 @@ def earlier(
 
     None where there is none, or where no worker has seen the dataset's bytes yet. Raises as `find`.
     """
-    owner, kind, options = submission.owner, submission.kind, submission.arguments["options"]
-    version, dataset_id = Version(**options["dataset"]), submission.arguments["dataset_id"]
+    owner, kind, options = (
+        submission.owner,
+        submission.kind,
+        submission.arguments["options"],
+    )
+    version, dataset_id = (
+        Version(**options["dataset"]),
+        submission.arguments["dataset_id"],
+    )
     digest = deduplication.digest_of(connection, owner, dataset_id, version)
     if digest is None:
         return None

@@ -31,7 +31,8 @@ TURN_S = 0.5
 
 @dataclass(frozen=True)
 class Submission:
-    """A job to be: its kind, ids and options, for whom and in which request it was submitted, and its place.
+    """A job to be: its kind, ids and options, for whom and in which request it was submitted, and
+    its place.
 
     `waits_for` is the fit that makes its model, where that has not ended.
     """
@@ -49,9 +50,12 @@ class Submission:
 
 
 class Jobs:
-    """Submit jobs and tell how they are doing. Every call is for one owner; others' jobs do not exist."""
+    """Submit jobs and tell how they are doing. Every call is for one owner; others' jobs do not
+    exist."""
 
-    def __init__(self, connection: redis.Redis, settings: Settings, storage: Storage) -> None:
+    def __init__(
+        self, connection: redis.Redis, settings: Settings, storage: Storage
+    ) -> None:
         """Use a connection made by `connect_for_requests`."""
         self.lanes = Lanes(connection)
         self._connection = connection
@@ -67,7 +71,9 @@ class Jobs:
             QueueUnavailable: Redis does not answer; the job may or may not be queued.
             StoreUnavailable: the store, which may know the job, does not answer.
         """
-        if self._may_be_forgotten(submission.job_id) and self.status(submission.owner, submission.job_id):
+        if self._may_be_forgotten(submission.job_id) and self.status(
+            submission.owner, submission.job_id
+        ):
             return
         limits = {
             "max_of_owner": self._settings.max_queued_per_owner,
@@ -75,23 +81,33 @@ class Jobs:
         }
         work = submission.work
         with our_errors():
-            expected = estimates.expected_s(self._connection, *work[:4], effort=work.effort)
+            expected = estimates.expected_s(
+                self._connection, *work[:4], effort=work.effort
+            )
             fields = _fields(submission, expected, self._settings, self._connection)
-            refusal = self.lanes.submit(submission.job_id, submission.owner, fields, **limits)
+            refusal = self.lanes.submit(
+                submission.job_id, submission.owner, fields, **limits
+            )
         if refusal == "owner_full":
-            raise QueueFull(f"As many of your jobs wait as may: {limits['max_of_owner']}.")
+            raise QueueFull(
+                f"As many of your jobs wait as may: {limits['max_of_owner']}."
+            )
         if refusal == "full":
             raise QueueFull(f"As many jobs wait as may: {limits['max_of_all']}.")
         if refusal == "fit_ended":
             raise FitEnded(f"The fit {submission.waits_for} has ended.")
 
     def _may_be_forgotten(self, job_id: str) -> bool:
-        """Tell whether a job of this id may have ended so long ago that Redis knows nothing of it any more.
+        """Tell whether a job of this id may have ended so long ago that Redis knows nothing of it
+        any more.
 
         Such an id is that of an Idempotency-Key, which is kept for longer, and comes again.
         """
         minted_at = time_of(job_id)
-        return minted_at is not None and time.time() - minted_at.timestamp() >= self._settings.job_ttl_s
+        return (
+            minted_at is not None
+            and time.time() - minted_at.timestamp() >= self._settings.job_ttl_s
+        )
 
     def status(self, owner: str, job_id: str) -> dict[str, Any] | None:
         """Return what /status answers, None where the owner has no such job.
@@ -103,13 +119,20 @@ class Jobs:
             return None
         with our_errors():
             fields = self.lanes.fields(job_id)
-            position = self.lanes.position(job_id, fields) if fields.get("status") == "queued" else None
+            position = (
+                self.lanes.position(job_id, fields)
+                if fields.get("status") == "queued"
+                else None
+            )
         if fields:
             return _told(owner, job_id, fields, position)
         return without_log(publications.read_record(self._storage, owner, job_id))
 
-    def known(self, owner: str, job_ids: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-        """Return what /status answers of those of these jobs that Redis knows; None for another owner's.
+    def known(
+        self, owner: str, job_ids: Sequence[str]
+    ) -> dict[str, dict[str, Any] | None]:
+        """Return what /status answers of those of these jobs that Redis knows; None for another
+        owner's.
 
         Two round trips, however many they are.
 
@@ -118,7 +141,11 @@ class Jobs:
         """
         with our_errors():
             found = dict(zip(job_ids, self.lanes.fields_of(job_ids), strict=True))
-            waiting = {job_id: fields for job_id, fields in found.items() if fields.get("status") == "queued"}
+            waiting = {
+                job_id: fields
+                for job_id, fields in found.items()
+                if fields.get("status") == "queued"
+            }
             positions = self.lanes.positions(waiting)
         return {
             job_id: _told(owner, job_id, fields, positions.get(job_id))
@@ -140,14 +167,18 @@ class Jobs:
             if fields and "record" not in fields:
                 return self.lanes.log(job_id)
         record = (
-            json.loads(fields["record"]) if fields else publications.read_record(self._storage, owner, job_id)
+            json.loads(fields["record"])
+            if fields
+            else publications.read_record(self._storage, owner, job_id)
         )
         return None if record is None else record.get("log", [])
 
     def follow(self, owner: str, job_id: str) -> Iterator[dict[str, Any] | None]:
-        """Yield the status now, then every half second, and at once when the job has ended; that is the last.
+        """Yield the status now, then every half second, and at once when the job has ended; that is
+        the last.
 
-        None stands for a turn in which a part did not answer. A job that is gone yields nothing more.
+        None stands for a turn in which a part did not answer. A job that is gone yields nothing
+        more.
         """
         last_seen = "0-0"
         while True:
@@ -166,7 +197,8 @@ class Jobs:
     def wait(
         self, owner: str, job_id: str, timeout_s: float, is_wanted: Callable[[], bool]
     ) -> dict[str, Any] | None:
-        """Return the status as soon as the job has ended, or after `timeout_s` seconds at the latest.
+        """Return the status as soon as the job has ended, or after `timeout_s` seconds at the
+        latest.
 
         It also returns, within about a second, when `is_wanted` says that nobody waits any more.
         Raises as `status`.
@@ -176,12 +208,18 @@ class Jobs:
         while True:
             answer = self.status(owner, job_id)
             remaining_s = deadline - time.monotonic()
-            if answer is None or answer["status"] in FINAL or remaining_s <= 0 or not is_wanted():
+            if (
+                answer is None
+                or answer["status"] in FINAL
+                or remaining_s <= 0
+                or not is_wanted()
+            ):
                 return answer
             last_seen = self._await_end(job_id, last_seen, min(remaining_s, 1.0))
 
     def _await_end(self, job_id: str, last_seen: str, timeout_s: float) -> str:
-        """Return when the job has ended, or after `timeout_s`, with what to give as `last_seen` next time."""
+        """Return when the job has ended, or after `timeout_s`, with what to give as `last_seen`
+        next time."""
         # The call that ends the job appends to this stream, so the wait is over at once.
         with our_errors():
             news: Any = self._connection.xread(
@@ -201,7 +239,9 @@ class Jobs:
             return None
         if status["status"] not in FINAL:
             with our_errors():
-                completion.cancel(self.lanes, self._storage, job_id, self.lanes.fields(job_id))
+                completion.cancel(
+                    self.lanes, self._storage, job_id, self.lanes.fields(job_id)
+                )
             status = self.status(owner, job_id)
         if status and status["status"] in FINAL - {"canceled"}:
             raise JobEnded(f"Job {job_id} has {status['status']}.")
@@ -218,9 +258,15 @@ class Jobs:
             self._connection.ping()
 
 
-def _told(owner: str, job_id: str, fields: dict[str, str], position: int | None) -> dict[str, Any] | None:
+def _told(
+    owner: str, job_id: str, fields: dict[str, str], position: int | None
+) -> dict[str, Any] | None:
     # One that Rowcast has not made has nothing to tell.
-    return status_of(job_id, fields, position=position) or None if _is_of(owner, fields) else None
+    return (
+        status_of(job_id, fields, position=position) or None
+        if _is_of(owner, fields)
+        else None
+    )
 
 
 def _is_of(owner: str, fields: dict[str, str]) -> bool:
@@ -228,7 +274,10 @@ def _is_of(owner: str, fields: dict[str, str]) -> bool:
 
 
 def _fields(
-    submission: Submission, expected: Expectation, settings: Settings, connection: redis.Redis
+    submission: Submission,
+    expected: Expectation,
+    settings: Settings,
+    connection: redis.Redis,
 ) -> dict[str, Any]:
     """Return the fields of a job's hash: RQ's, by which workers know what to run, and ours."""
     job = Job.create(
@@ -241,7 +290,11 @@ def _fields(
         result_ttl=settings.job_ttl_s,
         origin=QUEUE,
         status=JobStatus.QUEUED,
-        meta={"owner": submission.owner, "kind": submission.kind, "request_id": submission.request_id},
+        meta={
+            "owner": submission.owner,
+            "kind": submission.kind,
+            "request_id": submission.request_id,
+        },
     )
     ours = {
         "kind": submission.kind,
@@ -257,4 +310,7 @@ def _fields(
         "model_id": submission.arguments.get("model_id"),
         "callback_url": submission.callback_url,
     }
-    return {**job.to_dict(), **{name: value for name, value in ours.items() if value is not None}}
+    return {
+        **job.to_dict(),
+        **{name: value for name, value in ours.items() if value is not None},
+    }

@@ -33,7 +33,9 @@ _STATUS: dict[JobStatus, Status] = {
 _UNRECORDED = WorkerLost("The job ended without a record of its own.")
 
 
-def status_of(job_id: str, fields: dict[str, str], *, position: int | None = None) -> dict[str, Any]:
+def status_of(
+    job_id: str, fields: dict[str, str], *, position: int | None = None
+) -> dict[str, Any]:
     """Describe a job as /status answers it; a job that has ended brings its final record along."""
     if record := fields.get("record"):
         return without_log(json.loads(record)) or {}
@@ -59,17 +61,30 @@ def status_of(job_id: str, fields: dict[str, str], *, position: int | None = Non
 
 
 # What records of earlier versions lack.
-_SINCE: dict[str, Any] = {"earlier": [], "priority": "normal", "progress": None, "eta_s": None}
+_SINCE: dict[str, Any] = {
+    "earlier": [],
+    "priority": "normal",
+    "progress": None,
+    "eta_s": None,
+}
 
 
 def _prospect(fields: dict[str, str], *, is_running: bool) -> dict[str, Any]:
     """Return how far a running job is, and how long it will still take, as far as that is known."""
     if not is_running:
         return {"progress": None, "eta_s": None}
-    progress = json.loads(fields["progress"]) if "progress" in fields else progress_module.waiting()
+    progress = (
+        json.loads(fields["progress"])
+        if "progress" in fields
+        else progress_module.waiting()
+    )
     is_known = fields.get("is_expected") == "1"
     elapsed_s = max(0.0, time.time() - float(fields.get("started") or time.time()))
-    eta_s = eta(float(fields["expected_s"]) if is_known else None, elapsed_s, progress["percent"])
+    eta_s = eta(
+        float(fields["expected_s"]) if is_known else None,
+        elapsed_s,
+        progress["percent"],
+    )
     return {"progress": progress, "eta_s": eta_s}
 
 
@@ -77,9 +92,22 @@ def final_record(
     job_id: str, fields: dict[str, str], status: Status, error: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Describe a job that ends now, before Redis itself says so."""
-    record = status_of(job_id, {name: value for name, value in fields.items() if name != "record"})
-    ended = {"status": status, "started_at": _seconds(fields.get("started")), "ended_at": time.time()}
-    return {**record, **ended, "position": None, "progress": None, "eta_s": None, "error": error}
+    record = status_of(
+        job_id, {name: value for name, value in fields.items() if name != "record"}
+    )
+    ended = {
+        "status": status,
+        "started_at": _seconds(fields.get("started")),
+        "ended_at": time.time(),
+    }
+    return {
+        **record,
+        **ended,
+        "position": None,
+        "progress": None,
+        "eta_s": None,
+        "error": error,
+    }
 
 
 def _seconds(text: str | None) -> float | None:
@@ -90,4 +118,11 @@ def without_log(record: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what /status answers of a final record, which also keeps the job's log."""
     if record is None:
         return None
-    return {**_SINCE, **{name: value for name, value in record.items() if name not in ("log", "number")}}
+    return {
+        **_SINCE,
+        **{
+            name: value
+            for name, value in record.items()
+            if name not in ("log", "number")
+        },
+    }

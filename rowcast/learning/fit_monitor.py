@@ -1,7 +1,7 @@
 """How many iterations of a running fit are done, as far as scikit-learn shows it.
 
-Neither boosting nor forests take a callback (scikit-learn 1.9.1), so a thread looks at what they have made
-so far. That is private to them: where it is not there, nothing is told.
+Neither boosting nor forests take a callback (scikit-learn 1.9.1), so a thread looks at what they
+have made so far. That is private to them: where it is not there, nothing is told.
 """
 
 from __future__ import annotations
@@ -24,18 +24,24 @@ def watched(estimator: Any, progress: Progress) -> Iterator[None]:
 
     The thread computes nothing, so that the limits of OpenMP, which bind single threads, are kept.
     """
-    total = getattr(estimator, "max_iter", None) or getattr(estimator, "n_estimators", None)
+    total = getattr(estimator, "max_iter", None) or getattr(
+        estimator, "n_estimators", None
+    )
     if progress.is_silent or not isinstance(total, int):
         yield
         return
-    with _looking_at(estimator) as look, _thread(lambda: _tell(look() - 1, total, progress)):
+    with (
+        _looking_at(estimator) as look,
+        _thread(lambda: _tell(look() - 1, total, progress)),
+    ):
         yield
     _tell(look(), total, progress)
 
 
 @contextmanager
 def _thread(work: Callable[[], None]) -> Iterator[None]:
-    """Work four times a second in a thread of its own, which ends before this does, whatever is raised."""
+    """Work four times a second in a thread of its own, which ends before this does, whatever is
+    raised."""
     is_over = threading.Event()
 
     def repeat() -> None:
@@ -68,7 +74,8 @@ def _looking_at(estimator: Any) -> Iterator[Look]:
 
 @contextmanager
 def _trees_of(forest: Any) -> Iterator[list[Any]]:
-    """Give a list of the trees that a forest makes; each has `tree_` from the moment it begins to grow."""
+    """Give a list of the trees that a forest makes; each has `tree_` from the moment it begins to
+    grow."""
     trees: list[Any] = []
     make = forest._make_estimator
 

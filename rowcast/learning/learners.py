@@ -1,7 +1,7 @@
 """The learners, one entry each in one table, and which parameters they take.
 
-Knows no HTTP, Redis or store. Importing this module loads no scikit-learn, so that the server can check
-parameters by it; an estimator's class is imported when it is made.
+Knows no HTTP, Redis or store. Importing this module loads no scikit-learn, so that the server can
+check parameters by it; an estimator's class is imported when it is made.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Param:
 
     def problem(self, value: Any) -> str:
         """Return why a value cannot be taken, nothing if it can."""
-        if (value is None and self.none) or (isinstance(value, str) and value in self.words):
+        if (value is None and self.none) or (
+            isinstance(value, str) and value in self.words
+        ):
             return ""
         if self.kind is bool:
             return "" if isinstance(value, bool) else f"must be {self}"
@@ -53,32 +55,60 @@ class Param:
     def _is_in_range(self, value: Any) -> bool:
         # JSON as Python reads it knows NaN and Infinity, and integers of any length.
         most = _MOST.get(self.kind, -1)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= most:
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not abs(value) <= most
+        ):
             return False
         if self.kind is int and value != int(value):
             return False
-        is_low = self.least is not None and (value <= self.least if self.above else value < self.least)
-        is_high = self.most is not None and (value >= self.most if self.below else value > self.most)
+        is_low = self.least is not None and (
+            value <= self.least if self.above else value < self.least
+        )
+        is_high = self.most is not None and (
+            value >= self.most if self.below else value > self.most
+        )
         return not (is_low or is_high)
 
     def converted(self, value: Any) -> Any:
-        """Return a value that can be taken as scikit-learn wants it: 10.0 is no whole number there."""
+        """Return a value that can be taken as scikit-learn wants it: 10.0 is no whole number
+        there."""
         return int(value) if self.kind is int and isinstance(value, float) else value
 
     def __str__(self) -> str:
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: ""}
-        range_ = "" if self.least is None else f" {'over' if self.above else 'from'} {self.least:g}"
-        range_ += "" if self.most is None else f" {'and under' if self.below else 'to'} {self.most:g}"
+        names = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "",
+        }
+        range_ = (
+            ""
+            if self.least is None
+            else f" {'over' if self.above else 'from'} {self.least:g}"
+        )
+        range_ += (
+            ""
+            if self.most is None
+            else f" {'and under' if self.below else 'to'} {self.most:g}"
+        )
         number = (names[self.kind] + range_) if self.kind is not str else ""
-        choices = [*([number] if number else []), *self.words, *(["null"] if self.none else [])]
+        choices = [
+            *([number] if number else []),
+            *self.words,
+            *(["null"] if self.none else []),
+        ]
         return " or ".join(choices)
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A learner: scikit-learn's classes for both tasks, how columns are prepared, which parameters it takes.
+    """A learner: scikit-learn's classes for both tasks, how columns are prepared, which parameters
+    it takes.
 
-    `stops_early`: its `fit` takes X_val and y_val to stop the training. `defaults` differ from the library's.
+    `stops_early`: its `fit` takes X_val and y_val to stop the training. `defaults` differ from the
+    library's.
     """
 
     classifier: str
@@ -89,14 +119,29 @@ class Learner:
     stops_early: bool = False
     takes_class_weight: bool = True
 
-    def make(self, task: Task, params: Mapping[str, Any], *, seed: int, class_weight: Any = None) -> Any:
+    def make(
+        self,
+        task: Task,
+        params: Mapping[str, Any],
+        *,
+        seed: int,
+        class_weight: Any = None,
+    ) -> Any:
         """Return an estimator that is not fitted."""
-        module, _, name = (self.classifier if task == "classification" else self.regressor).partition(":")
+        module, _, name = (
+            self.classifier if task == "classification" else self.regressor
+        ).partition(":")
         estimator = getattr(importlib.import_module(module), name)()
         known = estimator.get_params(deep=False)
         extra = {"random_state": seed, "class_weight": class_weight}
-        params = {name: self.params[name].converted(value) for name, value in params.items()}
-        given = {**{n: v for n, v in extra.items() if n in known}, **self.defaults, **params}
+        params = {
+            name: self.params[name].converted(value) for name, value in params.items()
+        }
+        given = {
+            **{n: v for n, v in extra.items() if n in known},
+            **self.defaults,
+            **params,
+        }
         return estimator.set_params(**{n: v for n, v in given.items() if n in known})
 
 
@@ -113,10 +158,18 @@ LEARNERS: dict[str, Learner] = {
         params={
             "loss": Param(
                 str,
-                words=("squared_error", "absolute_error", "gamma", "poisson", "quantile"),
+                words=(
+                    "squared_error",
+                    "absolute_error",
+                    "gamma",
+                    "poisson",
+                    "quantile",
+                ),
                 tasks=_REGRESSION,
             ),
-            "quantile": Param(float, 0, 1, none=True, above=True, below=True, tasks=_REGRESSION),
+            "quantile": Param(
+                float, 0, 1, none=True, above=True, below=True, tasks=_REGRESSION
+            ),
             "learning_rate": Param(float, 0, 1, above=True),
             "max_iter": Param(int, 1, 10_000),
             "max_leaf_nodes": Param(int, 2, 100_000, none=True),
@@ -166,7 +219,13 @@ LEARNERS: dict[str, Learner] = {
 }
 
 
-def check(learner: str, params: Mapping[str, Any], *, task: str = "auto", class_weight: Any = None) -> None:
+def check(
+    learner: str,
+    params: Mapping[str, Any],
+    *,
+    task: str = "auto",
+    class_weight: Any = None,
+) -> None:
     """Check parameters by name and range; the task counts once it is known.
 
     Raises:
@@ -181,7 +240,9 @@ def check(learner: str, params: Mapping[str, Any], *, task: str = "auto", class_
     if problems := [problem for problem in problems if problem]:
         known = ", ".join(found.params) or "none"
         raise InvalidRequest(
-            " ".join(problems), hint=f"The parameters of {learner} are: {known}.", errors=problems
+            " ".join(problems),
+            hint=f"The parameters of {learner} are: {known}.",
+            errors=problems,
         )
 
 
@@ -198,25 +259,36 @@ def _problem(learner: str, name: str, value: Any, task: str) -> str:
 def task_of(values: np.ndarray, asked: str, *, max_classes: int) -> Task:
     """Return the task that a target of shape (n_rows,) is for.
 
-    `auto`: text and booleans are classes. Numbers are classes if all are whole, at most 20 differ, and
-    each value occurs twice on average; otherwise they are quantities.
+    `auto`: text and booleans are classes. Numbers are classes if all are whole, at most 20 differ,
+    and each value occurs twice on average; otherwise they are quantities.
 
     Raises:
-        InvalidTable: the target does not fit the task asked for, or has one class or over `max_classes`.
+        InvalidTable: the target does not fit the task asked for, or has one class or over
+            `max_classes`.
     """
     is_whole = values.dtype.kind != "f" or bool(np.all(values == np.floor(values)))
-    n_distinct = len(set(values)) if values.dtype.kind == "O" else len(np.unique(values))
+    n_distinct = (
+        len(set(values)) if values.dtype.kind == "O" else len(np.unique(values))
+    )
     looks_like_classes = values.dtype.kind in "Ob" or (
         is_whole and n_distinct <= min(MAX_INFERRED_CLASSES, len(values) // 2)
     )
     if asked == "regression" and values.dtype.kind == "O":
-        raise InvalidTable("The target is text, which has no regression; use task=classification.")
+        raise InvalidTable(
+            "The target is text, which has no regression; use task=classification."
+        )
     if asked == "regression" or (asked == "auto" and not looks_like_classes):
         return "regression"
     if not is_whole:
-        raise InvalidTable("The target holds fractions, which are no classes; use task=regression.")
+        raise InvalidTable(
+            "The target holds fractions, which are no classes; use task=regression."
+        )
     if n_distinct < 2:
-        raise InvalidTable("The target has the same value in every row; there is nothing to learn.")
+        raise InvalidTable(
+            "The target has the same value in every row; there is nothing to learn."
+        )
     if n_distinct > max_classes:
-        raise InvalidTable(f"The target has {n_distinct} classes; at most {max_classes} are taken.")
+        raise InvalidTable(
+            f"The target has {n_distinct} classes; at most {max_classes} are taken."
+        )
     return "classification"

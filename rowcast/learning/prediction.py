@@ -1,4 +1,5 @@
-"""Predictions in batches, so that memory does not grow with the rows, and what the rows were like."""
+"""Predictions in batches, so that memory does not grow with the rows, and what the rows were
+like."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Plan:
 class Predictor:
     """A model, and what its manifest says of it.
 
-    `takes_array`: it looks at no names of columns, and is given an array of float64 in place of a frame.
+    `takes_array`: it looks at no names of columns, and is given an array of float64 in place of a
+    frame.
     """
 
     model: Any
@@ -56,13 +58,20 @@ class Predictor:
     takes_array: bool = False
 
     def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
-        """Return what is predicted for features (n_rows,) each: arrays (n_rows,), named by `names`."""
-        frame = np.column_stack(list(arrays.values())) if self.takes_array else checks.frame_of(dict(arrays))
+        """Return what is predicted for features (n_rows,) each: arrays (n_rows,), named by
+        `names`."""
+        frame = (
+            np.column_stack(list(arrays.values()))
+            if self.takes_array
+            else checks.frame_of(dict(arrays))
+        )
         if plan.output == "labels":
             return [target.to_arrow(self.model.predict(frame), self.target_type)]
         if plan.output == "quantiles":
             values = np.asarray(self.model.predict(frame), np.float64)
-            found = prediction_intervals.quantiles(self.intervals or {}, values, plan.quantiles)
+            found = prediction_intervals.quantiles(
+                self.intervals or {}, values, plan.quantiles
+            )
             return [pa.array(values), *(pa.array(column) for column in found.T)]
         probabilities = self.model.predict_proba(frame)
         chosen = self.model.classes_[probabilities.argmax(axis=1)]
@@ -77,20 +86,34 @@ class Predictor:
 
     def types(self, plan: Plan) -> list[pa.DataType]:
         """Return the types of the columns that `columns` gives."""
-        return [target.arrow_type(self.target_type), *[pa.float64()] * (len(self.names(plan)) - 1)]
+        return [
+            target.arrow_type(self.target_type),
+            *[pa.float64()] * (len(self.names(plan)) - 1),
+        ]
 
 
-def extra_names(output: str, quantiles: Sequence[float], classes: Sequence[str] | None) -> list[str]:
+def extra_names(
+    output: str, quantiles: Sequence[float], classes: Sequence[str] | None
+) -> list[str]:
     """Return the names of the columns beside the predicted one."""
     if output == "probabilities":
         return [f"probability_{label}" for label in classes or ()]
-    return [f"quantile_{level:.15g}" for level in quantiles] if output == "quantiles" else []
+    return (
+        [f"quantile_{level:.15g}" for level in quantiles]
+        if output == "quantiles"
+        else []
+    )
 
 
 def write(
-    path: Path, predictor: Predictor, source: Source, plan: Plan, told: formats.Told = formats.untold
+    path: Path,
+    predictor: Predictor,
+    source: Source,
+    plan: Plan,
+    told: formats.Told = formats.untold,
 ) -> dict[str, Any]:
-    """Predict all rows of a table, one out for each row in, in order, and return what they were like.
+    """Predict all rows of a table, one out for each row in, in order, and return what they were
+    like.
 
     `told` is called after each batch, as by `Source.read`.
 
@@ -110,7 +133,8 @@ def write(
 def batches(
     predictor: Predictor, source: Source, plan: Plan, tally: Tally
 ) -> Iterator[pa.RecordBatch | None]:
-    """Yield the predictions of a table, in order; None in place of a batch once a value could not be read.
+    """Yield the predictions of a table, in order; None in place of a batch once a value could not
+    be read.
 
     Raises:
         InvalidTable: the file is damaged, or what is to be kept cannot be written.
@@ -123,7 +147,9 @@ def batches(
             yield None
         else:
             kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
-            yield pa.record_batch([*kept, *predictor.columns(plan, arrays)], schema=schema)
+            yield pa.record_batch(
+                [*kept, *predictor.columns(plan, arrays)], schema=schema
+            )
 
 
 def check_givable(manifest: dict[str, Any], wanted: Plan) -> None:
@@ -140,16 +166,30 @@ def check_givable(manifest: dict[str, Any], wanted: Plan) -> None:
 def _ungivable(manifest: dict[str, Any], wanted: Plan) -> Iterator[str]:
     is_regression = manifest["task"] == "regression"
     if wanted.output == "probabilities" and is_regression:
-        yield "output=probabilities needs classes, and the model is a regression; use labels or quantiles."
+        yield (
+            "output=probabilities needs classes, and the model is a regression; use labels "
+            "or quantiles."
+        )
     if wanted.output == "quantiles" and not is_regression:
-        yield "output=quantiles needs a quantity, and the model is a classification; use probabilities."
+        yield (
+            "output=quantiles needs a quantity, and the model is a classification; use "
+            "probabilities."
+        )
     if wanted.output == "quantiles" and is_regression and not manifest["intervals"]:
-        yield "output=quantiles needs a model that was validated; fit it with another validation than none."
-    if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(wanted.quantiles):
+        yield (
+            "output=quantiles needs a model that was validated; fit it with another "
+            "validation than none."
+        )
+    if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(
+        wanted.quantiles
+    ):
         yield "keep and quantiles must not name anything twice."
     written = extra_names(wanted.output, wanted.quantiles, manifest["classes"])
     if manifest["target"] in written:
-        yield f"output={wanted.output} makes a column {manifest['target']!r}, which is the target's name."
+        yield (
+            f"output={wanted.output} makes a column {manifest['target']!r}, which is the "
+            "target's name."
+        )
     written.append(manifest["target"])
     for name in wanted.keep:
         if name in written:
@@ -157,15 +197,22 @@ def _ungivable(manifest: dict[str, Any], wanted: Plan) -> Iterator[str]:
 
 
 def batch_rows(predictor: Predictor) -> int:
-    """Return how many rows to predict at once, so that neither features nor probabilities grow large."""
+    """Return how many rows to predict at once, so that neither features nor probabilities grow
+    large."""
     width = max(len(predictor.features), len(predictor.classes or ()), 1)
     return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // width))
 
 
 def schema_of(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
-    """Return the names and types of what is predicted for a table, with the kept columns in front."""
-    kept = [(name, _kept_type(source.schema.field(name).type, plan.format)) for name in plan.keep]
-    return pa.schema([*kept, *zip(predictor.names(plan), predictor.types(plan), strict=True)])
+    """Return the names and types of what is predicted for a table, with the kept columns in
+    front."""
+    kept = [
+        (name, _kept_type(source.schema.field(name).type, plan.format))
+        for name in plan.keep
+    ]
+    return pa.schema(
+        [*kept, *zip(predictor.names(plan), predictor.types(plan), strict=True)]
+    )
 
 
 def _kept_type(found: pa.DataType, file_format: FileFormat) -> pa.DataType:
@@ -186,7 +233,8 @@ def _kept(name: str, column: pa.Array, file_format: FileFormat) -> pa.Array:
         return column
     if not _can_be_written(column):
         raise InvalidTable(
-            f"The column {name!r}, which keep names, holds times that cannot be written as {file_format}: "
+            f"The column {name!r}, which keep names, holds times that cannot be written as "
+            f"{file_format}: "
             "beyond the years 1 to 9999, or of a zone that is not known.",
             hint="Use format=parquet, or leave the column out of keep.",
         )
@@ -201,17 +249,24 @@ def _can_be_written(column: pa.Array) -> bool:
         return True
     try:
         pa.lib.string_to_tzinfo(getattr(column.type, "tz", None) or "UTC")
-        column = column.cast(pa.timestamp("s"), safe=False) if pt.is_date(column.type) else column
+        column = (
+            column.cast(pa.timestamp("s"), safe=False)
+            if pt.is_date(column.type)
+            else column
+        )
         found = pc.min_max(column.cast(pa.int64()))
         per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
     except pa.ArrowException:
         return False
     least, most = found["min"].as_py(), found["max"].as_py()
-    return least is None or (least >= _YEAR_1_S * per_second and most < _YEAR_9999_S * per_second)
+    return least is None or (
+        least >= _YEAR_1_S * per_second and most < _YEAR_9999_S * per_second
+    )
 
 
 class Tally:
-    """Reads batches, and counts what was missing, never seen, unreadable, and how the values spread."""
+    """Reads batches, and counts what was missing, never seen, unreadable, and how the values
+    spread."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         """Count for these features."""
@@ -232,7 +287,9 @@ class Tally:
                 self._note(feature.name, error.reason, error.rows)
             except (pa.ArrowException, ValueError, OverflowError):
                 # Arrow's messages quote values, which neither logs nor records may hold.
-                self._note(feature.name, "values that cannot be converted", np.arange(0))
+                self._note(
+                    feature.name, "values that cannot be converted", np.arange(0)
+                )
             else:
                 arrays[feature.name] = values.array
                 self._count(feature, values)
@@ -242,7 +299,11 @@ class Tally:
     def _note(self, name: str, reason: str, rows: np.ndarray) -> None:
         first = self._problems.get(name)
         n_rows = (first.n_rows if first else 0) + len(rows)
-        first_row = first.first_row if first else self.n_rows + (int(rows[0]) if len(rows) else 0)
+        first_row = (
+            first.first_row
+            if first
+            else self.n_rows + (int(rows[0]) if len(rows) else 0)
+        )
         self._problems[name] = checks.Problems(name, reason, n_rows, first_row)
 
     def _count(self, feature: Feature, values: columns.Values) -> None:
@@ -272,7 +333,11 @@ class Tally:
 
     def _of(self, feature: Feature) -> dict[str, Any]:
         counts = self._counts.get(feature.name)
-        index = None if counts is None else drift.stability_index(feature.profile or {}, counts)
+        index = (
+            None
+            if counts is None
+            else drift.stability_index(feature.profile or {}, counts)
+        )
         return {
             "name": feature.name,
             "n_missing": self._missing[feature.name],

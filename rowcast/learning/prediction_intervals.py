@@ -1,9 +1,11 @@
-"""Quantiles of a quantity around its prediction, from how far off the model was on rows it had not seen.
+"""Quantiles of a quantity around its prediction, from how far off the model was on rows it had not
+seen.
 
-Split conformal prediction (Lei et al., Distribution-Free Predictive Inference for Regression, 2018), in
-groups of rows with predictions of like size (Mondrian: Vovk, Gammerman, Shafer, Algorithmic Learning in a
-Random World, 2005), so that the width may grow with the prediction. Within a group, a quantile of the
-residuals is added to the prediction; over many rows, a share q of the targets lies below quantile q.
+Split conformal prediction (Lei et al., Distribution-Free Predictive Inference for Regression,
+2018), in groups of rows with predictions of like size (Mondrian: Vovk, Gammerman, Shafer,
+Algorithmic Learning in a Random World, 2005), so that the width may grow with the prediction.
+Within a group, a quantile of the residuals is added to the prediction; over many rows, a share q of
+the targets lies below quantile q.
 """
 
 from __future__ import annotations
@@ -36,14 +38,22 @@ def learned(residuals: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | 
     return {
         "n_rows": len(residuals),
         "edges": edges.tolist(),
-        # A new row falls below the i-th of n residuals with a chance of i / (n + 1), as this method counts.
-        "residuals": [np.quantile(part, levels, method="weibull").tolist() for part in parts],
+        # A new row falls below the i-th of n residuals with a chance of i / (n + 1), as this method
+        # counts.
+        "residuals": [
+            np.quantile(part, levels, method="weibull").tolist() for part in parts
+        ],
     }
 
 
-def quantiles(known: Mapping[str, Any], predictions: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Return quantiles of shape (n_rows, n_levels) for predictions (n_rows,); `levels` are from 0 to 1."""
+def quantiles(
+    known: Mapping[str, Any], predictions: np.ndarray, levels: Sequence[float]
+) -> np.ndarray:
+    """Return quantiles of shape (n_rows, n_levels) for predictions (n_rows,); `levels` are from 0
+    to 1."""
     group = np.searchsorted(known["edges"], predictions, side="right")
     grid = np.linspace(0, 1, N_LEVELS)
-    offsets = np.array([np.interp(levels, grid, residuals) for residuals in known["residuals"]])
+    offsets = np.array(
+        [np.interp(levels, grid, residuals) for residuals in known["residuals"]]
+    )
     return np.asarray(predictions[:, None] + offsets[group])

@@ -1,7 +1,8 @@
-"""How columns become the numbers that a learner takes; scikit-learn's and skrub's parts, chosen by kind.
+"""How columns become the numbers that a learner takes; scikit-learn's and skrub's parts, chosen by
+kind.
 
-What is fitted here is made of library classes alone, so that a model's file loads wherever these are
-installed.
+What is fitted here is made of library classes alone, so that a model's file loads wherever these
+are installed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def words_for(preparation: Preparation, kind: columns.Kind) -> str:
         return "not looked at"
     plain = {"boolean": "0 and 1", "duration": "seconds"}.get(kind, _AS_IT_IS)
     if kind in ("numeric", "boolean", "duration"):
-        return f"{plain}; missing ones by the mean; scaled" if preparation == "linear" else plain
+        return (
+            f"{plain}; missing ones by the mean; scaled"
+            if preparation == "linear"
+            else plain
+        )
     return {
         ("trees", "category"): "categories, which the trees tell apart",
         ("ordinal", "category"): "one whole number a category",
@@ -32,17 +37,26 @@ def words_for(preparation: Preparation, kind: columns.Kind) -> str:
     }.get((preparation, kind), (_TEXT if kind == "text" else _DATES))
 
 
-def transformer(preparation: Preparation, features: Sequence[Feature], *, seed: int) -> Any | None:
+def transformer(
+    preparation: Preparation, features: Sequence[Feature], *, seed: int
+) -> Any | None:
     """Return a transformer of frames with these features, not fitted; None where none is needed."""
     steps = _STEPS[preparation]
-    prepared = [(place, feature) for place, feature in enumerate(features) if feature.kind in steps]
+    prepared = [
+        (place, feature)
+        for place, feature in enumerate(features)
+        if feature.kind in steps
+    ]
     if not prepared:
         return None
     from sklearn.compose import ColumnTransformer
 
     passed = [feature.name for feature in features if feature.kind not in steps]
     # A step for each column, so that it is known which prepared columns come from which.
-    parts = [(f"column_{place}", steps[feature.kind](seed), [feature.name]) for place, feature in prepared]
+    parts = [
+        (f"column_{place}", steps[feature.kind](seed), [feature.name])
+        for place, feature in prepared
+    ]
     made = ColumnTransformer([(_PASSED, "passthrough", passed), *parts])
     # Boosting knows categories by their pandas type.
     return made.set_output(transform="pandas") if preparation == "trees" else made
@@ -59,8 +73,19 @@ def columns_of(fitted: Any | None, features: Sequence[Feature]) -> dict[str, lis
     for step, _, names in fitted.transformers_:
         block = fitted.output_indices_.get(step, slice(0, 0))
         places = list(range(block.start, block.stop))
-        pairs = zip(names, places, strict=True) if step == _PASSED else ((names[0], places),) if names else ()
-        found.update({name: [place] if isinstance(place, int) else place for name, place in pairs})
+        pairs = (
+            zip(names, places, strict=True)
+            if step == _PASSED
+            else ((names[0], places),)
+            if names
+            else ()
+        )
+        found.update(
+            {
+                name: [place] if isinstance(place, int) else place
+                for name, place in pairs
+            }
+        )
     return found
 
 
@@ -80,7 +105,9 @@ def _text(seed: int) -> Any:
 def _ordinals(_: int) -> Any:
     from sklearn.preprocessing import OrdinalEncoder
 
-    return OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=float("nan"))
+    return OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=float("nan")
+    )
 
 
 def _scaled(_: int) -> Any:

@@ -1,7 +1,8 @@
 """How far a running job is: its phase, how much of it is done, and how long each phase took.
 
-The job says what it begins and what it has counted. From the steps that are ahead, each with the share of
-time that it usually takes, follows the percentage of the whole, which is an estimate and never falls.
+The job says what it begins and what it has counted. From the steps that are ahead, each with the
+share of time that it usually takes, follows the percentage of the whole, which is an estimate and
+never falls.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from typing import Any, Literal
 log = logging.getLogger("rowcast.job")
 
 Phase = Literal[
-    "waiting", "downloading", "reading", "preparing", "fitting", "validating", "predicting", "uploading"
+    "waiting",
+    "downloading",
+    "reading",
+    "preparing",
+    "fitting",
+    "validating",
+    "predicting",
+    "uploading",
 ]
 # A phase, and how long it takes beside the others.
 Step = tuple[Phase, float]
@@ -31,7 +39,12 @@ COURSES: dict[str, tuple[Step, ...]] = {
         ("validating", 15),
         ("uploading", 3),
     ),
-    "predict": (("downloading", 15), ("reading", 5), ("predicting", 70), ("uploading", 10)),
+    "predict": (
+        ("downloading", 15),
+        ("reading", 5),
+        ("predicting", 70),
+        ("uploading", 10),
+    ),
 }
 _INTERVAL_S = 0.25
 
@@ -45,11 +58,13 @@ def waiting() -> dict[str, Any]:
 
 
 class Progress:
-    """The progress of one job, told to `send` at once when a phase begins, else four times a second at most.
+    """The progress of one job, told to `send` at once when a phase begins, else four times a second
+    at most.
 
-    `send` takes a dict of `phase`, `percent` (0 to 100), `rows_done`, `rows_total`, `iterations_done` and
-    `iterations_total`, None where that is not known. It must not block; an OSError of its own is passed over.
-    Without `send` nothing is told. Any thread may count; a count costs about a microsecond.
+    `send` takes a dict of `phase`, `percent` (0 to 100), `rows_done`, `rows_total`,
+    `iterations_done` and `iterations_total`, None where that is not known. It must not block; an
+    OSError of its own is passed over. Without `send` nothing is told. Any thread may count; a count
+    costs about a microsecond.
     """
 
     def __init__(
@@ -75,7 +90,9 @@ class Progress:
         with self._lock:
             found = dict(self._durations_s)
             if self._phase:
-                found[self._phase] = found.get(self._phase, 0.0) + self._clock() - self._began
+                found[self._phase] = (
+                    found.get(self._phase, 0.0) + self._clock() - self._began
+                )
         return {phase: round(seconds, 4) for phase, seconds in found.items()}
 
     def start(self, kind: str) -> Progress:
@@ -85,7 +102,8 @@ class Progress:
             self._phase: Phase | None = None
             self._durations_s: dict[str, float] = {}
             self._fold: tuple[int, int] | None = None
-            # Percent: what the steps before have come to, what this one will, and the most that was told.
+            # Percent: what the steps before have come to, what this one will, and the most that was
+            # told.
             self._before = self._span = self._percent = 0.0
             self._reset()
         return self
@@ -116,7 +134,9 @@ class Progress:
             self._phase = None
         _log(sentence)
 
-    def rows(self, done: int, total: int | None = None, about: int | None = None) -> None:
+    def rows(
+        self, done: int, total: int | None = None, about: int | None = None
+    ) -> None:
         """Count rows of the phase; `about` is an estimate, which is for the percentage alone."""
         with self._lock:
             self._rows = (done, total)
@@ -140,7 +160,8 @@ class Progress:
 
     @contextmanager
     def fold(self, number: int, n_folds: int) -> Iterator[None]:
-        """Take what is done within for one of the equal parts of this phase; the first has number 0."""
+        """Take what is done within for one of the equal parts of this phase; the first has number
+        0."""
         self._fold, self._a_fold = (number, n_folds), 1
         try:
             yield
@@ -155,7 +176,8 @@ class Progress:
         self._rows = self._iterations = self._bytes = _NO_COUNT
 
     def _span_of(self, name: Phase) -> float:
-        """Go to the next step of this name, and return how many of the percent that are left it takes."""
+        """Go to the next step of this name, and return how many of the percent that are left it
+        takes."""
         names = [phase for phase, _ in self._ahead]
         if name not in names:
             return 0.0
@@ -167,10 +189,23 @@ class Progress:
         if self._phase is None:
             return ""
         seconds = self._clock() - self._began
-        self._durations_s[self._phase] = self._durations_s.get(self._phase, 0.0) + seconds
-        counts = {"bytes": self._bytes, "rows": self._rows, "iterations": self._iterations}
-        said = [_said(name, *count) for name, count in counts.items() if count[0] is not None]
-        return f"{self._phase.capitalize()} took {seconds:.2f} s{': ' if said else ''}{', '.join(said)}."
+        self._durations_s[self._phase] = (
+            self._durations_s.get(self._phase, 0.0) + seconds
+        )
+        counts = {
+            "bytes": self._bytes,
+            "rows": self._rows,
+            "iterations": self._iterations,
+        }
+        said = [
+            _said(name, *count)
+            for name, count in counts.items()
+            if count[0] is not None
+        ]
+        return (
+            f"{self._phase.capitalize()} took {seconds:.2f} "
+            f"s{': ' if said else ''}{', '.join(said)}."
+        )
 
     def _count(self, done: int, total: int | None) -> None:
         if total:
@@ -180,17 +215,23 @@ class Progress:
 
     def _tell(self) -> None:
         self._due = self._clock() + _INTERVAL_S
-        self._percent = max(self._percent, self._before + self._span * min(1.0, self._share))
+        self._percent = max(
+            self._percent, self._before + self._span * min(1.0, self._share)
+        )
         if self._send is not None and self._phase is not None:
             # A reader that is gone is no reason for a job to fail.
             with suppress(OSError):
-                self._send(_message(self._phase, self._percent, self._rows, self._iterations))
+                self._send(
+                    _message(self._phase, self._percent, self._rows, self._iterations)
+                )
 
 
 SILENT = Progress()
 
 
-def _message(phase: Phase, percent: float, rows: Count, iterations: Count) -> dict[str, Any]:
+def _message(
+    phase: Phase, percent: float, rows: Count, iterations: Count
+) -> dict[str, Any]:
     return {
         "phase": phase,
         "percent": round(percent, 1),
@@ -202,7 +243,11 @@ def _message(phase: Phase, percent: float, rows: Count, iterations: Count) -> di
 
 
 def _said(name: str, done: int | None, total: int | None) -> str:
-    return f"{done:,} of {total:,} {name}" if total and total != done else f"{done:,} {name}"
+    return (
+        f"{done:,} of {total:,} {name}"
+        if total and total != done
+        else f"{done:,} {name}"
+    )
 
 
 def _log(sentence: str) -> None:

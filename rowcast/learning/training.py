@@ -1,7 +1,8 @@
 """A model and an honest account of it: how well it does on rows that it was not trained on.
 
-How rows are held back is the validation: `holdout` keeps a share of them from the model for good, `split`
-does so for one extra fit and then fits the model on all rows, `cv` for five, `none` holds nothing back.
+How rows are held back is the validation: `holdout` keeps a share of them from the model for good,
+`split` does so for one extra fit and then fits the model on all rows, `cv` for five, `none` holds
+nothing back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learning import evaluation, fit_monitor, prediction_intervals, preprocessing
+from rowcast.learning import (
+    evaluation,
+    fit_monitor,
+    prediction_intervals,
+    preprocessing,
+)
 from rowcast.learning.explanations import permutation
 from rowcast.learning.learners import LEARNERS, Task
 from rowcast.learning.progress import SILENT, Progress, Step
@@ -23,7 +29,8 @@ from rowcast.tables import Feature
 
 Way = Literal["holdout", "split", "cv", "none"]
 
-# scikit-learn's boosting stops early by a tenth of the rows from about this size on; so does a holdout.
+# scikit-learn's boosting stops early by a tenth of the rows from about this size on; so does a
+# holdout.
 LARGE_ROWS = 10_000
 HOLDOUT_SHARE, SPLIT_SHARE, N_FOLDS = 0.1, 0.2, 5
 SHARE_FOR_IMPORTANCES, LEAST_FOR_IMPORTANCES_S = 0.1, 0.1
@@ -33,7 +40,8 @@ SHARE_FOR_IMPORTANCES, LEAST_FOR_IMPORTANCES_S = 0.1, 0.1
 class Plan:
     """What to fit: a learner with its parameters, for a task, and how to judge it.
 
-    `importance_s` is the time for importances, in seconds; None: a tenth of the fit's, at least 0.1 s.
+    `importance_s` is the time for importances, in seconds; None: a tenth of the fit's, at least 0.1
+    s.
     """
 
     learner: str
@@ -47,7 +55,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to learn from or to judge by: a frame (n_rows, n_features), targets and weights (n_rows,)."""
+    """Rows to learn from or to judge by: a frame (n_rows, n_features), targets and weights
+    (n_rows,)."""
 
     frame: Any
     target: np.ndarray
@@ -70,7 +79,8 @@ class Rows:
 class Trained:
     """A fitted model and what is known of it.
 
-    `features` are those that hold enough values to learn from. `intervals` are what quantiles are made of.
+    `features` are those that hold enough values to learn from. `intervals` are what quantiles are
+    made of.
     """
 
     model: Any
@@ -104,11 +114,14 @@ class Fitted:
         return make_pipeline(self.transformer, self.estimator)
 
 
-def train(plan: Plan, features: Sequence[Feature], rows: Rows, progress: Progress = SILENT) -> Trained:
+def train(
+    plan: Plan, features: Sequence[Feature], rows: Rows, progress: Progress = SILENT
+) -> Trained:
     """Fit a model and judge it.
 
     Raises:
-        InvalidTable: there are too few rows of a class for cross-validation, no column has enough values.
+        InvalidTable: there are too few rows of a class for cross-validation, no column has enough
+            values.
         InvalidRequest: parameters do not fit together or to the target.
     """
     _check(plan, rows)
@@ -123,14 +136,19 @@ def train(plan: Plan, features: Sequence[Feature], rows: Rows, progress: Progres
         progress.expect(*_STEPS[way])
         trained = _WAYS[way](course)
     if not is_judged:
-        trained.notes.append("No rows were held back to judge the model: no class has two rows.")
+        trained.notes.append(
+            "No rows were held back to judge the model: no class has two rows."
+        )
     if caught:
-        trained.notes.append(f"The {plan.learner} learner did not converge; raise its parameter max_iter.")
+        trained.notes.append(
+            f"The {plan.learner} learner did not converge; raise its parameter max_iter."
+        )
     return trained
 
 
 def way_of(asked: Literal["auto", "holdout", "cv", "none"], n_rows: int) -> Way:
-    """Return how rows are held back; `auto` takes a holdout for 10,000 rows or more, else a split."""
+    """Return how rows are held back; `auto` takes a holdout for 10,000 rows or more, else a
+    split."""
     if asked == "auto":
         return "holdout" if n_rows >= LARGE_ROWS else "split"
     return asked
@@ -187,7 +205,8 @@ class _Course:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A fitted estimator, what it has learned to predict, and other rows, as they are and prepared for it."""
+    """A fitted estimator, what it has learned to predict, and other rows, as they are and prepared
+    for it."""
 
     fitted: Fitted
     learned: Rows
@@ -205,12 +224,17 @@ class _Errors(NamedTuple):
 def _train_with_holdout(course: _Course) -> Trained:
     is_large = len(course.rows) >= LARGE_ROWS
     stops = is_large and _stops_early(course.plan)
-    trial = _fit_and_hold(course, HOLDOUT_SHARE if is_large else SPLIT_SHARE, stops=stops)
+    trial = _fit_and_hold(
+        course, HOLDOUT_SHARE if is_large else SPLIT_SHARE, stops=stops
+    )
     return _judged(course, "holdout", trial.fitted, trial, stopped=stops)
 
 
 def _stops_early(plan: Plan) -> bool:
-    return LEARNERS[plan.learner].stops_early and plan.params.get("early_stopping", "auto") is not False
+    return (
+        LEARNERS[plan.learner].stops_early
+        and plan.params.get("early_stopping", "auto") is not False
+    )
 
 
 def _train_with_split(course: _Course) -> Trained:
@@ -226,7 +250,9 @@ def _fit_and_hold(course: _Course, share: float, *, stops: bool) -> _Trial:
     return _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
 
 
-def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped: bool) -> Trained:
+def _judged(
+    course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped: bool
+) -> Trained:
     course.progress.phase("validating")
     held = trial.held
     predictions = _predictions(trial.fitted, trial.prepared, course.classes)
@@ -244,12 +270,18 @@ def _judged(course: _Course, way: Way, final: Fitted, trial: _Trial, *, stopped:
 
 
 def _account(
-    course: _Course, final: Fitted, trial: _Trial, validation: dict[str, Any], errors: _Errors
+    course: _Course,
+    final: Fitted,
+    trial: _Trial,
+    validation: dict[str, Any],
+    errors: _Errors,
 ) -> Trained:
     importances = _importances(course, trial)
     known = None
     if course.classes is None:
-        known = prediction_intervals.learned(errors.truth - errors.predictions, errors.predictions)
+        known = prediction_intervals.learned(
+            errors.truth - errors.predictions, errors.predictions
+        )
     notes = [] if final is trial.fitted else _notes(final)
     return Trained(final.model(), final.features, validation, importances, known, notes)
 
@@ -263,7 +295,9 @@ def _train_with_cv(course: _Course) -> Trained:
         with course.progress.fold(number, N_FOLDS):
             held, learned = rows.take(places), rows.take(kept)
             fitted = _fit(course, learned)
-            trial = _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
+            trial = _Trial(
+                fitted, learned.without_frame(), held, fitted.prepare(held.frame)
+            )
             predictions[places] = _predictions(fitted, trial.prepared, classes)
             baseline[places] = _baseline(course, learned, held)
             folds.append(score(held, predictions[places], classes))
@@ -286,12 +320,16 @@ def _train_with_cv(course: _Course) -> Trained:
 def _notes(fitted: Fitted) -> list[str]:
     if not getattr(fitted.estimator, "do_early_stopping_", False):
         return []
-    return ["The learner held back a tenth of the rows by itself, to stop the training early."]
+    return [
+        "The learner held back a tenth of the rows by itself, to stop the training early."
+    ]
 
 
 def _train_alone(course: _Course) -> Trained:
     fitted = _fit(course, course.rows)
-    return Trained(fitted.model(), fitted.features, {"method": "none"}, None, None, _notes(fitted))
+    return Trained(
+        fitted.model(), fitted.features, {"method": "none"}, None, None, _notes(fitted)
+    )
 
 
 _WAYS: dict[Way, Callable[[_Course], Trained]] = {
@@ -301,7 +339,8 @@ _WAYS: dict[Way, Callable[[_Course], Trained]] = {
     "none": _train_alone,
 }
 
-# What is ahead in each way, with the share of time that it takes beside the others of `progress.COURSES`.
+# What is ahead in each way, with the share of time that it takes beside the others of
+# `progress.COURSES`.
 _FIT: tuple[Step, ...] = (("preparing", 2), ("fitting", 65))
 _JUDGE: Step = ("validating", 15)
 _STEPS: dict[Way, tuple[Step, ...]] = {
@@ -315,7 +354,9 @@ _STEPS: dict[Way, tuple[Step, ...]] = {
 # Holding back
 
 
-def split(target: np.ndarray, share: float, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    target: np.ndarray, share: float, plan: Plan
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of the rows to learn from and of those held back, a `share` of all.
 
     Classes keep their shares where each has rows enough; a class of one row is learned from.
@@ -326,12 +367,17 @@ def split(target: np.ndarray, share: float, plan: Plan) -> tuple[np.ndarray, np.
     if plan.task == "regression":
         kept, held = train_test_split(places, test_size=share, random_state=plan.seed)
         return kept, held
-    classes, codes, counts = np.unique(_codes(target), return_inverse=True, return_counts=True)
+    classes, codes, counts = np.unique(
+        _codes(target), return_inverse=True, return_counts=True
+    )
     alone = counts[codes] < 2
     able = places[~alone]
     is_stratified = len(able) and len(classes) <= int(len(able) * share)
     kept, held = train_test_split(
-        able, test_size=share, random_state=plan.seed, stratify=codes[able] if is_stratified else None
+        able,
+        test_size=share,
+        random_state=plan.seed,
+        stratify=codes[able] if is_stratified else None,
     )
     is_known = np.isin(codes[held], codes[kept])
     if not is_known.any():
@@ -348,7 +394,11 @@ def _can_be_split(plan: Plan, target: np.ndarray) -> bool:
 def _folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    least = min(np.unique(_codes(rows.target), return_counts=True)[1]) if plan.task == "classification" else 0
+    least = (
+        min(np.unique(_codes(rows.target), return_counts=True)[1])
+        if plan.task == "classification"
+        else 0
+    )
     kind = StratifiedKFold if least >= N_FOLDS else KFold
     for kept, held in kind(N_FOLDS, shuffle=True, random_state=plan.seed).split(
         np.zeros(len(rows)), _codes(rows.target)
@@ -356,19 +406,26 @@ def _folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if plan.task == "classification" and len(set(rows.target[kept].tolist())) < 2:
             raise InvalidTable(
                 "Cross-validation leaves a single class to learn from: a class has too few rows.",
-                hint="Use validation=auto or validation=none, or upload more rows of the rarer classes.",
+                hint="Use validation=auto or validation=none, or upload more rows of the rarer "
+                "classes.",
             )
         if rows.weights is not None and not rows.weights[kept].any():
             raise InvalidTable(
-                "Cross-validation leaves no row of weight to learn from: too few rows have a weight over 0.",
+                "Cross-validation leaves no row of weight to learn from: too few rows have a "
+                "weight over 0.",
                 hint="Use validation=auto or validation=none, or give more rows a weight.",
             )
         yield kept, held
 
 
 def _codes(target: np.ndarray) -> np.ndarray:
-    """Return the target with text as fixed-width strings would be: as numbers, one for each value."""
-    return np.unique(target.astype(object), return_inverse=True)[1] if target.dtype.kind == "O" else target
+    """Return the target with text as fixed-width strings would be: as numbers, one for each
+    value."""
+    return (
+        np.unique(target.astype(object), return_inverse=True)[1]
+        if target.dtype.kind == "O"
+        else target
+    )
 
 
 # Fitting
@@ -383,9 +440,13 @@ def _fit(course: _Course, rows: Rows, judge: Rows | None = None) -> Fitted:
     has_weight = slice(None) if rows.weights is None else rows.weights > 0
     features = _usable(course.features, rows.frame[has_weight])
     frame = rows.frame[[feature.name for feature in features]]
-    transformer = preprocessing.transformer(learner.preparation, features, seed=plan.seed)
+    transformer = preprocessing.transformer(
+        learner.preparation, features, seed=plan.seed
+    )
     prepared = frame if transformer is None else transformer.fit_transform(frame)
-    estimator = learner.make(plan.task, plan.params, seed=plan.seed, class_weight=_own_class_weight(plan))
+    estimator = learner.make(
+        plan.task, plan.params, seed=plan.seed, class_weight=_own_class_weight(plan)
+    )
     fitted = Fitted(transformer, estimator, features)
     extra: dict[str, Any] = {}
     if judge is not None:
@@ -393,7 +454,11 @@ def _fit(course: _Course, rows: Rows, judge: Rows | None = None) -> Fitted:
         extra = {"X_val": fitted.prepare(judge.frame), "y_val": judge.target}
         if (weights := _weights(plan, judge)) is not None:
             extra["sample_weight_val"] = weights
-    elif learner.stops_early and plan.task == "classification" and not _can_stop_early(rows.target):
+    elif (
+        learner.stops_early
+        and plan.task == "classification"
+        and not _can_stop_early(rows.target)
+    ):
         estimator.set_params(early_stopping=False)
     if (weights := _weights(plan, rows)) is not None:
         extra["sample_weight"] = weights
@@ -406,14 +471,19 @@ def _fit(course: _Course, rows: Rows, judge: Rows | None = None) -> Fitted:
 def _usable(features: list[Feature], frame: Any) -> list[Feature]:
     """Return the features that hold enough values here.
 
-    Boosting fails on a column of which it sees no value, and it looks at nine tenths of over 10,000 rows
-    (the rest stops it early) and at 200,000 rows at most: 20 values are missed by both once in a billion.
+    Boosting fails on a column of which it sees no value, and it looks at nine tenths of over 10,000
+    rows (the rest stops it early) and at 200,000 rows at most: 20 values are missed by both once in
+    a billion.
 
     Raises:
         InvalidTable: none is left.
     """
     least = 1 if len(frame) <= LARGE_ROWS else 20 * max(1, len(frame) // 200_000)
-    kept = [feature for feature in features if _n_known(feature, frame[feature.name]) >= least]
+    kept = [
+        feature
+        for feature in features
+        if _n_known(feature, frame[feature.name]) >= least
+    ]
     if not kept:
         raise InvalidTable("No column holds enough values to learn from.")
     return kept
@@ -427,27 +497,32 @@ def _n_known(feature: Feature, values: Any) -> int:
 
 
 def _can_stop_early(target: np.ndarray) -> bool:
-    # scikit-learn's own early stopping holds out a stratified tenth: every class must be on both sides.
+    # scikit-learn's own early stopping holds out a stratified tenth: every class must be on both
+    # sides.
     counts = np.unique(_codes(target), return_counts=True)[1]
     return bool(counts.min() > 1 and len(counts) <= len(target) // 10)
 
 
 def _own_class_weight(plan: Plan) -> Any:
-    """Return what the estimator itself does about classes; weights by name are weights of rows to it."""
+    """Return what the estimator itself does about classes; weights by name are weights of rows to
+    it."""
     return None if isinstance(plan.class_weight, Mapping) else plan.class_weight
 
 
 def _weights(plan: Plan, rows: Rows) -> np.ndarray | None:
     """Return the weights (n_rows,) to learn with: those of rows, times those of their classes.
 
-    scikit-learn's boosting looks up a class's weight under its position (1.9.1), where others want its label.
+    scikit-learn's boosting looks up a class's weight under its position (1.9.1), where others want
+    its label.
     """
     if not isinstance(plan.class_weight, Mapping):
         return rows.weights
     import pandas as pd
 
     codes, labels = pd.factorize(rows.target)
-    factors = np.array([plan.class_weight.get(label_text(label), 1.0) for label in labels.tolist()])
+    factors = np.array(
+        [plan.class_weight.get(label_text(label), 1.0) for label in labels.tolist()]
+    )
     return factors[codes] if rows.weights is None else factors[codes] * rows.weights
 
 
@@ -458,18 +533,29 @@ def _classes_of(plan: Plan, rows: Rows) -> np.ndarray | None:
     if plan.task == "regression":
         return None
     target = rows.target
-    return np.array(sorted(set(target)), object) if target.dtype.kind == "O" else np.unique(target)
+    return (
+        np.array(sorted(set(target)), object)
+        if target.dtype.kind == "O"
+        else np.unique(target)
+    )
 
 
-def _predictions(fitted: Fitted, prepared: Any, classes: np.ndarray | None) -> np.ndarray:
+def _predictions(
+    fitted: Fitted, prepared: Any, classes: np.ndarray | None
+) -> np.ndarray:
     """Return probabilities (n_rows, n_classes) of all classes, or values (n_rows,)."""
     if classes is None:
         return np.asarray(fitted.estimator.predict(prepared), np.float64)
-    return aligned(fitted.estimator.predict_proba(prepared), fitted.estimator.classes_, classes)
+    return aligned(
+        fitted.estimator.predict_proba(prepared), fitted.estimator.classes_, classes
+    )
 
 
-def aligned(probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return probabilities with a column for each of `classes`, 0 where the estimator does not know it."""
+def aligned(
+    probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Return probabilities with a column for each of `classes`, 0 where the estimator does not know
+    it."""
     if len(own) == len(classes):
         return probabilities
     places = {label: place for place, label in enumerate(classes.tolist())}
@@ -478,7 +564,9 @@ def aligned(probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray) -> 
     return full
 
 
-def score(rows: Rows, predictions: np.ndarray, classes: np.ndarray | None) -> dict[str, Any]:
+def score(
+    rows: Rows, predictions: np.ndarray, classes: np.ndarray | None
+) -> dict[str, Any]:
     """Return the figures of predictions for these rows."""
     if classes is None:
         return evaluation.regression(rows.target, predictions, rows.weights)
@@ -493,7 +581,9 @@ def _baseline(course: _Course, rows: Rows, held: Rows) -> np.ndarray:
     """Return what a model says that looks at no feature: the classes' shares, or the mean."""
     dummy = LEARNERS["baseline"].make(course.plan.task, {}, seed=course.plan.seed)
     dummy.fit(np.zeros((len(rows), 1)), rows.target, sample_weight=rows.weights)
-    return _predictions(Fitted(None, dummy, []), np.zeros((len(held), 1)), course.classes)
+    return _predictions(
+        Fitted(None, dummy, []), np.zeros((len(held), 1)), course.classes
+    )
 
 
 def _importances(course: _Course, trial: _Trial) -> dict[str, Any] | None:
@@ -502,7 +592,9 @@ def _importances(course: _Course, trial: _Trial) -> dict[str, Any] | None:
         return None
     budget_s = plan.importance_s
     if budget_s is None:
-        budget_s = max(LEAST_FOR_IMPORTANCES_S, SHARE_FOR_IMPORTANCES * trial.fitted.seconds)
+        budget_s = max(
+            LEAST_FOR_IMPORTANCES_S, SHARE_FOR_IMPORTANCES * trial.fitted.seconds
+        )
     loss = (
         permutation.rmse(held.target, held.weights)
         if course.classes is None

@@ -3,10 +3,11 @@
     python -m rowcast.local.backup save [FOLDER] [--data .rowcast]
     python -m rowcast.local.backup restore FOLDER [--data .rowcast]
 
-The stack may run while it is saved, with jobs running; if it does not, its Redis and its store are started
-for as long as it takes. Restoring makes a new data folder. The work is that of rowcast/backup.py; here the
-secrets of the data folder are added, without which its models cannot be loaded. So a copy holds the keys to
-all there is: only its owner can read it, and it should be kept where that stays so.
+The stack may run while it is saved, with jobs running; if it does not, its Redis and its store are
+started for as long as it takes. Restoring makes a new data folder. The work is that of
+rowcast/backup.py; here the secrets of the data folder are added, without which its models cannot be
+loaded. So a copy holds the keys to all there is: only its owner can read it, and it should be kept
+where that stays so.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def save(data: Path, folder: Path, environ: Mapping[str, str]) -> int:
         StackError: there is no such data folder, or its parts do not start.
     """
     if not (data / SECRETS).is_file():
-        raise StackError(f"{data} is no data folder of a Rowcast stack: it holds no {SECRETS}.")
+        raise StackError(
+            f"{data} is no data folder of a Rowcast stack: it holds no {SECRETS}."
+        )
     command = ["save", str(folder), "--include", str(data / SECRETS)]
     try:
         with locked(data):
@@ -66,24 +69,31 @@ def restore(data: Path, folder: Path, environ: Mapping[str, str]) -> int:
     """Make a data folder from a copy; return the exit code.
 
     Raises:
-        StackError: the data folder is in use, the copy is not one of a local stack, or no part starts.
+        StackError: the data folder is in use, the copy is not one of a local stack, or no part
+            starts.
     """
     secrets = folder / "included" / SECRETS
     if not secrets.is_file():
-        raise StackError(f"{folder} is no backup of a local stack: it holds no included/{SECRETS}.")
+        raise StackError(
+            f"{folder} is no backup of a local stack: it holds no included/{SECRETS}."
+        )
     if data.exists() and any(path.name != "lock" for path in data.iterdir()):
         raise StackError(
-            f"{data} holds something already. Move it away, or name another with --data (DATA= of make)."
+            f"{data} holds something already. Move it away, or name another with --data (DATA= "
+            "of make)."
         )
     with locked(private_folder(data)), _emptied_unless_done(data) as done:
         shutil.copyfile(secrets, data / SECRETS)
-        done.append(code := _beside_parts(_parts(data, environ), ["restore", str(folder)]))
+        done.append(
+            code := _beside_parts(_parts(data, environ), ["restore", str(folder)])
+        )
     return code
 
 
 @contextmanager
 def _emptied_unless_done(data: Path) -> Iterator[list[int]]:
-    """Remove a data folder unless a list of exit codes ends with 0: half of it would be in the way."""
+    """Remove a data folder unless a list of exit codes ends with 0: half of it would be in the
+    way."""
     codes: list[int] = []
     try:
         yield codes
@@ -94,15 +104,21 @@ def _emptied_unless_done(data: Path) -> Iterator[list[int]]:
 
 def _parts(data: Path, environ: Mapping[str, str], *, running: bool = False) -> Parts:
     keys, kept = Keys.kept_in(data / SECRETS), data / "ports.json"
-    ports = Ports(0, **json.loads(kept.read_text())) if running else choose_ports(0, kept)
+    ports = (
+        Ports(0, **json.loads(kept.read_text())) if running else choose_ports(0, kept)
+    )
     return Parts(data, keys, ports, None, environ, None)
 
 
 def _beside_parts(parts: Parts, command: Sequence[str]) -> int:
     """Run a command of rowcast.backup while Redis and the store run, and return its exit code."""
     with ExitStack() as cleanup:
-        supervisor = cleanup.enter_context(Supervisor(Log(sys.stderr), astuple(parts.keys)))
-        cleanup.callback(partial(supervisor.stop, "redis", "store", limit_s=STOP_LIMIT_S))
+        supervisor = cleanup.enter_context(
+            Supervisor(Log(sys.stderr), astuple(parts.keys))
+        )
+        cleanup.callback(
+            partial(supervisor.stop, "redis", "store", limit_s=STOP_LIMIT_S)
+        )
         _start(parts, supervisor)
         if supervisor.signals:
             return 128 + supervisor.signals[0]
@@ -111,7 +127,9 @@ def _beside_parts(parts: Parts, command: Sequence[str]) -> int:
             env=parts.server().env,
             preexec_fn=after_fork(),  # noqa: PLW1509 - safe without threads, see after_fork
         )
-        supervisor.wait_until(lambda: process.poll() is not None or _is_over(supervisor))
+        supervisor.wait_until(
+            lambda: process.poll() is not None or _is_over(supervisor)
+        )
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         code = process.wait()
@@ -120,7 +138,10 @@ def _beside_parts(parts: Parts, command: Sequence[str]) -> int:
 
 def _start(parts: Parts, supervisor: Supervisor) -> None:
     programs = [program for program in (parts.redis(), parts.store()) if program]
-    answers = {"redis": partial(redis_answers, parts.redis_url), "store": partial(listens, parts.ports.store)}
+    answers = {
+        "redis": partial(redis_answers, parts.redis_url),
+        "store": partial(listens, parts.ports.store),
+    }
     for program in programs:
         supervisor.start(program)
 
@@ -148,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.chdir(ROOT)
     try:
         Settings.from_environment()
-        return (save if options.command == "save" else restore)(data, folder, dict(os.environ))
+        return (save if options.command == "save" else restore)(
+            data, folder, dict(os.environ)
+        )
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (StackError, ConfigurationError, OSError) as error:
@@ -158,16 +181,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m rowcast.local.backup", description="Copy the data folder of a stack, and back."
+        prog="python -m rowcast.local.backup",
+        description="Copy the data folder of a stack, and back.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    saving = commands.add_parser("save", help="copy to a new folder; backup/<time> if left out")
-    saving.add_argument("folder", type=Path, nargs="?", default=Path(time.strftime("backup/%Y-%m-%d-%H%M%S")))
+    saving = commands.add_parser(
+        "save", help="copy to a new folder; backup/<time> if left out"
+    )
+    saving.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path(time.strftime("backup/%Y-%m-%d-%H%M%S")),
+    )
     restoring = commands.add_parser("restore", help="make a data folder from a copy")
     restoring.add_argument("folder", type=Path)
     for command in (saving, restoring):
         command.add_argument(
-            "--data", type=Path, default=Path(".rowcast"), help="folder, .rowcast if left out"
+            "--data",
+            type=Path,
+            default=Path(".rowcast"),
+            help="folder, .rowcast if left out",
         )
     return parser.parse_args(arguments)
 

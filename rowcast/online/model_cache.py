@@ -1,7 +1,9 @@
-"""The models that a warm worker keeps in memory: recently used ones, bounded by bytes, none that was deleted.
+"""The models that a warm worker keeps in memory: recently used ones, bounded by bytes, none that
+was deleted.
 
-Whoever deletes a model counts it in Redis, once its tombstone is in the store. A kept model is looked for in
-the store again when that count has changed, when Redis does not tell it, and after some seconds anyway.
+Whoever deletes a model counts it in Redis, once its tombstone is in the store. A kept model is
+looked for in the store again when that count has changed, when Redis does not tell it, and after
+some seconds anyway.
 """
 
 from __future__ import annotations
@@ -46,12 +48,19 @@ class ModelCache:
     """Models by owner and id."""
 
     def __init__(
-        self, storage: Storage, connection: redis.Redis, keys: list[str], max_bytes: int, folder: Path
+        self,
+        storage: Storage,
+        connection: redis.Redis,
+        keys: list[str],
+        max_bytes: int,
+        folder: Path,
     ) -> None:
         """Keep models of `max_bytes` in all; `folder` takes their files while they are loaded."""
         self._storage, self._connection, self._keys = storage, connection, keys
         self._max_bytes, self._folder = max_bytes, folder
-        self._kept: LRUCache[tuple[str, str], Kept] = LRUCache(max_bytes, getsizeof=_size)
+        self._kept: LRUCache[tuple[str, str], Kept] = LRUCache(
+            max_bytes, getsizeof=_size
+        )
 
     def get(self, owner: str, model_id: str) -> tuple[Predictor, dict[str, Any]]:
         """Return a model and its manifest.
@@ -65,7 +74,11 @@ class ModelCache:
         kept = self._kept.get((owner, model_id))
         if kept is None:
             kept = self._load(owner, model_id, deletions)
-        elif deletions is None or deletions != kept.deletions or time.monotonic() > kept.seen_at + TRUSTED_S:
+        elif (
+            deletions is None
+            or deletions != kept.deletions
+            or time.monotonic() > kept.seen_at + TRUSTED_S
+        ):
             self._look_again(owner, model_id, kept, deletions)
         return kept.predictor, kept.about
 
@@ -74,10 +87,14 @@ class ModelCache:
         try:
             return invalidation.deletions(self._connection)
         except redis.RedisError as error:
-            log.warning("Redis does not answer (%s); the store is asked", type(error).__name__)
+            log.warning(
+                "Redis does not answer (%s); the store is asked", type(error).__name__
+            )
             return None
 
-    def _look_again(self, owner: str, model_id: str, kept: Kept, deletions: bytes | None) -> None:
+    def _look_again(
+        self, owner: str, model_id: str, kept: Kept, deletions: bytes | None
+    ) -> None:
         if not publications.has_published(self._storage, "fit", owner, model_id):
             del self._kept[owner, model_id]
             raise ModelNotFound(f"There is no model {model_id}.")
@@ -87,7 +104,14 @@ class ModelCache:
         seen_at = time.monotonic()
         path = self._folder / "model"
         (predictor, about), n_bytes = _measured(
-            lambda: loading.load(self._storage, self._keys, owner, model_id, path, max_bytes=self._max_bytes)
+            lambda: loading.load(
+                self._storage,
+                self._keys,
+                owner,
+                model_id,
+                path,
+                max_bytes=self._max_bytes,
+            )
         )
         path.unlink()
         kept = Kept(_lean(predictor), about, n_bytes, deletions, seen_at)
@@ -109,13 +133,19 @@ def _measured(load: Callable[[], tuple[Predictor, dict[str, Any]]]) -> tuple[Any
 
 
 def _lean(predictor: Predictor) -> Predictor:
-    """Return a predictor that counts no drift, which an answer at once does not tell, and needs no frame.
+    """Return a predictor that counts no drift, which an answer at once does not tell, and needs no
+    frame.
 
-    Making a frame, and checking its names, takes scikit-learn longer than to predict one row. They are those
-    of the features already, so a model of nothing but numbers does without.
+    Making a frame, and checking its names, takes scikit-learn longer than to predict one row. They
+    are those of the features already, so a model of nothing but numbers does without.
     """
-    features, model = [replace(feature, profile=None) for feature in predictor.features], predictor.model
-    takes_array = all(feature.kind in _NUMBERS for feature in features) and not hasattr(model, "steps")
+    features, model = (
+        [replace(feature, profile=None) for feature in predictor.features],
+        predictor.model,
+    )
+    takes_array = all(feature.kind in _NUMBERS for feature in features) and not hasattr(
+        model, "steps"
+    )
     if takes_array:
         model = copy.copy(model)
         vars(model).pop("feature_names_in_", None)

@@ -35,14 +35,21 @@ class Bounds:
     def of(cls, settings: Any) -> Bounds:
         """Return the bounds that the settings set."""
         limits = Limits.of(settings)
-        most = min(limits.max_unpacked_bytes, UNPACKED_TIMES * settings.answer_max_bytes)
+        most = min(
+            limits.max_unpacked_bytes, UNPACKED_TIMES * settings.answer_max_bytes
+        )
         return cls(settings.answer_max_rows, replace(limits, max_unpacked_bytes=most))
 
 
 def answer(
-    question: Question, table: bytes, model: tuple[Predictor, dict[str, Any]], bounds: Bounds, path: Path
+    question: Question,
+    table: bytes,
+    model: tuple[Predictor, dict[str, Any]],
+    bounds: Bounds,
+    path: Path,
 ) -> bytes:
-    """Return the predictions for a table in the wanted format; `path` is where its file may lie meanwhile.
+    """Return the predictions for a table in the wanted format; `path` is where its file may lie
+    meanwhile.
 
     `model` is one with its manifest, as `models.load` gives it.
 
@@ -53,13 +60,17 @@ def answer(
     """
     predictor, about = model
     file_format, write = _WRITERS[question.wanted]
-    plan = prediction.Plan(_output(question), question.quantiles, question.keep, file_format)
+    plan = prediction.Plan(
+        _output(question), question.quantiles, question.keep, file_format
+    )
     prediction.check_givable(about, plan)
     source = _source(question.sent_as, table, bounds.limits, path)
     _check_rows(source.n_rows or 0, bounds)
     checks.check_predict(source, predictor.features, plan.keep)
     schema = prediction.schema_of(predictor, source, plan)
-    return write(pa.Table.from_batches(list(_batches(predictor, source, plan, bounds)), schema))
+    return write(
+        pa.Table.from_batches(list(_batches(predictor, source, plan, bounds)), schema)
+    )
 
 
 def _output(question: Question) -> prediction.Output:

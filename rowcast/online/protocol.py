@@ -1,9 +1,10 @@
-"""Predictions that are answered at once: what goes over the socket between the server and the warm workers.
+"""Predictions that are answered at once: what goes over the socket between the server and the warm
+workers.
 
-The server connects, and waits until a worker that is free takes the connection and says so. Then the question
-goes one way, and the answer or the error the other. A worker serves one connection at a time, and the kernel
-keeps the others in the order in which they came; a server that has given up has closed its own. When a worker
-dies, its connection breaks at once.
+The server connects, and waits until a worker that is free takes the connection and says so. Then
+the question goes one way, and the answer or the error the other. A worker serves one connection at
+a time, and the kernel keeps the others in the order in which they came; a server that has given up
+has closed its own. When a worker dies, its connection breaks at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from rowcast.system import directories
 
 # How long a request waits for a worker that is free.
 PATIENCE_S = 0.5
-# A worker that takes too long is killed; only one that cannot be is waited for no longer than this beyond.
+# A worker that takes too long is killed; only one that cannot be is waited for no longer than this
+# beyond.
 MARGIN_S = 5.0
 # So many connections wait in the kernel at most.
 _BACKLOG = 256
@@ -80,7 +82,9 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
             connection.send_bytes(json.dumps(asdict(question)).encode())
             connection.send_bytes(table)
             if not connection.poll(timeout_s + MARGIN_S):
-                raise errors.WarmWorkerLost(f"There was no answer within {timeout_s:g} s.")
+                raise errors.WarmWorkerLost(
+                    f"There was no answer within {timeout_s:g} s."
+                )
             kind, content = connection.recv_bytes(), connection.recv_bytes()
         except (EOFError, OSError):
             raise errors.WarmWorkerLost(
@@ -93,7 +97,8 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
 
 @contextmanager
 def _connected(path: str, silence_s: float) -> Iterator[Connection]:
-    """Yield a connection that a worker has taken, on which nothing waits longer than `silence_s`."""
+    """Yield a connection that a worker has taken, on which nothing waits longer than
+    `silence_s`."""
     with socket.socket(socket.AF_UNIX) as attempt:
         attempt.settimeout(PATIENCE_S)
         try:
@@ -102,11 +107,15 @@ def _connected(path: str, silence_s: float) -> Iterator[Connection]:
             # As many wait already as the kernel keeps.
             raise _none_free() from None
         except OSError as error:
-            raise errors.NoWarmWorker(f"No warm worker runs ({error.strerror or error}).") from None
+            raise errors.NoWarmWorker(
+                f"No warm worker runs ({error.strerror or error})."
+            ) from None
         attempt.settimeout(None)
         # A worker that is stopped, with its parent, takes no more of a table than the kernel holds.
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-            attempt.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(silence_s), 0))
+            attempt.setsockopt(
+                socket.SOL_SOCKET, option, struct.pack("@ll", int(silence_s), 0)
+            )
         connection = Connection(attempt.detach())
     with connection:
         try:
@@ -153,7 +162,8 @@ def take(listener: socket.socket) -> Connection:
 
 
 def question(connection: Connection) -> tuple[Question, bytes] | None:
-    """Return the question and its table; None where the server has given up, or asks as none of ours does."""
+    """Return the question and its table; None where the server has given up, or asks as none of
+    ours does."""
     try:
         return Question(**json.loads(connection.recv_bytes())), connection.recv_bytes()
     except (EOFError, OSError, TypeError, ValueError):

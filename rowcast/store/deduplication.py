@@ -1,7 +1,7 @@
 """Which bytes an owner has uploaded already, so that nobody needs to send them twice.
 
-A digest counts only if a worker has computed it from the bytes themselves; what a caller claims is looked
-for, never noted. Redis holds this as a cache: what it loses is uploaded again.
+A digest counts only if a worker has computed it from the bytes themselves; what a caller claims is
+looked for, never noted. Redis holds this as a cache: what it loses is uploaded again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from rowcast.store.object_store import ObjectMissing, Storage, Version
 log = logging.getLogger("rowcast.content")
 
 KEPT_S = 30 * 24 * 3600
-# How many datasets of the same bytes are remembered, the newest ones: each costs a look at the store.
+# How many datasets of the same bytes are remembered, the newest ones: each costs a look at the
+# store.
 N_REMEMBERED = 3
 
 
-def note(connection: redis.Redis, owner: str, dataset_id: str, version: Version, sha256: str) -> None:
-    """Note the SHA-256, in hexadecimal, that a worker has computed from this version of a dataset."""
+def note(
+    connection: redis.Redis, owner: str, dataset_id: str, version: Version, sha256: str
+) -> None:
+    """Note the SHA-256, in hexadecimal, that a worker has computed from this version of a
+    dataset."""
     same_bytes = _same_bytes(owner, sha256, version.size)
     with suppress(redis.RedisError), connection.pipeline() as pipeline:
         noted = json.dumps({"sha256": sha256, "size": version.size, "tag": version.tag})
@@ -36,7 +40,9 @@ def note(connection: redis.Redis, owner: str, dataset_id: str, version: Version,
         pipeline.execute()
 
 
-def digest_of(connection: redis.Redis, owner: str, dataset_id: str, version: Version) -> str | None:
+def digest_of(
+    connection: redis.Redis, owner: str, dataset_id: str, version: Version
+) -> str | None:
     """Return the SHA-256 of this very version of a dataset, None where no worker has computed it.
 
     Raises:
@@ -46,7 +52,11 @@ def digest_of(connection: redis.Redis, owner: str, dataset_id: str, version: Ver
     if noted is None:
         return None
     known = json.loads(noted)
-    return str(known["sha256"]) if Version(known["size"], known["tag"]) == version else None
+    return (
+        str(known["sha256"])
+        if Version(known["size"], known["tag"]) == version
+        else None
+    )
 
 
 def find(
@@ -58,7 +68,8 @@ def find(
     *,
     oldest: float | None = None,
 ) -> str | None:
-    """Return the newest dataset that holds these bytes, None where none does or Redis does not answer.
+    """Return the newest dataset that holds these bytes, None where none does or Redis does not
+    answer.
 
     One that was minted before `oldest`, in Unix seconds, is about to be removed and does not count.
 
@@ -77,13 +88,19 @@ def find(
                 return dataset_id
             connection.zrem(same_bytes, dataset_id)
     except redis.RedisError as error:
-        log.warning("Redis does not answer (%s); the bytes are uploaded again", type(error).__name__)
+        log.warning(
+            "Redis does not answer (%s); the bytes are uploaded again",
+            type(error).__name__,
+        )
     return None
 
 
 def _members(connection: redis.Redis, same_bytes: str) -> list[str]:
     """Return the datasets that were noted with the same bytes, the newest first."""
-    return [member.decode() for member in cast(list[bytes], connection.zrevrange(same_bytes, 0, -1))]
+    return [
+        member.decode()
+        for member in cast(list[bytes], connection.zrevrange(same_bytes, 0, -1))
+    ]
 
 
 def _is_too_old(dataset_id: str, oldest: float | None) -> bool:
@@ -91,7 +108,9 @@ def _is_too_old(dataset_id: str, oldest: float | None) -> bool:
     return minted_at is None or (oldest is not None and minted_at.timestamp() < oldest)
 
 
-def _holds(connection: redis.Redis, storage: Storage, owner: str, dataset_id: str, sha256: str) -> bool:
+def _holds(
+    connection: redis.Redis, storage: Storage, owner: str, dataset_id: str, sha256: str
+) -> bool:
     """Tell whether what lies in the store now is the version that the digest was computed from."""
     try:
         version = storage.version("datasets", owner, dataset_id, "data")

@@ -1,4 +1,5 @@
-"""One count of all deletions in Redis, by which caches of models learn that something was deleted."""
+"""One count of all deletions in Redis, by which caches of models learn that something was
+deleted."""
 
 from __future__ import annotations
 

@@ -12,7 +12,12 @@ from typing import Any
 
 import joblib
 
-from rowcast.errors import ModelIncompatible, ModelNotFound, ModelTooLarge, ModelUntrusted
+from rowcast.errors import (
+    ModelIncompatible,
+    ModelNotFound,
+    ModelTooLarge,
+    ModelUntrusted,
+)
 from rowcast.learning import Predictor
 from rowcast.store import publications, signing, versions
 from rowcast.store.object_store import ObjectMissing, Storage
@@ -52,7 +57,9 @@ def load(
     except ObjectMissing:
         raise ModelNotFound(f"The file of model {model_id} is missing.") from None
     if digest != about["file"]["sha256"]:
-        raise ModelUntrusted(f"The file of model {model_id} is not the one that was signed.")
+        raise ModelUntrusted(
+            f"The file of model {model_id} is not the one that was signed."
+        )
     with refused_if_of_other_versions(about):
         return _predictor(path, about), about
 
@@ -64,13 +71,22 @@ def _predictor(path: Path, about: dict[str, Any]) -> Predictor:
         model = _unpickled(path)
     features = [Feature(**feature) for feature in about["features"]]
     return Predictor(
-        model, features, about["target"], about["target_type"], about["classes"], about["intervals"]
+        model,
+        features,
+        about["target"],
+        about["target_type"],
+        about["classes"],
+        about["intervals"],
     )
 
 
 def _unpickled(path: Path) -> Any:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # What joblib wrote names its wrapper of arrays; its own reader takes all pickles, but is slow.
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        # What joblib wrote names its wrapper of arrays; its own reader takes all pickles, but is
+        # slow.
         if content.find(b"NumpyArrayWrapper") >= 0:
             return joblib.load(path)
         return pickle.load(file)  # noqa: S301 - its signature and digest have been verified
@@ -78,14 +94,23 @@ def _unpickled(path: Path) -> Any:
 
 @contextmanager
 def refused_if_of_other_versions(about: dict[str, Any]) -> Iterator[None]:
-    """Turn what a model raises into ModelIncompatible where other versions, the likely cause, made it."""
+    """Turn what a model raises into ModelIncompatible where other versions, the likely cause, made
+    it."""
     try:
         yield
-    except (ImportError, AttributeError, TypeError, KeyError, ValueError, EOFError) as error:
+    except (
+        ImportError,
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+        EOFError,
+    ) as error:
         different = versions.differences(about.get("versions", {}))
         if not different:
             raise
         raise ModelIncompatible(
-            f"Model {about['id']} was made by other versions of libraries and does not work with these: "
+            f"Model {about['id']} was made by other versions of libraries and does not work "
+            "with these: "
             f"{different}."
         ) from error

@@ -1,4 +1,5 @@
-"""What a model or a result says of itself: what it was made from, how, by which versions, how good it is."""
+"""What a model or a result says of itself: what it was made from, how, by which versions, how good
+it is."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from rowcast.tables import Source, checks
 
 
 def of_model(
-    source: Source, table: checks.Training, plan: training.Plan, trained: training.Trained
+    source: Source,
+    table: checks.Training,
+    plan: training.Plan,
+    trained: training.Trained,
 ) -> dict[str, Any]:
     """Return what is known of a model beside its dataset and its file."""
     is_classification = plan.task == "classification"
@@ -40,14 +44,27 @@ def of_model(
     }
 
 
-def _columns(table: checks.Training, trained: training.Trained, plan: training.Plan) -> list[dict[str, Any]]:
+def _columns(
+    table: checks.Training, trained: training.Trained, plan: training.Plan
+) -> list[dict[str, Any]]:
     """Return what is known of each column, with what was done to it or why it was left out."""
-    learner, used = LEARNERS[plan.learner], {feature.name for feature in trained.features}
+    learner, used = (
+        LEARNERS[plan.learner],
+        {feature.name for feature in trained.features},
+    )
     report = []
     for column in table.report:
-        left_out = column["left_out"] or ("" if column["name"] in used else "too few values")
-        done = "" if left_out else preprocessing.words_for(learner.preparation, column["kind"])
-        report.append({**column, "preparation": done or None, "left_out": left_out or None})
+        left_out = column["left_out"] or (
+            "" if column["name"] in used else "too few values"
+        )
+        done = (
+            ""
+            if left_out
+            else preprocessing.words_for(learner.preparation, column["kind"])
+        )
+        report.append(
+            {**column, "preparation": done or None, "left_out": left_out or None}
+        )
     return report
 
 
@@ -55,7 +72,11 @@ def of_result(
     source: Source, predictor: Predictor, wanted: prediction.Plan, rows: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what is known of a result beside its model, its dataset and its file."""
-    used = {predictor.target, *wanted.keep, *(feature.name for feature in predictor.features)}
+    used = {
+        predictor.target,
+        *wanted.keep,
+        *(feature.name for feature in predictor.features),
+    }
     return {
         "target": predictor.target,
         "output": wanted.output,
@@ -68,7 +89,10 @@ def of_result(
 def of_file(path: Path) -> dict[str, Any]:
     """Return the SHA-256, in hexadecimal, and the bytes of a file."""
     with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}
+        return {
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "size": path.stat().st_size,
+        }
 
 
 def finite(value: Any) -> Any:
@@ -81,5 +105,10 @@ def finite(value: Any) -> Any:
 
 
 def made(durations_s: dict[str, float]) -> dict[str, Any]:
-    """Return when, by which versions and in what time something was made, in seconds of each phase."""
-    return {"created_at": time.time(), "versions": versions.current(), "durations_s": durations_s}
+    """Return when, by which versions and in what time something was made, in seconds of each
+    phase."""
+    return {
+        "created_at": time.time(),
+        "versions": versions.current(),
+        "durations_s": durations_s,
+    }

@@ -1,8 +1,8 @@
 """The three buckets: presign, read, write, list, delete.
 
 An object is named by bucket, owner, id and the name below the id's folder (see `ids.folder_of`).
-Nothing beyond PUT, GET, HEAD, DELETE, LIST and multipart is asked of the store, so any S3 will do, and every
-error of the SDK and of the connection below it becomes one of ours.
+Nothing beyond PUT, GET, HEAD, DELETE, LIST and multipart is asked of the store, so any S3 will do,
+and every error of the SDK and of the connection below it becomes one of ours.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ _CHUNK_BYTES = 1 << 20
 
 
 class ObjectMissing(Exception):
-    """There is no such object. Callers turn it into the error that names the dataset, model or job."""
+    """There is no such object. Callers turn it into the error that names the dataset, model or
+    job."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """What tells one state of an object from another: its size in bytes, and its ETag with its time."""
+    """What tells one state of an object from another: its size in bytes, and its ETag with its
+    time."""
 
     size: int
     tag: str
@@ -58,8 +60,9 @@ class Version:
 class Patience:
     """How long a process waits for the store: seconds to connect and to be answered, and tries.
 
-    Of who has something to lose also for how many seconds it asks again, from the beginning, however the
-    store has failed: a store that was killed has forgotten the parts of an upload that it had.
+    Of who has something to lose also for how many seconds it asks again, from the beginning,
+    however the store has failed: a store that was killed has forgotten the parts of an upload that
+    it had.
     """
 
     connect_s: float
@@ -85,7 +88,9 @@ def patience_of(wait_s: float) -> Patience:
 class Storage:
     """The object store. Connections are pooled; make one per process, after forking."""
 
-    def __init__(self, settings: Settings, patience: Patience = SERVER, *, connections: int = 16) -> None:
+    def __init__(
+        self, settings: Settings, patience: Patience = SERVER, *, connections: int = 16
+    ) -> None:
         """Connect lazily: nothing is sent before the first call."""
         pool = _pool(patience, connections)
         self._client = _client(settings, settings.s3_endpoint, pool)
@@ -106,13 +111,15 @@ class Storage:
         Raises:
             StoreUnavailable: the store does not answer or refuses.
         """
-        # Without a lock: several threads may look at once, so that none waits for another one's time-out.
+        # Without a lock: several threads may look at once, so that none waits for another one's
+        # time-out.
         if not self._buckets_exist:
             self.check_buckets()
             self._buckets_exist = True
 
     def check_buckets(self) -> None:
-        """Ask the store for each bucket now, and create the missing ones. Raises as `ensure_buckets`."""
+        """Ask the store for each bucket now, and create the missing ones. Raises as
+        `ensure_buckets`."""
         for name in self._buckets.values():
             with _our_errors():
                 if not self._client.bucket_exists(name):
@@ -126,21 +133,36 @@ class Storage:
             if not ({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"} & _codes(error)):
                 raise
 
-    def upload_url(self, owner: str, dataset_id: str, ttl_s: int, *, internal: bool = False) -> str:
+    def upload_url(
+        self, owner: str, dataset_id: str, ttl_s: int, *, internal: bool = False
+    ) -> str:
         """Sign a PUT of a dataset's bytes; it lives for `ttl_s` seconds."""
         client = self._inside if internal else self._outside
         key = _key(owner, dataset_id, "data")
-        return client.presigned_put_object(self._buckets["datasets"], key, timedelta(seconds=ttl_s))
+        return client.presigned_put_object(
+            self._buckets["datasets"], key, timedelta(seconds=ttl_s)
+        )
 
     def download_url(
-        self, bucket: Bucket, owner: str, identifier: str, name: str, ttl_s: int, *, internal: bool = False
+        self,
+        bucket: Bucket,
+        owner: str,
+        identifier: str,
+        name: str,
+        ttl_s: int,
+        *,
+        internal: bool = False,
     ) -> str:
         """Sign a GET of an object; it lives for `ttl_s` seconds."""
         client = self._inside if internal else self._outside
         key = _key(owner, identifier, name)
-        return client.presigned_get_object(self._buckets[bucket], key, timedelta(seconds=ttl_s))
+        return client.presigned_get_object(
+            self._buckets[bucket], key, timedelta(seconds=ttl_s)
+        )
 
-    def version(self, bucket: Bucket, owner: str, identifier: str, name: str) -> Version:
+    def version(
+        self, bucket: Bucket, owner: str, identifier: str, name: str
+    ) -> Version:
         """Return an object's size and tag.
 
         Raises:
@@ -152,16 +174,31 @@ class Storage:
         return _version(found.size, found.etag, found.last_modified)
 
     def uploaded(self, owner: str, dataset_id: str) -> tuple[int, float | None]:
-        """Return a dataset's bytes and when they were uploaded, in Unix seconds. Raises as `version`."""
+        """Return a dataset's bytes and when they were uploaded, in Unix seconds. Raises as
+        `version`."""
         with _our_errors():
-            found = self._client.stat_object(self._buckets["datasets"], _key(owner, dataset_id, "data"))
-        return found.size or 0, found.last_modified.timestamp() if found.last_modified else None
+            found = self._client.stat_object(
+                self._buckets["datasets"], _key(owner, dataset_id, "data")
+            )
+        return (
+            found.size or 0,
+            found.last_modified.timestamp() if found.last_modified else None,
+        )
 
     def read(
-        self, bucket: Bucket, owner: str, identifier: str, name: str, *, offset: int = 0, length: int = 0
+        self,
+        bucket: Bucket,
+        owner: str,
+        identifier: str,
+        name: str,
+        *,
+        offset: int = 0,
+        length: int = 0,
     ) -> bytes:
         """Return an object's bytes, all or `length` bytes from `offset` on. Raises as `version`."""
-        with self._opened(bucket, _key(owner, identifier, name), offset, length) as response:
+        with self._opened(
+            bucket, _key(owner, identifier, name), offset, length
+        ) as response:
             return bytes(response.read())
 
     def download(
@@ -183,19 +220,35 @@ class Storage:
             DatasetChanged: the object is not the `expected` version.
             ObjectMissing, StoreUnavailable: as `version`.
         """
-        with path.open("wb") as file, self._opened(bucket, _key(owner, identifier, name)) as response:
+        with (
+            path.open("wb") as file,
+            self._opened(bucket, _key(owner, identifier, name)) as response,
+        ):
             found = _version_in(response.headers)
             if expected and found != expected:
-                raise DatasetChanged(f"Dataset {identifier} was uploaded again after the job was submitted.")
+                raise DatasetChanged(
+                    f"Dataset {identifier} was uploaded again after the job was submitted."
+                )
             return _save(response, file, lambda done: told(done, found.size))
 
-    def write(self, bucket: Bucket, owner: str, identifier: str, name: str, content: bytes | Path) -> None:
+    def write(
+        self,
+        bucket: Bucket,
+        owner: str,
+        identifier: str,
+        name: str,
+        content: bytes | Path,
+    ) -> None:
         """Write an object; readers see nothing or all of it. Raises StoreUnavailable."""
         if isinstance(content, Path):
             with content.open("rb") as file:
-                self._put(bucket, _key(owner, identifier, name), file, content.stat().st_size)
+                self._put(
+                    bucket, _key(owner, identifier, name), file, content.stat().st_size
+                )
         else:
-            self._put(bucket, _key(owner, identifier, name), io.BytesIO(content), len(content))
+            self._put(
+                bucket, _key(owner, identifier, name), io.BytesIO(content), len(content)
+            )
 
     def _put(self, bucket: Bucket, key: str, stream: BinaryIO, n_bytes: int) -> None:
         def put() -> None:
@@ -205,7 +258,9 @@ class Storage:
         try:
             self._ask(put)
         except ObjectMissing as error:
-            raise StoreUnavailable(f"The object store has no bucket {self._buckets[bucket]}.") from error
+            raise StoreUnavailable(
+                f"The object store has no bucket {self._buckets[bucket]}."
+            ) from error
 
     def names(self, bucket: Bucket, owner: str, identifier: str) -> list[str]:
         """Return the names of all objects of an id; none for an id that was never ours.
@@ -216,10 +271,16 @@ class Storage:
         folder = folder_of(owner, identifier)
         if folder is None:
             return []
-        return [name.removeprefix(f"{folder}/") for name in self._list(bucket, f"{folder}/", recursive=True)]
+        return [
+            name.removeprefix(f"{folder}/")
+            for name in self._list(bucket, f"{folder}/", recursive=True)
+        ]
 
-    def newest(self, bucket: Bucket, owner: str, *, before: str | None = None) -> Iterator[str]:
-        """Yield the ids under which something lies, newest first, beginning with the next after `before`.
+    def newest(
+        self, bucket: Bucket, owner: str, *, before: str | None = None
+    ) -> Iterator[str]:
+        """Yield the ids under which something lies, newest first, beginning with the next after
+        `before`.
 
         They are listed as they are asked for, never the whole bucket.
 
@@ -233,12 +294,20 @@ class Storage:
         return [name[:-1] for name in self._list(bucket, "") if name.endswith("/")]
 
     def days(self, bucket: Bucket, owner: str) -> list[str]:
-        """Return the days, `yyyy-mm-dd`, of an owner's ids, the oldest first. Raises StoreUnavailable."""
-        folders = [name.split("/")[1] for name in self._list(bucket, f"{owner}/") if name.endswith("/")]
+        """Return the days, `yyyy-mm-dd`, of an owner's ids, the oldest first. Raises
+        StoreUnavailable."""
+        folders = [
+            name.split("/")[1]
+            for name in self._list(bucket, f"{owner}/")
+            if name.endswith("/")
+        ]
         return sorted(filter(time_index.DAY.fullmatch, folders))
 
-    def on_day(self, bucket: Bucket, owner: str, day: str) -> dict[str, dict[str, float]]:
-        """Return what lies under the ids of a day: for each id the names, with their Unix seconds of writing.
+    def on_day(
+        self, bucket: Bucket, owner: str, day: str
+    ) -> dict[str, dict[str, float]]:
+        """Return what lies under the ids of a day: for each id the names, with their Unix seconds
+        of writing.
 
         Raises:
             StoreUnavailable: the store does not answer or refuses.
@@ -247,13 +316,18 @@ class Storage:
         for item in self._objects(bucket, f"{owner}/{day}/"):
             folder, name = _split_key(item.object_name or "")
             identifier = folder.rpartition("/")[2]
-            if time_index.ID.fullmatch(identifier) and folder == folder_of(owner, identifier):
-                written_at = item.last_modified.timestamp() if item.last_modified else 0.0
+            if time_index.ID.fullmatch(identifier) and folder == folder_of(
+                owner, identifier
+            ):
+                written_at = (
+                    item.last_modified.timestamp() if item.last_modified else 0.0
+                )
                 found.setdefault(identifier, {})[name] = written_at
         return found
 
     def keys(self, bucket: Bucket) -> list[str]:
-        """Return the keys of all objects of a bucket, whoever wrote them. Raises StoreUnavailable."""
+        """Return the keys of all objects of a bucket, whoever wrote them. Raises
+        StoreUnavailable."""
         return [item.object_name or "" for item in self._objects(bucket, "")]
 
     def is_empty(self, bucket: Bucket) -> bool:
@@ -274,35 +348,58 @@ class Storage:
         with path.open("rb") as file:
             self._put(bucket, key, file, path.stat().st_size)
 
-    def _folders(self, bucket: Bucket, folder: str, after: str, before: str) -> list[str]:
-        """Return the paths of the folders in one that sort after the one and before the other, in order."""
+    def _folders(
+        self, bucket: Bucket, folder: str, after: str, before: str
+    ) -> list[str]:
+        """Return the paths of the folders in one that sort after the one and before the other, in
+        order."""
 
         def ask() -> list[str]:
-            found = self._client.list_objects(self._buckets[bucket], f"{folder}/", start_after=after)
-            folders = (path for item in found if (path := item.object_name or "").endswith("/"))
-            return [path[:-1] for path in takewhile(lambda path: path < before, folders)]
+            found = self._client.list_objects(
+                self._buckets[bucket], f"{folder}/", start_after=after
+            )
+            folders = (
+                path for item in found if (path := item.object_name or "").endswith("/")
+            )
+            return [
+                path[:-1] for path in takewhile(lambda path: path < before, folders)
+            ]
 
         try:
             return self._ask(ask)
         except ObjectMissing:
             return []
 
-    def _list(self, bucket: Bucket, prefix: str, *, recursive: bool = False) -> list[str]:
-        """Return the keys below a prefix, or only those of the next level, where folders end in a slash."""
-        return [item.object_name or "" for item in self._objects(bucket, prefix, recursive=recursive)]
+    def _list(
+        self, bucket: Bucket, prefix: str, *, recursive: bool = False
+    ) -> list[str]:
+        """Return the keys below a prefix, or only those of the next level, where folders end in a
+        slash."""
+        return [
+            item.object_name or ""
+            for item in self._objects(bucket, prefix, recursive=recursive)
+        ]
 
-    def _objects(self, bucket: Bucket, prefix: str, *, recursive: bool = True) -> list[Object]:
+    def _objects(
+        self, bucket: Bucket, prefix: str, *, recursive: bool = True
+    ) -> list[Object]:
         """Return what lies below a prefix; nothing where there is no such bucket."""
 
         def ask() -> list[Object]:
-            return list(self._client.list_objects(self._buckets[bucket], prefix, recursive=recursive))
+            return list(
+                self._client.list_objects(
+                    self._buckets[bucket], prefix, recursive=recursive
+                )
+            )
 
         try:
             return self._ask(ask)
         except ObjectMissing:
             return []
 
-    def delete(self, bucket: Bucket, owner: str, identifier: str, names: Sequence[str]) -> None:
+    def delete(
+        self, bucket: Bucket, owner: str, identifier: str, names: Sequence[str]
+    ) -> None:
         """Delete objects of an id, one after the other; one that is not there is passed over.
 
         Raises:
@@ -311,10 +408,13 @@ class Storage:
         for name in names:
             key = _key(owner, identifier, name)
             with suppress(ObjectMissing):
-                self._ask(partial(self._client.remove_object, self._buckets[bucket], key))
+                self._ask(
+                    partial(self._client.remove_object, self._buckets[bucket], key)
+                )
 
     def _ask(self, ask: Callable[[], T]) -> T:
-        """Return what the store answers, asked for again through an outage by who is that patient."""
+        """Return what the store answers, asked for again through an outage by who is that
+        patient."""
         deadline = time.monotonic() + self._outage_s
         while True:
             try:
@@ -327,9 +427,13 @@ class Storage:
             time.sleep(_PAUSE_S)
 
     @contextmanager
-    def _opened(self, bucket: Bucket, key: str, offset: int = 0, length: int = 0) -> Iterator[Any]:
+    def _opened(
+        self, bucket: Bucket, key: str, offset: int = 0, length: int = 0
+    ) -> Iterator[Any]:
         with _our_errors():
-            response = self._client.get_object(self._buckets[bucket], key, offset, length)
+            response = self._client.get_object(
+                self._buckets[bucket], key, offset, length
+            )
             try:
                 yield response
             finally:
@@ -338,10 +442,13 @@ class Storage:
 
 
 class _DiskError(Exception):
-    """Writing to the local disk failed; kept apart from the errors of the connection to the store."""
+    """Writing to the local disk failed; kept apart from the errors of the connection to the
+    store."""
 
 
-def _save(response: Any, file: BinaryIO, told: Callable[[int], None] = lambda _: None) -> str:
+def _save(
+    response: Any, file: BinaryIO, told: Callable[[int], None] = lambda _: None
+) -> str:
     """Write an answer to a file and return the SHA-256 of its bytes."""
     digest = hashlib.sha256()
     for chunk in response.stream(_CHUNK_BYTES):
@@ -361,10 +468,14 @@ def _write_to_disk(file: BinaryIO, chunk: bytes) -> None:
     try:
         file.write(chunk)
     except OSError as error:
-        raise _DiskError(f"the scratch folder cannot be written: {error.strerror}") from error
+        raise _DiskError(
+            f"the scratch folder cannot be written: {error.strerror}"
+        ) from error
 
 
-def _version(size: int | None, etag: str | None, changed_at: datetime | None) -> Version:
+def _version(
+    size: int | None, etag: str | None, changed_at: datetime | None
+) -> Version:
     # The time is there for stores that give no tag; HTTP gives it in whole seconds.
     stamp = int(changed_at.timestamp()) if changed_at else 0
     return Version(size or 0, f"{(etag or '').strip(chr(34))}@{stamp}")
@@ -425,7 +536,9 @@ def _codes(error: MinioException) -> set[str]:
         return {error.code or ""}
     known = (*_ABSENT, "BucketAlreadyOwnedByYou", "BucketAlreadyExists")
     return {
-        code for code in known if isinstance(error, InvalidResponseError) and f"<Code>{code}<" in str(error)
+        code
+        for code in known
+        if isinstance(error, InvalidResponseError) and f"<Code>{code}<" in str(error)
     }
 
 
@@ -437,10 +550,14 @@ def _our_errors() -> Iterator[None]:
         if _codes(error) & _ABSENT:
             raise ObjectMissing from error
         code = error.code if isinstance(error, S3Error) else type(error).__name__
-        raise StoreUnavailable(f"The object store refused the request ({code}).") from error
+        raise StoreUnavailable(
+            f"The object store refused the request ({code})."
+        ) from error
     except (ParseError, ValueError) as error:
         raise StoreUnavailable(
             f"The object store's answer makes no sense ({type(error).__name__})."
         ) from error
     except (HTTPError, OSError) as error:
-        raise StoreUnavailable(f"The object store does not answer ({type(error).__name__}).") from error
+        raise StoreUnavailable(
+            f"The object store does not answer ({type(error).__name__})."
+        ) from error

@@ -1,14 +1,14 @@
 """What an attempt leaves in the store: its files, then its manifest, then the job's final record.
 
-The manifest is written last and makes the attempt count. Before an attempt that follows another does anything
-else, it writes `<attempt>/started`, from when on no lower attempt counts any more: what an attempt writes
-that was given up for dead, and wakes up again, changes nothing.
+The manifest is written last and makes the attempt count. Before an attempt that follows another
+does anything else, it writes `<attempt>/started`, from when on no lower attempt counts any more:
+what an attempt writes that was given up for dead, and wakes up again, changes nothing.
 
 A canceled job keeps its final record as `canceled`, which hides whatever else lies beside it.
 
 What is deleted keeps an empty tombstone, `deleted`, which hides whatever else lies beside it. It is
-written before anything is removed, and every writer looks for it after writing and takes its own back:
-so one of the two removes the object, whoever comes first.
+written before anything is removed, and every writer looks for it after writing and takes its own
+back: so one of the two removes the object, whoever comes first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Publication:
     manifest: dict[str, Any]
 
 
-def start_again(storage: Storage, kind: Kind, owner: str, identifier: str, attempt: int) -> bool:
+def start_again(
+    storage: Storage, kind: Kind, owner: str, identifier: str, attempt: int
+) -> bool:
     """Take the place of earlier attempts, unless one of them has published; tell whether it has.
 
     Raises:
@@ -58,7 +60,9 @@ def has_published(storage: Storage, kind: Kind, owner: str, identifier: str) -> 
     return bool(attempts_in(storage.names(BUCKETS[kind], owner, identifier)))
 
 
-def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publication | None:
+def find(
+    storage: Storage, kind: Kind, owner: str, identifier: str
+) -> Publication | None:
     """Return the attempt that counts, None as long as there is none.
 
     Raises:
@@ -70,7 +74,9 @@ def find(storage: Storage, kind: Kind, owner: str, identifier: str) -> Publicati
         return None
     try:
         manifest = json.loads(
-            storage.read(BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json")
+            storage.read(
+                BUCKETS[kind], owner, identifier, f"{min(attempts)}/manifest.json"
+            )
         )
     except ObjectMissing:
         # It was deleted between the two requests.
@@ -88,11 +94,17 @@ def result_file(manifest: dict[str, Any]) -> str:
 
 
 def attempts_in(names: list[str]) -> list[int]:
-    """Return the attempts that have published, of all names under an id; none where it does not count."""
+    """Return the attempts that have published, of all names under an id; none where it does not
+    count."""
     if CANCELED in names or TOMBSTONE in names:
         return []
-    first = max((int(found[1]) for name in names if (found := _STARTED.fullmatch(name))), default=0)
-    published = [int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))]
+    first = max(
+        (int(found[1]) for name in names if (found := _STARTED.fullmatch(name))),
+        default=0,
+    )
+    published = [
+        int(found[1]) for name in names if (found := _MANIFEST.fullmatch(name))
+    ]
     return [attempt for attempt in published if attempt >= first]
 
 
@@ -106,7 +118,8 @@ def is_deleted(storage: Storage, kind: Kind, owner: str, identifier: str) -> boo
 
 
 def note_of(result_id: str) -> str:
-    """Return the name of the note of a result, under the id of its model, in the bucket of results."""
+    """Return the name of the note of a result, under the id of its model, in the bucket of
+    results."""
     return f"made/{result_id}"
 
 
@@ -116,12 +129,14 @@ def results_of(storage: Storage, owner: str, model_id: str) -> list[str]:
 
 
 def notes_in(names: list[str]) -> list[str]:
-    """Return the ids of the noted results, of all names under a model's id in the bucket of results."""
+    """Return the ids of the noted results, of all names under a model's id in the bucket of
+    results."""
     return [note[1] for note in map(_NOTE.fullmatch, names) if note]
 
 
 def model_of(storage: Storage, owner: str, result_id: str) -> str | None:
-    """Return the model that a result, even one half deleted, was made with; None where nothing says."""
+    """Return the model that a result, even one half deleted, was made with; None where nothing
+    says."""
     for name in storage.names("results", owner, result_id):
         if _MANIFEST.fullmatch(name) or _RECORD.fullmatch(name):
             said = _read_json(storage, "results", owner, result_id, name) or {}
@@ -130,7 +145,9 @@ def model_of(storage: Storage, owner: str, result_id: str) -> str | None:
     return None
 
 
-def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:
+def write_record(
+    storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]
+) -> None:
     """Write the final record of a job's attempt, unless it was deleted. Raises StoreUnavailable.
 
     `number` in it is that of who ended the job, where that was none of the attempts to run it.
@@ -141,7 +158,9 @@ def write_record(storage: Storage, kind: Kind, owner: str, identifier: str, reco
         storage.delete(BUCKETS[kind], owner, identifier, [name])
 
 
-def hide_canceled(storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]) -> None:
+def hide_canceled(
+    storage: Storage, kind: Kind, owner: str, identifier: str, record: dict[str, Any]
+) -> None:
     """Write the final record of a canceled job, and remove what it has left so far.
 
     Raises:
@@ -150,15 +169,19 @@ def hide_canceled(storage: Storage, kind: Kind, owner: str, identifier: str, rec
     bucket = BUCKETS[kind]
     storage.write(bucket, owner, identifier, CANCELED, as_json(record))
     names = storage.names(bucket, owner, identifier)
-    left = [name for name in names if name != TOMBSTONE and (TOMBSTONE in names or name != CANCELED)]
+    left = [
+        name
+        for name in names
+        if name != TOMBSTONE and (TOMBSTONE in names or name != CANCELED)
+    ]
     storage.delete(bucket, owner, identifier, left)
 
 
 def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any] | None:
     """Return a job's final record, whichever its kind, with its log.
 
-    That of a canceled job is the marker itself; else it is the last one, which is that of who ended the job.
-    Where an attempt has published, a failure that followed does not count.
+    That of a canceled job is the marker itself; else it is the last one, which is that of who ended
+    the job. Where an attempt has published, a failure that followed does not count.
 
     Raises:
         StoreUnavailable: the store does not answer.
@@ -168,7 +191,10 @@ def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any]
         if TOMBSTONE in names:
             continue
         has_published = bool(attempts_in(names))
-        read = (_read_json(storage, bucket, owner, identifier, name) for name in _records_in(names))
+        read = (
+            _read_json(storage, bucket, owner, identifier, name)
+            for name in _records_in(names)
+        )
         last = None
         for record in filter(None, read):
             if not has_published or record.get("status") == "finished":
@@ -180,10 +206,15 @@ def read_record(storage: Storage, owner: str, identifier: str) -> dict[str, Any]
 
 
 def _records_in(names: list[str]) -> list[str]:
-    """Return the names of the records that may count, of all names under an id, the last one first."""
+    """Return the names of the records that may count, of all names under an id, the last one
+    first."""
     if CANCELED in names:
         return [CANCELED]
-    return sorted((name for name in names if _RECORD.fullmatch(name)), key=_attempt_of, reverse=True)
+    return sorted(
+        (name for name in names if _RECORD.fullmatch(name)),
+        key=_attempt_of,
+        reverse=True,
+    )
 
 
 def _attempt_of(record_name: str) -> int:

@@ -1,7 +1,8 @@
-"""What an owner has, newest first: a walk back through the folders of days and hours, and through their ids.
+"""What an owner has, newest first: a walk back through the folders of days and hours, and through
+their ids.
 
-A store lists forwards only, and an hour may hold thousands of ids. So an hour is walked back in windows, the
-first a short one: each is listed from its beginning on, and nothing before it.
+A store lists forwards only, and an hour may hold thousands of ids. So an hour is walked back in
+windows, the first a short one: each is listed from its beginning on, and nothing before it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from datetime import UTC, datetime
 
 from rowcast.ids import first_at, folder_of, time_of
 
-# Takes a folder and two bounds; returns the paths of the folders in it between the two, in their order.
+# Takes a folder and two bounds; returns the paths of the folders in it between the two, in their
+# order.
 List = Callable[[str, str, str], list[str]]
 
 DAY, _HOUR = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"\d{2}")
@@ -54,15 +56,22 @@ def walk(listed: List, owner: str, before: str | None) -> Iterator[str]:
 
 
 def _folders(listed: List, folder: str, bound: str, name: re.Pattern[str]) -> list[str]:
-    """Return the folders with such names that may hold what sorts before `bound`, the last one first."""
+    """Return the folders with such names that may hold what sorts before `bound`, the last one
+    first."""
     # All names of a level are of the same length, so the text of a path is its time.
     found = (path for path in listed(folder, "", _LAST) if path <= bound[: len(path)])
-    return sorted((path for path in found if name.fullmatch(path.rpartition("/")[2])), reverse=True)
+    return sorted(
+        (path for path in found if name.fullmatch(path.rpartition("/")[2])),
+        reverse=True,
+    )
 
 
 def _in_hour(listed: List, hour: str, bound: str, pace: _Pace) -> Iterator[str]:
     """Yield the folders of an hour that sort before `bound`, the last one first."""
-    begins_s, before = _begins_at(hour), time_of(bound.rpartition("/")[2]) if bound.startswith(hour) else None
+    begins_s, before = (
+        _begins_at(hour),
+        time_of(bound.rpartition("/")[2]) if bound.startswith(hour) else None,
+    )
     at_s = min(begins_s + _HOUR_S, before.timestamp() + 1 if before else time.time())
     end = bound if before else f"{hour}/{_LAST}"
     while True:
@@ -79,6 +88,10 @@ def _in_hour(listed: List, hour: str, bound: str, pace: _Pace) -> Iterator[str]:
 def _begins_at(hour: str) -> float:
     """Return the Unix seconds at which an hour begins, by its folder; 0 for none of a calendar."""
     try:
-        return datetime.strptime(hour[-len("yyyy-mm-dd/hh") :], "%Y-%m-%d/%H").replace(tzinfo=UTC).timestamp()
+        return (
+            datetime.strptime(hour[-len("yyyy-mm-dd/hh") :], "%Y-%m-%d/%H")
+            .replace(tzinfo=UTC)
+            .timestamp()
+        )
     except ValueError:
         return 0.0

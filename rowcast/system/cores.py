@@ -1,13 +1,13 @@
 """Which cores a running job may use.
 
-Every running job holds a seat: the lock file of a core or, when no core is free, an overflow file. A job
-takes more than its one core only when its work is big, no job waits, no overflow seat is held and nothing
-else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's threads spin while
-they wait for one another, so that two fits with two threads each on two cores, or one beside any other
-program, take up to a hundred times as long. Locks are `flock`s, so a killed job frees its cores at once.
-A job on several cores also holds the file `wide`, so that workers can see that one runs. Who rehearses
-holds the file `rehearsal`, and no seat.
-Only the work horse takes them, and it must start no children, which would inherit and keep them.
+Every running job holds a seat: the lock file of a core or, when no core is free, an overflow file.
+A job takes more than its one core only when its work is big, no job waits, no overflow seat is held
+and nothing else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's
+threads spin while they wait for one another, so that two fits with two threads each on two cores,
+or one beside any other program, take up to a hundred times as long. Locks are `flock`s, so a killed
+job frees its cores at once. A job on several cores also holds the file `wide`, so that workers can
+see that one runs. Who rehearses holds the file `rehearsal`, and no seat. Only the work horse takes
+them, and it must start no children, which would inherit and keep them.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ class Seat:
     wide: int | None = None
 
     @contextmanager
-    def threads(self, *, n_cells: int, others_wait: Callable[[], bool]) -> Iterator[int]:
-        """Decide how many cores the job gets and limit BLAS, OpenMP, Arrow and joblib to as many threads.
+    def threads(
+        self, *, n_cells: int, others_wait: Callable[[], bool]
+    ) -> Iterator[int]:
+        """Decide how many cores the job gets and limit BLAS, OpenMP, Arrow and joblib to as many
+        threads.
 
-        Call it once the table is read, in the thread that computes: OpenMP's limit binds that thread alone.
+        Call it once the table is read, in the thread that computes: OpenMP's limit binds that
+        thread alone.
         """
         self._claim(wants_all=n_cells >= BIG_CELLS, others_wait=others_wait)
         n = max(1, len(self.cores))
@@ -60,19 +64,27 @@ class Seat:
             yield n
 
     def _claim(self, *, wants_all: bool, others_wait: Callable[[], bool]) -> None:
-        """Take a core in place of an overflow seat, and all free cores where the rule above allows."""
+        """Take a core in place of an overflow seat, and all free cores where the rule above
+        allows."""
         if wants_all:
             _await_rehearsals(self.folder)
         with _allocation(self.folder):
             free = [
-                fd for core in range(self.n_cores) if (fd := _lock(self.folder / f"core-{core}")) is not None
+                fd
+                for core in range(self.n_cores)
+                if (fd := _lock(self.folder / f"core-{core}")) is not None
             ]
             others_overflow = self.overflow is None and _any_overflow(self.folder)
             if self.overflow is not None and free:
                 os.close(self.overflow)
                 self.overflow = None
                 self.cores.append(free.pop())
-            may_widen = wants_all and bool(self.cores) and not others_overflow and not others_wait()
+            may_widen = (
+                wants_all
+                and bool(self.cores)
+                and not others_overflow
+                and not others_wait()
+            )
             may_widen = may_widen and _idle_cores() >= len(self.cores + free)
             if may_widen and free:
                 self.cores += free
@@ -82,12 +94,15 @@ class Seat:
 
     def leave(self) -> None:
         """Free all cores."""
-        _close([*self.cores, *(fd for fd in (self.overflow, self.wide) if fd is not None)])
+        _close(
+            [*self.cores, *(fd for fd in (self.overflow, self.wide) if fd is not None)]
+        )
         self.cores, self.overflow, self.wide = [], None, None
 
 
 def is_any_wide(folder: str | Path) -> bool:
-    """Tell whether a job runs on more than one core, and so is slowed by any that runs beside it."""
+    """Tell whether a job runs on more than one core, and so is slowed by any that runs beside
+    it."""
     try:
         fd = _lock(Path(folder) / "wide")
     except FileNotFoundError:
@@ -100,7 +115,8 @@ def is_any_wide(folder: str | Path) -> bool:
 
 @contextmanager
 def rehearsal(folder: str | Path) -> Iterator[bool]:
-    """Compute for a moment without a seat; False if that must not be, as a job runs on several cores.
+    """Compute for a moment without a seat; False if that must not be, as a job runs on several
+    cores.
 
     A job that wants several waits for the end of it.
     """
@@ -134,8 +150,8 @@ def libraries() -> threadpoolctl.ThreadpoolController:
 def seat(folder: str | Path) -> Iterator[Seat]:
     """Hold a seat, and one thread, from now on; `Seat.threads` decides on more.
 
-    `folder` (CORES_DIR) is shared by all workers of one CPU budget. Cores are counted as the smaller of
-    the process's affinity and its cgroup's quota.
+    `folder` (CORES_DIR) is shared by all workers of one CPU budget. Cores are counted as the
+    smaller of the process's affinity and its cgroup's quota.
     """
     folder = private(Path(folder))
     taken = Seat(folder, joblib.cpu_count())
@@ -163,7 +179,8 @@ def _allocation(folder: Path) -> Iterator[None]:
 
 
 def _await_lock(fd: int) -> None:
-    """Lock a file; go on without if that takes too long: a holder that is stopped would stop all others."""
+    """Lock a file; go on without if that takes too long: a holder that is stopped would stop all
+    others."""
     deadline = time.monotonic() + ALLOCATION_PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -208,12 +225,17 @@ def _any_overflow(folder: Path) -> bool:
 
 
 def _idle_cores() -> int:
-    """Return how many of the machine's cores nobody but this process runs on, as far as the kernel tells."""
+    """Return how many of the machine's cores nobody but this process runs on, as far as the kernel
+    tells."""
     if not _STAT.exists():
         return os.cpu_count() or 1
     samples = []
     for _ in range(5):
-        found = next(line for line in _STAT.read_text().splitlines() if line.startswith("procs_running"))
+        found = next(
+            line
+            for line in _STAT.read_text().splitlines()
+            if line.startswith("procs_running")
+        )
         samples.append(int(found.split()[1]))
         time.sleep(0.001)
     # The median, because a request that the server answers takes less than a millisecond.

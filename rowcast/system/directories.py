@@ -10,7 +10,8 @@ def private(path: Path) -> Path:
     """Return the folder, made if need be.
 
     Raises:
-        PermissionError: it belongs to another user, or others may write it, as in a shared temporary folder.
+        PermissionError: it belongs to another user, or others may write it, as in a shared
+            temporary folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.stat()

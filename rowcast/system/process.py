@@ -1,7 +1,8 @@
-"""The death signal: the kernel kills a process when its parent dies, so that nothing outlives a kill -9.
+"""The death signal: the kernel kills a process when its parent dies, so that nothing outlives a
+kill -9.
 
-It exists on Linux; elsewhere asking for it does nothing. It comes when the *thread* that started the
-process ends, so processes are started by main threads only.
+It exists on Linux; elsewhere asking for it does nothing. It comes when the *thread* that started
+the process ends, so processes are started by main threads only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Ask to be killed when the parent dies; `parent_pid` is its process id as the parent itself knows it."""
+    """Ask to be killed when the parent dies; `parent_pid` is its process id as the parent itself
+    knows it."""
     if _prctl is None:
         return
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

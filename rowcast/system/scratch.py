@@ -1,10 +1,10 @@
 """The scratch folders of running jobs, and the space that they take.
 
-A folder is locked (`flock`) by the work horse that uses it, so one without a lock was left behind, by a
-horse that ended or was killed, and whoever sweeps next removes it.
+A folder is locked (`flock`) by the work horse that uses it, so one without a lock was left behind,
+by a horse that ended or was killed, and whoever sweeps next removes it.
 
-A job may take its part of the disk and no more; and what is left of the disk is told in Redis, where the
-server learns of it, which may run elsewhere.
+A job may take its part of the disk and no more; and what is left of the disk is told in Redis,
+where the server learns of it, which may run elsewhere.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ _NAMES, _REPORT = "rowcast:scratch", "rowcast:scratch:"
 
 
 def make(root: Path, name: str) -> Path:
-    """Return a new folder, which stays locked until this process ends. Raises OSError if none can be made."""
+    """Return a new folder, which stays locked until this process ends. Raises OSError if none can
+    be made."""
     private(root)
-    # No sweep may come between making and locking it, and nobody wait for a lock whose holder is stopped.
+    # No sweep may come between making and locking it, and nobody wait for a lock whose holder is
+    # stopped.
     unlocked = root / f"{_UNLOCKED_PREFIX}{name}"
     unlocked.mkdir(mode=0o700)
     fcntl.flock(os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
@@ -89,9 +91,10 @@ def _age_s(folder: Path) -> float:
 def limit_per_job(settings: Settings, n_workers: int) -> int:
     """Return how many bytes the files of a job may take.
 
-    Without JOB_SCRATCH_BYTES: what is free now or taken by jobs, less the reserve, divided by `n_workers`,
-    the jobs at once. So no job fails because of another, and however full the disk is, never less than the
-    reserve: a disk that fills up otherwise makes its jobs wait, and does not fail them.
+    Without JOB_SCRATCH_BYTES: what is free now or taken by jobs, less the reserve, divided by
+    `n_workers`, the jobs at once. So no job fails because of another, and however full the disk is,
+    never less than the reserve: a disk that fills up otherwise makes its jobs wait, and does not
+    fail them.
     """
     if settings.job_scratch_bytes:
         return settings.job_scratch_bytes
@@ -100,7 +103,8 @@ def limit_per_job(settings: Settings, n_workers: int) -> int:
 
 
 def used_bytes(folder: Path) -> int:
-    """Return the bytes of the disk that the files below a folder take; what goes away meanwhile is none."""
+    """Return the bytes of the disk that the files below a folder take; what goes away meanwhile is
+    none."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -112,12 +116,14 @@ def used_bytes(folder: Path) -> int:
 def over(used: int, limit: int) -> ScratchFull:
     """Return the failure of a job whose files take `used` bytes of the `limit` that they may."""
     return ScratchFull(
-        f"The files of the job took {used:,} bytes; the limit is {limit:,} bytes (JOB_SCRATCH_BYTES)."
+        f"The files of the job took {used:,} bytes; the limit is {limit:,} bytes "
+        "(JOB_SCRATCH_BYTES)."
     )
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error, or one that it came of, says that the disk or the quota on it is full."""
+    """Tell whether an error, or one that it came of, says that the disk or the quota on it is
+    full."""
     seen: list[BaseException] = []
     causes: list[BaseException | None] = [error]
     while causes:
@@ -135,7 +141,8 @@ def is_full(error: BaseException) -> bool:
 
 
 def free_bytes(root: Path) -> int:
-    """Return the bytes that are free on the disk of a folder, which may not be there yet. Raises OSError."""
+    """Return the bytes that are free on the disk of a folder, which may not be there yet. Raises
+    OSError."""
     found = os.statvfs(_existing(root))
     return found.f_bavail * found.f_frsize
 
@@ -154,17 +161,25 @@ def is_short(settings: Settings) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return next(
+        folder
+        for folder in (path.absolute(), *path.absolute().parents)
+        if folder.exists()
+    )
 
 
 def report(connection: redis.Redis, name: str, settings: Settings) -> None:
-    """Tell in Redis how much is free to the workers of this name; to be repeated within REPORT_TTL_S.
+    """Tell in Redis how much is free to the workers of this name; to be repeated within
+    REPORT_TTL_S.
 
     Raises:
         redis.RedisError: Redis does not answer.
         OSError: the disk does not.
     """
-    told = {"free_bytes": free_bytes(Path(settings.scratch_dir)), "reserve_bytes": reserve_bytes(settings)}
+    told = {
+        "free_bytes": free_bytes(Path(settings.scratch_dir)),
+        "reserve_bytes": reserve_bytes(settings),
+    }
     with connection.pipeline() as pipeline:
         pipeline.set(_REPORT + name, json.dumps(told), ex=REPORT_TTL_S)
         pipeline.sadd(_NAMES, name)
@@ -173,16 +188,20 @@ def report(connection: redis.Redis, name: str, settings: Settings) -> None:
 
 
 def problems(connection: redis.Redis) -> list[str]:
-    """Return a sentence for all workers that have less space than their reserve. Raises redis.RedisError."""
+    """Return a sentence for all workers that have less space than their reserve. Raises
+    redis.RedisError."""
     answer: Any = connection.smembers(_NAMES)
     names = sorted(name.decode() for name in answer)
     told: Any = connection.mget([_REPORT + name for name in names]) if names else []
     if gone := [name for name, text in zip(names, told, strict=True) if text is None]:
         # One that tells again at this moment is missing until it does so the next time.
         connection.srem(_NAMES, *gone)
-    found = [(name, json.loads(text)) for name, text in zip(names, told, strict=True) if text]
+    found = [
+        (name, json.loads(text)) for name, text in zip(names, told, strict=True) if text
+    ]
     return [
-        f"Worker {name} has {space['free_bytes']:,} bytes of scratch space left, fewer than the reserve of "
+        f"Worker {name} has {space['free_bytes']:,} bytes of scratch space left, fewer than "
+        "the reserve of "
         f"{space['reserve_bytes']:,} (SCRATCH_RESERVE_BYTES)."
         for name, space in found
         if space["free_bytes"] < space["reserve_bytes"]

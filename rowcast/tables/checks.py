@@ -1,8 +1,8 @@
 """What a table must hold for a fit or a prediction, checked with every problem listed.
 
-`check_fit` and `check_predict` serve the server, which has only what the footer or the first megabyte
-shows, and the job, which then reads all rows. Importing this module loads pyarrow, and neither pandas nor
-scikit-learn.
+`check_fit` and `check_predict` serve the server, which has only what the footer or the first
+megabyte shows, and the job, which then reads all rows. Importing this module loads pyarrow, and
+neither pandas nor scikit-learn.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ _AGAIN = "Correct these values, upload the table again and submit the new id."
 
 @dataclass
 class Training:
-    """A table that a model can be fitted on: the rows whose target is known, and what was found in them.
+    """A table that a model can be fitted on: the rows whose target is known, and what was found in
+    them.
 
-    `frame` (n_rows, n_features) holds the features in their order, `target` and `weights` (n_rows,) belong
-    to its rows. `report` says of each column what it is and whether it is used, `notes` what may surprise.
+    `frame` (n_rows, n_features) holds the features in their order, `target` and `weights` (n_rows,)
+    belong to its rows. `report` says of each column what it is and whether it is used, `notes` what
+    may surprise.
     """
 
     features: list[Feature]
@@ -47,7 +49,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Problems:
-    """Values of one column that cannot be read: why, how many, and the first row where this is known."""
+    """Values of one column that cannot be read: why, how many, and the first row where this is
+    known."""
 
     name: str
     reason: str
@@ -60,14 +63,17 @@ class Problems:
 
 
 def target_of(names: Collection[str], asked: str | None) -> str:
-    """Return the target's name: the one asked for, else `y`, else the only one of target, label and class."""
+    """Return the target's name: the one asked for, else `y`, else the only one of target, label and
+    class."""
     if asked is not None or DEFAULT_TARGET in names:
         return asked or DEFAULT_TARGET
     others = [name for name in OTHER_TARGETS if name in names]
     return others[0] if len(others) == 1 else DEFAULT_TARGET
 
 
-def check_fit(sample: Sample | Source, target: str | None, weights: str | None = None) -> str:
+def check_fit(
+    sample: Sample | Source, target: str | None, weights: str | None = None
+) -> str:
     """Return the name of the target, if a model of it can be fitted as far as the sample shows.
 
     Raises:
@@ -81,7 +87,11 @@ def check_fit(sample: Sample | Source, target: str | None, weights: str | None =
         problems.append(
             f"The target column {target!r} is missing; the table has {_list(sample.schema.names)}."
         )
-    problems += [_unusable(field) for field in features if columns.kind_of_type(field.type) is None]
+    problems += [
+        _unusable(field)
+        for field in features
+        if columns.kind_of_type(field.type) is None
+    ]
     problems += [
         f"The target column {target!r} has the type {_short(found)}, which cannot be predicted."
         for found in types.get(target, [])
@@ -92,13 +102,18 @@ def check_fit(sample: Sample | Source, target: str | None, weights: str | None =
         problems.append(f"The table has no columns besides the target {target!r}.")
     _refuse(
         problems,
-        "Name the target with target=<column>; correct or leave out the other columns; upload again.",
+        "Name the target with target=<column>; correct or leave out the other columns; upload "
+        "again.",
     )
     return target
 
 
 def _weights_problems(
-    types: dict[str, list[pa.DataType]], target: str, weights: str | None, *, untyped: bool
+    types: dict[str, list[pa.DataType]],
+    target: str,
+    weights: str | None,
+    *,
+    untyped: bool,
 ) -> Iterator[str]:
     if weights is None:
         return
@@ -107,10 +122,15 @@ def _weights_problems(
     elif weights == target:
         yield f"The target {target!r} cannot be the sample_weight too."
     elif not columns.can_be("numeric", types[weights][0], untyped=untyped):
-        yield f"The column {weights!r} has the type {_short(types[weights][0])}; sample_weight needs numbers."
+        yield (
+            f"The column {weights!r} has the type {_short(types[weights][0])}; sample_weight "
+            "needs numbers."
+        )
 
 
-def feature_fields(schema: pa.Schema, target: str, weights: str | None) -> list[pa.Field]:
+def feature_fields(
+    schema: pa.Schema, target: str, weights: str | None
+) -> list[pa.Field]:
     """Return the columns to learn from: all but the target, the weights and pandas' index."""
     index = _pandas_index(schema) - {target}
     return [field for field in schema if field.name not in {target, weights} | index]
@@ -121,8 +141,11 @@ def is_untyped(sample: Sample | Source) -> bool:
     return sample.format.name == "csv"
 
 
-def check_predict(sample: Sample | Source, features: Sequence[Feature], keep: Sequence[str] = ()) -> None:
-    """Check that a table has what a model needs. Column order does not matter, other columns are ignored.
+def check_predict(
+    sample: Sample | Source, features: Sequence[Feature], keep: Sequence[str] = ()
+) -> None:
+    """Check that a table has what a model needs. Column order does not matter, other columns are
+    ignored.
 
     Raises:
         InvalidTable: with every missing column and all values and types that cannot be used.
@@ -132,20 +155,34 @@ def check_predict(sample: Sample | Source, features: Sequence[Feature], keep: Se
     problems = _duplicates({name: types.get(name, []) for name in needed})
     for feature in features:
         if feature.name not in types:
-            problems.append(f"The column {feature.name!r} is missing, which the model was trained on.")
-        elif not columns.can_be(feature.kind, found := types[feature.name][0], untyped=is_untyped(sample)):
             problems.append(
-                f"The column {feature.name!r} has the type {_short(found)}; the model needs {feature.kind}."
+                f"The column {feature.name!r} is missing, which the model was trained on."
             )
-        elif len(types[feature.name]) == 1 and (problem := _problem_in_sample(sample, feature)):
+        elif not columns.can_be(
+            feature.kind, found := types[feature.name][0], untyped=is_untyped(sample)
+        ):
+            problems.append(
+                f"The column {feature.name!r} has the type {_short(found)}; the model needs "
+                f"{feature.kind}."
+            )
+        elif len(types[feature.name]) == 1 and (
+            problem := _problem_in_sample(sample, feature)
+        ):
             problems.append(str(problem))
-    problems += [f"The column {name!r} is missing, which keep names." for name in keep if name not in types]
+    problems += [
+        f"The column {name!r} is missing, which keep names."
+        for name in keep
+        if name not in types
+    ]
     problems += [
         f"The column {name!r} has the type {_short(types[name][0])}, which keep cannot copy."
         for name in keep
         if name in types and columns.kind_of_type(types[name][0]) is None
     ]
-    _refuse(problems, "Send the columns that the model was trained on, with the same names and types.")
+    _refuse(
+        problems,
+        "Send the columns that the model was trained on, with the same names and types.",
+    )
 
 
 def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | None:
@@ -168,7 +205,8 @@ def training(
     use_identifiers: bool = False,
     told: Told = untold,
 ) -> Training:
-    """Read all rows and return what a model can be fitted on; identifiers are left out unless asked for.
+    """Read all rows and return what a model can be fitted on; identifiers are left out unless asked
+    for.
 
     `told` is called as by `Source.read`.
 
@@ -176,7 +214,11 @@ def training(
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
     """
     check_fit(source, target, weights)
-    table, decimal, untyped = source.read(told=told), source.format.decimal or ".", is_untyped(source)
+    table, decimal, untyped = (
+        source.read(told=told),
+        source.format.decimal or ".",
+        is_untyped(source),
+    )
     values, is_known, target_type = labels.read(
         target, table.column(target), untyped=untyped, decimal=decimal
     )
@@ -186,9 +228,13 @@ def training(
     fields = feature_fields(table.schema, target, weights)
     found = [reader.column(field.name, known, untyped=untyped) for field in fields]
     _refuse([str(problem) for problem in reader.problems], _AGAIN)
-    used, report, notes = _usable([one for one in found if one], use_identifiers=use_identifiers)
+    used, report, notes = _usable(
+        [one for one in found if one], use_identifiers=use_identifiers
+    )
     return Training(
-        features=[replace(feature, profile=_profile(feature, read)) for feature, read in used],
+        features=[
+            replace(feature, profile=_profile(feature, read)) for feature, read in used
+        ],
         frame=frame_of({feature.name: read.array for feature, read in used}),
         target=values,
         target_type=target_type,
@@ -203,7 +249,8 @@ Found = tuple[Feature, Values, dict[str, Any], str]
 
 
 class _Reader:
-    """Reads columns and collects what cannot be read; `rows` are the rows' numbers in the user's table."""
+    """Reads columns and collects what cannot be read; `rows` are the rows' numbers in the user's
+    table."""
 
     def __init__(self, rows: np.ndarray, decimal: str) -> None:
         self.problems: list[Problems] = []
@@ -214,7 +261,9 @@ class _Reader:
         """Return a feature, its values, its report and a note; None where it cannot be read."""
         column = table.column(name)
         try:
-            feature, note = columns.infer(name, column, untyped=untyped, decimal=self._decimal)
+            feature, note = columns.infer(
+                name, column, untyped=untyped, decimal=self._decimal
+            )
             values = columns.read(feature, column, self._decimal)
         except Unreadable as error:
             self._add(name, error.reason, error.rows)
@@ -228,7 +277,8 @@ class _Reader:
         return feature, values, report, note
 
     def weights(self, table: pa.Table, name: str) -> np.ndarray | None:
-        """Return the sample weights (n_rows,), none of them missing or negative, at least one over 0."""
+        """Return the sample weights (n_rows,), none of them missing or negative, at least one over
+        0."""
         try:
             values: np.ndarray = columns.read(
                 Feature(name, "numeric"), table.column(name), self._decimal
@@ -244,7 +294,9 @@ class _Reader:
         return values
 
     def _add(self, name: str, reason: str, rows: np.ndarray) -> None:
-        self.problems.append(Problems(name, reason, len(rows), int(self._rows[rows[0]])))
+        self.problems.append(
+            Problems(name, reason, len(rows), int(self._rows[rows[0]]))
+        )
 
 
 def _usable(
@@ -255,13 +307,26 @@ def _usable(
     Raises:
         InvalidTable: there are none; says why each was left out.
     """
-    identifiers = [report for *_, report, _ in found if report["left_out"].startswith("an identifier")]
-    if use_identifiers or len(identifiers) == sum(1 for *_, report, _ in found if not _is_empty(report)):
-        # A single telling column may look like an identifier; without it there would be nothing to learn.
+    identifiers = [
+        report
+        for *_, report, _ in found
+        if report["left_out"].startswith("an identifier")
+    ]
+    if use_identifiers or len(identifiers) == sum(
+        1 for *_, report, _ in found if not _is_empty(report)
+    ):
+        # A single telling column may look like an identifier; without it there would be nothing to
+        # learn.
         for report in identifiers:
             report["left_out"] = ""
-    used = [(feature, values) for feature, values, report, _ in found if not report["left_out"]]
-    notes = [f"The column {feature.name!r}: {note}" for feature, _, _, note in found if note]
+    used = [
+        (feature, values)
+        for feature, values, report, _ in found
+        if not report["left_out"]
+    ]
+    notes = [
+        f"The column {feature.name!r}: {note}" for feature, _, _, note in found if note
+    ]
     notes += [
         f"The column {report['name']!r} was left out: {report['left_out']}."
         for *_, report, _ in found
@@ -271,7 +336,10 @@ def _usable(
         _refuse(
             [
                 "No column besides the target can be learned from.",
-                *(f"The column {r['name']!r} holds {r['left_out']}." for *_, r, _ in found),
+                *(
+                    f"The column {r['name']!r} holds {r['left_out']}."
+                    for *_, r, _ in found
+                ),
             ],
             "Add columns whose values differ, upload the table again and submit the new id.",
         )
@@ -279,7 +347,9 @@ def _usable(
 
 
 def _is_empty(report: dict[str, Any]) -> bool:
-    return bool(report["left_out"]) and not report["left_out"].startswith("an identifier")
+    return bool(report["left_out"]) and not report["left_out"].startswith(
+        "an identifier"
+    )
 
 
 def _profile(feature: Feature, values: Values) -> dict[str, Any]:
@@ -290,7 +360,8 @@ def _profile(feature: Feature, values: Values) -> dict[str, Any]:
 
 
 def frame_of(arrays: dict[str, Any]) -> Any:
-    """Return a pandas DataFrame of shape (n_rows, n_features), without copying where that is possible."""
+    """Return a pandas DataFrame of shape (n_rows, n_features), without copying where that is
+    possible."""
     import pandas as pd
 
     return pd.DataFrame(arrays, copy=False)
@@ -310,12 +381,17 @@ def _pandas_index(schema: pa.Schema) -> set[str]:
     except (ValueError, AttributeError, RecursionError):
         # The metadata are a note of the writer's, not part of the table.
         return set()
-    return {name for name in index if isinstance(name, str)} if isinstance(index, list) else set()
+    return (
+        {name for name in index if isinstance(name, str)}
+        if isinstance(index, list)
+        else set()
+    )
 
 
 def _unusable(field: pa.Field) -> str:
     return (
-        f"The column {field.name!r} has the type {_short(field.type)}, which no model can use; leave it out."
+        f"The column {field.name!r} has the type {_short(field.type)}, which no model can "
+        "use; leave it out."
     )
 
 
@@ -340,4 +416,8 @@ def _refuse(problems: list[str], hint: str) -> None:
 
 def _list(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "no columns"
+    return (
+        f"{shown} and {len(names) - 10} more"
+        if len(names) > 10
+        else shown or "no columns"
+    )

@@ -1,7 +1,8 @@
 """What a column holds: its kind, and its values as learners take them.
 
-The kind is found out once, when a model is fitted, and noted with the model; at a prediction the noted kind
-decides how a column is read, whatever the file's format. Importing this module loads pyarrow alone.
+The kind is found out once, when a model is fitted, and noted with the model; at a prediction the
+noted kind decides how a column is read, whatever the file's format. Importing this module loads
+pyarrow alone.
 """
 
 from __future__ import annotations
@@ -43,31 +44,50 @@ _READABLE: dict[Kind, frozenset[str]] = {
     "duration": frozenset({"duration", "numeric"}),
 }
 
-# Text with at most so many distinct values is taken for categories (skrub's threshold), and a column that
-# its writer declared categorical with as many as scikit-learn's boosting can tell apart.
+# Text with at most so many distinct values is taken for categories (skrub's threshold), and a
+# column that its writer declared categorical with as many as scikit-learn's boosting can tell
+# apart.
 MAX_CATEGORIES = 40
 MAX_DECLARED_CATEGORIES = 255
 # Trees of scikit-learn compare in float32, and the squares of what is far beyond overflow.
 MAX_NUMBER = float(np.finfo(np.float32).max)
-# Distinct numbers are counted in so many rows; a full count of many columns would take longer than a fit.
+# Distinct numbers are counted in so many rows; a full count of many columns would take longer than
+# a fit.
 _COUNTED_ROWS = 10_000
 _PROBED_VALUES = 200
 
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|Inf|infinity|Infinity|nan|NaN)$"
+_NUMBER = (
+    r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+    r"|^[+-]?(inf|Inf|infinity|Infinity|nan|NaN)$"
+)
 _BOOLEANS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 ISO = "ISO 8601"
 # 2024/01/31 and 2024.01.31 are read as ISO 8601, too.
-_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%b %d, %Y")
-_DATE_FORMATS = (ISO, *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")))
-_NAMED_AS_ID = re.compile(r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$")
+_DAYS = (
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
+)
+_DATE_FORMATS = (
+    ISO,
+    *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")),
+)
+_NAMED_AS_ID = re.compile(
+    r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$"
+)
 
 
 @dataclass(frozen=True)
 class Feature:
     """A column that a model was trained on, and how it is read.
 
-    `type` is the Arrow type it had, or `text` in a file that has no types. `categories` are the values
-    of a category, `date_format` says how dates stand in text, `profile` how its values spread (see `drift`).
+    `type` is the Arrow type it had, or `text` in a file that has no types. `categories` are the
+    values of a category, `date_format` says how dates stand in text, `profile` how its values
+    spread (see `drift`).
     """
 
     name: str
@@ -79,16 +99,20 @@ class Feature:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest holds."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {
+            name: value for name, value in asdict(self).items() if value is not None
+        }
 
 
 @dataclass(frozen=True)
 class Values:
-    """A column's values as a learner takes them, with how many were missing and how many never seen.
+    """A column's values as a learner takes them, with how many were missing and how many never
+    seen.
 
     `array` has the shape (n_rows,): float64 with NaN for numbers, booleans (0 and 1) and durations
-    (seconds), a pandas Categorical, str Series or datetime64 Series (UTC) for the others. `places` are
-    those of categories in the feature's list: -1 is missing, and the list's length an unseen one.
+    (seconds), a pandas Categorical, str Series or datetime64 Series (UTC) for the others. `places`
+    are those of categories in the feature's list: -1 is missing, and the list's length an unseen
+    one.
     """
 
     array: Any
@@ -104,11 +128,14 @@ class Values:
         return Values(self.array[::step], 0).as_numbers()
 
     def as_numbers(self) -> np.ndarray:
-        """Return float64 of shape (n_rows,) to count in bins: times in seconds since 1970, texts' lengths."""
+        """Return float64 of shape (n_rows,) to count in bins: times in seconds since 1970, texts'
+        lengths."""
         if isinstance(self.array, np.ndarray):
             return self.array
         if self.array.dtype.kind == "M":
-            seconds: np.ndarray = self.array.to_numpy("datetime64[us]").astype(np.float64) / 1e6
+            seconds: np.ndarray = (
+                self.array.to_numpy("datetime64[us]").astype(np.float64) / 1e6
+            )
             return np.where(self.array.isna(), np.nan, seconds)
         return np.asarray(self.array.str.len().to_numpy(np.float64, na_value=np.nan))
 
@@ -144,12 +171,16 @@ def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
 
 def is_text(found: pa.DataType) -> bool:
     """Tell whether a type holds strings."""
-    return any(test(found) for test in (pt.is_string, pt.is_large_string, pt.is_string_view))
+    return any(
+        test(found) for test in (pt.is_string, pt.is_large_string, pt.is_string_view)
+    )
 
 
 def decoded(column: Any) -> Any:
     """Return a column with values in place of a dictionary's codes."""
-    return column.cast(column.type.value_type) if pt.is_dictionary(column.type) else column
+    return (
+        column.cast(column.type.value_type) if pt.is_dictionary(column.type) else column
+    )
 
 
 # Reading
@@ -167,7 +198,9 @@ def read(feature: Feature, column: Any, decimal: str = ".") -> Values:
 
 
 def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
-    column = parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
+    column = (
+        parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
+    )
     values = _floats(column.cast(pa.float64(), safe=False))
     is_taken = np.abs(values) <= MAX_NUMBER
     if is_taken.all():
@@ -175,13 +208,18 @@ def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
     bad = np.flatnonzero(~is_taken & ~np.isnan(values))
     if len(bad):
         is_infinite = np.isinf(values[bad]).all()
-        raise Unreadable("infinite values" if is_infinite else "values over 3.4e38 or infinite ones", bad)
+        raise Unreadable(
+            "infinite values" if is_infinite else "values over 3.4e38 or infinite ones",
+            bad,
+        )
     return Values(values, int(len(values) - is_taken.sum()))
 
 
 def _floats(column: Any) -> np.ndarray:
     """Return float64 of shape (n_rows,), with NaN for null."""
-    return _numpy(column.fill_null(float("nan")) if column.null_count else column, np.float64)
+    return _numpy(
+        column.fill_null(float("nan")) if column.null_count else column, np.float64
+    )
 
 
 def _numpy(column: Any, dtype: type) -> np.ndarray:
@@ -189,7 +227,9 @@ def _numpy(column: Any, dtype: type) -> np.ndarray:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(array):
         return np.empty(0, dtype)
-    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
+    return np.frombuffer(array.buffers()[1], dtype)[
+        array.offset : array.offset + len(array)
+    ]
 
 
 def seconds(column: Any) -> Any:
@@ -239,7 +279,9 @@ def _read_booleans(feature: Feature, column: Any, decimal: str) -> Values:
         return Values(column, int(np.isnan(column).sum()) - n_unseen, n_unseen)
     found = _read_numbers(feature, column, decimal)
     is_unseen = ~np.isnan(found.array) & (found.array != 0) & (found.array != 1)
-    return Values(np.where(is_unseen, np.nan, found.array), found.n_missing, int(is_unseen.sum()))
+    return Values(
+        np.where(is_unseen, np.nan, found.array), found.n_missing, int(is_unseen.sum())
+    )
 
 
 def _boolean_words(text: Any) -> tuple[np.ndarray, int]:
@@ -250,7 +292,9 @@ def _boolean_words(text: Any) -> tuple[np.ndarray, int]:
     # Numbers in a file without types may stand for booleans.
     words = {**_BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
     places = pc.index_in(text, value_set=pa.array(list(words), text.type))
-    values = np.append(list(words.values()), np.nan)[pc.fill_null(places, -1).to_numpy(zero_copy_only=False)]
+    values = np.append(list(words.values()), np.nan)[
+        pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+    ]
     return values, int(np.isnan(values).sum()) - text.null_count
 
 
@@ -260,9 +304,13 @@ def _read_categories(feature: Feature, column: Any, _: str) -> Values:
 
     categories = list(feature.categories or ())
     text = _as_text(column)
-    places = pc.fill_null(pc.index_in(text, value_set=pa.array(categories, text.type)), -1)
+    places = pc.fill_null(
+        pc.index_in(text, value_set=pa.array(categories, text.type)), -1
+    )
     codes = places.to_numpy(zero_copy_only=False)
-    array = pd.Categorical.from_codes(codes, categories=pd.Index(categories, dtype="str"))
+    array = pd.Categorical.from_codes(
+        codes, categories=pd.Index(categories, dtype="str")
+    )
     is_unseen = (codes < 0) & text.is_valid().to_numpy(zero_copy_only=False)
     places = np.where(is_unseen, len(categories), codes)
     return Values(array, text.null_count, int(is_unseen.sum()), places)
@@ -275,7 +323,8 @@ def _as_text(column: Any) -> Any:
 
 
 def known_text(text: Any) -> Any:
-    """Return text in which empty values are missing, as they are in CSV files that quote every cell."""
+    """Return text in which empty values are missing, as they are in CSV files that quote every
+    cell."""
     import pyarrow.compute as pc
 
     # Arrow compares no string views.
@@ -298,7 +347,8 @@ def _read_dates(feature: Feature, column: Any, _: str) -> Values:
 
 
 def _utc(column: Any) -> Any:
-    """Return dates and times as times in UTC, without a zone; parts of a microsecond are cut off."""
+    """Return dates and times as times in UTC, without a zone; parts of a microsecond are cut
+    off."""
     import pyarrow.compute as pc
 
     zone = column.type.tz if pt.is_timestamp(column.type) else None
@@ -315,8 +365,13 @@ def parsed_dates(text: Any, date_format: str = ISO) -> Any:
     import pyarrow.compute as pc
 
     text = known_text(pc.utf8_trim_whitespace(text))
-    times = _iso_times(text) if date_format == ISO else _formatted_times(text, date_format)
-    _refuse_where(pc.and_(pc.is_valid(text), pc.is_null(times)), f"values that are no dates ({date_format})")
+    times = (
+        _iso_times(text) if date_format == ISO else _formatted_times(text, date_format)
+    )
+    _refuse_where(
+        pc.and_(pc.is_valid(text), pc.is_null(times)),
+        f"values that are no dates ({date_format})",
+    )
     return times
 
 
@@ -334,8 +389,12 @@ def _formatted_times(text: Any, date_format: str) -> Any:
     import pandas as pd
 
     # pandas refuses what Arrow's strptime lets pass, such as the 31st of February.
-    times = pd.to_datetime(text.to_pandas(), format=date_format, errors="coerce", utc=True)
-    return pa.array(times.dt.tz_localize(None).astype("datetime64[us]"), from_pandas=True)
+    times = pd.to_datetime(
+        text.to_pandas(), format=date_format, errors="coerce", utc=True
+    )
+    return pa.array(
+        times.dt.tz_localize(None).astype("datetime64[us]"), from_pandas=True
+    )
 
 
 _READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {
@@ -351,10 +410,14 @@ _READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {
 # Finding out
 
 
-def infer(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[Feature, str]:
-    """Return how to read a column of a training table, and a note where this may surprise its owner.
+def infer(
+    name: str, column: Any, *, untyped: bool, decimal: str = "."
+) -> tuple[Feature, str]:
+    """Return how to read a column of a training table, and a note where this may surprise its
+    owner.
 
-    Text is read as numbers only where the file has no types; as booleans and dates where all values are.
+    Text is read as numbers only where the file has no types; as booleans and dates where all values
+    are.
     """
     found = kind_of_type(column.type)
     type_name = "text" if untyped else str(column.type)
@@ -384,9 +447,15 @@ def _infer_text(
         else note
     )
     distinct = text.unique()
-    limit = MAX_DECLARED_CATEGORIES if pt.is_dictionary(column.type) and not untyped else MAX_CATEGORIES
+    limit = (
+        MAX_DECLARED_CATEGORIES
+        if pt.is_dictionary(column.type) and not untyped
+        else MAX_CATEGORIES
+    )
     if len(distinct) <= limit:
-        return Feature(name, "category", type_name, categories=sorted(distinct.to_pylist())), note
+        return Feature(
+            name, "category", type_name, categories=sorted(distinct.to_pylist())
+        ), note
     return Feature(name, "text", type_name), note
 
 
@@ -399,13 +468,17 @@ def _share_of_numbers(text: Any, decimal: str) -> tuple[float, str]:
             share = 1 - len(error.rows) / max(1, len(part))
             if share < 0.5 or part is text:
                 n_bad = len(error.rows)
-                note = f"{n_bad} of its {len(part)} values are no numbers, so that all are read as text."
+                note = (
+                    f"{n_bad} of its {len(part)} values are no numbers, so that all are "
+                    "read as text."
+                )
                 return share, note if share >= 0.5 else ""
     return (1.0 if len(text) else 0.0), ""
 
 
 def has_leading_zeros(text: Any) -> bool:
-    """Tell whether any value is a whole number with a leading zero, as codes have; a number would lose it."""
+    """Tell whether any value is a whole number with a leading zero, as codes have; a number would
+    lose it."""
     import pyarrow.compute as pc
 
     return bool(pc.any(pc.match_substring_regex(text, r"^\s*[+-]?0[0-9]+\s*$")).as_py())
@@ -416,25 +489,35 @@ def _boolean_words_alone(text: Any) -> bool:
 
     for part in (text[:_PROBED_VALUES], text):
         lower = pc.utf8_lower(pc.utf8_trim_whitespace(part))
-        if not pc.all(pc.is_in(lower, value_set=pa.array(list(_BOOLEANS), lower.type))).as_py():
+        if not pc.all(
+            pc.is_in(lower, value_set=pa.array(list(_BOOLEANS), lower.type))
+        ).as_py():
             return False
     return True
 
 
 def date_formats(text: Any) -> list[str]:
-    """Return the formats in which all values are dates: two if the day cannot be told from the month.
+    """Return the formats in which all values are dates: two if the day cannot be told from the
+    month.
 
-    01/02/2024 may be in January or February: where both readings fit all values, neither can be taken.
+    01/02/2024 may be in January or February: where both readings fit all values, neither can be
+    taken.
     """
     probe = text[:_PROBED_VALUES]
     if not len(probe) or not _may_be_date(probe[0].as_py()):
         return []
-    fitting = [date_format for date_format in _DATE_FORMATS if _are_dates(probe, date_format)]
+    fitting = [
+        date_format for date_format in _DATE_FORMATS if _are_dates(probe, date_format)
+    ]
     return [date_format for date_format in fitting if _are_dates(text, date_format)]
 
 
 def _may_be_date(value: str) -> bool:
-    return len(value) <= 40 and len(re.findall(r"[0-9]", value)) >= 3 and bool(re.search(r"[-/. ]", value))
+    return (
+        len(value) <= 40
+        and len(re.findall(r"[0-9]", value)) >= 3
+        and bool(re.search(r"[-/. ]", value))
+    )
 
 
 def _are_dates(text: Any, date_format: str) -> bool:
@@ -474,12 +557,17 @@ def _distinct(feature: Feature, column: Any, values: Values) -> tuple[int, bool]
 
 
 def reason_to_leave_out(feature: Feature, column: Any, values: Values) -> str:
-    """Return why a learner cannot use a column: no value, one value, or an identifier; else nothing."""
+    """Return why a learner cannot use a column: no value, one value, or an identifier; else
+    nothing."""
     if values.n_missing == len(column):
         return "no value at all"
     if _is_constant(column, values):
         return "the same value in every row"
-    return "an identifier: another value in every row" if _is_identifier(feature, column, values) else ""
+    return (
+        "an identifier: another value in every row"
+        if _is_identifier(feature, column, values)
+        else ""
+    )
 
 
 def _is_constant(column: Any, values: Values) -> bool:
@@ -490,20 +578,24 @@ def _is_constant(column: Any, values: Values) -> bool:
     if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
         return bool(values.array.min() == values.array.max())
     # Most columns show it in their first rows already.
-    return all(len(decoded(part).unique()) < 2 for part in (column[:_PROBED_VALUES], column))
+    return all(
+        len(decoded(part).unique()) < 2 for part in (column[:_PROBED_VALUES], column)
+    )
 
 
 def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
     """Tell whether a column numbers or names its rows.
 
-    Whole numbers do if they go up by one from row to row, or all differ under a name such as `id`; text
-    does if all values differ and none has a space.
+    Whole numbers do if they go up by one from row to row, or all differ under a name such as `id`;
+    text does if all values differ and none has a space.
     """
     if values.n_missing:
         return False
     if feature.kind == "numeric":
         if _are_rounded(column, values):
-            return bool(_NAMED_AS_ID.match(feature.name)) and len(decoded(column).unique()) == len(column)
+            return bool(_NAMED_AS_ID.match(feature.name)) and len(
+                decoded(column).unique()
+            ) == len(column)
         return _numbers_rows(feature.name, values.array)
     if feature.kind == "text" or (feature.kind == "category" and feature.categories):
         return _names_rows(decoded(column))
@@ -511,23 +603,29 @@ def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
 
 
 def _are_rounded(column: Any, values: Values) -> bool:
-    """Tell whether whole numbers are beyond 2**53, where floats, which learners take, may make them equal."""
+    """Tell whether whole numbers are beyond 2**53, where floats, which learners take, may make them
+    equal."""
     found = column.type.value_type if pt.is_dictionary(column.type) else column.type
     if not (is_text(found) or pt.is_integer(found)):
         return False
     known = np.abs(values.array[~np.isnan(values.array)])
-    return bool(len(known) and known.max() > 2.0**53 and _are_whole(decoded(column).drop_null()))
+    return bool(
+        len(known) and known.max() > 2.0**53 and _are_whole(decoded(column).drop_null())
+    )
 
 
 def _are_whole(column: Any) -> bool:
-    """Tell whether numbers are of an integer type or, in text, written as integers: 1.0 is a measure."""
+    """Tell whether numbers are of an integer type or, in text, written as integers: 1.0 is a
+    measure."""
     import pyarrow.compute as pc
 
     if not is_text(column.type):
         return bool(pt.is_integer(column.type))
     pattern = r"^\s*[+-]?[0-9]+\s*$"
     parts = (column[:_PROBED_VALUES], column)
-    return all(pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in parts)
+    return all(
+        pc.all(pc.match_substring_regex(part, pattern)).as_py() for part in parts
+    )
 
 
 def _numbers_rows(name: str, values: np.ndarray) -> bool:
@@ -542,7 +640,12 @@ def _numbers_rows(name: str, values: np.ndarray) -> bool:
 def _names_rows(text: Any) -> bool:
     import pyarrow.compute as pc
 
-    if len(text[:_PROBED_VALUES].unique()) < len(text[:_PROBED_VALUES]) or len(text.unique()) < len(text):
+    if len(text[:_PROBED_VALUES].unique()) < len(text[:_PROBED_VALUES]) or len(
+        text.unique()
+    ) < len(text):
         return False
-    # Amounts such as 1,234.56 and dates such as 1/5/21 have no space either, and tell more than a name.
-    return not pc.any(pc.match_substring_regex(text, r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]")).as_py()
+    # Amounts such as 1,234.56 and dates such as 1/5/21 have no space either, and tell more than a
+    # name.
+    return not pc.any(
+        pc.match_substring_regex(text, r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]")
+    ).as_py()

@@ -13,15 +13,32 @@ from rowcast.errors import InvalidTable
 
 # What pandas reads as missing.
 NULL_MARKERS = (
-    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+    *(
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+    ),
     *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 1000
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|infinity)\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|infinity)\s*",
+    re.IGNORECASE,
+)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?\s*")
-_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?\s*")
+_DATE = re.compile(
+    r"\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?\s*"
+)
 _TRUTH = re.compile(r"\s*(true|false)\s*", re.IGNORECASE)
 
 # A sample holds cells as long as itself; Python's own limit is 128 KiB.
@@ -30,7 +47,8 @@ csv.field_size_limit(1 << 30)
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a sample shows; `header_bytes` is how much of the text, as UTF-8, comes before the body."""
+    """What a sample shows; `header_bytes` is how much of the text, as UTF-8, comes before the
+    body."""
 
     delimiter: str
     decimal: str
@@ -50,8 +68,14 @@ def dialect_of(text: str) -> Dialect:
     first, body = rows[0], rows[1:]
     decimal = _decimal(rows, delimiter)
     has_header = not _is_data(first, body, decimal)
-    names = _names(first) if has_header else tuple(f"column_{i + 1}" for i in range(len(first)))
-    header_bytes = len(text[: _end_of_first_record(text, delimiter)].encode()) if has_header else 0
+    names = (
+        _names(first)
+        if has_header
+        else tuple(f"column_{i + 1}" for i in range(len(first)))
+    )
+    header_bytes = (
+        len(text[: _end_of_first_record(text, delimiter)].encode()) if has_header else 0
+    )
     return Dialect(delimiter, decimal, has_header, names, header_bytes)
 
 
@@ -67,7 +91,8 @@ def records(text: str, delimiter: str, n_max: int = _SAMPLE_ROWS) -> list[list[s
 
 
 def complete_part(text: str, delimiter: str) -> str:
-    """Return a text that was cut off somewhere without its last record, which may be a part of one."""
+    """Return a text that was cut off somewhere without its last record, which may be a part of
+    one."""
     lines = text.splitlines(keepends=True) if _only_usual_breaks(text) else _lines(text)
     reader = csv.reader(iter(lines), delimiter=delimiter)
     end = last = 0
@@ -84,7 +109,9 @@ def first_fields(text: str) -> int:
 def is_quote_open(text: str, delimiter: str) -> bool:
     """Tell whether a text ends within quotes."""
     end = "end of text"
-    *_, last = csv.reader(io.StringIO(f"{text}\n{end}", newline=""), delimiter=delimiter)
+    *_, last = csv.reader(
+        io.StringIO(f"{text}\n{end}", newline=""), delimiter=delimiter
+    )
     return last != [end]
 
 
@@ -126,7 +153,8 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return the known cells of each column; rows of another length than the first are left out."""
     whole = [row for row in rows if len(row) == len(rows[0])]
     return [
-        [cell for cell in column if cell.strip() not in NULL_MARKERS] for column in zip(*whole, strict=True)
+        [cell for cell in column if cell.strip() not in NULL_MARKERS]
+        for column in zip(*whole, strict=True)
     ]
 
 
@@ -135,9 +163,14 @@ def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
         return "."
     # The first row may be the header.
     columns = [cells for cells in _columns(rows[1:] or rows) if cells]
-    if any(_all(_NUMBER, cells) and any("." in cell for cell in cells) for cells in columns):
+    if any(
+        _all(_NUMBER, cells) and any("." in cell for cell in cells) for cells in columns
+    ):
         return "."
-    has_comma = any(_all(_DECIMAL_COMMA, cells) and any("," in cell for cell in cells) for cells in columns)
+    has_comma = any(
+        _all(_DECIMAL_COMMA, cells) and any("," in cell for cell in cells)
+        for cells in columns
+    )
     return "," if has_comma else "."
 
 
@@ -149,10 +182,21 @@ def _is_data(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str) 
     """Tell whether the first row is one of the body: each column of values begins with a value."""
     columns = _columns([first, *body[:_SAMPLE_ROWS]])
     is_missing = [cell.strip() in NULL_MARKERS for cell in first]
-    below = [cells if missing else cells[1:] for cells, missing in zip(columns, is_missing, strict=True)]
-    typed = [i for i, cells in enumerate(below) if cells and all(_is_value(cell, decimal) for cell in cells)]
+    below = [
+        cells if missing else cells[1:]
+        for cells, missing in zip(columns, is_missing, strict=True)
+    ]
+    typed = [
+        i
+        for i, cells in enumerate(below)
+        if cells and all(_is_value(cell, decimal) for cell in cells)
+    ]
     known = [i for i in typed if not is_missing[i]]
-    return bool(known) and all(_is_value(first[i], decimal) for i in known) and not _is_default(first)
+    return (
+        bool(known)
+        and all(_is_value(first[i], decimal) for i in known)
+        and not _is_default(first)
+    )
 
 
 def _is_value(cell: str, decimal: str) -> bool:
@@ -169,7 +213,8 @@ def _is_default(first: Sequence[str]) -> bool:
 def _names(first: Sequence[str]) -> tuple[str, ...]:
     # pandas writes its index as a first column without a name, and reads it by this one.
     names = [
-        "Unnamed: 0" if i == 0 and name == "" and len(first) > 1 else name for i, name in enumerate(first)
+        "Unnamed: 0" if i == 0 and name == "" and len(first) > 1 else name
+        for i, name in enumerate(first)
     ]
     problems = [
         f"The column at position {i + 1} of {len(names)} has no name."
@@ -178,7 +223,10 @@ def _names(first: Sequence[str]) -> tuple[str, ...]:
     ]
     if problems:
         count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
-        hint = "Name every column in the first row, or remove the empty columns; upload the table again."
+        hint = (
+            "Name every column in the first row, or remove the empty columns; upload the "
+            "table again."
+        )
         raise InvalidTable(problems[0] + count, hint=hint, errors=problems[:100])
     return tuple(names)
 

@@ -33,16 +33,19 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a text, of the columns at these positions, all as strings.
 
-    `chunks()` gives the text from its start, as UTF-8. Rows of a wrong length end the batches; the others
-    are counted before they are refused together. When not strict, they are left out.
+    `chunks()` gives the text from its start, as UTF-8. Rows of a wrong length end the batches; the
+    others are counted before they are refused together. When not strict, they are left out.
 
     Raises:
-        InvalidTable: rows have too few or too many fields, a row is too long, or a quote is not closed.
+        InvalidTable: rows have too few or too many fields, a row is too long, or a quote is not
+            closed.
     """
     reading = _Reading(dialect, limits)
     schema = pa.schema([(dialect.names[i], pa.string()) for i in wanted])
     try:
-        for batch in _without_end(_arrow_batches(chunks, dialect, wanted, reading), reading):
+        for batch in _without_end(
+            _arrow_batches(chunks, dialect, wanted, reading), reading
+        ):
             if not (reading.n_bad and is_strict):
                 reading.n_rows += batch.num_rows
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
@@ -55,7 +58,8 @@ def batches(
 
 @dataclass
 class _Reading:
-    """What was met so far; `end` is a row that is appended, and missing when a quote swallows it."""
+    """What was met so far; `end` is a row that is appended, and missing when a quote swallows
+    it."""
 
     dialect: Dialect
     limits: Limits
@@ -78,7 +82,11 @@ class _Reading:
         if len(self.problems) < _MAX_PROBLEMS:
             # Arrow counts rows from 1.
             self.problems.append(
-                _wrong_length(row.number - 1 - self.n_empty, row.actual_columns, row.expected_columns)
+                _wrong_length(
+                    row.number - 1 - self.n_empty,
+                    row.actual_columns,
+                    row.expected_columns,
+                )
             )
         return "skip"
 
@@ -88,7 +96,9 @@ class _Reading:
             raise open_quote()
         if self.n_bad:
             count = f" ({self.n_bad:,} such rows)" if self.n_bad > 1 else ""
-            raise InvalidTable(self.problems[0] + count, hint=_ROWS_HINT, errors=self.problems)
+            raise InvalidTable(
+                self.problems[0] + count, hint=_ROWS_HINT, errors=self.problems
+            )
 
 
 def open_quote() -> InvalidTable:
@@ -101,12 +111,16 @@ def open_quote() -> InvalidTable:
 
 def _wrong_length(row: int, found: int, expected: int) -> str:
     return (
-        f"Row {row} has {found:,} field{'s' if found != 1 else ''} where the table has {expected:,} columns."
+        f"Row {row} has {found:,} field{'s' if found != 1 else ''} where the table has "
+        f"{expected:,} columns."
     )
 
 
 def _arrow_batches(
-    chunks: Callable[[], Iterator[bytes]], dialect: Dialect, wanted: Sequence[int], reading: _Reading
+    chunks: Callable[[], Iterator[bytes]],
+    dialect: Dialect,
+    wanted: Sequence[int],
+    reading: _Reading,
 ) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv as arrow_csv
 
@@ -122,10 +136,14 @@ def _arrow_batches(
         arrow_csv.open_csv(
             pa.PythonFile(ChunkFile(with_end()), mode="r"),
             read_options=arrow_csv.ReadOptions(
-                use_threads=False, block_size=reading.limits.max_row_bytes, column_names=names
+                use_threads=False,
+                block_size=reading.limits.max_row_bytes,
+                column_names=names,
             ),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=reading.bad_row
+                delimiter=dialect.delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=reading.bad_row,
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -147,7 +165,9 @@ def _body(chunks: Iterator[bytes], dialect: Dialect) -> Iterator[bytes]:
         n_left = max(0, n_left - len(chunk))
 
 
-def _without_end(found: Iterator[pa.RecordBatch], reading: _Reading) -> Iterator[pa.RecordBatch]:
+def _without_end(
+    found: Iterator[pa.RecordBatch], reading: _Reading
+) -> Iterator[pa.RecordBatch]:
     """Yield batches without the row that was appended, and note whether it was there."""
     held = None
     for batch in found:
@@ -165,13 +185,18 @@ class _TooLong(Exception):
     """A row is longer than may be."""
 
 
-def _long_row(chunks: Callable[[], Iterator[bytes]], dialect: Dialect, limits: Limits) -> InvalidTable:
-    """Return the refusal of the first row that is too long, for which the text is read once more."""
+def _long_row(
+    chunks: Callable[[], Iterator[bytes]], dialect: Dialect, limits: Limits
+) -> InvalidTable:
+    """Return the refusal of the first row that is too long, for which the text is read once
+    more."""
     lines: list[str] = []
 
     def feed() -> Iterator[str]:
         # A character a byte: where rows and fields end does not depend on the encoding.
-        file = io.TextIOWrapper(io.BufferedReader(_Raw(_body(chunks(), dialect))), "latin-1", newline="")
+        file = io.TextIOWrapper(
+            io.BufferedReader(_Raw(_body(chunks(), dialect))), "latin-1", newline=""
+        )
         n_chars = 0
         while line := file.readline(limits.max_row_bytes):
             n_chars = len(line) + (n_chars if lines else 0)
@@ -193,11 +218,14 @@ def _long_row(chunks: Callable[[], Iterator[bytes]], dialect: Dialect, limits: L
     if fields:
         return _too_long(fields, row, dialect, limits)
     return InvalidTable(
-        "The CSV text cannot be read.", hint="Save the table again, as CSV or as Parquet, and upload it."
+        "The CSV text cannot be read.",
+        hint="Save the table again, as CSV or as Parquet, and upload it.",
     )
 
 
-def _too_long(fields: Sequence[str], row: int, dialect: Dialect, limits: Limits) -> InvalidTable:
+def _too_long(
+    fields: Sequence[str], row: int, dialect: Dialect, limits: Limits
+) -> InvalidTable:
     longest = max(range(len(fields)), key=lambda i: len(fields[i]))
     if len(fields[longest]) <= limits.max_cell_bytes or longest >= len(dialect.names):
         return over(f"Row {row} is too long", limits.max_row_bytes, "MAX_CELL_BYTES")

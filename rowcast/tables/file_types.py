@@ -10,13 +10,22 @@ from rowcast.errors import InvalidTable
 Kind = Literal["parquet", "arrow file", "arrow stream", "gzip", "zstd", "jsonl", "csv"]
 
 HEAD_BYTES = 65_536
-SAVE_AS = "Save the table as Parquet (pandas: df.to_parquet) or as CSV, upload it and submit the new id."
+SAVE_AS = (
+    "Save the table as Parquet (pandas: df.to_parquet) or as CSV, upload it and submit "
+    "the new id."
+)
 _EXCEL = (
     "Save the sheet as CSV, or convert the workbook with pandas: "
     "pandas.read_excel('table.xlsx').to_parquet('table.parquet'); upload that file."
 )
-_UNPACK = "Unpack it and upload the table that lies in it; CSV and JSON Lines may be packed as .gz or .zst."
-_CONVERT = "Read it with the library that wrote it and save the table as Parquet (pandas: df.to_parquet)."
+_UNPACK = (
+    "Unpack it and upload the table that lies in it; CSV and JSON Lines may be packed as "
+    ".gz or .zst."
+)
+_CONVERT = (
+    "Read it with the library that wrote it and save the table as Parquet (pandas: "
+    "df.to_parquet)."
+)
 _JSON_LINES = (
     "Write one object a line (JSON Lines), for example with pandas: "
     "df.to_json('table.jsonl', orient='records', lines=True)."
@@ -46,7 +55,11 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (rb"SQLite format 3\0", "an SQLite database, which is not taken", _CONVERT),
     (rb"\x93NUMPY", "a NumPy array, which is not taken", _CONVERT),
     (rb"\x80[\x02-\x05]", "a pickle, which is never opened", _CONVERT),
-    (rb"(?s)PK\x03\x04.*xl/", "an Excel workbook (.xlsx), and Excel is not taken", _EXCEL),
+    (
+        rb"(?s)PK\x03\x04.*xl/",
+        "an Excel workbook (.xlsx), and Excel is not taken",
+        _EXCEL,
+    ),
     (
         rb"(?s)PK\x03\x04.{0,200}application/vnd\.oasis\.opendocument\.spreadsheet",
         "an OpenDocument spreadsheet, which is not taken",
@@ -63,7 +76,11 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
         "an Excel workbook of the old kind (.xls) or a protected one, and Excel is not taken",
         _EXCEL,
     ),
-    (rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)", "packed with bzip2, which is not taken", _UNPACK),
+    (
+        rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)",
+        "packed with bzip2, which is not taken",
+        _UNPACK,
+    ),
     (rb"\xfd7zXZ\0", "packed with xz, which is not taken", _UNPACK),
     (rb"\x04\x22\x4d\x18", "packed with lz4, which is not taken", _UNPACK),
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive, which is not taken", _UNPACK),
@@ -81,7 +98,11 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
         "a web page or an XML document, which is not a table",
         "Look at the file in a text editor: a download may have failed. Upload the table itself.",
     ),
-    (rb"\s*\[\s*([\[{\"\]]|-?\d|(null|true|false)\b)", "a JSON array, which is not taken", _JSON_LINES),
+    (
+        rb"\s*\[\s*([\[{\"\]]|-?\d|(null|true|false)\b)",
+        "a JSON array, which is not taken",
+        _JSON_LINES,
+    ),
 )
 
 # These begin with letters that may also begin the header of a CSV file.
@@ -118,7 +139,8 @@ def refuse_text(head: bytes) -> None:
     kind = kind_of(head)
     if kind in ("gzip", "zstd"):
         raise InvalidTable(
-            "The file is packed twice.", hint="Unpack it once, upload it and submit the new id."
+            "The file is packed twice.",
+            hint="Unpack it once, upload it and submit the new id.",
         )
     if kind not in ("csv", "jsonl"):
         name = "Parquet" if kind == "parquet" else "Arrow"
@@ -137,7 +159,8 @@ def refuse_binary(text: bytes) -> None:
     n_control = len(text) - len(text.translate(None, _CONTROL))
     if b"\0" in text or n_control > 0.05 * len(text):
         raise InvalidTable(
-            "The file is not a table: it is neither Parquet nor Arrow, and not text either.", hint=SAVE_AS
+            "The file is not a table: it is neither Parquet nor Arrow, and not text either.",
+            hint=SAVE_AS,
         )
 
 

@@ -1,8 +1,8 @@
 """What a file is, and its rows in batches of Arrow.
 
-A file is what its content says, whatever its name. The server looks at the footer or the first megabyte
-(`peek`), the job reads all of it (`open_file`); both refuse with the same sentences. Messages of Arrow and
-of other parsers quote cells, so none of them is passed on.
+A file is what its content says, whatever its name. The server looks at the footer or the first
+megabyte (`peek`), the job reads all of it (`open_file`); both refuse with the same sentences.
+Messages of Arrow and of other parsers quote cells, so none of them is passed on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Read = Callable[[int, int], bytes]
 Batches = Callable[[Sequence[int], int], Iterator[pa.RecordBatch]]
 # Gives a text from its start, as UTF-8.
 Chunks = Callable[[], Iterator[bytes]]
-# Is told how many rows are done, how many there are, if the file says so, and how many to expect if not.
+# Is told how many rows are done, how many there are, if the file says so, and how many to expect if
+# not.
 Told = Callable[[int, int | None, int | None], None]
 
 # What is not larger is read by one request, not by one for each part of it.
@@ -54,15 +55,17 @@ class Format:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest holds."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {
+            name: value for name, value in asdict(self).items() if value is not None
+        }
 
 
 @dataclass(frozen=True)
 class Sample:
     """What the footer or the first megabyte shows.
 
-    `n_rows` is what the footer of a Parquet file says. `rows` are those of the first megabyte of a text, and
-    `n_bytes` is how much of the file holds them.
+    `n_rows` is what the footer of a Parquet file says. `rows` are those of the first megabyte of a
+    text, and `n_bytes` is how much of the file holds them.
     """
 
     format: Format
@@ -72,7 +75,8 @@ class Sample:
     n_bytes: int = 0
 
     def n_rows_expected(self, size: int) -> int:
-        """Return how many rows a file of `size` bytes holds; an estimate where its footer does not say."""
+        """Return how many rows a file of `size` bytes holds; an estimate where its footer does not
+        say."""
         if self.n_rows is not None:
             return self.n_rows
         if self.rows is not None and self.n_bytes:
@@ -116,13 +120,17 @@ class Source:
                 if part.num_rows:
                     yield part
 
-    def read(self, columns: Collection[str] | None = None, told: Told = untold) -> pa.Table:
+    def read(
+        self, columns: Collection[str] | None = None, told: Told = untold
+    ) -> pa.Table:
         """Return all rows of these columns. `told` is called after each batch.
 
         Raises:
             InvalidTable: as `batches`; or the table is too large for memory.
         """
-        schema = pa.schema([self.schema.field(i) for i in self._wanted(columns)], self.schema.metadata)
+        schema = pa.schema(
+            [self.schema.field(i) for i in self._wanted(columns)], self.schema.metadata
+        )
         self.limits.check_table((self.n_rows or 0) * row_bytes(schema))
         found, n_bytes, n_rows = [], 0, 0
         for batch in self.batches(columns):
@@ -134,7 +142,11 @@ class Source:
         return pa.Table.from_batches(found, schema=schema)
 
     def _wanted(self, columns: Collection[str] | None) -> list[int]:
-        return [i for i, name in enumerate(self.schema.names) if columns is None or name in columns]
+        return [
+            i
+            for i, name in enumerate(self.schema.names)
+            if columns is None or name in columns
+        ]
 
 
 def peek(size: int, read: Read, limits: Limits) -> Sample:
@@ -151,7 +163,9 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
         schema, n_rows = parquet.peek_parquet(size, read, limits)
         return Sample(Format("parquet"), parquet.plain_schema(schema), n_rows=n_rows)
     if kind in _PEEK_ARROW:
-        return Sample(Format("arrow"), parquet.plain_schema(_PEEK_ARROW[kind](size, read, limits)))
+        return Sample(
+            Format("arrow"), parquet.plain_schema(_PEEK_ARROW[kind](size, read, limits))
+        )
     start = head if size <= len(head) else read(0, min(size, text.SAMPLE_BYTES))
     is_whole = size <= len(start)
     compression, file = _COMPRESSION.get(kind), text.Sips(io.BytesIO(start))
@@ -184,7 +198,8 @@ def open_file(path: Path, limits: Limits) -> Source:
     """Return a file as a source of rows. A text is read once to find out how it is written.
 
     Raises:
-        InvalidTable: it is no table, damaged, or over a limit as far as its rows need not be read for that.
+        InvalidTable: it is no table, damaged, or over a limit as far as its rows need not be read
+            for that.
     """
     with path.open("rb") as file:
         kind = file_types.kind_of(file.read(file_types.HEAD_BYTES))
@@ -196,7 +211,8 @@ def open_file(path: Path, limits: Limits) -> Source:
 
 
 def of_records(content: bytes, limits: Limits) -> Source:
-    """Return a JSON array of objects as a source of rows, with the types of the same rows as JSON Lines.
+    """Return a JSON array of objects as a source of rows, with the types of the same rows as JSON
+    Lines.
 
     Raises:
         InvalidTable: it is none, columns mix types, or it is over a limit.
@@ -209,7 +225,9 @@ def of_records(content: bytes, limits: Limits) -> Source:
         del max_rows
         return json_lines.batches_of_rows(lambda: groups, schema, wanted)
 
-    return Source(Format("jsonl"), schema, None, scan.n_rows, limits, batches, scan.n_rows)
+    return Source(
+        Format("jsonl"), schema, None, scan.n_rows, limits, batches, scan.n_rows
+    )
 
 
 def _parquet_source(path: Path, limits: Limits) -> Source:
@@ -218,7 +236,9 @@ def _parquet_source(path: Path, limits: Limits) -> Source:
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
         names = [schema.names[i] for i in wanted]
-        return parquet.without_views(parquet.parquet_batches(path, names, max_rows), max_rows)
+        return parquet.without_views(
+            parquet.parquet_batches(path, names, max_rows), max_rows
+        )
 
     return Source(Format("parquet"), schema, None, n_rows, limits, batches, n_rows)
 
@@ -227,9 +247,19 @@ def _arrow_source(path: Path, limits: Limits, *, is_file: bool) -> Source:
     found, n_rows = parquet.open_arrow(path, limits, is_file=is_file)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
-        return parquet.without_views(parquet.arrow_batches(path, wanted, is_file=is_file), max_rows)
+        return parquet.without_views(
+            parquet.arrow_batches(path, wanted, is_file=is_file), max_rows
+        )
 
-    return Source(Format("arrow"), parquet.plain_schema(found), None, n_rows, limits, batches, n_rows)
+    return Source(
+        Format("arrow"),
+        parquet.plain_schema(found),
+        None,
+        n_rows,
+        limits,
+        batches,
+        n_rows,
+    )
 
 
 def _text_source(path: Path, compression: Compression | None, limits: Limits) -> Source:
@@ -250,9 +280,19 @@ def _text_source(path: Path, compression: Compression | None, limits: Limits) ->
             return json_lines.batches(chunks, found.schema, wanted, limits)
         return csv_rows.batches(chunks, found.dialect, wanted, limits)
 
-    beginning = Sample(found.format, found.schema, found.rows, found.n_rows, sips.n_bytes)
+    beginning = Sample(
+        found.format, found.schema, found.rows, found.n_rows, sips.n_bytes
+    )
     n_rows_expected = beginning.n_rows_expected(path.stat().st_size)
-    return Source(found.format, found.schema, found.rows, found.n_rows, limits, batches, n_rows_expected)
+    return Source(
+        found.format,
+        found.schema,
+        found.rows,
+        found.n_rows,
+        limits,
+        batches,
+        n_rows_expected,
+    )
 
 
 @dataclass(frozen=True)
@@ -272,8 +312,11 @@ def _refuse_packed(start: bytes) -> None:
     file_types.refuse_text(start)
 
 
-def _text(sample: text.Sample, how: Format, limits: Limits, whole: Chunks | None = None) -> _Text:
-    """Return what a text is that begins with this sample; `whole` gives all of it, where it is there."""
+def _text(
+    sample: text.Sample, how: Format, limits: Limits, whole: Chunks | None = None
+) -> _Text:
+    """Return what a text is that begins with this sample; `whole` gives all of it, where it is
+    there."""
     if not sample.text.strip():
         raise InvalidTable("The file holds no rows, only blanks.", hint=_NO_ROWS)
     head = sample.text[: file_types.HEAD_BYTES].encode()
@@ -282,28 +325,47 @@ def _text(sample: text.Sample, how: Format, limits: Limits, whole: Chunks | None
     return read(sample.text, sample.is_whole, how, limits, whole)
 
 
-def _csv_text(text: str, is_whole: bool, how: Format, limits: Limits, whole: Chunks | None) -> _Text:
+def _csv_text(
+    text: str, is_whole: bool, how: Format, limits: Limits, whole: Chunks | None
+) -> _Text:
     delimiter = csv_dialect.delimiter_of(text)
     part = text if is_whole else csv_dialect.complete_part(text, delimiter)
     if not part.strip():
         limits.check_columns(csv_dialect.first_fields(text), is_all=False)
-        raise InvalidTable("The first row is longer than 1 MiB.", hint="A quote in it may not be closed.")
+        raise InvalidTable(
+            "The first row is longer than 1 MiB.",
+            hint="A quote in it may not be closed.",
+        )
     limits.check_columns(len(csv_dialect.records(part, delimiter, 1)[0]))
     dialect = csv_dialect.dialect_of(part)
     rows = _csv_rows(part, dialect, limits, is_strict=whole is None)
     if rows is None:
         raise _no_rows(text, is_whole, dialect)
-    found = replace(how, delimiter=dialect.delimiter, decimal=dialect.decimal, has_header=dialect.has_header)
+    found = replace(
+        how,
+        delimiter=dialect.delimiter,
+        decimal=dialect.decimal,
+        has_header=dialect.has_header,
+    )
     return _Text(found, rows.schema, rows, dialect)
 
 
-def _csv_rows(part: str, dialect: Dialect, limits: Limits, *, is_strict: bool) -> pa.Table | None:
-    """Return the rows of a sample; when not strict, without the bad ones, which the whole is refused for."""
+def _csv_rows(
+    part: str, dialect: Dialect, limits: Limits, *, is_strict: bool
+) -> pa.Table | None:
+    """Return the rows of a sample; when not strict, without the bad ones, which the whole is
+    refused for."""
     every = range(len(dialect.names))
     content = [part.encode()]
-    found = csv_rows.batches(lambda: iter(content), dialect, every, limits, is_strict=is_strict)
+    found = csv_rows.batches(
+        lambda: iter(content), dialect, every, limits, is_strict=is_strict
+    )
     rows = _table(found, limits)
-    return rows if rows is not None or is_strict else _csv_rows(part, dialect, limits, is_strict=True)
+    return (
+        rows
+        if rows is not None or is_strict
+        else _csv_rows(part, dialect, limits, is_strict=True)
+    )
 
 
 def _no_rows(text: str, is_whole: bool, dialect: Dialect) -> InvalidTable:
@@ -313,13 +375,18 @@ def _no_rows(text: str, is_whole: bool, dialect: Dialect) -> InvalidTable:
     if is_whole:
         return InvalidTable("The file holds a header and no rows.", hint=_NO_ROWS)
     longest = csv_dialect.longest_field(text, dialect)
-    detail = f"Row 0 is longer than 1 MiB; its longest cell is in the column {longest!r}."
+    detail = (
+        f"Row 0 is longer than 1 MiB; its longest cell is in the column {longest!r}."
+    )
     return InvalidTable(
-        detail, hint="Shorten or leave out such cells; a quote that is not closed makes one, too."
+        detail,
+        hint="Shorten or leave out such cells; a quote that is not closed makes one, too.",
     )
 
 
-def _json_text(text: str, is_whole: bool, how: Format, limits: Limits, whole: Chunks | None) -> _Text:
+def _json_text(
+    text: str, is_whole: bool, how: Format, limits: Limits, whole: Chunks | None
+) -> _Text:
     part = text if is_whole else text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
     if not part.strip():
         limits.check_columns(json_lines.n_members(text.encode()), is_all=False)

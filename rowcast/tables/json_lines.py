@@ -24,7 +24,9 @@ _MAX_PROBLEMS = 100
 _INT64 = (-(2**63), 2**63 - 1)
 _UINT64 = (0, 2**64 - 1)
 _HINT = "Write one complete JSON object a line, in UTF-8; upload the table again."
-_RECORDS_HINT = 'Send rows as a JSON array of objects, in UTF-8: [{"column": value, ...}, ...].'
+_RECORDS_HINT = (
+    'Send rows as a JSON array of objects, in UTF-8: [{"column": value, ...}, ...].'
+)
 _KINDS: dict[type, str] = {
     bool: "booleans",
     int: "numbers",
@@ -38,7 +40,8 @@ _STRING = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
 
 @dataclass
 class Seen:
-    """What a column held so far: values of each kind, the row of the first, the range of the integers."""
+    """What a column held so far: values of each kind, the row of the first, the range of the
+    integers."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first_rows: dict[str, int] = field(default_factory=dict)
@@ -55,12 +58,17 @@ class Seen:
             self.counts[kind] += n_values
             if kind not in self.first_rows:
                 self.first_rows[kind] = first_row + next(
-                    i for i, value in enumerate(values) if _KINDS.get(type(value)) == kind
+                    i
+                    for i, value in enumerate(values)
+                    if _KINDS.get(type(value)) == kind
                 )
         self.has_floats |= float in types
         if int in types:
             integers = [value for value in values if type(value) is int]
-            self.least, self.most = min(self.least, *integers), max(self.most, *integers)
+            self.least, self.most = (
+                min(self.least, *integers),
+                max(self.most, *integers),
+            )
 
     def type(self) -> pa.DataType:
         """Return the type that holds all values."""
@@ -106,13 +114,20 @@ class Scan:
         Raises:
             InvalidTable: columns mix types; all of them are named.
         """
-        problems = [problem for name, seen in self.columns.items() if (problem := seen.problem(name))]
+        problems = [
+            problem
+            for name, seen in self.columns.items()
+            if (problem := seen.problem(name))
+        ]
         if problems:
             count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
             hint = (
-                "Write the values of a column as one type, and missing ones as null; upload the table again."
+                "Write the values of a column as one type, and missing ones as null; upload "
+                "the table again."
             )
-            raise InvalidTable(problems[0] + count, hint=hint, errors=problems[:_MAX_PROBLEMS])
+            raise InvalidTable(
+                problems[0] + count, hint=hint, errors=problems[:_MAX_PROBLEMS]
+            )
         return pa.schema([(name, seen.type()) for name, seen in self.columns.items()])
 
 
@@ -143,7 +158,10 @@ def scan_rows(groups: Iterable[list[Row]], limits: Limits) -> Scan:
 
 
 def batches(
-    chunks: Callable[[], Iterable[bytes]], schema: pa.Schema, wanted: Sequence[int], limits: Limits
+    chunks: Callable[[], Iterable[bytes]],
+    schema: pa.Schema,
+    wanted: Sequence[int],
+    limits: Limits,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a text in UTF-8, of the columns at these positions, in the schema's types.
 
@@ -164,8 +182,15 @@ def batches_of_rows(
     part = pa.schema([schema.field(i) for i in wanted])
     nested = [field.name for field in part if pa.types.is_nested(field.type)]
     if nested:
-        problems = [f"The column {name!r} holds lists or objects, which cannot be read." for name in nested]
-        raise InvalidTable(problems[0], hint="Leave these columns out.", errors=problems[:_MAX_PROBLEMS])
+        problems = [
+            f"The column {name!r} holds lists or objects, which cannot be read."
+            for name in nested
+        ]
+        raise InvalidTable(
+            problems[0],
+            hint="Leave these columns out.",
+            errors=problems[:_MAX_PROBLEMS],
+        )
     for rows in groups():
         arrays = [
             _array([row.get(name) for row in rows], found)
@@ -185,7 +210,9 @@ def records(content: bytes) -> list[Row]:
     except orjson.JSONDecodeError:
         rows = _loads_as_python(content)
     if not isinstance(rows, list):
-        raise InvalidTable("The body is not a JSON array of objects, one a row.", hint=_RECORDS_HINT)
+        raise InvalidTable(
+            "The body is not a JSON array of objects, one a row.", hint=_RECORDS_HINT
+        )
     if not rows:
         raise InvalidTable("The table holds no rows.", hint=_RECORDS_HINT)
     if set(map(type, rows)) - {dict}:
@@ -233,7 +260,9 @@ def _rows(lines: Sequence[bytes], first_row: int) -> list[Row]:
     except orjson.JSONDecodeError:
         rows = [_row(line, first_row + i) for i, line in enumerate(lines)]
     if set(map(type, rows)) - {dict}:
-        number = first_row + next(i for i, row in enumerate(rows) if type(row) is not dict)
+        number = first_row + next(
+            i for i, row in enumerate(rows) if type(row) is not dict
+        )
         raise InvalidTable(f"Row {number} is not a JSON object.", hint=_HINT)
     return rows
 
@@ -249,18 +278,26 @@ def _row(line: bytes, number: int) -> Any:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InvalidTable(
-            f"Row {number} holds text that is not Unicode (half of a surrogate pair).", hint=_HINT
+            f"Row {number} holds text that is not Unicode (half of a surrogate pair).",
+            hint=_HINT,
         ) from None
     except (ValueError, RecursionError):
-        raise InvalidTable(f"Row {number} is not valid JSON, or not all on one line.", hint=_HINT) from None
+        raise InvalidTable(
+            f"Row {number} is not valid JSON, or not all on one line.", hint=_HINT
+        ) from None
     return row
 
 
-def _check_cells(lines: Sequence[bytes], rows: Sequence[Row], first_row: int, limits: Limits) -> None:
+def _check_cells(
+    lines: Sequence[bytes], rows: Sequence[Row], first_row: int, limits: Limits
+) -> None:
     for i, line in enumerate(lines):
         if len(line) > limits.max_cell_bytes:
             for name, value in rows[i].items():
-                if isinstance(value, str) and len(value.encode()) > limits.max_cell_bytes:
+                if (
+                    isinstance(value, str)
+                    and len(value.encode()) > limits.max_cell_bytes
+                ):
                     raise limits.long_cell(name, first_row + i)
 
 

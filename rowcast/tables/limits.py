@@ -1,7 +1,7 @@
 """How large a table may be, and how a larger one is refused.
 
-Sizes are those of Arrow arrays. A category counts as the text that it stands for, because a few values in
-a dictionary can promise any amount of it.
+Sizes are those of Arrow arrays. A category counts as the text that it stands for, because a few
+values in a dictionary can promise any amount of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Limits:
     @classmethod
     def of(cls, settings: Any) -> Limits:
         """Return the limits among the settings, which have their names."""
-        return cls(**{limit.name: getattr(settings, limit.name) for limit in fields(cls)})
+        return cls(
+            **{limit.name: getattr(settings, limit.name) for limit in fields(cls)}
+        )
 
     @property
     def max_row_bytes(self) -> int:
@@ -39,7 +41,8 @@ class Limits:
         return max(2 << 20, 2 * self.max_cell_bytes)
 
     def check_columns(self, n_columns: int, *, is_all: bool = True) -> None:
-        """Refuse a table that is too wide or has no columns; `is_all` tells whether these are all."""
+        """Refuse a table that is too wide or has no columns; `is_all` tells whether these are
+        all."""
         if n_columns == 0:
             raise InvalidTable("The table has no columns.")
         if n_columns > self.max_columns:
@@ -50,7 +53,8 @@ class Limits:
             )
 
     def check_rows(self, n_rows: int, n_columns: int, *, is_all: bool = True) -> None:
-        """Refuse a table with too many rows or cells; `is_all` tells whether these are all of its rows."""
+        """Refuse a table with too many rows or cells; `is_all` tells whether these are all of its
+        rows."""
         number = f"{n_rows:,}" if is_all else f"more than {n_rows - 1:,}"
         if n_rows > self.max_rows:
             raise over(f"The table has {number} rows", self.max_rows, "MAX_ROWS")
@@ -62,18 +66,23 @@ class Limits:
         """Refuse a file whose content is too long once it is unpacked."""
         if n_bytes > self.max_unpacked_bytes:
             raise over(
-                "The file is too large once it is unpacked", self.max_unpacked_bytes, "MAX_UNPACKED_BYTES"
+                "The file is too large once it is unpacked",
+                self.max_unpacked_bytes,
+                "MAX_UNPACKED_BYTES",
             )
 
     def check_table(self, n_bytes: int) -> None:
         """Refuse a table that is too large to be held in memory."""
         if n_bytes > self.max_table_bytes:
             raise over(
-                "The table is too large to be read into memory", self.max_table_bytes, "MAX_TABLE_BYTES"
+                "The table is too large to be read into memory",
+                self.max_table_bytes,
+                "MAX_TABLE_BYTES",
             )
 
     def check_cells(self, batch: pa.RecordBatch, first_row: int) -> None:
-        """Refuse a batch with a cell that is too long; `first_row` is the number of its first row."""
+        """Refuse a batch with a cell that is too long; `first_row` is the number of its first
+        row."""
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             rows = self._long_rows(column)
             if len(rows):
@@ -100,7 +109,8 @@ def over(what: str, limit: int, setting: str, unit: str | None = None) -> Invali
 
 
 def cell_bytes(column: pa.Array) -> np.ndarray:
-    """Return the length in bytes of each cell of text, of shape (n_rows,); of other columns, zeros."""
+    """Return the length in bytes of each cell of text, of shape (n_rows,); of other columns,
+    zeros."""
     if pt.is_dictionary(column.type):
         if not _is_text(column.type.value_type) or not len(column.dictionary):
             return np.zeros(len(column), np.int64)
@@ -110,13 +120,16 @@ def cell_bytes(column: pa.Array) -> np.ndarray:
         return np.zeros(len(column), np.int64)
     buffer = column.buffers()[1]
     if _is_view(column.type):
-        # A view begins with its length, as an int32 among four; that of a missing value may be anything.
+        # A view begins with its length, as an int32 among four; that of a missing value may be
+        # anything.
         views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
         known: np.ndarray = column.is_valid().to_numpy(zero_copy_only=False)
         return views[::4] * known.astype(np.int64)
     is_large = pt.is_large_string(column.type) or pt.is_large_binary(column.type)
     width = np.dtype(np.int64 if is_large else np.int32)
-    offsets = np.frombuffer(buffer, width, len(column) + 1, width.itemsize * column.offset)
+    offsets = np.frombuffer(
+        buffer, width, len(column) + 1, width.itemsize * column.offset
+    )
     return np.diff(offsets).astype(np.int64)
 
 
@@ -130,8 +143,11 @@ def text_bytes(batch: pa.RecordBatch) -> int:
     return sum(int(cell_bytes(column).sum()) for column in batch.columns)
 
 
-def halved(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Yield a batch in parts of at most `max_rows` rows and `max_bytes` bytes, but at least a row each."""
+def halved(
+    batch: pa.RecordBatch, max_rows: int, max_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield a batch in parts of at most `max_rows` rows and `max_bytes` bytes, but at least a row
+    each."""
     if batch.num_rows > max_rows:
         for start in range(0, batch.num_rows, max_rows):
             yield from halved(batch.slice(start, max_rows), max_rows, max_bytes)
@@ -150,7 +166,9 @@ def row_bytes(schema: pa.Schema) -> int:
 
 def _decoded_bytes(column: pa.Array) -> int:
     if pt.is_dictionary(column.type):
-        return int(cell_bytes(column).sum()) + len(column) * _width(column.type.value_type)
+        return int(cell_bytes(column).sum()) + len(column) * _width(
+            column.type.value_type
+        )
     if _is_view(column.type):
         return int(cell_bytes(column).sum()) + 16 * len(column)
     return int(column.nbytes)

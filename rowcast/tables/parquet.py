@@ -1,7 +1,7 @@
 """The rows of Parquet and Arrow files: what their footers promise, and batches that stay small.
 
-A file may promise more than it holds, and a few bytes may stand for any amount of text: a dictionary's
-values, a compressed buffer. What is claimed is checked before it is decoded.
+A file may promise more than it holds, and a few bytes may stand for any amount of text: a
+dictionary's values, a compressed buffer. What is claimed is checked before it is decoded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 # A footer that can be read, of a file with encrypted columns, is followed by a nonce and a tag.
 _SIGNATURE_BYTES = 28
 # Arrow's errors, and what Python makes of broken names and numbers.
-_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, struct.error)
+_DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
 _AGAIN = "Write the file again, upload it and submit the new id."
 _DECRYPT = "Write the file without encryption, upload it again and submit the new id."
 
@@ -39,7 +46,8 @@ _DECRYPT = "Write the file without encryption, upload it again and submit the ne
 
 
 def peek_parquet(size: int, read: Read, limits: Limits) -> tuple[pa.Schema, int]:
-    """Return the schema and the number of rows of a Parquet file of `size` bytes, reading its footer alone.
+    """Return the schema and the number of rows of a Parquet file of `size` bytes, reading its
+    footer alone.
 
     Raises:
         InvalidTable: the file is truncated, damaged or encrypted, or promises more than the limits.
@@ -66,13 +74,18 @@ def open_parquet(path: Path, limits: Limits) -> tuple[pa.Schema, int]:
     return found.schema_arrow, found.metadata.num_rows
 
 
-def parquet_batches(path: Path, wanted: Sequence[str], max_rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of these columns, given in the file's order; memory does not grow with row groups."""
+def parquet_batches(
+    path: Path, wanted: Sequence[str], max_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of these columns, given in the file's order; memory does not grow with row
+    groups."""
     with _damage("Parquet"):
         file = _parquet(path)
         n_rows = _rows_a_batch(path, file, wanted, max_rows)
         # Paths of columns, of which Arrow takes every one that begins with these names.
-        found = file.iter_batches(n_rows, columns=list(dict.fromkeys(wanted)), use_threads=pa.cpu_count() > 1)
+        found = file.iter_batches(
+            n_rows, columns=list(dict.fromkeys(wanted)), use_threads=pa.cpu_count() > 1
+        )
         yield from _coalesced((_ordered(batch, wanted) for batch in found), max_rows)
 
 
@@ -95,21 +108,26 @@ def _checked_parquet(source: Any, n_footer: int, limits: Limits) -> pq.ParquetFi
     with _damage("Parquet"):
         file = _parquet(source)
         metadata = file.metadata
-        # Looking at an encrypted column's metadata ends the process, so this is found out otherwise.
+        # Looking at an encrypted column's metadata ends the process, so this is found out
+        # otherwise.
         if metadata.serialized_size + _SIGNATURE_BYTES == n_footer - 8:
             raise InvalidTable("The Parquet file has encrypted columns.", hint=_DECRYPT)
         limits.check_columns(metadata.num_columns)
         # Names are decoded only when they are asked for.
         n_columns = len(file.schema_arrow.names)
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        if metadata.num_rows < 0 or any(group.num_rows < 0 or group.total_byte_size < 0 for group in groups):
+        if metadata.num_rows < 0 or any(
+            group.num_rows < 0 or group.total_byte_size < 0 for group in groups
+        ):
             raise _damaged("Parquet")
         limits.check_rows(metadata.num_rows, n_columns)
         limits.check_unpacked(sum(group.total_byte_size for group in groups))
         return file
 
 
-def _rows_a_batch(path: Path, file: pq.ParquetFile, wanted: Collection[str], max_rows: int) -> int:
+def _rows_a_batch(
+    path: Path, file: pq.ParquetFile, wanted: Collection[str], max_rows: int
+) -> int:
     """Return of how many rows every batch stays small, however its text is packed."""
     metadata = file.metadata
     schema = pa.schema([field for field in file.schema_arrow if field.name in wanted])
@@ -119,34 +137,53 @@ def _rows_a_batch(path: Path, file: pq.ParquetFile, wanted: Collection[str], max
     texts = [
         i
         for i, path_in_file in enumerate(paths)
-        if path_in_file.partition(".")[0] in roots and metadata.schema.column(i).physical_type == "BYTE_ARRAY"
+        if path_in_file.partition(".")[0] in roots
+        and metadata.schema.column(i).physical_type == "BYTE_ARRAY"
     ]
     if texts:
         packed = _parquet(path, read_dictionary=[paths[i] for i in texts])
         groups = range(metadata.num_row_groups)
-        lengths = (_longest(file, packed, group, i, paths[i]) for group in groups for i in texts)
+        lengths = (
+            _longest(file, packed, group, i, paths[i])
+            for group in groups
+            for i in texts
+        )
         n_rows = min(n_rows, BATCH_BYTES // max(lengths, default=1))
     return max(16, n_rows)
 
 
-def _longest(file: pq.ParquetFile, packed: pq.ParquetFile, group: int, column: int, path: str) -> int:
-    """Return how long a value may be that stands in the file once, and in a batch many times; at least 1.
+def _longest(
+    file: pq.ParquetFile, packed: pq.ParquetFile, group: int, column: int, path: str
+) -> int:
+    """Return how long a value may be that stands in the file once, and in a batch many times; at
+    least 1.
 
     `packed` gives the column as a dictionary, of which the first row brings all values.
     """
-    # Looking at the metadata of a damaged column ends the process, unless rows could be read before.
+    # Looking at the metadata of a damaged column ends the process, unless rows could be read
+    # before.
     if _first_row(file, group, path) is None:
         return 1
     chunk = file.metadata.row_group(group).column(column)
     if "DELTA_BYTE_ARRAY" in chunk.encodings:
         return max(1, int(chunk.total_uncompressed_size))
     row = _first_row(packed, group, path) if chunk.has_dictionary_page else None
-    columns = [found for found in row.columns if pt.is_dictionary(found.type)] if row is not None else []
-    return max((int(cell_bytes(found.dictionary).max(initial=1)) for found in columns), default=1)
+    columns = (
+        [found for found in row.columns if pt.is_dictionary(found.type)]
+        if row is not None
+        else []
+    )
+    return max(
+        (int(cell_bytes(found.dictionary).max(initial=1)) for found in columns),
+        default=1,
+    )
 
 
 def _first_row(file: pq.ParquetFile, group: int, path: str) -> pa.RecordBatch | None:
-    return next(file.iter_batches(1, row_groups=[group], columns=[path], use_threads=False), None)
+    return next(
+        file.iter_batches(1, row_groups=[group], columns=[path], use_threads=False),
+        None,
+    )
 
 
 def _ordered(batch: pa.RecordBatch, wanted: Sequence[str]) -> pa.RecordBatch:
@@ -159,13 +196,17 @@ def _ordered(batch: pa.RecordBatch, wanted: Sequence[str]) -> pa.RecordBatch:
     return batch.select([places[name].pop(0) for name in wanted])
 
 
-def _coalesced(found: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.RecordBatch]:
+def _coalesced(
+    found: Iterable[pa.RecordBatch], max_rows: int
+) -> Iterator[pa.RecordBatch]:
     """Join small batches, as long as they stay small together."""
     held: list[pa.RecordBatch] = []
     n_rows = n_bytes = 0
     for batch in found:
         size = batch.nbytes
-        if held and (n_rows + batch.num_rows > max_rows or n_bytes + size > BATCH_BYTES):
+        if held and (
+            n_rows + batch.num_rows > max_rows or n_bytes + size > BATCH_BYTES
+        ):
             yield _joined(held)
             held, n_rows, n_bytes = [], 0, 0
         held.append(batch)
@@ -182,7 +223,8 @@ def _joined(held: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def peek_arrow_file(size: int, read: Read, limits: Limits) -> pa.Schema:
-    """Return the schema of an Arrow IPC file (Feather) of `size` bytes, reading no more than its footer.
+    """Return the schema of an Arrow IPC file (Feather) of `size` bytes, reading no more than its
+    footer.
 
     Raises:
         InvalidTable: the file is truncated or damaged, or has too many columns.
@@ -207,7 +249,11 @@ def peek_arrow_stream(size: int, read: Read, limits: Limits) -> pa.Schema:
     head = read(0, min(size, FOOTER_BYTES))
     n_schema = int.from_bytes(head[4:8], "little", signed=True) + 8
     if not 8 < n_schema <= min(size, _MAX_FOOTER_BYTES):
-        raise _truncated("Arrow") if 0 < size < n_schema <= _MAX_FOOTER_BYTES else _damaged("Arrow")
+        raise (
+            _truncated("Arrow")
+            if 0 < size < n_schema <= _MAX_FOOTER_BYTES
+            else _damaged("Arrow")
+        )
     if n_schema > len(head):
         head = read(0, n_schema)
     with _damage("Arrow"):
@@ -215,14 +261,19 @@ def peek_arrow_stream(size: int, read: Read, limits: Limits) -> pa.Schema:
 
 
 def open_arrow(path: Path, limits: Limits, *, is_file: bool) -> tuple[pa.Schema, int]:
-    """Return the schema and the number of rows of an Arrow file or stream; every message is looked at.
+    """Return the schema and the number of rows of an Arrow file or stream; every message is looked
+    at.
 
     Raises:
         InvalidTable: the file is truncated or damaged, or holds more than the limits.
     """
     with path.open("rb") as file:
         peek = peek_arrow_file if is_file else peek_arrow_stream
-        schema = peek(path.stat().st_size, lambda offset, length: _part(file, offset, length), limits)
+        schema = peek(
+            path.stat().st_size,
+            lambda offset, length: _part(file, offset, length),
+            limits,
+        )
     with _damage("Arrow"), pa.memory_map(str(path)) as mapped:
         # A file says its schema twice.
         if not _open_arrow(mapped, is_file).schema.equals(schema):
@@ -237,13 +288,17 @@ def open_arrow(path: Path, limits: Limits, *, is_file: bool) -> tuple[pa.Schema,
         return schema, n_rows
 
 
-def arrow_batches(path: Path, wanted: Sequence[int], *, is_file: bool) -> Iterator[pa.RecordBatch]:
+def arrow_batches(
+    path: Path, wanted: Sequence[int], *, is_file: bool
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the columns at these positions, in the batches that the file has."""
     with _damage("Arrow"), pa.memory_map(str(path)) as mapped:
         yield from _open_arrow(mapped, is_file, included_fields=list(wanted))
 
 
-def without_views(found: Iterator[pa.RecordBatch], max_rows: int) -> Iterator[pa.RecordBatch]:
+def without_views(
+    found: Iterator[pa.RecordBatch], max_rows: int
+) -> Iterator[pa.RecordBatch]:
     """Yield batches in small parts, in which string views are strings; Arrow cannot filter views.
 
     Raises:
@@ -256,31 +311,42 @@ def without_views(found: Iterator[pa.RecordBatch], max_rows: int) -> Iterator[pa
             if schema == batch.schema:
                 yield part
             else:
-                yield pa.RecordBatch.from_arrays([_plain(column) for column in part.columns], schema=schema)
+                yield pa.RecordBatch.from_arrays(
+                    [_plain(column) for column in part.columns], schema=schema
+                )
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """Return a schema with strings in place of string views."""
-    return pa.schema([field.with_type(_plain_type(field.type)) for field in schema], schema.metadata)
+    return pa.schema(
+        [field.with_type(_plain_type(field.type)) for field in schema], schema.metadata
+    )
 
 
 def _plain_type(found: pa.DataType) -> pa.DataType:
     if pt.is_dictionary(found):
-        return pa.dictionary(found.index_type, _plain_type(found.value_type), found.ordered)
+        return pa.dictionary(
+            found.index_type, _plain_type(found.value_type), found.ordered
+        )
     return pa.string() if pt.is_string_view(found) else found
 
 
 def _plain(column: pa.Array) -> pa.Array:
     if pt.is_dictionary(column.type) and pt.is_string_view(column.type.value_type):
         words = _plain(column.dictionary)
-        return pa.DictionaryArray.from_arrays(column.indices, words, ordered=column.type.ordered)
+        return pa.DictionaryArray.from_arrays(
+            column.indices, words, ordered=column.type.ordered
+        )
     if not pt.is_string_view(column.type):
         return column
     # Arrow follows the views of missing values, too, and never checks where those lead.
     known = column.is_valid().to_numpy(zero_copy_only=False)
     _, buffer, *texts = column.buffers()
     views = (
-        np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset).reshape(-1, 4) * known[:, None]
+        np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset).reshape(
+            -1, 4
+        )
+        * known[:, None]
     )
     bits = np.packbits(known, bitorder="little")
     parts = [pa.py_buffer(bits), pa.py_buffer(views.astype(np.int32)), *texts]
@@ -292,7 +358,9 @@ def _check_values(batch: pa.RecordBatch) -> None:
         try:
             column.validate(full=True)
         except pa.ArrowException:
-            detail = f"The column {name!r} is damaged, or holds text that is not Unicode."
+            detail = (
+                f"The column {name!r} is damaged, or holds text that is not Unicode."
+            )
             raise InvalidTable(detail, hint=_AGAIN) from None
 
 
@@ -304,7 +372,9 @@ def _arrow_schema(schema: pa.Schema, limits: Limits) -> pa.Schema:
 def _open_arrow(mapped: Any, is_file: bool, **options: Any) -> Any:
     # Between its marks, a file is a stream; its footer only tells where the batches lie.
     mapped.seek(8 if is_file else 0)
-    return ipc.open_stream(mapped, options=ipc.IpcReadOptions(use_threads=pa.cpu_count() > 1, **options))
+    return ipc.open_stream(
+        mapped, options=ipc.IpcReadOptions(use_threads=pa.cpu_count() > 1, **options)
+    )
 
 
 def _messages(mapped: Any, is_file: bool) -> Iterator[ipc.Message]:
@@ -320,8 +390,8 @@ def _part(file: BinaryIO, offset: int, length: int) -> bytes:
 def _promised(message: ipc.Message) -> tuple[int, int]:
     """Return the rows and the unpacked bytes that a message promises.
 
-    The layout is that of Message.fbs and Schema.fbs of the Arrow format, read as flatbuffers lay out
-    tables: https://flatbuffers.dev/internals/.
+    The layout is that of Message.fbs and Schema.fbs of the Arrow format, read as flatbuffers lay
+    out tables: https://flatbuffers.dev/internals/.
     """
     if message.type not in ("record batch", "dictionary"):
         return 0, 0
@@ -344,7 +414,9 @@ def _unpacked_sizes(body: pa.Buffer, data: bytes, batch: int) -> Iterator[int]:
         return
     vector = _at(data, places)
     (n_buffers,) = struct.unpack_from("<I", data, vector)
-    for offset, length in struct.iter_unpack("<qq", data[vector + 4 : vector + 4 + 16 * n_buffers]):
+    for offset, length in struct.iter_unpack(
+        "<qq", data[vector + 4 : vector + 4 + 16 * n_buffers]
+    ):
         if not 0 <= offset <= offset + length <= body.size:
             raise _damaged("Arrow")
         if is_packed and length >= 8:
@@ -381,7 +453,9 @@ class _Sparse:
         start = self._place - (self._size - len(self._end))
         if start < 0:
             raise _damaged("Arrow")
-        content = self._end[start:] if n_bytes < 0 else self._end[start : start + n_bytes]
+        content = (
+            self._end[start:] if n_bytes < 0 else self._end[start : start + n_bytes]
+        )
         self._place += len(content)
         return content
 
@@ -425,4 +499,6 @@ def _damaged(name: str) -> InvalidTable:
 
 def _truncated(name: str) -> InvalidTable:
     hint = "The upload may have been cut off: upload the whole file again and submit the new id."
-    return InvalidTable(f"The {name} file is only a part of one: its end is missing.", hint=hint)
+    return InvalidTable(
+        f"The {name} file is only a part of one: its end is missing.", hint=hint
+    )

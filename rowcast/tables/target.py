@@ -22,15 +22,20 @@ def can_be_target(found: pa.DataType) -> bool:
     return columns.kind_of_type(found) is not None and not pt.is_null(found)
 
 
-def read(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the known values (n_known,), the mask (n_rows,) of where they are, and their type's name.
+def read(
+    name: str, column: Any, *, untyped: bool, decimal: str = "."
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return the known values (n_known,), the mask (n_rows,) of where they are, and their type's
+    name.
 
-    Booleans, whole numbers, floats and text are taken as they are; decimals as float64; dates and times as
-    text in ISO 8601; durations and times of day as seconds. `untyped`: the file has no types, so that text
-    which holds only whole numbers, numbers, or true and false is taken for these.
+    Booleans, whole numbers, floats and text are taken as they are; decimals as float64; dates and
+    times as text in ISO 8601; durations and times of day as seconds. `untyped`: the file has no
+    types, so that text which holds only whole numbers, numbers, or true and false is taken for
+    these.
 
     Raises:
-        InvalidTable: a value is infinite, no Unicode or out of range, or fewer than 10 rows have one.
+        InvalidTable: a value is infinite, no Unicode or out of range, or fewer than 10 rows have
+            one.
     """
     import pyarrow.compute as pc
 
@@ -38,7 +43,9 @@ def read(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[
     try:
         column.validate(full=True)
     except pa.ArrowException:
-        raise InvalidTable(f"The target column {name!r} holds text that is not Unicode.") from None
+        raise InvalidTable(
+            f"The target column {name!r} holds text that is not Unicode."
+        ) from None
     column = columns.known_text(column) if columns.is_text(column.type) else column
     column = _typed(column, decimal) if untyped else column
     type_name = _type_name(column.type)
@@ -48,11 +55,14 @@ def read(name: str, column: Any, *, untyped: bool, decimal: str = ".") -> tuple[
         infinite = np.flatnonzero(pc.fill_null(pc.is_inf(column), False))
         if len(infinite):
             where = f"{len(infinite)}, first in row {infinite[0]}"
-            raise InvalidTable(f"The target column {name!r} holds infinite values: {where}.")
+            raise InvalidTable(
+                f"The target column {name!r} holds infinite values: {where}."
+            )
     is_known = pc.is_valid(column).to_numpy(zero_copy_only=False)
     if is_known.sum() < MIN_ROWS:
         raise InvalidTable(
-            f"Only {int(is_known.sum())} of {len(is_known)} rows have a value in the target column {name!r}; "
+            f"Only {int(is_known.sum())} of {len(is_known)} rows have a value in the target "
+            f"column {name!r}; "
             f"a fit needs at least {MIN_ROWS}."
         )
     return column.drop_null().to_numpy(zero_copy_only=False), is_known, type_name
@@ -66,7 +76,9 @@ def _typed(text: Any, decimal: str) -> Any:
     if not len(known) or columns.has_leading_zeros(known):
         return text
     words = pc.utf8_lower(known)
-    if pc.all(pc.is_in(words, value_set=pa.array(["true", "false"], words.type))).as_py():
+    if pc.all(
+        pc.is_in(words, value_set=pa.array(["true", "false"], words.type))
+    ).as_py():
         return pc.equal(pc.utf8_lower(text), "true")
     try:
         numbers = columns.parsed_numbers(text, decimal)
@@ -95,10 +107,15 @@ def _times_as_text(name: str, column: Any) -> Any:
     try:
         text = column.cast(pa.string())
     except pa.ArrowException:
-        raise InvalidTable(f"The target column {name!r} has times of a zone that is not known.") from None
-    # Arrow writes years beyond 32767 as "<value out of range: ...>", from which no time can be read.
+        raise InvalidTable(
+            f"The target column {name!r} has times of a zone that is not known."
+        ) from None
+    # Arrow writes years beyond 32767 as "<value out of range: ...>", from which no time can be
+    # read.
     if pc.any(pc.starts_with(text, "<")).as_py():
-        raise InvalidTable(f"The target column {name!r} holds times that are out of range.")
+        raise InvalidTable(
+            f"The target column {name!r} holds times that are out of range."
+        )
     return text
 
 
@@ -114,7 +131,11 @@ def arrow_type(name: str) -> pa.DataType:
     if found is None:
         return pa.type_for_alias(name)
     family, precision, scale, unit, zone = found.groups()
-    return pa.timestamp(unit, tz=zone) if unit else getattr(pa, family)(int(precision), int(scale))
+    return (
+        pa.timestamp(unit, tz=zone)
+        if unit
+        else getattr(pa, family)(int(precision), int(scale))
+    )
 
 
 def to_arrow(values: np.ndarray, type_name: str) -> pa.Array:

@@ -1,4 +1,5 @@
-"""The text of a file as chunks of UTF-8: unpacked, decoded, and never more of it in memory than a chunk."""
+"""The text of a file as chunks of UTF-8: unpacked, decoded, and never more of it in memory than a
+chunk."""
 
 from __future__ import annotations
 
@@ -21,9 +22,21 @@ Compression = Literal["gzip", "zstd"]
 SAMPLE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _SIP_BYTES = 1 << 12
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_NAMES = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "cp1252": "Windows-1252"}
-_SAVE_AS_UTF8 = "Save the file as UTF-8 (in Excel: 'CSV UTF-8'), upload it again and submit the new id."
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_NAMES = {
+    "utf-8": "UTF-8",
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+    "cp1252": "Windows-1252",
+}
+_SAVE_AS_UTF8 = (
+    "Save the file as UTF-8 (in Excel: 'CSV UTF-8'), upload it again and submit "
+    "the new id."
+)
 
 
 class Readable(Protocol):
@@ -87,7 +100,8 @@ def first_bytes(file: Packed, compression: Compression | None) -> tuple[bytes, b
 
 
 def first_bytes_of_part(file: Packed, compression: Compression) -> bytes:
-    """Return what the beginning of a packed file unpacks to, as far as it reaches, at most a MiB."""
+    """Return what the beginning of a packed file unpacks to, as far as it reaches, at most a
+    MiB."""
     parts: list[bytes] = []
     try:
         parts.extend(_chunks(file, compression, SAMPLE_BYTES))
@@ -98,7 +112,8 @@ def first_bytes_of_part(file: Packed, compression: Compression) -> bytes:
 
 
 def sample_of(content: bytes, *, is_whole: bool, encoding: str | None = None) -> Sample:
-    """Return the text that a file begins with; without `encoding`, the one that this beginning shows.
+    """Return the text that a file begins with; without `encoding`, the one that this beginning
+    shows.
 
     Raises:
         InvalidTable: this is no text, or of no encoding that we know.
@@ -106,7 +121,9 @@ def sample_of(content: bytes, *, is_whole: bool, encoding: str | None = None) ->
     mark, marked = _mark(content)
     if not marked:
         file_types.refuse_binary(content)
-    encoding = encoding or marked or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
+    encoding = (
+        encoding or marked or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
+    )
     text = _decode(content[len(mark) :], encoding, is_whole)
     if marked:
         file_types.refuse_binary(text.encode())
@@ -117,7 +134,8 @@ def encoding_of(path: Path, compression: Compression | None, limits: Limits) -> 
     """Return the encoding of a text, of which every byte is looked at.
 
     Raises:
-        InvalidTable: it is damaged, no text, of no encoding that we know, or too long once unpacked.
+        InvalidTable: it is damaged, no text, of no encoding that we know, or too long once
+            unpacked.
     """
     with path.open("rb") as file:
         marked = _mark(b"".join(_chunks(file, compression, 4)))[1]
@@ -127,7 +145,9 @@ def encoding_of(path: Path, compression: Compression | None, limits: Limits) -> 
             for _ in _decoded(chunks, marked):
                 pass
             return marked
-        decoders = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")}
+        decoders = {
+            name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")
+        }
         for chunk in chunks:
             _try_decoders(decoders, chunk)
         _try_decoders(decoders, b"", final=True)
@@ -181,7 +201,9 @@ class ChunkFile:
 
 
 def _mark(content: bytes) -> tuple[bytes, str | None]:
-    return next(((mark, name) for mark, name in _BOMS if content.startswith(mark)), (b"", None))
+    return next(
+        ((mark, name) for mark, name in _BOMS if content.startswith(mark)), (b"", None)
+    )
 
 
 def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -205,12 +227,18 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
         raise _undecodable(encoding) from None
 
 
-def _try_decoders(decoders: dict[str, Any], chunk: bytes, *, final: bool = False) -> None:
+def _try_decoders(
+    decoders: dict[str, Any], chunk: bytes, *, final: bool = False
+) -> None:
     """Remove the decoders that cannot decode this chunk; refuse it when none is left."""
     if b"\0" in chunk:
         file_types.refuse_binary(b"\0")
     # A character that is cut off between two chunks is in the decoder's state.
-    if chunk.isascii() and not final and not any(decoder.getstate()[0] for decoder in decoders.values()):
+    if (
+        chunk.isascii()
+        and not final
+        and not any(decoder.getstate()[0] for decoder in decoders.values())
+    ):
         return
     for name, decoder in list(decoders.items()):
         try:
@@ -238,19 +266,28 @@ def _decode(content: bytes, encoding: str, is_whole: bool) -> str:
 
 def _undecodable(encoding: str) -> InvalidTable:
     if encoding == "cp1252":
-        return InvalidTable("The text is neither UTF-8 nor Windows-1252.", hint=_SAVE_AS_UTF8)
+        return InvalidTable(
+            "The text is neither UTF-8 nor Windows-1252.", hint=_SAVE_AS_UTF8
+        )
     return InvalidTable(
-        f"The text is not {_NAMES[encoding]}, though its byte order mark says so.", hint=_SAVE_AS_UTF8
+        f"The text is not {_NAMES[encoding]}, though its byte order mark says so.",
+        hint=_SAVE_AS_UTF8,
     )
 
 
-def _chunks(file: Packed, compression: Compression | None, n_max: int | None = None) -> Iterator[bytes]:
+def _chunks(
+    file: Packed, compression: Compression | None, n_max: int | None = None
+) -> Iterator[bytes]:
     """Yield the content of a file, unpacked; at most `n_max` bytes of it."""
     n_left = n_max
     try:
         unpacked = _unpacked(file, compression)
         while n_left is None or n_left > 0:
-            chunk = bytes(unpacked.read(_CHUNK_BYTES if n_left is None else min(_CHUNK_BYTES // 16, n_left)))
+            chunk = bytes(
+                unpacked.read(
+                    _CHUNK_BYTES if n_left is None else min(_CHUNK_BYTES // 16, n_left)
+                )
+            )
             if not chunk:
                 break
             n_left = None if n_left is None else n_left - len(chunk)
@@ -272,7 +309,9 @@ def _unpacked(file: Packed, compression: Compression | None) -> Readable:
     return file
 
 
-def _limited(chunks: Iterator[bytes], compression: Compression | None, limits: Limits) -> Iterator[bytes]:
+def _limited(
+    chunks: Iterator[bytes], compression: Compression | None, limits: Limits
+) -> Iterator[bytes]:
     n_bytes = 0
     for chunk in chunks:
         n_bytes += len(chunk)

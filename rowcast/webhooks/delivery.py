@@ -1,13 +1,14 @@
-"""Webhooks: the final status of a job is POSTed to its `callback_url`, signed as Standard Webhooks has it.
+"""Webhooks: the final status of a job is POSTed to its `callback_url`, signed as Standard Webhooks
+has it.
 
-What is to be sent stands in Redis: `rowcast:webhooks`, a sorted set of names by the time when they are due,
-and a hash `rowcast:webhook:<name>` each. The name is the job's id; where a job that had ended is told to one
-more URL (`reuse`), `<id>:<digest of the URL>`. Whoever sends moves the time by a lease first, so that several
-keepers never send the same at once, and what a killed one had begun is due again. So a receiver gets each
-webhook at least once, always under the same `webhook-id`.
+What is to be sent stands in Redis: `rowcast:webhooks`, a sorted set of names by the time when they
+are due, and a hash `rowcast:webhook:<name>` each. The name is the job's id; where a job that had
+ended is told to one more URL (`reuse`), `<id>:<digest of the URL>`. Whoever sends moves the time by
+a lease first, so that several keepers never send the same at once, and what a killed one had begun
+is due again. So a receiver gets each webhook at least once, always under the same `webhook-id`.
 
-A URL is given by a caller, so it must not lead into our own network. Names are resolved once, right before
-sending, and the connection goes to the very address that was judged.
+A URL is given by a caller, so it must not lead into our own network. Names are resolved once, right
+before sending, and the connection goes to the very address that was judged.
 """
 
 from __future__ import annotations
@@ -45,14 +46,15 @@ ReadStatus = Callable[[str, str], dict[str, Any] | None]
 DUE = "rowcast:webhooks"
 GIVE_UP_S, KEPT_S = 3600.0, 24 * 3600
 FIRST_PAUSE_S, PAUSE_GROWTH, LONGEST_PAUSE_S = 5.0, 3.0, 600.0
-# A delivery takes less than a lease: preparing, then connecting to two addresses at most, then the exchange.
+# A delivery takes less than a lease: preparing, then connecting to two addresses at most, then the
+# exchange.
 LEASE_S = 30.0
 PREPARE_S, CONNECT_S, EXCHANGE_S = 8.0, 5.0, 10.0
 MOST_ANSWER_BYTES = 4096
 # A delivery that hangs holds one thread for up to a lease.
 N_THREADS = 8
-# A receiver that takes longer than this rests for so many times as long, so that however many webhooks it is
-# to get, it holds the threads for a quarter of the time at most.
+# A receiver that takes longer than this rests for so many times as long, so that however many
+# webhooks it is to get, it holds the threads for a quarter of the time at most.
 SLOW_S, REST = 3.0, 3.0
 
 # Part of every script that ends a job which has a callback_url; `now` in Unix seconds.
@@ -72,8 +74,9 @@ local function resting(owner, url)
 end
 """
 
-# The try is counted before it is made, so that one which kills its keeper is not repeated for ever. Webhooks
-# whose receiver rests are due when it has; so many are looked at that Redis answers within milliseconds.
+# The try is counted before it is made, so that one which kills its keeper is not repeated for ever.
+# Webhooks whose receiver rests are due when it has; so many are looked at that Redis answers within
+# milliseconds.
 _CLAIM = f"""{_RESTING}
 for _ = 1, 1000 do
   local name = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 1)[1]
@@ -111,20 +114,35 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _MOST_CHARACTERS = 2000
 
-# Not reachable from the internet, or not one receiver (IANA's registries of special-purpose addresses), and
-# 168.63.129.16, at which Azure serves its machines what is private to them.
+# Not reachable from the internet, or not one receiver (IANA's registries of special-purpose
+# addresses), and 168.63.129.16, at which Azure serves its machines what is private to them.
 _PRIVATE_IPV4 = [
     ipaddress.IPv4Network(network)
     for network in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *(
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+        ),
+        *(
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+        ),
         *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3", "168.63.129.16/32"),
     )
 ]
-# Of IPv6 all but the global addresses; of these those of protocols (such as Teredo), examples and 6to4.
+# Of IPv6 all but the global addresses; of these those of protocols (such as Teredo), examples and
+# 6to4.
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 _PRIVATE_IPV6 = [
-    ipaddress.IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+    ipaddress.IPv6Network(network)
+    for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 ]
 # Where a network without IPv4 has the addresses of the IPv4 internet: the last 32 bits (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -132,7 +150,8 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 @dataclass(frozen=True)
 class Target:
-    """A URL in parts; `host` is a name or an address without brackets, `path` includes the query."""
+    """A URL in parts; `host` is a name or an address without brackets, `path` includes the
+    query."""
 
     is_tls: bool
     authority: str
@@ -143,7 +162,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A webhook that is ours to send until `lease`; `since` is when its job ended. Both in Unix seconds."""
+    """A webhook that is ours to send until `lease`; `since` is when its job ended. Both in Unix
+    seconds."""
 
     name: str
     owner: str
@@ -171,12 +191,16 @@ def check(url: str, settings: Settings, owner: str) -> None:
     """Refuse a `callback_url` before there is a job; asks no name server.
 
     Raises:
-        InvalidRequest: it is no URL that can be called, it is a private address, or nothing would sign.
+        InvalidRequest: it is no URL that can be called, it is a private address, or nothing would
+            sign.
     """
     target = parse(url)
     if not settings.webhook_allow_private and _is_private_host(target.host):
         problem = "callback_url must not lead to a private address."
-        hint = "Name a host that the internet reaches, or ask the operator to set WEBHOOK_ALLOW_PRIVATE=true."
+        hint = (
+            "Name a host that the internet reaches, or ask the operator to set "
+            "WEBHOOK_ALLOW_PRIVATE=true."
+        )
         raise InvalidRequest(problem, hint=hint, errors=[problem])
     if not secrets_of(owner, settings):
         problem = "callback_url cannot be used: this service has no secret to sign webhooks with."
@@ -197,7 +221,13 @@ def parse(url: str) -> Target:
     host, port = _match(_AUTHORITY, authority)
     is_tls = scheme.lower() == "https"
     bare = host.lower().strip("[]").removesuffix(".")
-    return Target(is_tls, authority, bare, int(port or (443 if is_tls else 80)), (path or "/") + query)
+    return Target(
+        is_tls,
+        authority,
+        bare,
+        int(port or (443 if is_tls else 80)),
+        (path or "/") + query,
+    )
 
 
 def _match(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:
@@ -211,7 +241,10 @@ def _problems(url: str) -> Iterator[str]:
     if len(url) > _MOST_CHARACTERS:
         yield f"must have at most {_MOST_CHARACTERS} characters"
     if _NO_URL_TEXT.search(url):
-        yield "must be ASCII without spaces and backslashes; write all else as %XX, and a name in Punycode"
+        yield (
+            "must be ASCII without spaces and backslashes; write all else as %XX, and a name "
+            "in Punycode"
+        )
     elif not scheme:
         yield "must begin with https:// or http://"
     elif "@" in authority:
@@ -249,30 +282,46 @@ def _is_private_host(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the internet, which any other machine of it could reach as well."""
+    """Tell whether an address is one of the internet, which any other machine of it could reach as
+    well."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv4Address):
         return not any(found in network for network in _PRIVATE_IPV4)
     if found in _NAT64:
         return is_public(str(ipaddress.IPv4Address(found.packed[-4:])))
-    return found in _GLOBAL_IPV6 and not any(found in network for network in _PRIVATE_IPV6)
+    return found in _GLOBAL_IPV6 and not any(
+        found in network for network in _PRIVATE_IPV6
+    )
 
 
 def secrets_of(owner: str, settings: Settings) -> list[bytes]:
-    """Return the secrets that sign an owner's webhooks: its own or, if it has none, those of no owner.
+    """Return the secrets that sign an owner's webhooks: its own or, if it has none, those of no
+    owner.
 
-    A receiver can sign as well as verify, so what owners share lets one speak to another's receiver.
+    A receiver can sign as well as verify, so what owners share lets one speak to another's
+    receiver.
     """
-    entries = [entry.get_secret_value().rpartition(":") for entry in settings.webhook_secrets]
-    decoded = [(name, base64.b64decode(secret.removeprefix("whsec_"))) for name, _, secret in entries]
+    entries = [
+        entry.get_secret_value().rpartition(":") for entry in settings.webhook_secrets
+    ]
+    decoded = [
+        (name, base64.b64decode(secret.removeprefix("whsec_")))
+        for name, _, secret in entries
+    ]
     own = [secret for name, secret in decoded if name == owner]
     return own or [secret for name, secret in decoded if not name]
 
 
-def headers_of(message_id: str, sent_at: int, body: bytes, secrets: list[bytes]) -> dict[str, str]:
-    """Return the headers of Standard Webhooks 1.0; `sent_at` in Unix seconds. Every secret signs."""
+def headers_of(
+    message_id: str, sent_at: int, body: bytes, secrets: list[bytes]
+) -> dict[str, str]:
+    """Return the headers of Standard Webhooks 1.0; `sent_at` in Unix seconds. Every secret
+    signs."""
     content = b"%s.%d.%s" % (message_id.encode(), sent_at, body)
-    macs = [base64.b64encode(hmac.digest(secret, content, "sha256")).decode() for secret in secrets]
+    macs = [
+        base64.b64encode(hmac.digest(secret, content, "sha256")).decode()
+        for secret in secrets
+    ]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(sent_at),
@@ -280,7 +329,9 @@ def headers_of(message_id: str, sent_at: int, body: bytes, secrets: list[bytes])
     }
 
 
-def enqueue(connection: redis.Redis, job_id: str, owner: str, url: str, now: float) -> None:
+def enqueue(
+    connection: redis.Redis, job_id: str, owner: str, url: str, now: float
+) -> None:
     """Have the status of a job that has ended sent to a checked URL; `now` in Unix seconds."""
     script = ENQUEUE + "enqueue_webhook(ARGV[1], ARGV[2], ARGV[3], ARGV[4])"
     # Its end may still be on its way to others.
@@ -289,30 +340,45 @@ def enqueue(connection: redis.Redis, job_id: str, owner: str, url: str, now: flo
 
 
 def start(
-    connection: redis.Redis, settings: Settings, read_status: ReadStatus, stopped: threading.Event
+    connection: redis.Redis,
+    settings: Settings,
+    read_status: ReadStatus,
+    stopped: threading.Event,
 ) -> list[threading.Thread]:
     """Send what falls due in threads of their own, until `stopped` is set or the process ends."""
     given = (connection, settings, read_status, stopped)
-    threads = [threading.Thread(target=_keep_delivering, args=given, daemon=True) for _ in range(N_THREADS)]
+    threads = [
+        threading.Thread(target=_keep_delivering, args=given, daemon=True)
+        for _ in range(N_THREADS)
+    ]
     for thread in threads:
         thread.start()
     return threads
 
 
 def _keep_delivering(
-    connection: redis.Redis, settings: Settings, read_status: ReadStatus, stopped: threading.Event
+    connection: redis.Redis,
+    settings: Settings,
+    read_status: ReadStatus,
+    stopped: threading.Event,
 ) -> None:
     while not stopped.wait(random.uniform(0.5, 1.5)):
         try:
-            while not stopped.is_set() and deliver_next(connection, settings, read_status, time.time()):
+            while not stopped.is_set() and deliver_next(
+                connection, settings, read_status, time.time()
+            ):
                 pass
         except redis.RedisError as error:
-            log.warning("Redis does not answer (%s); webhooks wait", type(error).__name__)
+            log.warning(
+                "Redis does not answer (%s); webhooks wait", type(error).__name__
+            )
         except Exception:
             log.exception("a webhook could not be sent")
 
 
-def deliver_next(connection: redis.Redis, settings: Settings, read_status: ReadStatus, now: float) -> bool:
+def deliver_next(
+    connection: redis.Redis, settings: Settings, read_status: ReadStatus, now: float
+) -> bool:
     """Send the webhook that is due first, and tell whether there was one; `now` in Unix seconds.
 
     It takes less than `LEASE_S`. Any number of threads and processes may call this at once.
@@ -327,7 +393,9 @@ def deliver_next(connection: redis.Redis, settings: Settings, read_status: ReadS
         outcome = _try(delivery, settings, read_status, now)
         took_s = time.monotonic() - started_at
         if took_s > SLOW_S:
-            connection.eval(_REST, 0, delivery.owner, delivery.url, round(took_s * REST * 1000))
+            connection.eval(
+                _REST, 0, delivery.owner, delivery.url, round(took_s * REST * 1000)
+            )
         _settle(connection, delivery, outcome, now + took_s)
     return True
 
@@ -341,7 +409,9 @@ def _claim(connection: redis.Redis, now: float) -> Delivery | None:
     return Delivery(name, owner, url, float(since), int(tries), lease)
 
 
-def _settle(connection: redis.Redis, delivery: Delivery, outcome: Outcome, now: float) -> None:
+def _settle(
+    connection: redis.Redis, delivery: Delivery, outcome: Outcome, now: float
+) -> None:
     """Note what became of a try: it is over, or it is due again."""
     due = None if outcome.is_over else _next_due(delivery, outcome, now)
     if due is None:
@@ -351,9 +421,20 @@ def _settle(connection: redis.Redis, delivery: Delivery, outcome: Outcome, now: 
             both.execute()
     else:
         connection.eval(_POSTPONE, 1, DUE, delivery.name, delivery.lease, due)
-    then = "" if outcome.is_over else f"; {'given up' if due is None else f'again in {due - now:.0f} s'}"
+    then = (
+        ""
+        if outcome.is_over
+        else f"; {'given up' if due is None else f'again in {due - now:.0f} s'}"
+    )
     level = logging.INFO if outcome.is_over else logging.WARNING
-    log.log(level, "webhook to %s, try %d: %s%s", _host(delivery.url), delivery.tries, outcome.words, then)
+    log.log(
+        level,
+        "webhook to %s, try %d: %s%s",
+        _host(delivery.url),
+        delivery.tries,
+        outcome.words,
+        then,
+    )
 
 
 def _host(url: str) -> str:
@@ -368,14 +449,21 @@ def _next_due(delivery: Delivery, outcome: Outcome, now: float) -> float | None:
         return None
     pause_s = min(FIRST_PAUSE_S * PAUSE_GROWTH ** (delivery.tries - 1), LONGEST_PAUSE_S)
     # By chance a little sooner, so that what failed together does not come back together.
-    pause_s = max(pause_s * random.uniform(0.8, 1.0), min(outcome.asked_pause_s, LONGEST_PAUSE_S))
+    pause_s = max(
+        pause_s * random.uniform(0.8, 1.0), min(outcome.asked_pause_s, LONGEST_PAUSE_S)
+    )
     return min(now + pause_s, end)
 
 
-def _try(delivery: Delivery, settings: Settings, read_status: ReadStatus, now: float) -> Outcome:
+def _try(
+    delivery: Delivery, settings: Settings, read_status: ReadStatus, now: float
+) -> Outcome:
     started_at = time.monotonic()
     try:
-        status, secrets = read_status(delivery.owner, delivery.job_id), secrets_of(delivery.owner, settings)
+        status, secrets = (
+            read_status(delivery.owner, delivery.job_id),
+            secrets_of(delivery.owner, settings),
+        )
         if status is None:
             return Outcome(True, "not sent, the job was deleted")
         if not secrets:
@@ -385,7 +473,14 @@ def _try(delivery: Delivery, settings: Settings, read_status: ReadStatus, now: f
         if time.monotonic() - started_at > PREPARE_S:
             return Outcome(False, "not sent, the store or the name server was too slow")
         body = json.dumps(status, separators=(",", ":")).encode()
-        return _judge(*_post(target, addresses, headers_of(delivery.job_id, int(now), body, secrets), body))
+        return _judge(
+            *_post(
+                target,
+                addresses,
+                headers_of(delivery.job_id, int(now), body, secrets),
+                body,
+            )
+        )
     except RowcastError as error:
         return Outcome(False, f"failed, {error.code}")
     except (OSError, http.client.HTTPException) as error:
@@ -394,7 +489,11 @@ def _try(delivery: Delivery, settings: Settings, read_status: ReadStatus, now: f
 
 def _judge(status: int, asked_pause: str) -> Outcome:
     is_over = 200 <= status < 300 or status == http.client.GONE
-    return Outcome(is_over, f"answered {status}", float(asked_pause) if asked_pause.isdecimal() else 0.0)
+    return Outcome(
+        is_over,
+        f"answered {status}",
+        float(asked_pause) if asked_pause.isdecimal() else 0.0,
+    )
 
 
 class PrivateAddress(OSError):
@@ -402,7 +501,8 @@ class PrivateAddress(OSError):
 
 
 def _resolve(target: Target, settings: Settings) -> list[str]:
-    """Return an address of each kind, IPv4 and IPv6, that the host has; the system's first choice first.
+    """Return an address of each kind, IPv4 and IPv6, that the host has; the system's first choice
+    first.
 
     Raises:
         PrivateAddress: any of its addresses is private.
@@ -416,28 +516,42 @@ def _resolve(target: Target, settings: Settings) -> list[str]:
     return sorted(first_of_each.values(), key=addresses.index)
 
 
-def _post(target: Target, addresses: list[str], headers: dict[str, str], body: bytes) -> tuple[int, str]:
+def _post(
+    target: Target, addresses: list[str], headers: dict[str, str], body: bytes
+) -> tuple[int, str]:
     """Return the status and the header Retry-After of the answer; its body is of no interest.
 
     No proxy of the environment is asked, and no redirect followed.
 
-    Raises:
-        OSError, http.client.HTTPException: there is no whole answer in time, or it comes from somebody else.
+    Raises: OSError, http.client.HTTPException: there is no whole answer in time, or it comes from
+        somebody else.
     """
-    with _connected(addresses, target.port) as raw, _time_limit(raw, EXCHANGE_S) as is_late:
+    with (
+        _connected(addresses, target.port) as raw,
+        _time_limit(raw, EXCHANGE_S) as is_late,
+    ):
         # The certificate is checked for the host of the URL, whatever the address.
         tls = ssl.create_default_context() if target.is_tls else None
-        with tls.wrap_socket(raw, server_hostname=target.host) if tls else raw as connected:
+        with (
+            tls.wrap_socket(raw, server_hostname=target.host)
+            if tls
+            else raw as connected
+        ):
             connection = http.client.HTTPConnection(target.host, target.port)
             connection.sock = connected
-            own = {"Host": target.authority, "User-Agent": f"rowcast/{__version__}", "Connection": "close"}
+            own = {
+                "Host": target.authority,
+                "User-Agent": f"rowcast/{__version__}",
+                "Connection": "close",
+            }
             own["Content-Type"] = "application/json"
             connection.request("POST", target.path, body, {**own, **headers})
             answer = connection.getresponse()
             if is_late.is_set():
                 # Headers that were cut off look like the last ones.
                 raise TimeoutError
-            # Taken off so that the receiver is not cut off in mid-sentence; what comes of it does not matter.
+            # Taken off so that the receiver is not cut off in mid-sentence; what comes of it does
+            # not matter.
             with suppress(OSError, http.client.HTTPException):
                 answer.read(MOST_ANSWER_BYTES)
             answer.close()

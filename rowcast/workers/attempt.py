@@ -1,4 +1,5 @@
-"""One attempt of a job, in its work horse: from the job's fields to its end, or back to the queue."""
+"""One attempt of a job, in its work horse: from the job's fields to its end, or back to the
+queue."""
 
 from __future__ import annotations
 
@@ -32,10 +33,12 @@ MAX_DELAY_S = 30.0
 
 @dataclass
 class Attempt:
-    """An attempt: `work` is the job's function, `say` sends a message to the worker and never waits.
+    """An attempt: `work` is the job's function, `say` sends a message to the worker and never
+    waits.
 
-    `beats` are the lanes by a connection that gives up soon: what the job notes and asks is not worth waiting
-    for a Redis that is away. `memory_bytes` is what it may take, which the worker sees to.
+    `beats` are the lanes by a connection that gives up soon: what the job notes and asks is not
+    worth waiting for a Redis that is away. `memory_bytes` is what it may take, which the worker
+    sees to.
     """
 
     job_id: str
@@ -49,17 +52,22 @@ class Attempt:
     lines: deque[str] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        """Prepare what the end needs: a store that is waited for, because now there is something to lose."""
+        """Prepare what the end needs: a store that is waited for, because now there is something to
+        lose."""
         self.number = int(self.fields["attempt"])
         self.owner = self.fields["owner"]
         self.publisher = Storage(
-            self.settings, object_store.patience_of(self.settings.outage_wait_s), connections=4
+            self.settings,
+            object_store.patience_of(self.settings.outage_wait_s),
+            connections=4,
         )
         self.began = time.monotonic()
 
     def run(self) -> None:
         """Do the work, and settle what becomes of the job."""
-        with joblog.recorded(self._earlier_lines(), lambda line: self.say({"log": line})) as self.lines:
+        with joblog.recorded(
+            self._earlier_lines(), lambda line: self.say({"log": line})
+        ) as self.lines:
             try:
                 self._do()
             except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
@@ -77,7 +85,9 @@ class Attempt:
         """Do the work, unless an earlier attempt has published and only its end was lost."""
         kind = cast(publications.Kind, self.fields["kind"])
         storage = Storage(self.settings, object_store.WORKER, connections=4)
-        if self.number > 1 and publications.start_again(storage, kind, self.owner, self.job_id, self.number):
+        if self.number > 1 and publications.start_again(
+            storage, kind, self.owner, self.job_id, self.number
+        ):
             return
         notes = self.beats.connection
         surroundings = context.Run(
@@ -86,7 +96,9 @@ class Attempt:
             settings=self.settings,
             storage=storage,
             publisher=self.publisher,
-            folder=scratch.make(Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)),
+            folder=scratch.make(
+                Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)
+            ),
             others_wait=partial(_do_others_wait, self.beats),
             progress=Progress(self.say),
             note_digest=partial(deduplication.note, notes, self.owner),
@@ -118,7 +130,9 @@ class Attempt:
         if isinstance(error, redis.RedisError):
             return errors.QueueUnavailable("Redis did not answer while the job ran.")
         request = self.fields.get("request_id", "unknown")
-        return errors.InternalError(f"The job failed ({type(error).__name__}); its request_id is {request}.")
+        return errors.InternalError(
+            f"The job failed ({type(error).__name__}); its request_id is {request}."
+        )
 
     def _wait_outside(self, cause: errors.RowcastError) -> str:
         """Give the job back for a while, which does not count as a death."""
@@ -138,7 +152,9 @@ class Attempt:
             else Storage(self.settings, object_store.KEEPER, connections=4)
         )
         told = (self.lanes, store, self.job_id, self.fields, status, error)
-        insist(lambda: completion.end(*told, lines=list(self.lines), attempt=self.number))
+        insist(
+            lambda: completion.end(*told, lines=list(self.lines), attempt=self.number)
+        )
 
     def _note_duration(self) -> None:
         """Let later jobs of like size know how long this one took."""
@@ -146,7 +162,9 @@ class Attempt:
             work = estimates.Work(*json.loads(self.fields["work"]))
             took_s = time.monotonic() - self.began
             with suppress(redis.RedisError):
-                estimates.note(self.lanes.connection, *work[:4], took_s, effort=work.effort)
+                estimates.note(
+                    self.lanes.connection, *work[:4], took_s, effort=work.effort
+                )
 
 
 def _do_others_wait(lanes: Lanes) -> bool:
@@ -167,5 +185,7 @@ def insist(settle: Callable[[], T]) -> T:
         try:
             return settle()
         except redis.RedisError as error:
-            log.warning("Redis does not answer (%s); waiting for it", type(error).__name__)
+            log.warning(
+                "Redis does not answer (%s); waiting for it", type(error).__name__
+            )
             time.sleep(1)

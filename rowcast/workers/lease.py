@@ -1,4 +1,5 @@
-"""A worker's hold on its running job: looked after often, renewed every second, and lost without a word."""
+"""A worker's hold on its running job: looked after often, renewed every second, and lost without a
+word."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Lease:
     def __init__(self, lanes: Lanes, job_id: str, attempt: int, ttl_s: float) -> None:
         """Begin with what taking the job has given: the first lease.
 
-        The connection of `lanes` gives up soon: while Redis is away the worker still looks after its job.
+        The connection of `lanes` gives up soon: while Redis is away the worker still looks after
+        its job.
         """
         self._job_id, self._attempt = job_id, attempt
         self._lanes, self._ttl_s = lanes, ttl_s
@@ -46,7 +48,9 @@ class Lease:
                 self._look_at = now + LOOK_S
                 return self._lanes.is_ours(self._job_id, self._attempt)
         except redis.RedisError as error:
-            log.warning("Redis does not answer (%s); the job runs on", type(error).__name__)
+            log.warning(
+                "Redis does not answer (%s); the job runs on", type(error).__name__
+            )
             self._look_at = self._beat_at = time.monotonic() + PAUSE_S
         return True
 
@@ -55,7 +59,9 @@ class Lease:
         progress = horse.progress if horse.progress != self._told else ""
         # More are not kept, and a script takes only so many arguments.
         lines = horse.lines[-queue.MAX_LOG_LINES :]
-        held = self._lanes.beat(self._job_id, self._attempt, self._ttl_s, progress, lines)
+        held = self._lanes.beat(
+            self._job_id, self._attempt, self._ttl_s, progress, lines
+        )
         self._told = horse.progress
         horse.lines = []
         return held

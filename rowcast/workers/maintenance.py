@@ -34,7 +34,8 @@ REMOVE_EVERY_S, REMOVE_FOR_S = 600.0, 60.0
 
 @dataclass(frozen=True)
 class Duty:
-    """Something to do every so many seconds, in a thread of its own, so that none waits for another."""
+    """Something to do every so many seconds, in a thread of its own, so that none waits for
+    another."""
 
     do: Callable[[], Any]
     every_s: float
@@ -46,7 +47,12 @@ class Duty:
                 self.do()
             except Exception as error:
                 known = isinstance(error, errors.Unavailable | redis.RedisError)
-                log.warning("%s was not done: %s", self.do.__name__, type(error).__name__, exc_info=not known)
+                log.warning(
+                    "%s was not done: %s",
+                    self.do.__name__,
+                    type(error).__name__,
+                    exc_info=not known,
+                )
             time.sleep(self.every_s)
 
 
@@ -90,7 +96,9 @@ class Keeper:
         fields, ttl_s = self._lanes.fields(job_id), self._settings.worker_ttl_s
         silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
         with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
-            completion.give_up(self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s)
+            completion.give_up(
+                self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s
+            )
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""

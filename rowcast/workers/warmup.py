@@ -1,8 +1,9 @@
-"""A rehearsal: a work horse that waits for its job asks the store, and fits and predicts a toy table.
+"""A rehearsal: a work horse that waits for its job asks the store, and fits and predicts a toy
+table.
 
-What is slow the first time in a process is slow then: its memory is its worker's until it is written to,
-Python's caches are cold, and libraries load parts of themselves when they are first asked. It uses one
-thread, and leaves nothing behind but its files.
+What is slow the first time in a process is slow then: its memory is its worker's until it is
+written to, Python's caches are cold, and libraries load parts of themselves when they are first
+asked. It uses one thread, and leaves nothing behind but its files.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def rehearse(settings: Settings, folder: Path) -> None:
     """
     _ask_the_store(settings)
     pa.set_cpu_count(1)
-    with cores.rehearsal(settings.cores_dir) as may_compute, cores.libraries().limit(limits=1):
+    with (
+        cores.rehearsal(settings.cores_dir) as may_compute,
+        cores.libraries().limit(limits=1),
+    ):
         if may_compute:
             _write_toy(folder / "dataset")
             _predict(settings, folder, _fit(settings, folder))
@@ -59,11 +63,18 @@ def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
     table = checks.training(source, checks.DEFAULT_TARGET)
     task = learners.task_of(table.target, "auto", max_classes=settings.max_classes)
     plan = training.Plan("boosting", task, {"max_iter": MAX_ITER}, validation="none")
-    trained = training.train(plan, table.features, training.Rows(table.frame, table.target), SILENT)
+    trained = training.train(
+        plan, table.features, training.Rows(table.frame, table.target), SILENT
+    )
     about = manifests.of_model(source, table, plan, trained)
     model = pickle.loads(pickle.dumps(trained.model, protocol=5))  # noqa: S301 - what was made right here
     return prediction.Predictor(
-        model, table.features, checks.DEFAULT_TARGET, about["target_type"], about["classes"], None
+        model,
+        table.features,
+        checks.DEFAULT_TARGET,
+        about["target_type"],
+        about["classes"],
+        None,
     )
 
 

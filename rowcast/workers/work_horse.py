@@ -1,7 +1,8 @@
-"""A work horse as its worker sees it: a child process that runs one job, and the pipes between the two.
+"""A work horse as its worker sees it: a child process that runs one job, and the pipes between the
+two.
 
-By one it is given its job, by the other it says how far it is. That one also tells at once when the horse
-has ended, however that came: its last end is closed then.
+By one it is given its job, by the other it says how far it is. That one also tells at once when the
+horse has ended, however that came: its last end is closed then.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 MAX_LINE_BYTES = 4_000
-# Who downloads says so with each MiB. Silent for longer it waits for the store, which it gives up itself in
-# the end; silent for longer than that it hangs.
+# Who downloads says so with each MiB. Silent for longer it waits for the store, which it gives up
+# itself in the end; silent for longer than that it hangs.
 SILENT_S, HANGS_S = 1.0, 300.0
 
 
 class Horse:
-    """A child process that runs one attempt of a job; `give` it the job, `wait` for and `kill` it."""
+    """A child process that runs one attempt of a job; `give` it the job, `wait` for and `kill`
+    it."""
 
     def __init__(self, pid: int, reader: int, orders: int = -1) -> None:
         """Watch a process that holds the other ends of the pipes."""
@@ -32,8 +34,8 @@ class Horse:
         self.exit_status: int | None = None
         self.progress = ""
         self.lines: list[str] = []
-        # Waiting for the store, to give what is needed or take what has been made, is no time that the job
-        # works; nor is what it takes to settle its end.
+        # Waiting for the store, to give what is needed or take what has been made, is no time that
+        # the job works; nor is what it takes to settle its end.
         self.worked_s = 0.0
         self._reader, self._orders = reader, orders
         self._buffer = b""
@@ -44,7 +46,8 @@ class Horse:
 
     @classmethod
     def fork(cls, live: Callable[[int, Voice], None]) -> Horse:
-        """Return a horse that lives so: it is given where to read its order, and its voice, and then ends.
+        """Return a horse that lives so: it is given where to read its order, and its voice, and
+        then ends.
 
         Raises:
             OSError: the system has no process, memory or file left.
@@ -79,10 +82,13 @@ class Horse:
         """Tell whether it runs; asking takes no note of its end."""
         if self.exit_status is not None:
             return False
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return (
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        )
 
     def give(self, order: dict[str, Any]) -> None:
-        """Send the job that it runs; from now on it works. One that has ended by now is known by its end."""
+        """Send the job that it runs; from now on it works. One that has ended by now is known by
+        its end."""
         self.worked_s = 0.0
         self._seen_at = self._heard_at = time.monotonic()
         with suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
@@ -102,7 +108,11 @@ class Horse:
     def was_killed(self) -> bool:
         """Tell whether it ended by SIGKILL, of whomever."""
         status = self.exit_status
-        return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        return (
+            status is not None
+            and os.WIFSIGNALED(status)
+            and os.WTERMSIG(status) == signal.SIGKILL
+        )
 
     def kill(self) -> None:
         """End the process at once."""
@@ -130,7 +140,10 @@ class Horse:
         if self._is_ending or self._phase == "uploading":
             return True
         # Before its first word an attempt asks the store what earlier ones have left.
-        return self._phase in ("", "downloading") and SILENT_S < now - self._heard_at < HANGS_S
+        return (
+            self._phase in ("", "downloading")
+            and SILENT_S < now - self._heard_at < HANGS_S
+        )
 
     def _take(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
@@ -154,7 +167,8 @@ def be_called(name: str) -> None:
 
 
 class Voice:
-    """The horse's end of the pipe. It never waits: a worker that does not listen misses something."""
+    """The horse's end of the pipe. It never waits: a worker that does not listen misses
+    something."""
 
     def __init__(self, writer: int) -> None:
         """Speak into a pipe."""

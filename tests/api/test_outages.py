@@ -1,4 +1,5 @@
-"""What a caller is told while a part behind the service is away: a 503, in time. See also tests/faults."""
+"""What a caller is told while a part behind the service is away: a 503, in time. See also
+tests/faults."""
 
 from __future__ import annotations
 
@@ -33,13 +34,17 @@ def paused(process: psutil.Process) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-def timed(stack: Stack, method: str, path: str, **params: str) -> tuple[float, requests.Response]:
+def timed(
+    stack: Stack, method: str, path: str, **params: str
+) -> tuple[float, requests.Response]:
     started = time.monotonic()
     answer = requests.request(method, stack.url + path, params=params, timeout=20)
     return time.monotonic() - started, answer
 
 
-def test_a_store_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack) -> None:
+def test_a_store_that_hangs_is_a_503_in_time_and_readyz_names_it(
+    fragile: Stack,
+) -> None:
     dataset = fragile.upload(table())
     with paused(fragile.part("store")):
         took_s, answer = timed(fragile, "POST", "/fit", id=dataset)
@@ -52,10 +57,14 @@ def test_a_store_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack)
         assert problem.startswith("store: The object store does not answer")
         assert took_s < 4
         assert timed(fragile, "GET", "/healthz")[1].status_code == 200
-    fragile.finished(str(eventually(lambda: fragile.post("/fit", id=dataset).json()["id"])))
+    fragile.finished(
+        str(eventually(lambda: fragile.post("/fit", id=dataset).json()["id"]))
+    )
 
 
-def test_many_uploads_beside_a_store_that_hangs_are_all_answered_in_time(start_stack: StartStack) -> None:
+def test_many_uploads_beside_a_store_that_hangs_are_all_answered_in_time(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1)
     with paused(stack.part("store")), ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(lambda _: timed(stack, "GET", "/upload"), range(24)))
@@ -64,7 +73,9 @@ def test_many_uploads_beside_a_store_that_hangs_are_all_answered_in_time(start_s
     stack.stop()
 
 
-def test_a_redis_that_hangs_is_a_503_in_time_and_readyz_names_it(fragile: Stack) -> None:
+def test_a_redis_that_hangs_is_a_503_in_time_and_readyz_names_it(
+    fragile: Stack,
+) -> None:
     dataset = fragile.upload(table())
     with paused(fragile.part("redis")):
         took_s, answer = timed(fragile, "POST", "/fit", id=dataset)

@@ -48,13 +48,20 @@ MANIFEST = {
 
 @pytest.fixture(scope="module")
 def keyed(start_stack: StartStack) -> Stack:
-    return start_stack(workers=1, API_KEYS=",".join(f"{name}:{name}-secret-key" for name in OWNERS))
+    return start_stack(
+        workers=1, API_KEYS=",".join(f"{name}:{name}-secret-key" for name in OWNERS)
+    )
 
 
 @pytest.fixture(scope="module")
 def by_owner(keyed: Stack) -> Callable[[str], Stack]:
     def act_as(owner: str) -> Stack:
-        return Stack(keyed.process, keyed.url, keyed.data, {"Authorization": f"Bearer {owner}-secret-key"})
+        return Stack(
+            keyed.process,
+            keyed.url,
+            keyed.data,
+            {"Authorization": f"Bearer {owner}-secret-key"},
+        )
 
     return act_as
 
@@ -75,13 +82,22 @@ def assert_deleted(answer: requests.Response) -> None:
 
 def keys_of(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> list[str]:
     """Return all keys of a bucket that name an id, wherever they lie."""
-    return [key for key in storage._list(bucket, f"{owner}/", recursive=True) if identifier in key]
+    return [
+        key
+        for key in storage._list(bucket, f"{owner}/", recursive=True)
+        if identifier in key
+    ]
 
 
 def remains(storage: Storage, owner: str, *ids: str) -> set[str]:
     """Return what is left of ids in all buckets, without the tombstones, which are empty."""
     buckets: tuple[Bucket, ...] = ("datasets", "models", "results")
-    found = {key for bucket in buckets for id_ in ids for key in keys_of(storage, bucket, owner, id_)}
+    found = {
+        key
+        for bucket in buckets
+        for id_ in ids
+        for key in keys_of(storage, bucket, owner, id_)
+    }
     return found - {f"{folder_of(owner, id_)}/deleted" for id_ in ids}
 
 
@@ -92,15 +108,25 @@ def put_model(storage: Storage, owner: str, model_id: str, **manifest: Any) -> s
     return model_id
 
 
-def job_on(stack: Stack, storage: Storage, folder: Path, attempt: int = 1, owner: str = "default") -> Run:
-    return Run(owner, attempt, stack.settings(), storage, folder, lambda: False, storage)
+def job_on(
+    stack: Stack,
+    storage: Storage,
+    folder: Path,
+    attempt: int = 1,
+    owner: str = "default",
+) -> Run:
+    return Run(
+        owner, attempt, stack.settings(), storage, folder, lambda: False, storage
+    )
 
 
 def predicted(stack: Stack, folder: Path, model_id: str, owner: str = "default") -> str:
     """Return a finished result that is noted with its model."""
     result_id = stack.predict(table(50), model_id)
     stack.finished(result_id)
-    publishing.note_result(job_on(stack, stack.storage(), folder, owner=owner), model_id, result_id)
+    publishing.note_result(
+        job_on(stack, stack.storage(), folder, owner=owner), model_id, result_id
+    )
     return result_id
 
 
@@ -118,7 +144,9 @@ def years(keyed: Stack) -> list[str]:
         "2026-03-01T23:59",
         "2025-01-31T10:00",
     ]
-    ids = [id_at(datetime.fromisoformat(moment).replace(tzinfo=UTC)) for moment in moments]
+    ids = [
+        id_at(datetime.fromisoformat(moment).replace(tzinfo=UTC)) for moment in moments
+    ]
     for number, model_id in enumerate(ids):
         put_model(storage, "ann", model_id, n_rows=number)
     return ids
@@ -129,7 +157,9 @@ def ids_of(answer: requests.Response, what: str = "models") -> list[str]:
     return [item["id"] for item in answer.json()[what]]
 
 
-def test_models_are_listed_newest_first(by_owner: Callable[[str], Stack], years: list[str]) -> None:
+def test_models_are_listed_newest_first(
+    by_owner: Callable[[str], Stack], years: list[str]
+) -> None:
     answer = by_owner("ann").get("/models")
     assert ids_of(answer) == years
     assert answer.json()["next"] is None
@@ -137,7 +167,9 @@ def test_models_are_listed_newest_first(by_owner: Callable[[str], Stack], years:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
-def test_pages_hold_every_model_once(limit: int, by_owner: Callable[[str], Stack], years: list[str]) -> None:
+def test_pages_hold_every_model_once(
+    limit: int, by_owner: Callable[[str], Stack], years: list[str]
+) -> None:
     pages, before = [], {}
     while True:
         answer = by_owner("ann").get("/models", limit=limit, **before)
@@ -152,10 +184,19 @@ def test_pages_hold_every_model_once(limit: int, by_owner: Callable[[str], Stack
 def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
     # A new one, because the first page may not reach back to the one that all tests share.
     model_id = stack.fitted(table(), validation="none")
-    line = next(line for line in stack.get("/models").json()["models"] if line["id"] == model_id)
+    line = next(
+        line for line in stack.get("/models").json()["models"] if line["id"] == model_id
+    )
     told = {name: line[name] for name in ("target", "task", "learner", "n_rows")}
-    assert told == {"target": "y", "task": "classification", "learner": "boosting", "n_rows": 1000}
-    assert line["created_at"] == pytest.approx(stack.status(model_id)["ended_at"], abs=5)
+    assert told == {
+        "target": "y",
+        "task": "classification",
+        "learner": "boosting",
+        "n_rows": 1000,
+    }
+    assert line["created_at"] == pytest.approx(
+        stack.status(model_id)["ended_at"], abs=5
+    )
     assert line["dataset_id"] == stack.status(model_id)["dataset_id"]
     assert set(line) == {*told, "id", "created_at", "dataset_id", "score"}
 
@@ -167,7 +208,10 @@ def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
             {"validation": {"scores": {"log_loss": 0.4, "accuracy": 0.9}}},
             {"metric": "accuracy", "value": 0.9},
         ),
-        ({"validation": {"scores": {"mae": 2, "r2": 1}}}, {"metric": "r2", "value": 1.0}),
+        (
+            {"validation": {"scores": {"mae": 2, "r2": 1}}},
+            {"metric": "r2", "value": 1.0},
+        ),
         ({"validation": {"scores": {"mae": 2}}}, None),
         ({"validation": {"scores": {"r2": float("nan")}}}, None),
         ({"validation": {"scores": {"r2": "good"}}}, None),
@@ -176,11 +220,15 @@ def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
         ({}, None),
     ],
 )
-def test_score_is_accuracy_or_r2_where_there_is_one(manifest: dict[str, Any], score: dict[str, Any]) -> None:
+def test_score_is_accuracy_or_r2_where_there_is_one(
+    manifest: dict[str, Any], score: dict[str, Any]
+) -> None:
     assert listing.score_of(manifest) == score
 
 
-def test_datasets_are_listed_with_size_and_time(by_owner: Callable[[str], Stack]) -> None:
+def test_datasets_are_listed_with_size_and_time(
+    by_owner: Callable[[str], Stack],
+) -> None:
     bob = by_owner("bob")
     first, second = bob.upload(b"12345"), bob.upload(b"1")
     bob.get("/upload")
@@ -191,14 +239,18 @@ def test_datasets_are_listed_with_size_and_time(by_owner: Callable[[str], Stack]
     assert line["uploaded_at"] == pytest.approx(time.time(), abs=60)
 
 
-def test_what_is_no_finished_model_is_not_listed(by_owner: Callable[[str], Stack], keyed: Stack) -> None:
+def test_what_is_no_finished_model_is_not_listed(
+    by_owner: Callable[[str], Stack], keyed: Stack
+) -> None:
     cleo, storage = by_owner("cleo"), keyed.storage()
     model_id = cleo.fitted(table())
     assert cleo.wait(cleo.fit(table().assign(y=1)))["status"] == "failed"
     storage.write("models", "cleo", new_id(), "1/model.joblib", b"half")
     storage.write("models", "cleo", new_id(), "1/manifest.json", b"{damaged")
     storage.write("models", "cleo", new_id(), "1/manifest.json", b"{}")
-    storage._client.put_object("models", f"cleo/{datetime.now(UTC):%Y-%m-%d}/note", io.BytesIO(b""), 0)
+    storage._client.put_object(
+        "models", f"cleo/{datetime.now(UTC):%Y-%m-%d}/note", io.BytesIO(b""), 0
+    )
     deleted = put_model(storage, "cleo", new_id())
     assert_deleted(delete(cleo, f"/models/{deleted}"))
     assert ids_of(cleo.get("/models")) == [model_id]
@@ -225,10 +277,14 @@ def test_what_is_no_finished_model_is_not_listed(by_owner: Callable[[str], Stack
 def test_parameters_of_listings_are_checked(
     path: str, params: dict[str, Any], told: str, stack: Stack
 ) -> None:
-    assert told in str(assert_problem(stack.get(path, **params), 400, "invalid_request")["detail"])
+    assert told in str(
+        assert_problem(stack.get(path, **params), 400, "invalid_request")["detail"]
+    )
 
 
-def test_page_of_100_models_takes_no_time(by_owner: Callable[[str], Stack], keyed: Stack) -> None:
+def test_page_of_100_models_takes_no_time(
+    by_owner: Callable[[str], Stack], keyed: Stack
+) -> None:
     storage, dora = keyed.storage(), by_owner("dora")
     for _ in range(120):
         put_model(storage, "dora", new_id())
@@ -243,12 +299,16 @@ def test_page_of_100_models_takes_no_time(by_owner: Callable[[str], Stack], keye
 # What is told of one
 
 
-def test_manifest_of_a_model_is_told_without_its_signature(stack: Stack, model_id: str) -> None:
+def test_manifest_of_a_model_is_told_without_its_signature(
+    stack: Stack, model_id: str
+) -> None:
     about = stack.get(f"/models/{model_id.upper()}").json()
     found = publications.find(stack.storage(), "fit", "default", model_id)
     assert found is not None
     assert "signature" in found.manifest
-    told = {name: value for name, value in found.manifest.items() if name != "signature"}
+    told = {
+        name: value for name, value in found.manifest.items() if name != "signature"
+    }
     # When it goes follows from the settings, which may change after it was made.
     assert about == {**told, "expires_at": None}
     assert about["id"] == model_id
@@ -258,28 +318,47 @@ def test_manifest_of_a_result_is_told(stack: Stack, model_id: str) -> None:
     result_id = stack.predict(table(50), model_id)
     stack.finished(result_id)
     about = stack.get(f"/results/{result_id}").json()
-    assert (about["id"], about["model_id"], about["n_rows"]) == (result_id, model_id, 50)
+    assert (about["id"], about["model_id"], about["n_rows"]) == (
+        result_id,
+        model_id,
+        50,
+    )
 
 
-def test_file_of_a_model_has_the_size_and_digest_told(stack: Stack, model_id: str) -> None:
+def test_file_of_a_model_has_the_size_and_digest_told(
+    stack: Stack, model_id: str
+) -> None:
     answer = stack.get(f"/models/{model_id}/file").json()
     content = requests.get(answer["url"], timeout=40).content
-    assert (len(content), hashlib.sha256(content).hexdigest()) == (answer["size"], answer["sha256"])
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (
+        answer["size"],
+        answer["sha256"],
+    )
     assert answer["expires_at"] == pytest.approx(time.time() + 3600, abs=60)
 
 
-@pytest.mark.parametrize(("host", "is_inside"), [("server:8000", True), ("example.org", False)])
+@pytest.mark.parametrize(
+    ("host", "is_inside"), [("server:8000", True), ("example.org", False)]
+)
 def test_url_of_a_file_names_the_endpoint_that_the_caller_can_reach(
     host: str, is_inside: bool, stack: Stack, model_id: str
 ) -> None:
-    settings = stack.settings(s3_public_endpoint="https://tables.example.org", internal_hosts="server")
-    answer = create_app(settings).test_client().get(f"/models/{model_id}/file", headers={"Host": host})
+    settings = stack.settings(
+        s3_public_endpoint="https://tables.example.org", internal_hosts="server"
+    )
+    answer = (
+        create_app(settings)
+        .test_client()
+        .get(f"/models/{model_id}/file", headers={"Host": host})
+    )
     origin = settings.s3_endpoint if is_inside else "https://tables.example.org"
     assert answer.get_json()["url"].startswith(f"{origin}/models/default/")
 
 
 @pytest.mark.parametrize("path", ["/models/{}", "/models/{}/file"])
-def test_model_that_is_not_there_says_why(path: str, stack: Stack, model_id: str) -> None:
+def test_model_that_is_not_there_says_why(
+    path: str, stack: Stack, model_id: str
+) -> None:
     with stack.frozen():
         queued = stack.fit(table())
         assert_problem(stack.get(path.format(queued)), 409, "model_not_ready")
@@ -302,7 +381,9 @@ def test_result_that_is_not_there_says_why(stack: Stack, model_id: str) -> None:
     assert_problem(stack.get("/results/x"), 400, "invalid_request")
 
 
-def test_model_whose_manifest_says_nothing_of_its_file_is_untrusted(stack: Stack, storage: Storage) -> None:
+def test_model_whose_manifest_says_nothing_of_its_file_is_untrusted(
+    stack: Stack, storage: Storage
+) -> None:
     model_id = put_model(storage, "default", new_id(), file="here")
     assert_problem(stack.get(f"/models/{model_id}/file"), 409, "model_untrusted")
     assert_deleted(delete(stack, f"/models/{model_id}"))
@@ -311,12 +392,20 @@ def test_model_whose_manifest_says_nothing_of_its_file_is_untrusted(stack: Stack
 # Deleting
 
 
-def test_deleted_model_is_gone_with_its_results(stack: Stack, storage: Storage, tmp_path: Path) -> None:
+def test_deleted_model_is_gone_with_its_results(
+    stack: Stack, storage: Storage, tmp_path: Path
+) -> None:
     model_id, other = stack.fitted(table()), stack.fitted(table())
     results = [predicted(stack, tmp_path, model_id) for _ in range(3)]
     kept = predicted(stack, tmp_path, other)
     url = stack.get(f"/models/{model_id}/file").json()["url"]
-    storage.write("models", "default", model_id, "7/model.joblib", b"of an attempt that was given up")
+    storage.write(
+        "models",
+        "default",
+        model_id,
+        "7/model.joblib",
+        b"of an attempt that was given up",
+    )
     assert_deleted(delete(stack, f"/models/{model_id}"))
     assert remains(storage, "default", model_id, *results) == set()
     assert requests.get(url, timeout=40).status_code == 404
@@ -334,7 +423,9 @@ def test_deleted_model_is_gone_with_its_results(stack: Stack, storage: Storage, 
     assert stack.get(f"/models/{other}").status_code == 200
 
 
-def test_deleted_result_is_gone_and_its_model_stays(stack: Stack, storage: Storage, tmp_path: Path) -> None:
+def test_deleted_result_is_gone_and_its_model_stays(
+    stack: Stack, storage: Storage, tmp_path: Path
+) -> None:
     model_id = stack.fitted(table())
     result_id, kept = (predicted(stack, tmp_path, model_id) for _ in range(2))
     assert_deleted(delete(stack, f"/results/{result_id}"))
@@ -345,7 +436,9 @@ def test_deleted_result_is_gone_and_its_model_stays(stack: Stack, storage: Stora
     assert len(stack.result(kept)) == 50
 
 
-def test_deleted_dataset_is_gone_and_what_was_made_of_it_stays(stack: Stack, storage: Storage) -> None:
+def test_deleted_dataset_is_gone_and_what_was_made_of_it_stays(
+    stack: Stack, storage: Storage
+) -> None:
     model_id = stack.fitted(table())
     dataset_id = stack.status(model_id)["dataset_id"]
     assert_deleted(delete(stack, f"/datasets/{dataset_id}"))
@@ -359,7 +452,11 @@ def test_deleted_dataset_is_gone_and_what_was_made_of_it_stays(stack: Stack, sto
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [("models", "model_not_found"), ("datasets", "dataset_not_found"), ("results", "job_not_found")],
+    [
+        ("models", "model_not_found"),
+        ("datasets", "dataset_not_found"),
+        ("results", "job_not_found"),
+    ],
 )
 @pytest.mark.parametrize("identifier", [UNKNOWN, FOREIGN])
 def test_deleting_what_is_not_there_is_404_and_leaves_nothing(
@@ -371,10 +468,14 @@ def test_deleting_what_is_not_there_is_404_and_leaves_nothing(
 
 def test_deleting_needs_an_id_and_takes_no_parameters(stack: Stack) -> None:
     assert_problem(delete(stack, "/models/x"), 400, "invalid_request")
-    assert_problem(delete(stack, f"/models/{UNKNOWN}?results=keep"), 400, "invalid_request")
+    assert_problem(
+        delete(stack, f"/models/{UNKNOWN}?results=keep"), 400, "invalid_request"
+    )
 
 
-def test_model_cannot_be_deleted_as_a_result(stack: Stack, storage: Storage, tmp_path: Path) -> None:
+def test_model_cannot_be_deleted_as_a_result(
+    stack: Stack, storage: Storage, tmp_path: Path
+) -> None:
     model_id = stack.fitted(table())
     result_id = predicted(stack, tmp_path, model_id)
     assert_problem(delete(stack, f"/results/{model_id}"), 404, "job_not_found")
@@ -386,7 +487,9 @@ def test_model_cannot_be_deleted_as_a_result(stack: Stack, storage: Storage, tmp
 def test_fit_that_has_not_ended_cannot_be_deleted(stack: Stack) -> None:
     with stack.frozen():
         queued = stack.fit(table())
-        body = assert_problem(delete(stack, f"/models/{queued}"), 409, "model_not_ready")
+        body = assert_problem(
+            delete(stack, f"/models/{queued}"), 409, "model_not_ready"
+        )
         assert "then delete it" in str(body["hint"])
     running = stack.fit(slow_table(), validation="none")
     eventually(lambda: stack.status(running)["status"] == "started")
@@ -396,7 +499,9 @@ def test_fit_that_has_not_ended_cannot_be_deleted(stack: Stack) -> None:
         assert_deleted(delete(stack, f"/models/{model_id}"))
 
 
-def test_prediction_that_has_not_ended_cannot_be_deleted(stack: Stack, model_id: str) -> None:
+def test_prediction_that_has_not_ended_cannot_be_deleted(
+    stack: Stack, model_id: str
+) -> None:
     with stack.frozen():
         queued = stack.predict(table(), model_id)
         assert_problem(delete(stack, f"/results/{queued}"), 409, "not_finished")
@@ -404,18 +509,24 @@ def test_prediction_that_has_not_ended_cannot_be_deleted(stack: Stack, model_id:
     assert_deleted(delete(stack, f"/results/{queued}"))
 
 
-def test_what_a_failed_job_left_can_be_deleted(stack: Stack, storage: Storage, model_id: str) -> None:
+def test_what_a_failed_job_left_can_be_deleted(
+    stack: Stack, storage: Storage, model_id: str
+) -> None:
     failed_fit = stack.fit(table().assign(y=1))
     with stack.frozen():
         dataset_id = stack.upload(table())
-        failed_predict = submitted(stack.post("/predict", dataset_id=dataset_id, model_id=model_id))
+        failed_predict = submitted(
+            stack.post("/predict", dataset_id=dataset_id, model_id=model_id)
+        )
         assert_deleted(delete(stack, f"/datasets/{dataset_id}"))
     assert stack.wait(failed_fit)["status"] == "failed"
     assert stack.wait(failed_predict)["error"]["code"] == "dataset_not_found"
     assert_deleted(delete(stack, f"/models/{failed_fit}"))
     assert_deleted(delete(stack, f"/results/{failed_predict}"))
     assert remains(storage, "default", failed_fit, failed_predict) == set()
-    answer = stack.post("/predict", dataset_id=stack.upload(table()), model_id=failed_fit)
+    answer = stack.post(
+        "/predict", dataset_id=stack.upload(table()), model_id=failed_fit
+    )
     assert_problem(answer, 404, "model_not_found")
     assert_problem(stack.get("/result", id=failed_predict), 404, "job_not_found")
 
@@ -435,7 +546,9 @@ def test_damaged_model_can_be_deleted(stack: Stack, storage: Storage) -> None:
     assert remains(storage, "default", model_id) == set()
 
 
-def test_status_of_what_was_deleted_ends_when_redis_forgets_it(start_stack: StartStack) -> None:
+def test_status_of_what_was_deleted_ends_when_redis_forgets_it(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, JOB_TTL_S="1")
     model_id = stack.fitted(table())
     assert_deleted(delete(stack, f"/models/{model_id}"))
@@ -450,7 +563,9 @@ def test_finished_job_whose_objects_vanished_does_not_exist(
     model_id = stack.fitted(table())
     result_id = predicted(stack, tmp_path, model_id)
     for bucket, identifier in (("models", model_id), ("results", result_id)):
-        storage.delete(bucket, "default", identifier, storage.names(bucket, "default", identifier))  # type: ignore[arg-type]
+        storage.delete(
+            bucket, "default", identifier, storage.names(bucket, "default", identifier)
+        )  # type: ignore[arg-type]
     assert_problem(stack.get("/result", id=result_id), 404, "job_not_found")
     answer = stack.post("/predict", dataset_id=stack.upload(table()), model_id=model_id)
     assert_problem(answer, 404, "model_not_found")
@@ -464,7 +579,9 @@ def test_each_owner_lists_and_deletes_its_own(
     result_id = predicted(emil, tmp_path, model_id, owner="emil")
     datasets = ids_of(emil.get("/datasets"), "datasets")
     assert len(datasets) == 2
-    assert ids_of(finn.get("/models")) == ids_of(finn.get("/datasets"), "datasets") == []
+    assert (
+        ids_of(finn.get("/models")) == ids_of(finn.get("/datasets"), "datasets") == []
+    )
     for path in (f"/models/{model_id}", f"/models/{model_id}/file"):
         assert_problem(finn.get(path), 404, "model_not_found")
     assert_problem(finn.get(f"/results/{result_id}"), 404, "job_not_found")
@@ -490,7 +607,9 @@ def test_each_owner_lists_and_deletes_its_own(
     ],
 )
 def test_resources_want_a_key(method: str, path: str, keyed: Stack) -> None:
-    assert_problem(requests.request(method, keyed.url + path, timeout=40), 401, "unauthorized")
+    assert_problem(
+        requests.request(method, keyed.url + path, timeout=40), 401, "unauthorized"
+    )
 
 
 # Deleting beside running jobs
@@ -534,7 +653,12 @@ def predict_late(job: Run, model_id: str, result_id: str) -> str | None:
         publishing.publish(job, "predict", result_id, job.folder / "file", manifest)
     except ModelNotFound as caught:
         error = caught.code
-    record = {"id": result_id, "kind": "predict", "attempts": job.attempt, "model_id": model_id}
+    record = {
+        "id": result_id,
+        "kind": "predict",
+        "attempts": job.attempt,
+        "model_id": model_id,
+    }
     publications.write_record(job.storage, "predict", job.owner, result_id, record)
     return error
 
@@ -543,7 +667,11 @@ def predict_late(job: Run, model_id: str, result_id: str) -> str | None:
 def test_model_deleted_at_any_point_of_a_prediction_leaves_nothing(
     n: int, stack: Stack, storage: Storage, jobs: Jobs, tmp_path: Path
 ) -> None:
-    model_id, result_id, happened = put_model(storage, "default", new_id()), new_id(), []
+    model_id, result_id, happened = (
+        put_model(storage, "default", new_id()),
+        new_id(),
+        [],
+    )
 
     def happen() -> None:
         deletion.model(storage, jobs, "default", model_id)
@@ -588,7 +716,13 @@ def test_late_attempt_of_a_deleted_model_leaves_nothing(
     deletion.model(storage, jobs, "default", model_id)
     (tmp_path / "file").write_bytes(b"model")
     with pytest.raises(ModelNotFound, match="deleted while the job ran"):
-        publishing.publish(job_on(stack, storage, tmp_path, 2), "fit", model_id, tmp_path / "file", MANIFEST)
+        publishing.publish(
+            job_on(stack, storage, tmp_path, 2),
+            "fit",
+            model_id,
+            tmp_path / "file",
+            MANIFEST,
+        )
     publications.write_record(storage, "fit", "default", model_id, {"attempts": 2})
     assert remains(storage, "default", model_id) == set()
     assert publications.read_record(storage, "default", model_id) is None
@@ -601,10 +735,14 @@ def test_job_learns_before_publishing_that_what_it_needs_was_deleted(
     model_id = put_model(storage, "default", new_id())
     publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
     deletion.dataset(storage, "default", dataset_id)
-    with pytest.raises(DatasetNotFound, match=f"Dataset {dataset_id} was deleted while the job ran"):
+    with pytest.raises(
+        DatasetNotFound, match=f"Dataset {dataset_id} was deleted while the job ran"
+    ):
         publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
     deletion.model(storage, jobs, "default", model_id)
-    with pytest.raises(ModelNotFound, match=f"Model {model_id} was deleted while the job ran"):
+    with pytest.raises(
+        ModelNotFound, match=f"Model {model_id} was deleted while the job ran"
+    ):
         publishing.check_needed(job, model_id=model_id)
 
 
@@ -620,7 +758,12 @@ def test_deletion_that_broke_off_hides_the_model_and_can_be_finished(
 
     # The first requests look; what changes comes from the fourth on.
     with pytest.raises(StoreUnavailable):
-        deletion.model(Interrupted(stack.settings()).during(n + 3, happen), jobs, "default", model_id)
+        deletion.model(
+            Interrupted(stack.settings()).during(n + 3, happen),
+            jobs,
+            "default",
+            model_id,
+        )
     assert publications.find(storage, "fit", "default", model_id) is None
     deletion.model(storage, jobs, "default", model_id)
     assert remains(storage, "default", model_id, result_id) == set()
@@ -639,7 +782,12 @@ def test_deletion_of_a_result_that_broke_off_can_be_finished(
         raise StoreUnavailable
 
     with pytest.raises(StoreUnavailable):
-        deletion.result(Interrupted(stack.settings()).during(n + 1, happen), jobs, "default", result_id)
+        deletion.result(
+            Interrupted(stack.settings()).during(n + 1, happen),
+            jobs,
+            "default",
+            result_id,
+        )
     assert publications.find(storage, "predict", "default", result_id) is None
     deletion.result(storage, jobs, "default", result_id)
     assert remains(storage, "default", result_id) == set()
@@ -647,7 +795,9 @@ def test_deletion_of_a_result_that_broke_off_can_be_finished(
         deletion.result(storage, jobs, "default", result_id)
 
 
-def test_tables_can_be_uploaded_while_all_beside_them_are_deleted(storage: Storage) -> None:
+def test_tables_can_be_uploaded_while_all_beside_them_are_deleted(
+    storage: Storage,
+) -> None:
     # Some stores remove folders that have become empty, and fail who writes there at that moment.
     def upload_and_delete(_: int) -> str:
         dataset_id = new_id()
@@ -668,7 +818,12 @@ def test_model_with_many_results_is_deleted_with_all_of_them(
     model_id = put_model(storage, "busy", new_id())
     results = [new_id() for _ in range(100)]
     for result_id in results:
-        assert predict_late(job_on(stack, storage, tmp_path, owner="busy"), model_id, result_id) is None
+        assert (
+            predict_late(
+                job_on(stack, storage, tmp_path, owner="busy"), model_id, result_id
+            )
+            is None
+        )
     deletion.model(storage, jobs, "busy", model_id)
     assert remains(storage, "busy", model_id, *results) == set()
 
@@ -698,11 +853,15 @@ def paused(process: psutil.Process) -> Iterator[None]:
         ("DELETE", "/results/{}"),
     ],
 )
-def test_store_that_hangs_is_a_503_in_time(method: str, path: str, keyed: Stack) -> None:
+def test_store_that_hangs_is_a_503_in_time(
+    method: str, path: str, keyed: Stack
+) -> None:
     headers = {"Authorization": "Bearer ann-secret-key"}
     with paused(keyed.part("store")):
         started_s = time.monotonic()
-        answer = requests.request(method, keyed.url + path.format(new_id()), headers=headers, timeout=20)
+        answer = requests.request(
+            method, keyed.url + path.format(new_id()), headers=headers, timeout=20
+        )
         took_s = time.monotonic() - started_s
     assert_problem(answer, 503, "store_unavailable")
     assert answer.headers["Retry-After"] == "1"

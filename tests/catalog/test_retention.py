@@ -33,7 +33,9 @@ IsNeeded = Callable[[str, Collection[str]], set[str]]
 def kept(stack: Stack) -> Settings:
     """Return settings with buckets of a single test, where whatever is not said stays for ever."""
     name = f"kept-{new_id()}"
-    buckets = {f"{kind}_bucket": f"{name}-{kind}" for kind in ("datasets", "models", "results")}
+    buckets = {
+        f"{kind}_bucket": f"{name}-{kind}" for kind in ("datasets", "models", "results")
+    }
     settings = stack.settings(**buckets)
     Storage(settings).ensure_buckets()
     return settings
@@ -49,10 +51,17 @@ def nothing(owner: str, ids: Collection[str]) -> set[str]:
 
 
 def sweep(
-    storage: Storage, settings: Settings, is_needed: IsNeeded = nothing, *, now: float = NOW, **days: float
+    storage: Storage,
+    settings: Settings,
+    is_needed: IsNeeded = nothing,
+    *,
+    now: float = NOW,
+    **days: float,
 ) -> int:
     names = {f"retain_{kind}_days": value for kind, value in days.items()}
-    return retention.sweep(storage, settings.model_copy(update=names), is_needed, now=now, limit_s=60)
+    return retention.sweep(
+        storage, settings.model_copy(update=names), is_needed, now=now, limit_s=60
+    )
 
 
 def aged(days: float, number: int = 0) -> str:
@@ -67,14 +76,20 @@ def put_dataset(storage: Storage, days: float, owner: str = "ann") -> str:
 
 
 def put_model(storage: Storage, identifier: str, made_days_ago: float) -> str:
-    manifest = json.dumps({"created_at": NOW - made_days_ago * DAY_S, "id": identifier}).encode()
+    manifest = json.dumps(
+        {"created_at": NOW - made_days_ago * DAY_S, "id": identifier}
+    ).encode()
     storage.write("models", "ann", identifier, "1/model.joblib", b"x")
     storage.write("models", "ann", identifier, "1/manifest.json", manifest)
-    storage.write("models", "ann", identifier, "record/1.json", b'{"status": "finished"}')
+    storage.write(
+        "models", "ann", identifier, "record/1.json", b'{"status": "finished"}'
+    )
     return identifier
 
 
-def put_result(storage: Storage, identifier: str, model_id: str, made_days_ago: float) -> str:
+def put_result(
+    storage: Storage, identifier: str, model_id: str, made_days_ago: float
+) -> str:
     made_at = NOW - made_days_ago * DAY_S
     manifest = json.dumps({"created_at": made_at, "model_id": model_id}).encode()
     storage.write("results", "ann", model_id, publications.note_of(identifier), b"")
@@ -84,12 +99,20 @@ def put_result(storage: Storage, identifier: str, model_id: str, made_days_ago: 
 
 
 def put_failure(storage: Storage, identifier: str, ended_days_ago: float) -> str:
-    record = {"status": "failed", "ended_at": NOW - ended_days_ago * DAY_S, "log": ["a line"]}
-    storage.write("models", "ann", identifier, "record/1.json", json.dumps(record).encode())
+    record = {
+        "status": "failed",
+        "ended_at": NOW - ended_days_ago * DAY_S,
+        "log": ["a line"],
+    }
+    storage.write(
+        "models", "ann", identifier, "record/1.json", json.dumps(record).encode()
+    )
     return identifier
 
 
-def is_there(storage: Storage, bucket: Any, identifier: str, owner: str = "ann") -> bool:
+def is_there(
+    storage: Storage, bucket: Any, identifier: str, owner: str = "ann"
+) -> bool:
     return bool(set(storage.names(bucket, owner, identifier)) - {TOMBSTONE})
 
 
@@ -102,15 +125,24 @@ def test_nothing_is_removed_unasked(storage: Storage, kept: Settings) -> None:
     assert is_there(storage, "models", failure)
 
 
-@pytest.mark.parametrize("days", [30, 1, 2 / DAY_S], ids=["a month", "a day", "two seconds"])
-def test_datasets_older_than_the_setting_are_removed(days: float, storage: Storage, kept: Settings) -> None:
-    old, young = put_dataset(storage, days * 1.5), put_dataset(storage, days * 0.5, "bob")
+@pytest.mark.parametrize(
+    "days", [30, 1, 2 / DAY_S], ids=["a month", "a day", "two seconds"]
+)
+def test_datasets_older_than_the_setting_are_removed(
+    days: float, storage: Storage, kept: Settings
+) -> None:
+    old, young = (
+        put_dataset(storage, days * 1.5),
+        put_dataset(storage, days * 0.5, "bob"),
+    )
     assert sweep(storage, kept, datasets=days) == 1
     assert not is_there(storage, "datasets", old)
     assert is_there(storage, "datasets", young, "bob")
 
 
-def test_a_dataset_that_a_job_needs_stays_until_the_job_has_ended(storage: Storage, kept: Settings) -> None:
+def test_a_dataset_that_a_job_needs_stays_until_the_job_has_ended(
+    storage: Storage, kept: Settings
+) -> None:
     needed, other = put_dataset(storage, 9), put_dataset(storage, 8)
     asked: list[tuple[str, set[str]]] = []
 
@@ -122,11 +154,15 @@ def test_a_dataset_that_a_job_needs_stays_until_the_job_has_ended(storage: Stora
     assert is_there(storage, "datasets", needed)
     assert not is_there(storage, "datasets", other)
     # A day at a time, in any order; sets themselves have none.
-    assert sorted((owner, *ids) for owner, ids in asked) == sorted([("ann", needed), ("ann", other)])
+    assert sorted((owner, *ids) for owner, ids in asked) == sorted(
+        [("ann", needed), ("ann", other)]
+    )
     assert sweep(storage, kept, datasets=7) == 1
 
 
-def test_a_result_that_was_made_late_is_kept_from_its_making_on(storage: Storage, kept: Settings) -> None:
+def test_a_result_that_was_made_late_is_kept_from_its_making_on(
+    storage: Storage, kept: Settings
+) -> None:
     model = put_model(storage, aged(50), 50)
     late = put_result(storage, aged(40, 1), model, made_days_ago=5)
     old = put_result(storage, aged(40, 2), model, made_days_ago=39)
@@ -137,7 +173,9 @@ def test_a_result_that_was_made_late_is_kept_from_its_making_on(storage: Storage
     assert publications.results_of(storage, "ann", model) == [late]
 
 
-def test_what_a_job_publishes_while_it_is_asked_for_stays(storage: Storage, kept: Settings) -> None:
+def test_what_a_job_publishes_while_it_is_asked_for_stays(
+    storage: Storage, kept: Settings
+) -> None:
     identifier = aged(40)
     storage.write("models", "ann", identifier, "1/model.joblib", b"x")
 
@@ -149,7 +187,9 @@ def test_what_a_job_publishes_while_it_is_asked_for_stays(storage: Storage, kept
     assert publications.find(storage, "fit", "ann", identifier)
 
 
-def test_records_without_a_model_go_by_their_own_setting(storage: Storage, kept: Settings) -> None:
+def test_records_without_a_model_go_by_their_own_setting(
+    storage: Storage, kept: Settings
+) -> None:
     model = put_model(storage, aged(90), 90)
     failure = put_failure(storage, aged(90, 1), ended_days_ago=89)
     recent = put_failure(storage, aged(90, 2), ended_days_ago=2)
@@ -160,7 +200,9 @@ def test_records_without_a_model_go_by_their_own_setting(storage: Storage, kept:
     assert publications.find(storage, "fit", "ann", model)
 
 
-def test_a_model_that_is_asked_to_go_leaves_results_that_are_kept(storage: Storage, kept: Settings) -> None:
+def test_a_model_that_is_asked_to_go_leaves_results_that_are_kept(
+    storage: Storage, kept: Settings
+) -> None:
     model = put_model(storage, aged(90), 90)
     result = put_result(storage, aged(60), model, 60)
     assert sweep(storage, kept, models=80) == 1
@@ -168,21 +210,27 @@ def test_a_model_that_is_asked_to_go_leaves_results_that_are_kept(storage: Stora
     assert publications.find(storage, "predict", "ann", result)
 
 
-def test_a_damaged_manifest_does_not_stop_the_sweep(storage: Storage, kept: Settings) -> None:
+def test_a_damaged_manifest_does_not_stop_the_sweep(
+    storage: Storage, kept: Settings
+) -> None:
     storage.write("models", "ann", aged(90), "1/manifest.json", b"{")
     old = put_model(storage, aged(90, 1), 90)
     assert sweep(storage, kept, models=80) == 2
     assert not is_there(storage, "models", old)
 
 
-def test_a_removal_that_was_cut_off_is_finished(storage: Storage, kept: Settings) -> None:
+def test_a_removal_that_was_cut_off_is_finished(
+    storage: Storage, kept: Settings
+) -> None:
     model = put_model(storage, aged(40), made_days_ago=1)
     storage.write("models", "ann", model, TOMBSTONE, b"")
     assert sweep(storage, kept, models=30) == 1
     assert storage.names("models", "ann", model) == [TOMBSTONE]
 
 
-def test_tombstones_go_a_day_later_but_on_the_newest_day(storage: Storage, kept: Settings) -> None:
+def test_tombstones_go_a_day_later_but_on_the_newest_day(
+    storage: Storage, kept: Settings
+) -> None:
     old, newest = put_dataset(storage, 9), put_dataset(storage, 8)
     sweep(storage, kept, datasets=7)
     assert storage.names("datasets", "ann", old) == [TOMBSTONE]
@@ -194,24 +242,32 @@ def test_tombstones_go_a_day_later_but_on_the_newest_day(storage: Storage, kept:
     assert storage.names("datasets", "ann", newest) == [TOMBSTONE]
 
 
-def test_notes_of_predictions_that_came_to_nothing_are_removed(storage: Storage, kept: Settings) -> None:
+def test_notes_of_predictions_that_came_to_nothing_are_removed(
+    storage: Storage, kept: Settings
+) -> None:
     model, running, fresh = aged(90), aged(50, 1), aged(2)
     result = put_result(storage, aged(50), model, made_days_ago=1)
     for identifier in (running, aged(50, 2), fresh):
         storage.write("results", "ann", model, publications.note_of(identifier), b"")
     sweep(storage, kept, lambda owner, ids: {running} & set(ids), results=30)
-    assert sorted(publications.results_of(storage, "ann", model)) == sorted([result, running, fresh])
+    assert sorted(publications.results_of(storage, "ann", model)) == sorted(
+        [result, running, fresh]
+    )
 
 
 def test_foreign_objects_are_left_alone(storage: Storage, kept: Settings) -> None:
     path = "ann/2020-01-01/00/not an id/data"
     storage._client.put_object(kept.datasets_bucket, path, io.BytesIO(b""), 0)
-    storage._client.put_object(kept.datasets_bucket, "ann/2020-99-99/x", io.BytesIO(b""), 0)
+    storage._client.put_object(
+        kept.datasets_bucket, "ann/2020-99-99/x", io.BytesIO(b""), 0
+    )
     assert sweep(storage, kept, datasets=1) == 0
     assert len(storage.keys("datasets")) == 2
 
 
-def test_several_sweeps_at_once_remove_all_there_is(storage: Storage, kept: Settings) -> None:
+def test_several_sweeps_at_once_remove_all_there_is(
+    storage: Storage, kept: Settings
+) -> None:
     for days in range(10, 40):
         put_dataset(storage, days)
     with ThreadPoolExecutor(3) as pool:
@@ -219,7 +275,9 @@ def test_several_sweeps_at_once_remove_all_there_is(storage: Storage, kept: Sett
     assert {key.rpartition("/")[2] for key in storage.keys("datasets")} == {TOMBSTONE}
 
 
-def test_a_sweep_ends_in_time_and_later_ones_do_the_rest(storage: Storage, kept: Settings) -> None:
+def test_a_sweep_ends_in_time_and_later_ones_do_the_rest(
+    storage: Storage, kept: Settings
+) -> None:
     for days in (10, 20, 30):
         put_dataset(storage, days)
     settings = kept.model_copy(update={"retain_datasets_days": 7})
@@ -230,9 +288,15 @@ def test_a_sweep_ends_in_time_and_later_ones_do_the_rest(storage: Storage, kept:
         assert len(removed) < 1000
 
 
-def test_a_store_that_is_away_ends_the_sweep_quietly(caplog: pytest.LogCaptureFixture) -> None:
-    settings = Settings(s3_access_key="access-key", s3_secret_key="secret-key", retain_datasets_days=1)
-    assert retention.sweep(Storage(settings), settings, nothing, now=NOW, limit_s=60) == 0
+def test_a_store_that_is_away_ends_the_sweep_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Settings(
+        s3_access_key="access-key", s3_secret_key="secret-key", retain_datasets_days=1
+    )
+    assert (
+        retention.sweep(Storage(settings), settings, nothing, now=NOW, limit_s=60) == 0
+    )
     assert "removed later" in caplog.text
 
 
@@ -246,7 +310,13 @@ def test_uploads_beside_a_sweep_succeed(storage: Storage, kept: Settings) -> Non
         tomorrow = time.time() + 2 * DAY_S
         while not done.is_set():
             # The ids above and those below are as old: those of jobs are needed, as those below.
-            sweep(Storage(kept), kept, lambda _, ids: set(ids) - set(old), now=tomorrow, datasets=1)
+            sweep(
+                Storage(kept),
+                kept,
+                lambda _, ids: set(ids) - set(old),
+                now=tomorrow,
+                datasets=1,
+            )
 
     with ThreadPoolExecutor(1) as pool:
         sweeps = pool.submit(sweep_again_and_again)

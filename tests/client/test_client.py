@@ -1,4 +1,5 @@
-"""The client against a real service, and small servers, which make the faults that it rarely shows."""
+"""The client against a real service, and small servers, which make the faults that it rarely
+shows."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a server answers; with `cut` the connection ends where the rest of the body should come."""
+    """What a server answers; with `cut` the connection ends where the rest of the body should
+    come."""
 
     status: int = 200
     body: Any = b""
@@ -79,7 +81,8 @@ DROP = Reply(0)
 
 
 class Server(ThreadingHTTPServer):
-    """Answers with the replies queued for a path, then with what `answer` says; records all requests."""
+    """Answers with the replies queued for a path, then with what `answer` says; records all
+    requests."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -117,12 +120,17 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_any(self) -> None:
-        url, headers = urlsplit(self.path), {name.lower(): value for name, value in self.headers.items()}
+        url, headers = (
+            urlsplit(self.path),
+            {name.lower(): value for name, value in self.headers.items()},
+        )
         n_bytes = int(headers.get("content-length", 0))
         body = self.rfile.read(n_bytes)
         if len(body) < n_bytes:
             raise ConnectionError("the request broke off")
-        request = Request(self.command, url.path, dict(parse_qsl(url.query)), headers, body)
+        request = Request(
+            self.command, url.path, dict(parse_qsl(url.query)), headers, body
+        )
         reply = self.server.reply(request)
         self.close_connection = reply is DROP or bool(reply.cut)
         if reply is not DROP:
@@ -131,9 +139,16 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - http.server looks for these names
 
     def write(self, reply: Reply) -> None:
-        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        body = (
+            reply.body
+            if isinstance(reply.body, bytes)
+            else json.dumps(reply.body).encode()
+        )
         self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(body) + reply.cut), **reply.headers}.items():
+        for name, value in {
+            "Content-Length": str(len(body) + reply.cut),
+            **reply.headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -192,7 +207,9 @@ def job(status: str = "finished", **rest: Any) -> dict[str, Any]:
 
 
 def problem(status: int, code: str, **rest: Any) -> Reply:
-    return Reply(status, {"status": status, "code": code, "detail": f"It is {code}.", **rest})
+    return Reply(
+        status, {"status": status, "code": code, "detail": f"It is {code}.", **rest}
+    )
 
 
 @pytest.fixture
@@ -218,7 +235,9 @@ def client(service: Server) -> Iterator[Client]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the pauses that the client wants to make, and make none."""
     wanted: list[float] = []
-    monkeypatch.setattr(module, "_jittered", lambda pause_s: wanted.append(pause_s) or 0.0)
+    monkeypatch.setattr(
+        module, "_jittered", lambda pause_s: wanted.append(pause_s) or 0.0
+    )
     return wanted
 
 
@@ -235,7 +254,11 @@ def table(tmp_path: Path) -> Path:
 def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table):
     assert client.upload(table) == D1
     (put,) = store.requests
-    assert (put.method, put.path, put.body) == ("PUT", "/datasets/d1", table.read_bytes())
+    assert (put.method, put.path, put.body) == (
+        "PUT",
+        "/datasets/d1",
+        table.read_bytes(),
+    )
     assert put.headers["content-length"] == "17"
     assert "transfer-encoding" not in put.headers
 
@@ -247,7 +270,9 @@ def test_empty_file_is_uploaded_with_content_length_0(client, store, table):
     assert "transfer-encoding" not in store.requests[0].headers
 
 
-@pytest.mark.parametrize("convert", [str, Path, Path.read_bytes, lambda p: bytearray(p.read_bytes())])
+@pytest.mark.parametrize(
+    "convert", [str, Path, Path.read_bytes, lambda p: bytearray(p.read_bytes())]
+)
 def test_upload_takes_paths_and_bytes(client, objects, table, convert):
     client.upload(convert(table))
     client.upload(memoryview(table.read_bytes()))
@@ -280,20 +305,26 @@ def test_upload_of_a_dataframe_sends_parquet_without_its_index(client, objects):
 
 
 @pytest.mark.parametrize("source", [3, None, io.StringIO("a,b")])
-def test_upload_of_anything_else_is_a_type_error_before_any_request(client, service, source):
+def test_upload_of_anything_else_is_a_type_error_before_any_request(
+    client, service, source
+):
     with pytest.raises(TypeError, match="A table is a path"):
         client.upload(source)
     assert service.requests == []
 
 
-def test_missing_path_is_a_file_not_found_error_before_any_request(client, service, tmp_path):
+def test_missing_path_is_a_file_not_found_error_before_any_request(
+    client, service, tmp_path
+):
     with pytest.raises(FileNotFoundError):
         client.upload(tmp_path / "none.parquet")
     assert service.requests == []
 
 
 @pytest.mark.parametrize("fault", [DROP, Reply(500), Reply(503), Reply(429)])
-def test_upload_is_repeated_from_its_start(client, store, objects, table, pauses, fault):
+def test_upload_is_repeated_from_its_start(
+    client, store, objects, table, pauses, fault
+):
     store.queued["/datasets/d1"] = [fault, fault]
     client.upload(table)
     assert [put.body for put in store.requests] == [table.read_bytes()] * 3
@@ -301,25 +332,35 @@ def test_upload_is_repeated_from_its_start(client, store, objects, table, pauses
 
 
 def test_upload_follows_a_store_that_redirects(client, service, store, objects, table):
-    store.queued["/datasets/d1"] = [Reply(307, headers={"Location": f"{store.url}/elsewhere"})]
+    store.queued["/datasets/d1"] = [
+        Reply(307, headers={"Location": f"{store.url}/elsewhere"})
+    ]
     client.upload(table)
     assert objects == {**objects, "/elsewhere": table.read_bytes()}
 
 
-def test_refused_upload_is_not_repeated_and_says_why_without_the_signature(client, store, table, pauses):
+def test_refused_upload_is_not_repeated_and_says_why_without_the_signature(
+    client, store, table, pauses
+):
     denied = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
     store.queued["/datasets/d1"] = [Reply(403, denied)]
-    with pytest.raises(APIError, match="answered 403: AccessDenied Request has expired") as raised:
+    with pytest.raises(
+        APIError, match="answered 403: AccessDenied Request has expired"
+    ) as raised:
         client.upload(table)
     assert "secret" not in str(raised.value)
     assert pauses == []
 
 
 @pytest.mark.usefixtures("pauses")
-def test_unreachable_store_is_named_without_the_signature(client, service, table, free_port):
+def test_unreachable_store_is_named_without_the_signature(
+    client, service, table, free_port
+):
     url = f"http://127.0.0.1:{free_port}/datasets/d1?X-Amz-Signature=secret"
     service.queued["/upload"] = [Reply(200, {"id": "d1", "url": url})]
-    with pytest.raises(ServiceUnreachableError, match=f"{free_port}: Connection refused") as raised:
+    with pytest.raises(
+        ServiceUnreachableError, match=f"{free_port}: Connection refused"
+    ) as raised:
         client.upload(table)
     assert "secret" not in str(raised.value)
 
@@ -360,7 +401,9 @@ def test_large_upload_needs_little_memory(serve, tmp_path):
             received.append(left)
             buffer = bytearray(1 << 20)
             while left:
-                left -= self.rfile.readinto(memoryview(buffer)[: min(left, len(buffer))])
+                left -= self.rfile.readinto(
+                    memoryview(buffer)[: min(left, len(buffer))]
+                )
             self.write(Reply())
 
     server = serve(lambda _request: Reply(200, {"id": "d1", "url": f"{server.url}/d1"}))
@@ -392,9 +435,13 @@ def asked(service: Server) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in service.received("/upload")]
 
 
-def test_large_table_that_is_there_already_is_not_sent_again(client, service, store, table):
+def test_large_table_that_is_there_already_is_not_sent_again(
+    client, service, store, table
+):
     table.write_bytes(LARGE)
-    service.queued["/upload"] = [Reply(200, {"id": D2, "url": None, "expires_at": None, "exists": True})] * 2
+    service.queued["/upload"] = [
+        Reply(200, {"id": D2, "url": None, "expires_at": None, "exists": True})
+    ] * 2
     assert client.upload(table) == D2
     assert client.fit(LARGE) == "j1"
     assert asked(service) == [known_as(LARGE)] * 2
@@ -414,9 +461,12 @@ def test_large_dataframe_is_known_by_the_bytes_of_its_parquet(client, service, o
     assert asked(service) == [known_as(objects["/datasets/d1"])] * 2
 
 
-def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(client, service, objects, table):
+def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(
+    client, service, objects, table
+):
     writer = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdout.write('a' * 2_000_000)"], stdout=subprocess.PIPE
+        [sys.executable, "-c", "import sys; sys.stdout.write('a' * 2_000_000)"],
+        stdout=subprocess.PIPE,
     )
     with writer:
         client.upload(writer.stdout)
@@ -429,7 +479,9 @@ def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(client, serv
     assert asked(service) == [known_as(b"a" * 2_000_000), known_as(LARGE)]
 
 
-def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(client, service, objects):
+def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(
+    client, service, objects
+):
     client.upload(LARGE[:1_000_000])
     client.upload(LARGE, reuse=False)
     assert asked(service) == [{}, {}]
@@ -439,7 +491,9 @@ def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(cl
 # Who learns the key
 
 
-def test_key_goes_to_the_service_and_never_to_the_store(service, store, table, tmp_path, monkeypatch):
+def test_key_goes_to_the_service_and_never_to_the_store(
+    service, store, table, tmp_path, monkeypatch
+):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password something\n")
     netrc.chmod(0o600)
@@ -447,14 +501,24 @@ def test_key_goes_to_the_service_and_never_to_the_store(service, store, table, t
     with Client(service.url, api_key="my-key\n") as client:
         client.upload(table)
         client.download("r1")
-    assert {request.headers["authorization"] for request in service.requests} == {"Bearer my-key"}
-    assert [("authorization" in request.headers) for request in store.requests] == [False, False]
-    assert service.requests[0].headers["user-agent"] == f"rowcast-client/{module.__version__}"
+    assert {request.headers["authorization"] for request in service.requests} == {
+        "Bearer my-key"
+    }
+    assert [("authorization" in request.headers) for request in store.requests] == [
+        False,
+        False,
+    ]
+    assert (
+        service.requests[0].headers["user-agent"]
+        == f"rowcast-client/{module.__version__}"
+    )
 
 
 def test_key_is_not_kept_on_a_redirect_to_another_host(service, serve):
     elsewhere = serve(lambda _request: Reply(200, job()))
-    service.queued["/status"] = [Reply(307, headers={"Location": f"{elsewhere.url}/status"})]
+    service.queued["/status"] = [
+        Reply(307, headers={"Location": f"{elsewhere.url}/status"})
+    ]
     with Client(service.url, api_key="my-key") as client:
         client.status("j1")
     assert "authorization" not in elsewhere.requests[0].headers
@@ -463,7 +527,10 @@ def test_key_is_not_kept_on_a_redirect_to_another_host(service, serve):
 def test_refusal_after_a_redirect_names_the_address_to_use(service, serve):
     elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
     service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
-    with Client(service.url) as client, pytest.raises(APIError, match=f"use {elsewhere.url} as the address"):
+    with (
+        Client(service.url) as client,
+        pytest.raises(APIError, match=f"use {elsewhere.url} as the address"),
+    ):
         client.fit(D1)
 
 
@@ -491,9 +558,13 @@ def test_unusable_url_is_refused(url):
 # Retries
 
 
-@pytest.mark.parametrize("fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)])
+@pytest.mark.parametrize(
+    "fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)]
+)
 @pytest.mark.parametrize("path", ["/status", "/upload"])
-def test_what_changes_nothing_is_repeated_with_growing_pauses(client, service, pauses, path, fault):
+def test_what_changes_nothing_is_repeated_with_growing_pauses(
+    client, service, pauses, path, fault
+):
     service.queued[path] = [fault] * 3
     client.upload(b"") if path == "/upload" else client.status("j1")
     assert len(service.received(path)) == 4
@@ -519,13 +590,24 @@ def test_last_fault_is_raised_in_the_end(client, service, pauses):
 
 def test_silence_is_repeated_and_then_no_answer(service, pauses):
     service.queued["/status"] = [lambda _request: time.sleep(0.3) or DROP] * 4
-    with Client(service.url, timeout_s=0.1) as client, pytest.raises(ServiceUnreachableError) as raised:
+    with (
+        Client(service.url, timeout_s=0.1) as client,
+        pytest.raises(ServiceUnreachableError) as raised,
+    ):
         client.status("j1")
-    assert str(raised.value) == f"No answer from {service.url}: timed out. It may have got the request."
+    assert (
+        str(raised.value)
+        == f"No answer from {service.url}: timed out. It may have got the request."
+    )
     assert len(pauses) == 3
 
 
-SUBMISSIONS = {"/upload": [b""], "/fit": [D1], "/predict": [D1, "j1"], "/cancel": ["j1"]}
+SUBMISSIONS = {
+    "/upload": [b""],
+    "/fit": [D1],
+    "/predict": [D1, "j1"],
+    "/cancel": ["j1"],
+}
 
 
 def keys_of(requests: list[Request]) -> list[str | None]:
@@ -533,10 +615,13 @@ def keys_of(requests: list[Request]) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    "fault", [DROP, Reply(502), problem(503, "queue_unavailable"), Reply(504), Reply(429)]
+    "fault",
+    [DROP, Reply(502), problem(503, "queue_unavailable"), Reply(504), Reply(429)],
 )
 @pytest.mark.parametrize("path", SUBMISSIONS)
-def test_what_changes_something_is_repeated_with_the_same_key(client, service, pauses, path, fault):
+def test_what_changes_something_is_repeated_with_the_same_key(
+    client, service, pauses, path, fault
+):
     service.queued[path] = [fault] * 3
     getattr(client, path[1:])(*SUBMISSIONS[path])
     keys = keys_of(service.received(path))
@@ -596,12 +681,16 @@ def test_service_that_never_listened_is_named(free_port, pauses):
     assert not raised.value.sent
 
 
-def test_cause_is_that_of_the_network_even_inside_another_handler(client, service, pauses):
+def test_cause_is_that_of_the_network_even_inside_another_handler(
+    client, service, pauses
+):
     service.queued["/fit"] = [DROP] * 4
     try:
         Path("/nowhere/at/all").stat()
     except OSError:
-        with pytest.raises(ServiceUnreachableError, match="closed connection without response"):
+        with pytest.raises(
+            ServiceUnreachableError, match="closed connection without response"
+        ):
             client.fit(D1)
 
 
@@ -611,7 +700,9 @@ def test_retry_after_is_obeyed(client, service, pauses):
     assert pauses == [7.0]
 
 
-def test_retry_after_of_more_than_a_minute_is_the_callers_to_decide(client, service, pauses):
+def test_retry_after_of_more_than_a_minute_is_the_callers_to_decide(
+    client, service, pauses
+):
     service.queued["/status"] = [Reply(429, headers={"Retry-After": "3600"})]
     with pytest.raises(APIError) as raised:
         client.status("j1")
@@ -633,7 +724,9 @@ def test_jitter_never_comes_back_earlier_than_asked():
 
 
 def full(retry_after_s: int) -> Reply:
-    return problem(429, "queue_full")._replace(headers={"Retry-After": str(retry_after_s)})
+    return problem(429, "queue_full")._replace(
+        headers={"Retry-After": str(retry_after_s)}
+    )
 
 
 @pytest.mark.parametrize("timeout", [-1, None, 600])
@@ -652,7 +745,10 @@ def test_full_queue_is_refused_if_the_place_would_come_too_late(
     service.queued["/fit"] = [full(retry_after_s)]
     with pytest.raises(APIError, match="It is queue_full") as raised:
         client.fit(D1, timeout)
-    assert (raised.value.code, raised.value.retry_after_s) == ("queue_full", retry_after_s)
+    assert (raised.value.code, raised.value.retry_after_s) == (
+        "queue_full",
+        retry_after_s,
+    )
     assert len(service.requests) == 1
 
 
@@ -671,11 +767,18 @@ def test_time_in_front_of_a_full_queue_is_a_part_of_the_timeout(client, service)
 def test_cancel_returns_the_status(client, service):
     assert client.cancel("j1")["status"] == "canceled"
     (request,) = service.requests
-    assert (request.method, request.path, json.loads(request.body)) == ("POST", "/cancel", {"id": "j1"})
+    assert (request.method, request.path, json.loads(request.body)) == (
+        "POST",
+        "/cancel",
+        {"id": "j1"},
+    )
 
 
 def test_cancel_of_a_job_that_has_ended_is_a_conflict(client, service):
-    service.queued["/cancel"] = [problem(409, "job_ended"), problem(404, "job_not_found")]
+    service.queued["/cancel"] = [
+        problem(409, "job_ended"),
+        problem(404, "job_not_found"),
+    ]
     with pytest.raises(ConflictError):
         client.cancel("j1")
     with pytest.raises(NotFoundError):
@@ -684,17 +787,34 @@ def test_cancel_of_a_job_that_has_ended_is_a_conflict(client, service):
 
 def test_reused_job_is_listed_once_and_waited_for(client, service):
     service.queued["/fit"] = [Reply(200, {"id": "j0", "reused": True})] * 2
-    assert [client.fit(D1, None, reuse=True), client.fit(D1, reuse=True)] == ["j0", "j0"]
+    assert [client.fit(D1, None, reuse=True), client.fit(D1, reuse=True)] == [
+        "j0",
+        "j0",
+    ]
     assert client.jobs == [{"id": "j0", "kind": "fit"}]
     assert json.loads(service.requests[0].body) == {"id": D1, "reuse": True}
 
 
 def test_jobs_are_listed_by_pages_and_filters(client, service, known):
-    pages = [{"jobs": [job("queued"), job()], "next": "j1"}, {"jobs": [job()], "next": None}]
-    service.queued["/jobs"] = [*(Reply(200, page) for page in pages), Reply(200, pages[1])]
-    listed = client.list_jobs(status="queued", kind="fit", model_id=known, dataset_id=D1)
+    pages = [
+        {"jobs": [job("queued"), job()], "next": "j1"},
+        {"jobs": [job()], "next": None},
+    ]
+    service.queued["/jobs"] = [
+        *(Reply(200, page) for page in pages),
+        Reply(200, pages[1]),
+    ]
+    listed = client.list_jobs(
+        status="queued", kind="fit", model_id=known, dataset_id=D1
+    )
     assert [each["status"] for each in listed] == ["queued", "finished", "finished"]
-    filters = {"limit": "100", "status": "queued", "kind": "fit", "model_id": "m1", "dataset_id": D1}
+    filters = {
+        "limit": "100",
+        "status": "queued",
+        "kind": "fit",
+        "model_id": "m1",
+        "dataset_id": D1,
+    }
     asked = [request.query for request in service.received("/jobs")]
     assert asked == [filters, {**filters, "before": "j1"}]
     assert len(list(client.list_jobs(1))) == 1
@@ -702,7 +822,9 @@ def test_jobs_are_listed_by_pages_and_filters(client, service, known):
 
 
 def test_log_is_the_lines_of_the_job(client, service):
-    service.queued["/jobs/j1/log"] = [Reply(200, {"id": "j1", "lines": ["Reading took 1 s.", ""]})]
+    service.queued["/jobs/j1/log"] = [
+        Reply(200, {"id": "j1", "lines": ["Reading took 1 s.", ""]})
+    ]
     assert client.log("j1") == ["Reading took 1 s.", ""]
 
 
@@ -715,7 +837,11 @@ def test_fit_and_predict_send_ids_and_options_as_json(client, service):
         {},
         {"id": D1, "target": "price", "seed": 3},
     )
-    assert json.loads(predict.body) == {"dataset_id": D2, "model_id": "j1", "proba": True}
+    assert json.loads(predict.body) == {
+        "dataset_id": D2,
+        "model_id": "j1",
+        "proba": True,
+    }
     assert fit.headers["content-type"] == "application/json"
 
 
@@ -740,13 +866,17 @@ def test_without_a_timeout_nothing_is_waited_for(client, service):
 def test_timeout_none_waits_for_the_end(client, service, pauses):
     service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
     assert client.fit(D1, timeout=None) == "j1"
-    assert [float(request.query["wait"]) for request in service.received("/status")] == [20, 20, 20]
+    assert [
+        float(request.query["wait"]) for request in service.received("/status")
+    ] == [20, 20, 20]
 
 
 def test_timeout_0_raises_unless_the_job_has_finished(client, service):
     assert client.fit(D1, timeout=0) == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
-    with pytest.raises(WaitTimeoutError, match="j1 did not end in the time given: it is started") as raised:
+    with pytest.raises(
+        WaitTimeoutError, match="j1 did not end in the time given: it is started"
+    ) as raised:
         client.fit(D1, timeout=0)
     assert raised.value.job_id == "j1"
     assert isinstance(raised.value, TimeoutError)
@@ -762,7 +892,9 @@ def test_wait_ends_at_its_deadline(client, service):
     assert all(float(request.query["wait"]) <= 0.5 for request in service.requests)
 
 
-def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(client, service):
+def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(
+    client, service
+):
     service.answer = lambda _request: time.sleep(4) or DROP
     began = time.monotonic()
     with pytest.raises(WaitTimeoutError, match="timed out") as raised:
@@ -775,7 +907,9 @@ def test_wait_returns_the_last_status(client, service):
     assert client.wait("j1") == job()
 
 
-def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(client, service, pauses):
+def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(
+    client, service, pauses
+):
     service.queued["/status"] = [Reply(200, job("started"), {"Retry-After": "1"})] * 2
     client.wait("j1")
     assert pauses[:2] == [1.0, 1.0]
@@ -783,28 +917,37 @@ def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(client
 
 def test_wait_survives_an_outage(client, service, pauses):
     busy = problem(503, "queue_unavailable")._replace(headers={"Retry-After": "1"})
-    service.queued["/status"] = [Reply(200, job("queued")), *[DROP, Reply(502), busy] * 4]
+    service.queued["/status"] = [
+        Reply(200, job("queued")),
+        *[DROP, Reply(502), busy] * 4,
+    ]
     assert client.wait("j1")["status"] == "finished"
     assert len(service.requests) == 14
 
 
 def test_wait_survives_a_restart_of_the_service(serve, free_port):
     url = f"http://127.0.0.1:{free_port}"
-    restart = threading.Timer(0.7, serve, [lambda _request: Reply(200, job()), free_port])
+    restart = threading.Timer(
+        0.7, serve, [lambda _request: Reply(200, job()), free_port]
+    )
     restart.start()
     with Client(url) as client:
         assert client.wait("j1", timeout=20)["status"] == "finished"
     restart.join()
 
 
-def test_wait_without_timeout_gives_up_after_a_long_outage(client, service, pauses, monkeypatch):
+def test_wait_without_timeout_gives_up_after_a_long_outage(
+    client, service, pauses, monkeypatch
+):
     monkeypatch.setattr(module, "OUTAGE_S", 0.2)
     service.answer = lambda _request: DROP
     with pytest.raises(ServiceUnreachableError):
         client.wait("j1")
 
 
-def test_wait_with_timeout_keeps_asking_through_a_longer_outage(client, service, pauses, monkeypatch):
+def test_wait_with_timeout_keeps_asking_through_a_longer_outage(
+    client, service, pauses, monkeypatch
+):
     monkeypatch.setattr(module, "OUTAGE_S", 0.1)
     service.answer = lambda _request: Reply(503)
     with pytest.raises(WaitTimeoutError) as raised:
@@ -830,7 +973,8 @@ def test_failed_job_says_why_and_what_to_do(client, service):
         client.fit(D1, timeout=None)
     error = raised.value
     assert (
-        str(error) == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
+        str(error)
+        == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
     )
     assert {name: getattr(error, name) for name in cause} == cause
     assert error.job_id == "j1"
@@ -884,14 +1028,18 @@ def test_download_to_a_path_replaces_the_file(client, objects, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_download_that_broke_off_is_repeated_from_its_start(client, store, objects, tmp_path, pauses):
+def test_download_that_broke_off_is_repeated_from_its_start(
+    client, store, objects, tmp_path, pauses
+):
     store.queued["/results/r1"] = [Reply(200, b"half", cut=100), Reply(200, b"", cut=5)]
     client.download("r1", tmp_path / "result.parquet")
     assert (tmp_path / "result.parquet").read_bytes() == objects["/results/r1"]
 
 
 @pytest.mark.parametrize("fault", [Reply(200, b"half", cut=100), Reply(403), DROP])
-def test_failed_download_leaves_the_old_file_and_nothing_else(client, store, tmp_path, pauses, fault):
+def test_failed_download_leaves_the_old_file_and_nothing_else(
+    client, store, tmp_path, pauses, fault
+):
     path = tmp_path / "result.parquet"
     path.write_bytes(b"old")
     store.queued["/results/r1"] = [fault] * 4
@@ -920,9 +1068,13 @@ def test_download_never_replaces_what_is_no_file(client, service, tmp_path):
         ("result.jsonl", b'{"label":"NA","y":1.5}\n{"label":"1, 2","y":null}\n'),
     ],
 )
-def test_download_of_another_format_is_a_dataframe_too(client, service, store, objects, name, content):
+def test_download_of_another_format_is_a_dataframe_too(
+    client, service, store, objects, name, content
+):
     objects[f"/results/1/{name}"] = content
-    service.queued["/result"] = [Reply(200, {"url": f"{store.url}/results/1/{name}?X-Amz-Signature=secret"})]
+    service.queued["/result"] = [
+        Reply(200, {"url": f"{store.url}/results/1/{name}?X-Amz-Signature=secret"})
+    ]
     expected = pd.DataFrame({"label": ["NA", "1, 2"], "y": [1.5, None]})
     pd.testing.assert_frame_equal(client.download("r1"), expected)
 
@@ -963,22 +1115,35 @@ BY_JOB = ["/upload", "/predict", "/status", "/result"]
 @pytest.fixture
 def at_once(service: Server, objects: dict[str, bytes]) -> Server:
     """Return a service that answers one prediction at once, and any further by a job."""
-    service.queued["/predict"] = [Reply(200, objects["/results/r1"], {"Content-Type": module.PARQUET})]
+    service.queued["/predict"] = [
+        Reply(200, objects["/results/r1"], {"Content-Type": module.PARQUET})
+    ]
     return service
 
 
-@pytest.mark.parametrize("convert", [str, Path, Path.read_bytes, Path.open, pd.read_parquet])
+@pytest.mark.parametrize(
+    "convert", [str, Path, Path.read_bytes, Path.open, pd.read_parquet]
+)
 def test_small_table_is_predicted_at_once(client, at_once, store, tmp_path, convert):
     path = tmp_path / "new.parquet"
     PREDICTIONS.to_parquet(path)
     data = io.BytesIO(path.read_bytes()) if convert is Path.open else convert(path)
-    found = client.predict_table(data, "m/1", output="quantiles", quantiles=(0.1, 0.9), keep=["a b"])
+    found = client.predict_table(
+        data, "m/1", output="quantiles", quantiles=(0.1, 0.9), keep=["a b"]
+    )
     pd.testing.assert_frame_equal(found, PREDICTIONS)
     (request,) = at_once.requests
-    asked = {"model_id": "m%2F1", "output": "quantiles", "quantiles": "[0.1, 0.9]", "keep": '["a b"]'}
+    asked = {
+        "model_id": "m%2F1",
+        "output": "quantiles",
+        "quantiles": "[0.1, 0.9]",
+        "keep": '["a b"]',
+    }
     assert (request.method, request.path, request.query) == ("POST", "/predict", asked)
     assert request.headers["accept"] == module.PARQUET
-    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(request.body)), PREDICTIONS)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(io.BytesIO(request.body)), PREDICTIONS
+    )
     assert (client.jobs, store.requests) == ([], [])
 
 
@@ -989,11 +1154,14 @@ def test_key_is_sent_with_a_prediction_at_once(at_once, table):
 
 
 @pytest.mark.parametrize(
-    "options", [{"format": "csv"}, {"priority": "low"}, {"reuse": True}, {"timeout_s": 9}]
+    "options",
+    [{"format": "csv"}, {"priority": "low"}, {"reuse": True}, {"timeout_s": 9}],
 )
 def test_options_of_jobs_make_predict_table_submit_one(client, at_once, table, options):
     at_once.queued.clear()
-    pd.testing.assert_frame_equal(client.predict_table(table, "m1", output="labels", **options), PREDICTIONS)
+    pd.testing.assert_frame_equal(
+        client.predict_table(table, "m1", output="labels", **options), PREDICTIONS
+    )
     assert [request.path for request in at_once.requests] == BY_JOB
     sent = json.loads(at_once.received("/predict")[0].body)
     assert sent == {"dataset_id": D1, "model_id": "m1", "output": "labels", **options}
@@ -1024,9 +1192,13 @@ def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, siz
         *(problem(415, "unsupported_media_type"), Reply(413, b"<h1>Too large</h1>")),
     ],
 )
-def test_what_is_not_answered_at_once_is_predicted_by_a_job(client, service, table, pauses, answer):
+def test_what_is_not_answered_at_once_is_predicted_by_a_job(
+    client, service, table, pauses, answer
+):
     service.queued["/predict"] = [answer]
-    pd.testing.assert_frame_equal(client.predict_table(table, "m1", keep=["a"]), PREDICTIONS)
+    pd.testing.assert_frame_equal(
+        client.predict_table(table, "m1", keep=["a"]), PREDICTIONS
+    )
     assert [request.path for request in service.requests] == ["/predict", *BY_JOB]
     asked = json.loads(service.received("/predict")[1].body)
     assert asked == {"dataset_id": D1, "model_id": "m1", "keep": ["a"]}
@@ -1054,7 +1226,9 @@ def test_what_is_wrong_with_a_prediction_at_once_is_no_reason_for_a_job(
 
 
 @pytest.mark.parametrize("fault", [DROP, Reply(502), problem(503, "store_unavailable")])
-def test_prediction_at_once_is_repeated_after_a_fault_that_passes(client, at_once, table, pauses, fault):
+def test_prediction_at_once_is_repeated_after_a_fault_that_passes(
+    client, at_once, table, pauses, fault
+):
     at_once.queued["/predict"].insert(0, fault)
     pd.testing.assert_frame_equal(client.predict_table(table, "m1"), PREDICTIONS)
     assert len(at_once.requests) == 2
@@ -1062,26 +1236,36 @@ def test_prediction_at_once_is_repeated_after_a_fault_that_passes(client, at_onc
 
 
 def test_answer_at_once_of_another_program_is_an_error(client, service, table):
-    service.queued["/predict"] = [Reply(200, b"<h1>Welcome</h1>", {"Content-Type": "text/html"})]
+    service.queued["/predict"] = [
+        Reply(200, b"<h1>Welcome</h1>", {"Content-Type": "text/html"})
+    ]
     with pytest.raises(APIError, match="not as Rowcast does"):
         client.predict_table(table, "m1")
 
 
 def test_names_of_columns_become_text(client, objects):
     client.upload(pd.DataFrame([[1, 2]], columns=[0, ("a", 1)]))
-    assert list(pd.read_parquet(io.BytesIO(objects["/datasets/d1"])).columns) == ["0", "('a', 1)"]
+    assert list(pd.read_parquet(io.BytesIO(objects["/datasets/d1"])).columns) == [
+        "0",
+        "('a', 1)",
+    ]
 
 
 @pytest.mark.parametrize(
     ("frame", "said"),
     [
-        (pd.DataFrame({"a": [1, 2], "b": pd.Series([1, "two"], dtype=object)}), "column 'b'"),
+        (
+            pd.DataFrame({"a": [1, 2], "b": pd.Series([1, "two"], dtype=object)}),
+            "column 'b'",
+        ),
         (pd.DataFrame({"a": [1, 2], "b": [1j, 2j]}), "column 'b'"),
         (pd.DataFrame([[1, 2]], columns=[1, "1"]), "Duplicate column names"),
     ],
 )
 def test_column_that_cannot_be_written_is_named(client, service, frame, said):
-    with pytest.raises(RowcastError, match=f"The .* cannot be written as Parquet: .*|{said}") as raised:
+    with pytest.raises(
+        RowcastError, match=f"The .* cannot be written as Parquet: .*|{said}"
+    ) as raised:
         client.upload(frame)
     assert said in str(raised.value)
     assert service.requests == []
@@ -1216,7 +1400,9 @@ def test_listings_ask_for_pages_as_they_are_needed(client, service, kind):
 
 @pytest.mark.parametrize(("limit", "asked"), [(1, "1"), (3, "3"), (250, "100")])
 def test_limit_of_a_listing_bounds_its_pages_too(client, service, limit, asked):
-    service.answer = lambda _request: Reply(200, {"models": [{"id": "a"}] * int(asked), "next": "a"})
+    service.answer = lambda _request: Reply(
+        200, {"models": [{"id": "a"}] * int(asked), "next": "a"}
+    )
     assert len(list(client.models(limit))) == limit
     assert service.requests[0].query["limit"] == asked
 
@@ -1238,7 +1424,9 @@ def test_delete_of_nothing_is_a_not_found_error(client, service):
 
 
 @pytest.mark.parametrize("fault", [DROP, Reply(502)])
-def test_deletion_that_may_have_happened_is_not_repeated(client, service, pauses, fault):
+def test_deletion_that_may_have_happened_is_not_repeated(
+    client, service, pauses, fault
+):
     service.queued["/models/x1"] = [fault]
     with pytest.raises(RowcastError):
         client.delete("x1")
@@ -1253,13 +1441,22 @@ def test_delete_of_a_model_that_is_being_fitted_is_a_conflict(client, service):
 
 
 @pytest.mark.parametrize("missing", ["estimators", "sklearn"])
-def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(client, service, monkeypatch, missing):
+def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(
+    client, service, monkeypatch, missing
+):
     service.queued["/models/m1"] = [Reply(200, MANIFEST)]
     monkeypatch.delitem(sys.modules, "estimators", raising=False)
-    for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
+    for name in [
+        name
+        for name in sys.modules
+        if name == missing or name.startswith(f"{missing}.")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    said = {"estimators": f"{service.url}/estimators.py", "sklearn": "pip install 'scikit-learn"}
+    said = {
+        "estimators": f"{service.url}/estimators.py",
+        "sklearn": "pip install 'scikit-learn",
+    }
     with pytest.raises(RowcastError, match=re.escape(said[missing])):
         client.download_model("m1")
     assert len(service.requests) == 1
@@ -1289,7 +1486,9 @@ def test_every_kind_of_data_gives_the_same_predictions(live, tmp_path):
 
 
 def test_small_table_is_answered_at_once_with_what_a_job_says(live):
-    frame = numbers(90, 3).assign(day=pd.Timestamp("2024-02-29"), y=[1.5 * i for i in range(90)])
+    frame = numbers(90, 3).assign(
+        day=pd.Timestamp("2024-02-29"), y=[1.5 * i for i in range(90)]
+    )
     model_id = live.fit(frame, None)
 
     def is_answered_at_once() -> bool:
@@ -1299,7 +1498,10 @@ def test_small_table_is_answered_at_once_with_what_a_job_says(live):
 
     # Warm workers start slower than their server.
     eventually(is_answered_at_once)
-    for options in ({}, {"output": "quantiles", "quantiles": [0.1, 0.9], "keep": ["day", "col_0"]}):
+    for options in (
+        {},
+        {"output": "quantiles", "quantiles": [0.1, 0.9], "keep": ["day", "col_0"]},
+    ):
         expected = live.predict_table(frame, model_id, priority="normal", **options)
         n_jobs = len(live.jobs)
         found = live.predict_table(frame, model_id, **options)
@@ -1317,10 +1519,16 @@ def test_service_without_warm_workers_predicts_by_jobs(start_stack):
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
 def test_formats_of_results_are_the_same_dataframe(live, form):
-    frame = numbers(60, 2).assign(code=[f"0{i}" for i in range(60)], y=["NA", "no, nor yes"] * 30)
+    frame = numbers(60, 2).assign(
+        code=[f"0{i}" for i in range(60)], y=["NA", "no, nor yes"] * 30
+    )
     model_id = live.fit(frame, None, validation="none", learner="linear")
-    found = live.predict_table(frame, model_id, output="probabilities", format=form, keep=["col_0"])
-    expected = live.predict_table(frame, model_id, output="probabilities", keep=["col_0"])
+    found = live.predict_table(
+        frame, model_id, output="probabilities", format=form, keep=["col_0"]
+    )
+    expected = live.predict_table(
+        frame, model_id, output="probabilities", keep=["col_0"]
+    )
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
@@ -1391,7 +1599,9 @@ def test_model_that_is_not_there_yet_is_a_conflict(live, stack):
 
 
 ERRORS = [
-    error for error in vars(module).values() if isinstance(error, type) and issubclass(error, RowcastError)
+    error
+    for error in vars(module).values()
+    if isinstance(error, type) and issubclass(error, RowcastError)
 ]
 
 
@@ -1425,12 +1635,19 @@ def test_refusals_have_classes_to_catch(client, service, status, error, builtin)
     with pytest.raises(builtin) as raised:
         client.fit(D1)
     assert type(raised.value) is error
-    assert (raised.value.status, raised.value.code, raised.value.request_id) == (status, "some_code", "q1")
+    assert (raised.value.status, raised.value.code, raised.value.request_id) == (
+        status,
+        "some_code",
+        "q1",
+    )
 
 
 def test_refusal_reads_as_detail_problems_and_hint(client, service):
     reply = problem(
-        422, "invalid_table", hint="Upload again", errors=["'a' is empty", "It is invalid_table."]
+        422,
+        "invalid_table",
+        hint="Upload again",
+        errors=["'a' is empty", "It is invalid_table."],
     )
     service.queued["/fit"] = [reply]
     with pytest.raises(InvalidRequestError) as raised:
@@ -1440,7 +1657,14 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html><h1>Bad Gateway</h1></html>", b"\xff", b"[1]", {"errors": 3, "detail": {}}, b""]
+    "body",
+    [
+        b"<html><h1>Bad Gateway</h1></html>",
+        b"\xff",
+        b"[1]",
+        {"errors": 3, "detail": {}},
+        b"",
+    ],
 )
 def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
     service.queued["/fit"] = [Reply(500, body)]
@@ -1448,7 +1672,9 @@ def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
         client.fit(D1)
 
 
-@pytest.mark.parametrize("body", [b"<html>Please log in</html>", {"other": "service"}, [1], b""])
+@pytest.mark.parametrize(
+    "body", [b"<html>Please log in</html>", {"other": "service"}, [1], b""]
+)
 def test_good_answer_of_another_service_is_recognized(client, service, body):
     service.queued["/fit"] = [Reply(200, body)]
     with pytest.raises(APIError, match="not as Rowcast does"):
@@ -1485,7 +1711,9 @@ def busy(service: Server) -> Server:
 
 
 @pytest.mark.usefixtures("watched")
-def test_wait_shows_one_line_to_a_person_without_tqdm(client, busy, pauses, capsys, monkeypatch):
+def test_wait_shows_one_line_to_a_person_without_tqdm(
+    client, busy, pauses, capsys, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setenv("COLUMNS", "70")
     client.wait("j1")
@@ -1503,7 +1731,10 @@ def test_line_is_not_longer_than_the_terminal(client, busy, capsys, monkeypatch)
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setenv("COLUMNS", "20")
     client.wait("j1")
-    assert {len(line) for line in re.split("[\r\n]", capsys.readouterr().err)} == {0, 19}
+    assert {len(line) for line in re.split("[\r\n]", capsys.readouterr().err)} == {
+        0,
+        19,
+    }
 
 
 @pytest.mark.usefixtures("watched", "pauses")
@@ -1512,13 +1743,24 @@ def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
     client.wait("j1")
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
-    for said in ("fit ...j1", "queued, 2 ahead of it", "fitting 43 %, attempt 2, 1 m 12 s left", "finished"):
+    for said in (
+        "fit ...j1",
+        "queued, 2 ahead of it",
+        "fitting 43 %, attempt 2, 1 m 12 s left",
+        "finished",
+    ):
         assert said in shown
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0 s"), (59.2, "1 m 0 s"), (3599, "59 m 59 s"), (3600, "1 h 0 m"), (9e4, "25 h 0 m")],
+    [
+        (0, "0 s"),
+        (59.2, "1 m 0 s"),
+        (3599, "59 m 59 s"),
+        (3600, "1 h 0 m"),
+        (9e4, "25 h 0 m"),
+    ],
 )
 def test_times_are_said_in_their_two_largest_units(seconds, said):
     assert module._duration(seconds) == said
@@ -1547,7 +1789,9 @@ class Terminal:
         self.fd, inner = pty.openpty()
         termios.tcsetwinsize(inner, (40, 100))
         # The new session takes the terminal for its own, so that Ctrl-C is what it is for a person.
-        script = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n" + script
+        script = (
+            "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n" + script
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             stdin=inner,
@@ -1581,10 +1825,15 @@ class Terminal:
         return self.process.wait(30)
 
 
-WAITING = "import sys, client\nsys.exit(client.main(['--url', sys.argv[1], 'status', 'j1', '--wait']))"
+WAITING = (
+    "import sys, client\nsys.exit(client.main(['--url', sys.argv[1], 'status', 'j1', "
+    "'--wait']))"
+)
 
 
-@pytest.mark.parametrize("setup", ["", "import sys; sys.modules['tqdm'] = None\n"], ids=["tqdm", "plain"])
+@pytest.mark.parametrize(
+    "setup", ["", "import sys; sys.modules['tqdm'] = None\n"], ids=["tqdm", "plain"]
+)
 def test_terminal_shows_the_job_on_one_line(busy, setup):
     if not setup:
         pytest.importorskip("tqdm")
@@ -1592,7 +1841,11 @@ def test_terminal_shows_the_job_on_one_line(busy, setup):
     assert terminal.end() == 0
     lines = terminal.shown.split("\r\n")
     assert [len(lines), lines[1:]] == [3, ["finished", ""]]
-    states = ["queued, 2 ahead of it", "fitting 43 %, attempt 2, 1 m 12 s left", "finished"]
+    states = [
+        "queued, 2 ahead of it",
+        "fitting 43 %, attempt 2, 1 m 12 s left",
+        "finished",
+    ]
     places = [lines[0].index(state) for state in states]
     assert places == sorted(places)
     assert "\r" in lines[0]
@@ -1612,8 +1865,18 @@ def test_ctrl_c_ends_the_waiting_and_says_how_to_cancel(service):
 
 def test_interrupt_prints_nothing_where_nobody_watches(service):
     service.answer = lambda _request: Reply(200, COURSE[1])
-    command = [sys.executable, str(ROOT / "client.py"), "--url", service.url, "status", "j1", "--wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+    command = [
+        sys.executable,
+        str(ROOT / "client.py"),
+        "--url",
+        service.url,
+        "status",
+        "j1",
+        "--wait",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as waiting:
         eventually(lambda: service.requests)
         waiting.send_signal(signal.SIGINT)
         assert waiting.communicate() == (b"", b"")
@@ -1622,9 +1885,13 @@ def test_interrupt_prints_nothing_where_nobody_watches(service):
 
 @pytest.mark.usefixtures("pauses")
 @pytest.mark.parametrize("tqdm", [True, False])
-def test_kernel_of_a_notebook_is_watched_without_a_terminal(client, busy, capsys, monkeypatch, tqdm):
+def test_kernel_of_a_notebook_is_watched_without_a_terminal(
+    client, busy, capsys, monkeypatch, tqdm
+):
     shell = types.SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(
+        sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell)
+    )
     if tqdm:
         pytest.importorskip("tqdm.auto")
     else:
@@ -1673,10 +1940,14 @@ def test_nothing_is_shown_where_nobody_watches(client, table, capsys):
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-W", "error", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=True)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=60, check=True
+    )
 
 
-def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path, capsys):
+def test_commands_print_exactly_what_the_next_one_needs(
+    service, table, tmp_path, capsys
+):
     saved = tmp_path / "result.parquet"
     commands = {
         f"upload {table}": D1,
@@ -1690,13 +1961,24 @@ def test_commands_print_exactly_what_the_next_one_needs(service, table, tmp_path
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
         assert capsys.readouterr() == (f"{printed}\n", "")
-    options = {"id": D1, "target": "price", "task": "regression", "seed": 3, "name": "a=b"}
+    options = {
+        "id": D1,
+        "target": "price",
+        "task": "regression",
+        "seed": 3,
+        "name": "a=b",
+    }
     assert json.loads(service.received("/fit")[1].body) == options
     assert saved.exists()
 
 
-def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(service, capsys, tmp_path):
-    service.queued["/status"] = [problem(404, "job_not_found"), Reply(200, job("failed"))]
+def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(
+    service, capsys, tmp_path
+):
+    service.queued["/status"] = [
+        problem(404, "job_not_found"),
+        Reply(200, job("failed")),
+    ]
     commands = {
         "status j1": "It is job_not_found.",
         "status j1 --wait": "The fit j1 failed: No reason was given.",
@@ -1710,15 +1992,24 @@ def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(service, cap
 
 def test_commands_that_list_show_and_delete(service, capsys):
     models = [
-        {"id": "m2", "target": "y", "learner": "linear", "score": {"metric": "r2", "value": 0.5}},
+        {
+            "id": "m2",
+            "target": "y",
+            "learner": "linear",
+            "score": {"metric": "r2", "value": 0.5},
+        },
         {"id": "m1", "score": None},
     ]
     service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
-    service.queued["/datasets"] = [Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})]
+    service.queued["/datasets"] = [
+        Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})
+    ]
     service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
     jobs = [{**job(), "id": "j2", "kind": "predict"}, job(), job()]
     service.queued["/jobs"] = [Reply(200, {"jobs": jobs, "next": None})]
-    service.queued["/jobs/j1/log"] = [Reply(200, {"id": "j1", "lines": ["Read 9 rows.", "Done."]})]
+    service.queued["/jobs/j1/log"] = [
+        Reply(200, {"id": "j1", "lines": ["Read 9 rows.", "Done."]})
+    ]
     commands = {
         "models": "m2\ty\tlinear\tr2\t0.5\nm1\n",
         "datasets": "d1\t7\n",
@@ -1726,7 +2017,8 @@ def test_commands_that_list_show_and_delete(service, capsys):
         "delete m1": "",
         "cancel j1": "canceled\n",
         "log j1": "Read 9 rows.\nDone.\n",
-        "jobs --status finished --model-id m1 --limit 2": "j2\tpredict\tfinished\nj1\tfit\tfinished\n",
+        "jobs --status finished --model-id m1 --limit "
+        "2": "j2\tpredict\tfinished\nj1\tfit\tfinished\n",
     }
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
@@ -1736,7 +2028,14 @@ def test_commands_that_list_show_and_delete(service, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "fit", "fit d1 --option x", "fit d1 --wait --timeout 3", "upload a --api-key k"]
+    "command",
+    [
+        "",
+        "fit",
+        "fit d1 --option x",
+        "fit d1 --wait --timeout 3",
+        "upload a --api-key k",
+    ],
 )
 def test_misuse_of_the_command_line_is_exit_code_2(command, capsys):
     with pytest.raises(SystemExit) as raised:
@@ -1770,7 +2069,9 @@ def test_help_names_the_commands_and_where_the_key_comes_from():
 
 def test_import_loads_nothing_but_requests():
     loaded = run_python("-c", "import client, sys; print(*sys.modules)").stdout.split()
-    assert {"pandas", "pyarrow", "numpy", "tqdm", "sklearn", "rowcast"}.isdisjoint(loaded)
+    assert {"pandas", "pyarrow", "numpy", "tqdm", "sklearn", "rowcast"}.isdisjoint(
+        loaded
+    )
 
 
 def test_source_is_that_of_python_3_9():
@@ -1799,7 +2100,8 @@ sys.exit(client.main(["download", "r1", sys.argv[1]]))
 
 
 class Losing(socketserver.ThreadingTCPServer):
-    """Passes requests on to a service, each in a connection, and loses the first answers to some."""
+    """Passes requests on to a service, each in a connection, and loses the first answers to
+    some."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -1857,7 +2159,10 @@ def test_jobs_whose_answers_were_lost_exist_once(behind, losing, live, pauses):
     model_id = behind.fit(dataset_id, validation="none")
     result_id = behind.predict(dataset_id, model_id)
     assert losing.passed_on == ["POST /fit"] * 3 + ["POST /predict"] * 2
-    assert [each["id"] for each in live.list_jobs(dataset_id=dataset_id)] == [result_id, model_id]
+    assert [each["id"] for each in live.list_jobs(dataset_id=dataset_id)] == [
+        result_id,
+        model_id,
+    ]
     assert behind.wait(result_id)["model_id"] == model_id
 
 
@@ -1893,6 +2198,10 @@ def test_jobs_of_a_real_service_are_listed_and_have_logs(live):
     model_id = live.fit(dataset_id, None, validation="none")
     result_id = live.predict(dataset_id, model_id, None)
     assert [each["id"] for each in live.list_jobs(2)] == [result_id, model_id]
-    assert [each["id"] for each in live.list_jobs(dataset_id=dataset_id, kind="fit")] == [model_id]
-    assert [each["id"] for each in live.list_jobs(model_id=model_id, status="finished")][-1] == model_id
+    assert [
+        each["id"] for each in live.list_jobs(dataset_id=dataset_id, kind="fit")
+    ] == [model_id]
+    assert [
+        each["id"] for each in live.list_jobs(model_id=model_id, status="finished")
+    ][-1] == model_id
     assert live.log(model_id)

@@ -15,7 +15,10 @@ import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_classification, make_regression
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -30,11 +33,14 @@ from tests.support import ROOT
 from tests.support.stack import Stack
 
 ESTIMATORS = [RowcastClassifier, RowcastRegressor]
-# As scikit-learn checks its own boosting: with leaves small enough that the checks' few rows grow trees.
+# As scikit-learn checks its own boosting: with leaves small enough that the checks' few rows grow
+# trees.
 CHECKED = {"max_iter": 5, "min_samples_leaf": 5}
 EXPECTED_FAILURES = {
-    "check_sample_weight_equivalence_on_dense_data": "The learner, scikit-learn's boosting, fails it "
-    "too: it bins the rows without their weights, so that a weight of two is not the same as two rows.",
+    "check_sample_weight_equivalence_on_dense_data": "The learner, scikit-learn's boosting, "
+    "fails it "
+    "too: it bins the rows without their weights, so that a weight of two is not the same as "
+    "two rows.",
 }
 
 
@@ -48,7 +54,8 @@ def _service(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @parametrize_with_checks(
-    [kind(params=CHECKED) for kind in ESTIMATORS], expected_failed_checks=lambda _: EXPECTED_FAILURES
+    [kind(params=CHECKED) for kind in ESTIMATORS],
+    expected_failed_checks=lambda _: EXPECTED_FAILURES,
 )
 def test_check_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -61,19 +68,36 @@ def test_guide_lists_the_checks_that_cannot_apply() -> None:
 
 # The same numbers as in this process
 
-X_CLASSES, CLASSES = make_classification(300, 6, n_informative=4, n_classes=3, random_state=0)
+X_CLASSES, CLASSES = make_classification(
+    300, 6, n_informative=4, n_classes=3, random_state=0
+)
 X_VALUES, VALUES = make_regression(300, 6, n_informative=4, noise=10, random_state=0)
 X_CLASSES[::7, 2] = X_VALUES[::7, 2] = np.nan
 SMALL = {"max_iter": 20}
 PAIRS = {
-    "classifier": (RowcastClassifier, HistGradientBoostingClassifier, X_CLASSES, CLASSES, "neg_log_loss"),
-    "regressor": (RowcastRegressor, HistGradientBoostingRegressor, X_VALUES, VALUES, "r2"),
+    "classifier": (
+        RowcastClassifier,
+        HistGradientBoostingClassifier,
+        X_CLASSES,
+        CLASSES,
+        "neg_log_loss",
+    ),
+    "regressor": (
+        RowcastRegressor,
+        HistGradientBoostingRegressor,
+        X_VALUES,
+        VALUES,
+        "r2",
+    ),
 }
 
 
 @pytest.fixture(params=PAIRS.values(), ids=PAIRS)
-def pair(request: pytest.FixtureRequest) -> tuple[Any, Any, np.ndarray, np.ndarray, str]:
-    """Return a remote and a local estimator with the same parameters, rows for both and a scoring."""
+def pair(
+    request: pytest.FixtureRequest,
+) -> tuple[Any, Any, np.ndarray, np.ndarray, str]:
+    """Return a remote and a local estimator with the same parameters, rows for both and a
+    scoring."""
     remote, local, x, y, scoring = request.param
     return remote(params=SMALL), local(**SMALL, random_state=0), x, y, scoring
 
@@ -81,57 +105,88 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any, np.ndarray, np.ndarr
 def test_search_finds_the_best_parameters_that_a_local_one_finds(pair: Any) -> None:
     remote, local, x, y, scoring = pair
     grid = {"max_depth": np.array([1, 3]), "learning_rate": [0.01, 0.2]}
-    far = GridSearchCV(remote, {f"params__{k}": v for k, v in grid.items()}, scoring=scoring, cv=3).fit(x, y)
+    far = GridSearchCV(
+        remote, {f"params__{k}": v for k, v in grid.items()}, scoring=scoring, cv=3
+    ).fit(x, y)
     near = GridSearchCV(local, grid, scoring=scoring, cv=3).fit(x, y)
-    assert far.best_params_ == {f"params__{name}": value for name, value in near.best_params_.items()}
+    assert far.best_params_ == {
+        f"params__{name}": value for name, value in near.best_params_.items()
+    }
     for split in ("split0", "split1", "split2", "mean"):
         name = f"{split}_test_score"
-        np.testing.assert_allclose(far.cv_results_[name], near.cv_results_[name], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            far.cv_results_[name], near.cv_results_[name], rtol=0, atol=1e-9
+        )
 
 
 def test_cross_validation_gives_the_scores_of_a_local_one(pair: Any) -> None:
     remote, local, x, y, scoring = pair
-    far, near = (cross_val_score(each, x, y, cv=3, scoring=scoring) for each in (remote, local))
+    far, near = (
+        cross_val_score(each, x, y, cv=3, scoring=scoring) for each in (remote, local)
+    )
     np.testing.assert_allclose(far, near, rtol=0, atol=1e-9)
 
 
 def test_weights_and_pipelines_give_the_numbers_of_local_ones(pair: Any) -> None:
     remote, local, x, y, _ = pair
     weights = np.linspace(0, 2, len(y))
-    far, near = (make_pipeline(StandardScaler(), clone(each)) for each in (remote, local))
+    far, near = (
+        make_pipeline(StandardScaler(), clone(each)) for each in (remote, local)
+    )
     for pipeline in (far, near):
         pipeline.fit(x, y, **{f"{pipeline.steps[-1][0]}__sample_weight": weights})
     np.testing.assert_array_equal(far.predict(x), near.predict(x))
     assert far.score(x, y) == near.score(x, y)
 
 
-@pytest.mark.parametrize("class_weight", ["balanced", {0: 1.0, 1: np.float64(20), 2: 1.0}])
+@pytest.mark.parametrize(
+    "class_weight", ["balanced", {0: 1.0, 1: np.float64(20), 2: 1.0}]
+)
 def test_class_weights_give_the_numbers_of_local_ones(class_weight: Any) -> None:
-    far = RowcastClassifier(params=SMALL, class_weight=class_weight).fit(X_CLASSES, CLASSES)
-    near = HistGradientBoostingClassifier(**SMALL, random_state=0, class_weight=class_weight)
+    far = RowcastClassifier(params=SMALL, class_weight=class_weight).fit(
+        X_CLASSES, CLASSES
+    )
+    near = HistGradientBoostingClassifier(
+        **SMALL, random_state=0, class_weight=class_weight
+    )
     near.fit(X_CLASSES, CLASSES)
-    np.testing.assert_allclose(far.predict_proba(X_CLASSES), near.predict_proba(X_CLASSES), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        far.predict_proba(X_CLASSES), near.predict_proba(X_CLASSES), rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("learner", ["boosting", "linear", "forest"])
 def test_class_weights_are_weights_of_rows(learner: str) -> None:
     y = np.array(["a", "b", "c"])[CLASSES]
     weights = np.where(y == "b", 5.0, 1.0)
-    x, one = np.nan_to_num(X_CLASSES), RowcastClassifier(learner=learner, class_weight={"b": 5})
+    x, one = (
+        np.nan_to_num(X_CLASSES),
+        RowcastClassifier(learner=learner, class_weight={"b": 5}),
+    )
     other = RowcastClassifier(learner=learner).fit(x, y, sample_weight=weights)
-    np.testing.assert_allclose(one.fit(x, y).predict_proba(x), other.predict_proba(x), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        one.fit(x, y).predict_proba(x), other.predict_proba(x), rtol=0, atol=1e-9
+    )
 
 
 # Tables and labels
 
 
 def mixed_table(n_rows: int = 240) -> pd.DataFrame:
-    """Return a column of each kind, with missing values in most, a constant, an identifier, and targets."""
+    """Return a column of each kind, with missing values in most, a constant, an identifier, and
+    targets."""
     rng = np.random.default_rng(0)
     number = rng.normal(size=n_rows)
     colour = rng.choice(["red", "green", "blue"], n_rows)
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 700, n_rows), unit="D")
-    words = np.array([f"a text of {a} words and {b} more" for a, b in rng.integers(0, 99, (n_rows, 2))])
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(
+        rng.integers(0, 700, n_rows), unit="D"
+    )
+    words = np.array(
+        [
+            f"a text of {a} words and {b} more"
+            for a, b in rng.integers(0, 99, (n_rows, 2))
+        ]
+    )
     table = pd.DataFrame(
         {
             "number": number,
@@ -140,7 +195,8 @@ def mixed_table(n_rows: int = 240) -> pd.DataFrame:
             "declared": pd.Categorical(rng.choice(["a", "b"], n_rows)),
             "words": pd.Series(words, dtype="str"),
             "day": days,
-            "zoned": days.tz_localize("Europe/Berlin") + pd.to_timedelta(number, unit="h").floor("us"),
+            "zoned": days.tz_localize("Europe/Berlin")
+            + pd.to_timedelta(number, unit="h").floor("us"),
             "day as text": pd.Series(days.strftime("%d.%m.%Y"), dtype="str"),
             "flag": rng.random(n_rows) < 0.5,
             "flag as text": pd.Series(rng.choice(["Yes", "no"], n_rows), dtype="str"),
@@ -149,10 +205,14 @@ def mixed_table(n_rows: int = 240) -> pd.DataFrame:
             "row id": np.arange(n_rows),
         }
     )
-    for place, name in enumerate(["number", "colour", "words", "day", "zoned", "day as text", "took"]):
+    for place, name in enumerate(
+        ["number", "colour", "words", "day", "zoned", "day as text", "took"]
+    ):
         table.loc[place::11, name] = None
     table["price"] = 3 * table["number"].fillna(0) + (colour == "red") + table["flag"]
-    return table.assign(kind=np.where(table["price"] > table["price"].median(), "dear", "cheap"))
+    return table.assign(
+        kind=np.where(table["price"] > table["price"].median(), "dear", "cheap")
+    )
 
 
 TARGETS = {"classification": "kind", "regression": "price"}
@@ -187,7 +247,9 @@ def test_whole_numbers_of_an_array_are_no_identifiers() -> None:
 
 
 def test_columns_may_be_named_like_the_target_and_the_weights() -> None:
-    x = pd.DataFrame({"y": X_VALUES[:, 0], "sample_weight": X_VALUES[:, 1], 3: X_VALUES[:, 2]})
+    x = pd.DataFrame(
+        {"y": X_VALUES[:, 0], "sample_weight": X_VALUES[:, 1], 3: X_VALUES[:, 2]}
+    )
     x.columns = x.columns.astype(str)
     model = RowcastRegressor(params=SMALL).fit(x, VALUES, sample_weight=np.ones(len(x)))
     same = RowcastRegressor(params=SMALL).fit(x.to_numpy(), VALUES)
@@ -232,7 +294,9 @@ def test_target_as_a_column_is_taken_with_a_warning() -> None:
         (pd.DataFrame({"x": []}), [], "0 sample"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(x: Any, y: Any, said: str) -> None:
+def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(
+    x: Any, y: Any, said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
         RowcastClassifier(url="http://127.0.0.1:1").fit(x, y)
 
@@ -247,7 +311,9 @@ def test_parameter_that_the_learner_does_not_take_is_a_value_error() -> None:
 
 
 def test_parameters_of_the_learner_are_set_one_by_one() -> None:
-    model = RowcastClassifier(params={"max_iter": 9}).set_params(params__max_depth=3, seed=1)
+    model = RowcastClassifier(params={"max_iter": 9}).set_params(
+        params__max_depth=3, seed=1
+    )
     assert model.params == {"max_iter": 9, "max_depth": 3}
     assert model.get_params()["params__max_depth"] == 3
     assert clone(model).get_params() == model.get_params()
@@ -264,7 +330,11 @@ def test_setting_a_parameter_leaves_the_mapping_that_was_given() -> None:
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_key_is_not_shown(kind: Any) -> None:
     model = kind(api_key="a-secret")
-    shown = [repr(model), model._repr_html_(), repr(make_pipeline(StandardScaler(), model))]
+    shown = [
+        repr(model),
+        model._repr_html_(),
+        repr(make_pipeline(StandardScaler(), model)),
+    ]
     assert not [text for text in shown if "a-secret" in text]
     assert clone(model).api_key == "a-secret"
 
@@ -275,11 +345,15 @@ def test_key_is_not_shown(kind: Any) -> None:
 def test_fitted_estimator_survives_pickle() -> None:
     model = RowcastClassifier(params=SMALL).fit(X_CLASSES, CLASSES)
     again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(again.predict_proba(X_CLASSES), model.predict_proba(X_CLASSES))
+    np.testing.assert_array_equal(
+        again.predict_proba(X_CLASSES), model.predict_proba(X_CLASSES)
+    )
 
 
 @pytest.mark.parametrize("as_frame", [True, False])
-def test_fitted_estimator_is_rebuilt_in_another_process(pair: Any, tmp_path: Path, as_frame: bool) -> None:
+def test_fitted_estimator_is_rebuilt_in_another_process(
+    pair: Any, tmp_path: Path, as_frame: bool
+) -> None:
     remote, _, x, y, _ = pair
     x = pd.DataFrame(x, columns=list("abcdef")) if as_frame else x
     model = remote.set_params(seed=3).fit(x, y)
@@ -287,7 +361,8 @@ def test_fitted_estimator_is_rebuilt_in_another_process(pair: Any, tmp_path: Pat
     code = f"""
 import sys, pandas, estimators
 model = estimators.{type(model).__name__}.from_model(sys.argv[1])
-pandas.to_pickle((model.get_params(), vars(model), model.predict(pandas.read_pickle("x"))), "answer")
+predictions = model.predict(pandas.read_pickle("x"))
+pandas.to_pickle((model.get_params(), vars(model), predictions), "answer")
 """
     command = [sys.executable, "-W", "error", "-c", code, model.model_id_]
     environment = {"PYTHONPATH": str(ROOT), "ROWCAST_URL": Client().url}
@@ -324,14 +399,20 @@ def test_estimator_that_is_not_fitted_says_so() -> None:
 
 @pytest.mark.parametrize("learner", ["boosting", "linear", "forest", "baseline"])
 @pytest.mark.parametrize("task", TARGETS)
-def test_downloaded_model_predicts_what_the_service_predicts(task: str, learner: str) -> None:
+def test_downloaded_model_predicts_what_the_service_predicts(
+    task: str, learner: str
+) -> None:
     table = mixed_table()
     unseen = features_of(mixed_table(300)).assign(colour="mauve", flag=np.nan)
     with Client() as client:
         x = features_of(table)
         target = TARGETS[task]
         fitted = client.fit(
-            x.assign(**{target: table[target]}), None, target=target, learner=learner, validation="none"
+            x.assign(**{target: table[target]}),
+            None,
+            target=target,
+            learner=learner,
+            validation="none",
         )
         model = client.download_model(fitted)
         for rows in (x, unseen, x.iloc[:1]):
@@ -339,7 +420,9 @@ def test_downloaded_model_predicts_what_the_service_predicts(task: str, learner:
             np.testing.assert_array_equal(model.predict(rows), expected)
         if task == "classification":
             assert model.classes_.tolist() == ["cheap", "dear"]
-            expected = client.predict_table(unseen, fitted, output="probabilities").iloc[:, 1:]
+            expected = client.predict_table(
+                unseen, fitted, output="probabilities"
+            ).iloc[:, 1:]
             np.testing.assert_array_equal(model.predict_proba(unseen), expected)
     assert {feature["kind"] for feature in model.features} == set(READ)
     assert {"constant", "row id"}.isdisjoint(model.feature_names_in_)
@@ -355,12 +438,18 @@ def test_downloaded_model_takes_arrays() -> None:
 def test_downloaded_model_names_every_column_that_it_cannot_read() -> None:
     x = features_of(mixed_table())
     with Client() as client:
-        model = client.download_model(client.fit(x.assign(y=x["number"].fillna(0)), None, validation="none"))
+        model = client.download_model(
+            client.fit(x.assign(y=x["number"].fillna(0)), None, validation="none")
+        )
     wrong = x.drop(columns="colour").assign(number="one", took=np.inf)
     wrong["day as text"] = "one day"
     with pytest.raises(ValueError, match="'number' has the type") as raised:
         model.predict(wrong)
-    for said in ("'colour' appears 0 times", "'took' holds infinite values", "'day as text' holds values"):
+    for said in (
+        "'colour' appears 0 times",
+        "'took' holds infinite values",
+        "'day as text' holds values",
+    ):
         assert said in str(raised.value)
     assert "one day" not in str(raised.value)
 
@@ -378,7 +467,11 @@ class Bomb:
 def test_file_that_was_changed_is_not_loaded(stack: Stack, tmp_path: Path) -> None:
     far = RowcastRegressor(params=SMALL).fit(X_VALUES, VALUES)
     storage, loaded = stack.storage(), tmp_path / "loaded"
-    (name,) = [n for n in storage.names("models", "default", far.model_id_) if n.endswith("model.joblib")]
+    (name,) = [
+        n
+        for n in storage.names("models", "default", far.model_id_)
+        if n.endswith("model.joblib")
+    ]
     bomb = pickle.dumps(Bomb(loaded))
     pickle.loads(bomb)
     loaded.unlink()
@@ -405,17 +498,28 @@ def test_file_of_a_model_is_saved_and_loads(tmp_path: Path) -> None:
 def test_other_versions_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_bytes(b"no pickle at all")
-    manifest = {"id": "m1", "features": [], "versions": {"scikit-learn": "0.9", "numpy": np.__version__}}
+    manifest = {
+        "id": "m1",
+        "features": [],
+        "versions": {"scikit-learn": "0.9", "numpy": np.__version__},
+    }
     with (
         path.open("rb") as file,
         pytest.warns(UserWarning, match=r"other versions: scikit-learn 0\.9, here"),
-        pytest.raises(RowcastError, match="Install the versions that made it: scikit-learn"),
+        pytest.raises(
+            RowcastError, match="Install the versions that made it: scikit-learn"
+        ),
     ):
         estimators.load(file, manifest)
 
 
 READ = {
-    "numeric": [pa.array([1.5, None]), pa.array([True, None]), pa.array([3, None]), pa.nulls(2)],
+    "numeric": [
+        pa.array([1.5, None]),
+        pa.array([True, None]),
+        pa.array([3, None]),
+        pa.nulls(2),
+    ],
     "boolean": [
         pa.array([True, None]),
         pa.array([" YES", "", "no", "maybe", None]),
@@ -430,9 +534,21 @@ READ = {
         pa.array([True, False]),
         pa.array([1, None], pa.date32()),
     ],
-    "text": [pa.array(["some text", None, ""]), pa.array([1, 2]), pa.array([1.5, None])],
+    "text": [
+        pa.array(["some text", None, ""]),
+        pa.array([1, 2]),
+        pa.array([1.5, None]),
+    ],
     "datetime": [
-        pa.array(["2024-02-29", " 2024-01-01T10:00:00.5", "2024-01-01 10:00:00+02:00", "", None]),
+        pa.array(
+            [
+                "2024-02-29",
+                " 2024-01-01T10:00:00.5",
+                "2024-01-01 10:00:00+02:00",
+                "",
+                None,
+            ]
+        ),
         pa.array([1, None], pa.timestamp("ns")),
         pa.array([10**15 + 1, None], pa.timestamp("us", "Europe/Berlin")),
         pa.array([3, None], pa.date32()),
@@ -447,14 +563,20 @@ READ = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "column"), [(kind, column) for kind, found in READ.items() for column in found], ids=str
+    ("kind", "column"),
+    [(kind, column) for kind, found in READ.items() for column in found],
+    ids=str,
 )
 def test_columns_are_read_as_the_service_reads_them(kind: Any, column: Any) -> None:
-    feature = columns.Feature("x", kind, categories=["1", "a", "true"], date_format=columns.ISO)
+    feature = columns.Feature(
+        "x", kind, categories=["1", "a", "true"], date_format=columns.ISO
+    )
     typed = pa.table({"x": column}).to_pandas(types_mapper=pd.ArrowDtype)["x"]
     expected = columns.read(feature, column).array
     found = estimators._read(feature.as_dict(), typed)
-    pd.testing.assert_series_equal(pd.Series(found), pd.Series(expected), check_names=False)
+    pd.testing.assert_series_equal(
+        pd.Series(found), pd.Series(expected), check_names=False
+    )
 
 
 def test_source_is_that_of_python_3_9() -> None:

@@ -20,7 +20,8 @@ def kill(*processes: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def stopped(*processes: psutil.Process) -> Iterator[None]:
-    """Stop processes: they hold their connections and never answer, which is worse than being away."""
+    """Stop processes: they hold their connections and never answer, which is worse than being
+    away."""
     for process in processes:
         process.suspend()
     try:
@@ -85,10 +86,16 @@ class Gate:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(client,), daemon=True
+                ).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self.target)) as it:
+        with (
+            contextlib.suppress(OSError),
+            client,
+            socket.create_connection(("127.0.0.1", self.target)) as it,
+        ):
             self._pump(client, it)
 
     def _pump(self, client: socket.socket, store: socket.socket) -> None:
@@ -102,7 +109,9 @@ class Gate:
                     if self._asked and self._asked in data:
                         data += _rest_from(client)
                         self._hold_if(True)
-                    is_wanted = is_wanted or (bool(self._answered) and self._answered in data)
+                    is_wanted = is_wanted or (
+                        bool(self._answered) and self._answered in data
+                    )
                     store.sendall(data)
                 else:
                     client.sendall(data)

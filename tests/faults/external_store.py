@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any
 
 import psutil
-from tests.faults.breaking import Gate
 
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.local import programs
 from rowcast.store.object_store import Storage
+from tests.faults.breaking import Gate
 from tests.support.waiting import eventually
 
 
@@ -25,7 +25,9 @@ class ExternalStore:
         """Choose its port; `settings` are what a stack needs to use it."""
         ports = programs.choose_ports(0, data / "ports.json")
         keys = programs.Keys.kept_in(data / "secrets.json")
-        few = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        few = {
+            name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ
+        }
         program = programs.Parts(data, keys, ports, None, few, None).store()
         assert program is not None
         self._program = program
@@ -35,14 +37,20 @@ class ExternalStore:
             "S3_ACCESS_KEY": keys.s3_access_key,
             "S3_SECRET_KEY": keys.s3_secret_key,
         }
-        self._beside_the_gate = {**self.settings, "S3_ENDPOINT": f"http://127.0.0.1:{ports.store}"}
+        self._beside_the_gate = {
+            **self.settings,
+            "S3_ENDPOINT": f"http://127.0.0.1:{ports.store}",
+        }
 
     def __enter__(self) -> ExternalStore:
         self.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.gate.close()
         self.kill()
@@ -65,7 +73,9 @@ class ExternalStore:
 
     def storage(self) -> Storage:
         """Return the store as the service sees it, reached without the gate."""
-        given: dict[str, Any] = {name.lower(): value for name, value in self._beside_the_gate.items()}
+        given: dict[str, Any] = {
+            name.lower(): value for name, value in self._beside_the_gate.items()
+        }
         return Storage(Settings(**given))
 
     def _answers(self) -> bool:

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tests.faults.breaking import stopped
-from tests.faults.external_store import ExternalStore
 
 from client import Client
+from tests.faults.breaking import stopped
+from tests.faults.external_store import ExternalStore
 from tests.support.stack import Stack, StartStack, submitted
 from tests.support.tables import parquet, slow_table, table
 from tests.support.waiting import eventually
@@ -41,7 +41,9 @@ class Outage:
 @functools.cache
 def begin(start_stack: StartStack) -> dict[str, Outage]:
     """Begin all outages, once for all tests."""
-    outages = {each.__name__: Outage() for each in (redis_hangs, store_hangs, store_is_down)}
+    outages = {
+        each.__name__: Outage() for each in (redis_hangs, store_hangs, store_is_down)
+    }
     pool = ThreadPoolExecutor(len(outages))
     for each in (redis_hangs, store_hangs, store_is_down):
         outage = outages[each.__name__]
@@ -60,8 +62,13 @@ def in_background(do: Callable[[], Any]) -> Future[Any]:
 
 def running_fit(stack: Stack, **params: str) -> str:
     """Return a fit that has started, takes some seconds, and will end in the outage."""
-    job = stack.fit(slow_table(), validation="none", params='{"max_iter": 60}', **params)
-    eventually(lambda: stack.status(job)["status"] == "started" and stack.horses(), timeout_s=60)
+    job = stack.fit(
+        slow_table(), validation="none", params='{"max_iter": 60}', **params
+    )
+    eventually(
+        lambda: stack.status(job)["status"] == "started" and stack.horses(),
+        timeout_s=60,
+    )
     return job
 
 
@@ -75,7 +82,10 @@ def redis_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
     stack = start_stack(SHORT_WORKERS="0")
     running = [running_fit(stack) for _ in range(2)]
     waiting = [stack.fit(table(seed=seed)) for seed in range(3)]
-    answers = [in_background(lambda it=job: waited_for(stack, it)) for job in (running[0], waiting[-1])]
+    answers = [
+        in_background(lambda it=job: waited_for(stack, it))
+        for job in (running[0], waiting[-1])
+    ]
     with stopped(stack.part("redis")):
         is_away.set()
         time.sleep(OUTAGE_S)
@@ -89,7 +99,8 @@ def redis_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
 
 
 def store_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
-    """Stop the store while a fit is about to be published, jobs wait, and a result is being downloaded."""
+    """Stop the store while a fit is about to be published, jobs wait, and a result is being
+    downloaded."""
     folder = Path(tempfile.mkdtemp(prefix="rowcast-outage-"))
     with ExternalStore(folder) as store:
         stack = start_stack(workers=1, SHORT_WORKERS="0", **store.settings)
@@ -97,7 +108,9 @@ def store_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
         to_publish = running_fit(stack)
         waiting = [stack.fit(table(seed=seed)) for seed in range(2)]
         store.gate.hold(answered_to=b"/result.csv")
-        downloaded = in_background(lambda: download(stack, result, folder / "again.csv"))
+        downloaded = in_background(
+            lambda: download(stack, result, folder / "again.csv")
+        )
         assert store.gate.is_held.wait(30)
         with stopped(store.process):
             store.gate.open()
@@ -113,11 +126,14 @@ def store_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
 
 
 def big_result(stack: Stack) -> tuple[str, bytes]:
-    """Return a result of several megabytes, more than the buffers of a connection hold, and its bytes."""
+    """Return a result of several megabytes, more than the buffers of a connection hold, and its
+    bytes."""
     model = stack.fitted(table(200, 3))
     dataset = stack.upload(table(150_000, 3))
     keep = {"format": "csv", "keep": '["col_0", "col_1", "col_2"]'}
-    result = submitted(stack.post("/predict", dataset_id=dataset, model_id=model, **keep))
+    result = submitted(
+        stack.post("/predict", dataset_id=dataset, model_id=model, **keep)
+    )
     stack.finished(result)
     return result, download(stack, result, stack.data / "before.csv")
 
@@ -128,11 +144,16 @@ def download(stack: Stack, result: str, path: Path) -> bytes:
 
 
 def store_is_down(start_stack: StartStack, is_away: threading.Event) -> Seen:
-    """Kill the store while a client uploads, then while a model is uploaded in parts, and leave it dead."""
+    """Kill the store while a client uploads, then while a model is uploaded in parts, and leave it
+    dead."""
     with ExternalStore(Path(tempfile.mkdtemp(prefix="rowcast-outage-"))) as store:
         stack = start_stack(workers=2, SHORT_WORKERS="0", **store.settings)
         seen = broken_upload(stack, store)
-        options = {"learner": "forest", "validation": "none", "params": '{"n_estimators": 20}'}
+        options = {
+            "learner": "forest",
+            "validation": "none",
+            "params": '{"n_estimators": 20}',
+        }
         store.gate.hold(asked=b"partNumber=2")
         to_publish = stack.fit(many_classes(), **options)
         # The last of them waits for a worker, the first two are in the other one's hands.
@@ -185,5 +206,7 @@ def datasets(stack: Stack) -> Any:
 def many_classes() -> bytes:
     """Return a table of which a forest becomes so large that it is uploaded in parts."""
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.normal(size=(3_000, 5)), columns=[f"col_{i}" for i in range(5)])
+    frame = pd.DataFrame(
+        rng.normal(size=(3_000, 5)), columns=[f"col_{i}" for i in range(5)]
+    )
     return parquet(frame.assign(y=[f"class {i}" for i in rng.integers(0, 20, 3_000)]))

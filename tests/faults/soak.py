@@ -1,9 +1,10 @@
-"""Hundreds of mixed jobs while everything is killed or stopped at random, beside the same jobs undisturbed.
+"""Hundreds of mixed jobs while everything is killed or stopped at random, beside the same jobs
+undisturbed.
 
     make soak MINUTES=15 JOBS=500 SEED=1
 
-Every job must end, once, as in the undisturbed run and with the same predictions; nothing may be left. Prints
-what it found and writes it into docs/reliability.md.
+Every job must end, once, as in the undisturbed run and with the same predictions; nothing may be
+left. Prints what it found and writes it into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def main() -> None:
     """Run it as the command line says; exit with 1 if anything was wrong."""
     options = _parse()
     plan = stories(options.jobs, options.seed)
-    print(f"{sum(story.n_jobs for story in plan)} jobs, seed {options.seed}", flush=True)
+    print(
+        f"{sum(story.n_jobs for story in plan)} jobs, seed {options.seed}", flush=True
+    )
     quiet = run(plan, 0, None)
     print(f"undisturbed: {quiet.took_s:.0f} s; now with faults", flush=True)
     broken = run(plan, options.minutes * 60, random.Random(options.seed))
@@ -71,18 +74,28 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Run mixed jobs while everything is killed at random.")
-    parser.add_argument("--minutes", type=float, default=15, help="how long things break (15)")
+    parser = argparse.ArgumentParser(
+        description="Run mixed jobs while everything is killed at random."
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=15, help="how long things break (15)"
+    )
     parser.add_argument("--jobs", type=int, default=500, help="how many jobs (500)")
-    parser.add_argument("--seed", type=int, default=1, help="of the jobs and the faults (1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the jobs and the faults (1)"
+    )
     return parser.parse_args()
 
 
 def run(plan: list[Story], lasts_s: float, rng: random.Random | None) -> Ran:
-    """Play all stories on a new stack, spread over so many seconds; with `rng`, break the stack meanwhile."""
+    """Play all stories on a new stack, spread over so many seconds; with `rng`, break the stack
+    meanwhile."""
     with tempfile.TemporaryDirectory(prefix="rowcast-soak-") as folder:
         stack = launch(Path(folder), **STACK)
-        accounts, wrecker = [Account() for _ in plan], Wrecker(stack, rng or random.Random(0))
+        accounts, wrecker = (
+            [Account() for _ in plan],
+            Wrecker(stack, rng or random.Random(0)),
+        )
         started, are_over = time.monotonic(), threading.Event()
         with ThreadPoolExecutor(1) as pool, Client(stack.url) as client:
             breaking = pool.submit(_break, wrecker, are_over) if rng else None
@@ -106,7 +119,9 @@ def _break(wrecker: Wrecker, are_over: threading.Event) -> None:
             print(f"  {last.kind}: {last.took_s:.1f} s", flush=True)
 
 
-def _play_all(plan: list[Story], accounts: list[Account], client: Client, lasts_s: float) -> list[str]:
+def _play_all(
+    plan: list[Story], accounts: list[Account], client: Client, lasts_s: float
+) -> list[str]:
     started = time.monotonic()
 
     def begin(story: Story, account: Account) -> None:
@@ -114,7 +129,9 @@ def _play_all(plan: list[Story], accounts: list[Account], client: Client, lasts_
         play(story, client, account)
 
     with ThreadPoolExecutor(N_USERS) as users:
-        futures = [users.submit(begin, *each) for each in zip(plan, accounts, strict=True)]
+        futures = [
+            users.submit(begin, *each) for each in zip(plan, accounts, strict=True)
+        ]
     errors = [future.exception() for future in futures]
     return [
         f"story {story.seed}: {type(error).__name__}: {error}"
@@ -125,15 +142,27 @@ def _play_all(plan: list[Story], accounts: list[Account], client: Client, lasts_
 
 def _inspect(stack: Stack, ran: Ran) -> None:
     """Look at what is left: of every job one true end, also without Redis; no file, no process."""
-    known = [name.decode() for name in stack.redis().zrange("rowcast:jobs:default", 0, -1)]
+    known = [
+        name.decode() for name in stack.redis().zrange("rowcast:jobs:default", 0, -1)
+    ]
     with Client(stack.url) as client:
         ends = {job: _settled(client, job) for job in known}
-    kinds: dict[str, Any] = {job: kind for account in ran.accounts for job, kind in account.jobs.items()}
-    ran.problems += [f"{job} was accepted, and is not known" for job in kinds if job not in ends]
+    kinds: dict[str, Any] = {
+        job: kind for account in ran.accounts for job, kind in account.jobs.items()
+    }
+    ran.problems += [
+        f"{job} was accepted, and is not known" for job in kinds if job not in ends
+    ]
     for job, status in ends.items():
-        n_published = len(publications.attempts_in(stack.storage().names(_bucket(status), "default", job)))
+        n_published = len(
+            publications.attempts_in(
+                stack.storage().names(_bucket(status), "default", job)
+            )
+        )
         if n_published != (status["status"] == "finished"):
-            ran.problems.append(f"{job} is {status['status']}, and has published {n_published} times")
+            ran.problems.append(
+                f"{job} is {status['status']}, and has published {n_published} times"
+            )
         ran.n_attempts[status["attempts"]] += 1
     stack.redis().flushall()
     changed = [job for job, status in ends.items() if stack.status(job) != status]
@@ -148,7 +177,11 @@ def _inspect(stack: Stack, ran: Ran) -> None:
 def _settled(client: Client, job: str) -> dict[str, Any]:
     """Return the final status of a job, also of one that nobody waited for."""
     deadline = time.monotonic() + PATIENCE_S
-    while (status := insist(lambda: client.status(job)))["status"] not in ("finished", "failed", "canceled"):
+    while (status := insist(lambda: client.status(job)))["status"] not in (
+        "finished",
+        "failed",
+        "canceled",
+    ):
         if time.monotonic() > deadline:
             raise AssertionError(f"{job} does not end: {status}")
         time.sleep(0.1)
@@ -189,17 +222,25 @@ def figures(quiet: Ran, broken: Ran, problems: list[str]) -> str:
         f"| submissions whose answer was lost | {_n_unknown(quiet)} | {_n_unknown(broken)} |",
         f"| faults | 0 | {len(broken.recoveries)} |",
         f"| jobs started never, once, twice, more often | {_tries(quiet)} | {_tries(broken)} |",
-        f"| lost, twice published, ended otherwise, left behind | {len(quiet.problems)} | {len(problems)} |",
+        f"| lost, twice published, ended otherwise, left behind | {len(quiet.problems)} | "
+        f"{len(problems)} |",
         "",
-        f"{ends['finished']} jobs finished, {ends['canceled']} were canceled, {ends['refused']} failed or "
+        f"{ends['finished']} jobs finished, {ends['canceled']} were canceled, "
+        f"{ends['refused']} failed or "
         f"were refused for what their tables were{SAME if not problems else '.'}",
         "",
         "| fault | times | median, s | worst, s | recovered when |",
         "| --- | --- | --- | --- | --- |",
     ]
     for kind, took_s in by_kind(broken.recoveries):
-        median, worst = (f"{statistics.median(took_s):.1f}", f"{took_s[-1]:.1f}") if took_s else ("", "")
-        lines.append(f"| {kind} | {len(took_s)} | {median} | {worst} | {FAULTS[kind].sign} |")
+        median, worst = (
+            (f"{statistics.median(took_s):.1f}", f"{took_s[-1]:.1f}")
+            if took_s
+            else ("", "")
+        )
+        lines.append(
+            f"| {kind} | {len(took_s)} | {median} | {worst} | {FAULTS[kind].sign} |"
+        )
     return "\n".join(lines)
 
 
@@ -213,7 +254,9 @@ def _n_unknown(ran: Ran) -> int:
 
 def _tries(ran: Ran) -> str:
     more = sum(n for attempts, n in ran.n_attempts.items() if attempts > 2)
-    return ", ".join(str(n) for n in (*(ran.n_attempts[attempts] for attempts in range(3)), more))
+    return ", ".join(
+        str(n) for n in (*(ran.n_attempts[attempts] for attempts in range(3)), more)
+    )
 
 
 def write(report: str) -> None:
@@ -222,7 +265,8 @@ def write(report: str) -> None:
     before, after = text.split(f"{HEADING}\n", 1)
     rest = re.search(r"^## .*", after, re.MULTILINE | re.DOTALL)
     DOCUMENT.write_text(
-        "\n".join([f"{before}{HEADING}\n", report, *([f"\n{rest[0]}"] if rest else [])]) + "\n"
+        "\n".join([f"{before}{HEADING}\n", report, *([f"\n{rest[0]}"] if rest else [])])
+        + "\n"
     )
 
 

@@ -1,4 +1,5 @@
-"""What goes wrong in the soak: processes are killed or stopped, and how long it takes until all goes on."""
+"""What goes wrong in the soak: processes are killed or stopped, and how long it takes until all
+goes on."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ class Wrecker:
         """Break something, and wait until it goes on."""
         if not self._deck:
             # Each kind in its share, in any order.
-            self._deck = [kind for kind, fault in FAULTS.items() for _ in range(fault.weight)]
+            self._deck = [
+                kind for kind, fault in FAULTS.items() for _ in range(fault.weight)
+            ]
             self.rng.shuffle(self._deck)
         kind = next((kind for kind in self._deck if self._may(kind)), None)
         if kind is None:
@@ -75,18 +78,28 @@ class Wrecker:
         connection = self.stack.redis()
         names: Any = connection.smembers("rq:workers")
         known = {int(connection.hget(name, "pid") or 0) for name in names}
-        return {child.pid: child for child in self.stack.part("worker").children() if child.pid in known}
+        return {
+            child.pid: child
+            for child in self.stack.part("worker").children()
+            if child.pid in known
+        }
 
     def keepers(self) -> list[psutil.Process]:
         """Return the keepers of the pool: its children that are no workers."""
         workers = self.workers()
-        return [child for child in self.stack.part("worker").children() if child.pid not in workers]
+        return [
+            child
+            for child in self.stack.part("worker").children()
+            if child.pid not in workers
+        ]
 
     def running(self) -> dict[str, int]:
         """Return the jobs that run now, each with its attempt."""
         connection = self.stack.redis()
         jobs: Any = connection.zrange("rowcast:running", 0, -1)
-        return {job.decode(): int(self.field(job.decode(), "attempt") or 0) for job in jobs}
+        return {
+            job.decode(): int(self.field(job.decode(), "attempt") or 0) for job in jobs
+        }
 
     def field(self, job: str, name: str) -> str:
         """Return a field of a job."""
@@ -94,13 +107,20 @@ class Wrecker:
         return value.decode() if value else ""
 
     def runner(self) -> tuple[psutil.Process, psutil.Process, dict[str, int]] | None:
-        """Wait for a running job; return its horse, worker and attempt, None if there is none for long."""
+        """Wait for a running job; return its horse, worker and attempt, None if there is none for
+        long."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            with contextlib.suppress(psutil.Error, redis.RedisError, AssertionError, TypeError):
+            with contextlib.suppress(
+                psutil.Error, redis.RedisError, AssertionError, TypeError
+            ):
                 for horse in self.stack.horses():
                     worker, name = horse.parent(), self._name_of(horse.parent().pid)
-                    jobs = {job: n for job, n in self.running().items() if self.field(job, "worker") == name}
+                    jobs = {
+                        job: n
+                        for job, n in self.running().items()
+                        if self.field(job, "worker") == name
+                    }
                     if jobs and is_alive(horse):
                         return horse, worker, jobs
             time.sleep(LOOK_S)
@@ -109,22 +129,28 @@ class Wrecker:
     def _name_of(self, pid: int) -> str:
         connection = self.stack.redis()
         names: Any = connection.smembers("rq:workers")
-        found = [name for name in names if int(connection.hget(name, "pid") or 0) == pid]
+        found = [
+            name for name in names if int(connection.hget(name, "pid") or 0) == pid
+        ]
         return found[0].decode().rpartition(":")[2] if found else ""
 
     # What tells that it goes on
 
     def goes_on(self, jobs: dict[str, int]) -> bool:
-        """Tell whether each of these jobs is in the queue again, runs in a later attempt, or has ended."""
+        """Tell whether each of these jobs is in the queue again, runs in a later attempt, or has
+        ended."""
         return all(
-            self.field(job, "status") != "started" or int(self.field(job, "attempt")) > attempt
+            self.field(job, "status") != "started"
+            or int(self.field(job, "attempt")) > attempt
             for job, attempt in jobs.items()
         )
 
     def takes_jobs(self) -> bool:
         """Tell whether a table is taken, and a job on it."""
         with Client(self.stack.url, timeout_s=4) as client:
-            return quietly(lambda: client.fit(b"x,y\n" + b"1,a\n2,b\n" * 30, learner="baseline"))
+            return quietly(
+                lambda: client.fit(b"x,y\n" + b"1,a\n2,b\n" * 30, learner="baseline")
+            )
 
     def answers(self) -> bool:
         """Tell whether the server answers."""
@@ -133,17 +159,22 @@ class Wrecker:
 
 
 def until(condition: Callable[[], bool], since: float | None = None) -> float:
-    """Return the seconds until a condition holds; what cannot be asked meanwhile does not hold yet."""
+    """Return the seconds until a condition holds; what cannot be asked meanwhile does not hold
+    yet."""
     since = time.monotonic() if since is None else since
     while time.monotonic() - since < RECOVERY_LIMIT_S:
-        with contextlib.suppress(redis.RedisError, psutil.Error, AssertionError, OSError, ValueError):
+        with contextlib.suppress(
+            redis.RedisError, psutil.Error, AssertionError, OSError, ValueError
+        ):
             if condition():
                 return time.monotonic() - since
         time.sleep(LOOK_S)
     raise AssertionError(f"the service did not recover within {RECOVERY_LIMIT_S} s")
 
 
-def kill_running(wrecker: Wrecker, *, horse: bool = False, worker: bool = False) -> float | None:
+def kill_running(
+    wrecker: Wrecker, *, horse: bool = False, worker: bool = False
+) -> float | None:
     """Kill what runs a job."""
     if not (found := wrecker.runner()):
         return None
@@ -174,7 +205,10 @@ def kill_pool(wrecker: Wrecker) -> float:
     pool = wrecker.stack.part("worker")
     since = time.monotonic()
     kill(pool)
-    return until(lambda: wrecker.stack.part("worker").pid != pool.pid and wrecker.goes_on(jobs), since)
+    return until(
+        lambda: wrecker.stack.part("worker").pid != pool.pid and wrecker.goes_on(jobs),
+        since,
+    )
 
 
 def kill_keeper(wrecker: Wrecker) -> float | None:
@@ -217,7 +251,8 @@ def kill_all(wrecker: Wrecker) -> float:
 
 @dataclass(frozen=True)
 class Fault:
-    """How to make it, how often compared to others, which part it kills, and what counts as recovered."""
+    """How to make it, how often compared to others, which part it kills, and what counts as
+    recovered."""
 
     make: Callable[[Wrecker], float | None]
     weight: int
@@ -230,8 +265,12 @@ TAKES = "a table is uploaded and a fit of it accepted"
 FAULTS = {
     "work horse killed": Fault(lambda it: kill_running(it, horse=True), 5, "", AGAIN),
     "worker killed": Fault(lambda it: kill_running(it, worker=True), 4, "", AGAIN),
-    "worker and horse killed": Fault(lambda it: kill_running(it, worker=True, horse=True), 3, "", AGAIN),
-    "worker and horse stopped": Fault(stop_running, 2, "", f"{AGAIN}; they wake up afterwards"),
+    "worker and horse killed": Fault(
+        lambda it: kill_running(it, worker=True, horse=True), 3, "", AGAIN
+    ),
+    "worker and horse stopped": Fault(
+        stop_running, 2, "", f"{AGAIN}; they wake up afterwards"
+    ),
     "pool of workers killed": Fault(kill_pool, 2, "worker", f"{AGAIN}, for each"),
     "keeper killed": Fault(kill_keeper, 2, "", "another keeper is there"),
     "Redis killed": Fault(lambda it: kill_part(it, "redis"), 3, "redis", TAKES),
@@ -242,8 +281,12 @@ FAULTS = {
     "store stopped for 3 to 20 s": Fault(
         lambda it: stop_part(it, "store"), 2, "", f"{TAKES}; after the stop"
     ),
-    "server killed": Fault(lambda it: kill_part(it, "server"), 3, "server", "a request is answered"),
-    "everything killed, started again": Fault(kill_all, 1, "", f"{AGAIN}, for each; with the start"),
+    "server killed": Fault(
+        lambda it: kill_part(it, "server"), 3, "server", "a request is answered"
+    ),
+    "everything killed, started again": Fault(
+        kill_all, 1, "", f"{AGAIN}, for each; with the start"
+    ),
 }
 
 

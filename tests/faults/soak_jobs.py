@@ -1,4 +1,5 @@
-"""What users do in the soak: fits of many kinds, and predictions with them, submitted as `client.py` does it.
+"""What users do in the soak: fits of many kinds, and predictions with them, submitted as
+`client.py` does it.
 
 The same seed gives the same jobs, so that two runs of them can be compared.
 """
@@ -41,7 +42,8 @@ FORMATS = ("parquet", "csv", "jsonl")
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction with a model: in which format, of which table, before the model is there or after."""
+    """One prediction with a model: in which format, of which table, before the model is there or
+    after."""
 
     format: str
     is_early: bool
@@ -50,7 +52,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Story:
-    """One user's fit and what is predicted with it; `at` is the part of the whole time at which it begins."""
+    """One user's fit and what is predicted with it; `at` is the part of the whole time at which it
+    begins."""
 
     seed: int
     at: float
@@ -68,7 +71,8 @@ class Story:
 
 @dataclass
 class Account:
-    """How each job of a story ended, with the predictions that it made; and the ids of all of them."""
+    """How each job of a story ended, with the predictions that it made; and the ids of all of
+    them."""
 
     ends: list[Any] = field(default_factory=list)
     jobs: dict[str, str] = field(default_factory=dict)
@@ -87,11 +91,17 @@ def stories(n_jobs: int, seed: int) -> list[Story]:
 def _story(rng: random.Random, n_left: int) -> Story:
     size = rng.choices(("small", "medium", "long", "endless"), (45, 35, 18, 2))[0]
     learner = (
-        rng.choices(("boosting", "linear", "forest"), (60, 20, 20))[0] if size != "endless" else "boosting"
+        rng.choices(("boosting", "linear", "forest"), (60, 20, 20))[0]
+        if size != "endless"
+        else "boosting"
     )
     options: dict[str, Any] = {"learner": learner, "importance_s": 0}
     if size == "long":
-        options |= {"learner": "boosting", "validation": "none", "params": {"max_iter": 60}}
+        options |= {
+            "learner": "boosting",
+            "validation": "none",
+            "params": {"max_iter": 60},
+        }
     if size == "endless":
         options |= {"validation": "none", "params": {"max_iter": 2000}, "timeout_s": 3}
     n_predictions = min(rng.choices((0, 1, 2, 3), (15, 40, 30, 15))[0], n_left - 1)
@@ -110,11 +120,19 @@ def _story(rng: random.Random, n_left: int) -> Story:
 
 
 def table(story: Story) -> pd.DataFrame:
-    """Return the table of a story: numbers, a word and gaps in every row; a bad one has one class."""
+    """Return the table of a story: numbers, a word and gaps in every row; a bad one has one
+    class."""
     rng = np.random.default_rng(story.seed)
-    n_rows, n_columns = {"small": (300, 4), "medium": (4_000, 8)}.get(story.size, (3_000, 20))
-    frame = pd.DataFrame(rng.normal(size=(n_rows, n_columns)), columns=[f"col_{i}" for i in range(n_columns)])
-    score = frame["col_0"] + frame["col_1"] * frame["col_2"] + rng.normal(size=n_rows) / 4
+    n_rows, n_columns = {"small": (300, 4), "medium": (4_000, 8)}.get(
+        story.size, (3_000, 20)
+    )
+    frame = pd.DataFrame(
+        rng.normal(size=(n_rows, n_columns)),
+        columns=[f"col_{i}" for i in range(n_columns)],
+    )
+    score = (
+        frame["col_0"] + frame["col_1"] * frame["col_2"] + rng.normal(size=n_rows) / 4
+    )
     if story.size in ("long", "endless"):
         return frame.assign(y=[f"class {i}" for i in rng.integers(0, 20, n_rows)])
     frame = frame.mask(rng.random(frame.shape) < 0.05)
@@ -131,16 +149,26 @@ def play(story: Story, client: Client, account: Account) -> None:
     account.jobs[model] = "fit"
     is_canceled = story.is_canceled and cancel(client, model)
     rows = {each.is_bad for each in story.predictions}
-    uploaded = {is_bad: insist(lambda it=is_bad: client.upload(rows_of(frame, it))) for is_bad in rows}
-    early = [_predict(client, account, each, uploaded, model) for each in story.predictions if each.is_early]
+    uploaded = {
+        is_bad: insist(lambda it=is_bad: client.upload(rows_of(frame, it)))
+        for is_bad in rows
+    }
+    early = [
+        _predict(client, account, each, uploaded, model)
+        for each in story.predictions
+        if each.is_early
+    ]
     end = how_it_ended(client, model)
     assert not is_canceled or end == ("canceled",), (model, end)
     late = [
-        _predict(client, account, each, uploaded, model) for each in story.predictions if not each.is_early
+        _predict(client, account, each, uploaded, model)
+        for each in story.predictions
+        if not each.is_early
     ]
     account.ends.append(end)
     account.ends += [
-        each if isinstance(each, tuple) else how_it_ended(client, each, True) for each in early + late
+        each if isinstance(each, tuple) else how_it_ended(client, each, True)
+        for each in early + late
     ]
 
 
@@ -150,18 +178,29 @@ def rows_of(frame: pd.DataFrame, is_bad: bool) -> pd.DataFrame:
 
 
 def _predict(
-    client: Client, account: Account, wanted: Prediction, uploaded: dict[bool, str], model: str
+    client: Client,
+    account: Account,
+    wanted: Prediction,
+    uploaded: dict[bool, str],
+    model: str,
 ) -> str | tuple[str, str]:
     """Submit a prediction; return its id, or how it was refused."""
     try:
-        job = submit(account, lambda: client.predict(uploaded[wanted.is_bad], model, format=wanted.format))
+        job = submit(
+            account,
+            lambda: client.predict(
+                uploaded[wanted.is_bad], model, format=wanted.format
+            ),
+        )
     except APIError as error:
         return ("refused", SAME.get(error.code, error.code))
     account.jobs[job] = "predict"
     return job
 
 
-def how_it_ended(client: Client, job: str, is_prediction: bool = False) -> tuple[Any, ...]:
+def how_it_ended(
+    client: Client, job: str, is_prediction: bool = False
+) -> tuple[Any, ...]:
     """Wait for a job, and return how it ended; of a prediction with its values."""
     try:
         insist(lambda: client.wait(job))
@@ -169,11 +208,16 @@ def how_it_ended(client: Client, job: str, is_prediction: bool = False) -> tuple
         return ("canceled",)
     except JobFailedError as error:
         return ("refused", SAME.get(error.code, error.code))
-    return ("finished", values(insist(lambda: client.download(job)))) if is_prediction else ("finished",)
+    return (
+        ("finished", values(insist(lambda: client.download(job))))
+        if is_prediction
+        else ("finished",)
+    )
 
 
 def values(predictions: pd.DataFrame) -> tuple[Any, ...]:
-    """Return predictions for comparing: numbers to nine digits, whatever the threads that added them up."""
+    """Return predictions for comparing: numbers to nine digits, whatever the threads that added
+    them up."""
     column = predictions["y"]
     if column.dtype.kind == "f":
         return tuple(float(f"{value:.9g}") for value in column)
@@ -200,7 +244,10 @@ def submit(account: Account, ask: Callable[[], T]) -> T:
         except RowcastError as error:
             if not _passes(error) or time.monotonic() > deadline:
                 raise
-            is_sure = isinstance(error, APIError) and error.code in ("store_unavailable", "queue_full")
+            is_sure = isinstance(error, APIError) and error.code in (
+                "store_unavailable",
+                "queue_full",
+            )
             account.n_unknown += not is_sure and getattr(error, "sent", True)
         time.sleep(0.5)
 

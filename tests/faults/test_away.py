@@ -1,10 +1,11 @@
-"""Parts that are away for a minute; test_return.py sees them come back, so that others use the minute."""
+"""Parts that are away for a minute; test_return.py sees them come back, so that others use the
+minute."""
 
 from __future__ import annotations
 
 import pytest
-from tests.faults.long_outages import begin
 
+from tests.faults.long_outages import begin
 from tests.support.stack import StartStack
 
 

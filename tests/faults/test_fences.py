@@ -1,4 +1,5 @@
-"""Never two runs that count: an attempt that was given up for dead, and wakes up again, changes nothing."""
+"""Never two runs that count: an attempt that was given up for dead, and wakes up again, changes
+nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from typing import Any
 
 import psutil
 import pytest
+
 from tests.faults.breaking import Gate, is_alive, resume
 from tests.faults.external_store import ExternalStore
-
 from tests.support.stack import Stack, StartStack
 from tests.support.tables import slow_table, table
 from tests.support.waiting import eventually
@@ -42,7 +43,9 @@ class Sleeper:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.job = stack.fit(slow_table(), validation="none", params='{"max_iter": 25}')
-        self.horse = eventually(lambda: stack.status(self.job)["status"] == "started" and stack.horses())[0]
+        self.horse = eventually(
+            lambda: stack.status(self.job)["status"] == "started" and stack.horses()
+        )[0]
         self.worker: psutil.Process = self.horse.parent()
 
     def sleep(self) -> None:
@@ -74,7 +77,9 @@ def what_is_seen(stack: Stack, store: ExternalStore, job: str) -> dict[str, Any]
     storage = store.storage()
     names = storage.names("models", "default", job)
     counted = [name for name in names if not name.startswith(("1/", "record/1"))]
-    versions = {name: storage.version("models", "default", job, name) for name in counted}
+    versions = {
+        name: storage.version("models", "default", job, name) for name in counted
+    }
     return {"status": stack.status(job), "model": model, "versions": versions}
 
 
@@ -94,12 +99,16 @@ def test_a_run_that_sleeps_longer_than_its_lease_changes_nothing_when_it_wakes_u
     assert what_is_seen(gated, store, sleeper.job) == before
 
 
-def test_a_run_that_wakes_up_while_another_runs_is_killed(gated: Stack, sleeper: Sleeper) -> None:
+def test_a_run_that_wakes_up_while_another_runs_is_killed(
+    gated: Stack, sleeper: Sleeper
+) -> None:
     sleeper.sleep()
     other = eventually(
         lambda: (
             gated.status(sleeper.job)["attempts"] == 2
-            and next((horse for horse in gated.horses() if horse != sleeper.horse), None)
+            and next(
+                (horse for horse in gated.horses() if horse != sleeper.horse), None
+            )
         )
     )
     sleeper.wake()
@@ -117,7 +126,11 @@ def test_a_manifest_that_arrives_after_another_attempt_has_taken_over_does_not_c
     assert gated.finished(sleeper.job)["attempts"] == 2
     before = what_is_seen(gated, store, sleeper.job)
     gate.open()
-    eventually(lambda: "1/manifest.json" in store.storage().names("models", "default", sleeper.job))
+    eventually(
+        lambda: (
+            "1/manifest.json" in store.storage().names("models", "default", sleeper.job)
+        )
+    )
     assert what_is_seen(gated, store, sleeper.job) == before
     sleeper.wake()
     assert what_is_seen(gated, store, sleeper.job) == before
@@ -139,7 +152,9 @@ def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
     assert not [name for name in names if name.startswith("1/")]
 
 
-@pytest.mark.parametrize("published", [False, True], ids=["before it published", "while it published"])
+@pytest.mark.parametrize(
+    "published", [False, True], ids=["before it published", "while it published"]
+)
 def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
     gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper, published: bool
 ) -> None:
@@ -149,7 +164,11 @@ def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
         assert gate.is_held.wait(60)
     sleeper.sleep()
     status = gated.wait(sleeper.job)
-    assert (status["status"], status["error"]["code"], status["attempts"]) == ("failed", "worker_lost", 1)
+    assert (status["status"], status["error"]["code"], status["attempts"]) == (
+        "failed",
+        "worker_lost",
+        1,
+    )
     before = what_is_seen(gated, store, sleeper.job)
     assert before["model"]["code"] == "model_failed"
     gate.open()

@@ -1,4 +1,5 @@
-"""Whatever process is killed, its job runs again, or ends with its cause, and takes no other along."""
+"""Whatever process is killed, its job runs again, or ends with its cause, and takes no other
+along."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.faults.breaking import is_alive, kill, stopped, tree
 
 from client import Client
+from tests.faults.breaking import is_alive, kill, stopped, tree
 from tests.support.stack import Stack, StartStack
 from tests.support.tables import slow_table, table
 from tests.support.waiting import eventually
@@ -36,7 +37,10 @@ def long_fit(stack: Stack) -> str:
 
 def horse_of(stack: Stack, job: str) -> psutil.Process:
     """Return the only work horse, which runs this job."""
-    found = eventually(lambda: stack.status(job)["status"] == "started" and stack.horses(), timeout_s=40)
+    found = eventually(
+        lambda: stack.status(job)["status"] == "started" and stack.horses(),
+        timeout_s=40,
+    )
     assert len(found) == 1
     return found[0]
 
@@ -59,26 +63,38 @@ def test_a_killed_horse_is_noticed_within_two_seconds(workers: Stack) -> None:
 
 
 @pytest.mark.parametrize("whom", ["worker", "worker and horse", "pool"])
-def test_a_killed_worker_takes_its_horse_along_and_the_job_runs_again(workers: Stack, whom: str) -> None:
+def test_a_killed_worker_takes_its_horse_along_and_the_job_runs_again(
+    workers: Stack, whom: str
+) -> None:
     job = long_fit(workers)
     horse = horse_of(workers, job)
     worker = horse.parent()
     killed_at = time.time()
-    kill(*{"worker": [worker], "worker and horse": [worker, horse], "pool": [worker.parent()]}[whom])
+    kill(
+        *{
+            "worker": [worker],
+            "worker and horse": [worker, horse],
+            "pool": [worker.parent()],
+        }[whom]
+    )
     eventually(lambda: not is_alive(horse), timeout_s=3)
     status = workers.finished(job)
     assert status["attempts"] == 2
     assert noticed_after_s(status, killed_at) < TTL_S + MARGIN_S
 
 
-def test_when_all_processes_of_the_host_are_killed_nothing_is_lost(start_stack: StartStack) -> None:
+def test_when_all_processes_of_the_host_are_killed_nothing_is_lost(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack()
     model = stack.fitted(table())
     result = stack.predict(table(), model)
     before = stack.result(result)
     job = long_fit(stack)
     horse_of(stack, job)
-    waiting = [stack.fit(table(seed=seed)) for seed in range(4)] + [stack.predict(slow_table(), job)]
+    waiting = [stack.fit(table(seed=seed)) for seed in range(4)] + [
+        stack.predict(slow_table(), job)
+    ]
     kill(*tree(stack.process.pid))
     stack.process.communicate()
     again = start_stack(stack.data)
@@ -98,22 +114,39 @@ def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> N
         eventually(lambda n=attempt: workers.status(job)["attempts"] == n)
         kill(eventually(workers.horses)[0])
     status = workers.wait(job)
-    assert (status["status"], status["error"]["code"], status["attempts"]) == ("failed", "worker_lost", 3)
+    assert (status["status"], status["error"]["code"], status["attempts"]) == (
+        "failed",
+        "worker_lost",
+        3,
+    )
     assert [cause["attempt"] for cause in status["earlier"]] == [1, 2, 3]
     # Nobody who sleeps can publish any more.
-    assert workers.storage().names("models", "default", job)[-2:] == ["4/started", "record/4.json"]
+    assert workers.storage().names("models", "default", job)[-2:] == [
+        "4/started",
+        "record/4.json",
+    ]
 
 
-def test_a_job_that_always_kills_its_worker_ends_worker_lost_and_takes_no_other_along(workers: Stack) -> None:
+def test_a_job_that_always_kills_its_worker_ends_worker_lost_and_takes_no_other_along(
+    workers: Stack,
+) -> None:
     job = long_fit(workers)
     others = []
     for attempt in (1, 2, 3):
         eventually(lambda n=attempt: workers.status(job)["attempts"] == n, timeout_s=60)
         kill(horse_of(workers, job).parent())
         others += [workers.fit(table(100, 3, seed)) for seed in range(3)]
-        assert [workers.finished(other)["earlier"] for other in others[-3:]] == [[], [], []]
+        assert [workers.finished(other)["earlier"] for other in others[-3:]] == [
+            [],
+            [],
+            [],
+        ]
     status = workers.wait(job)
-    assert (status["status"], status["error"]["code"], status["attempts"]) == ("failed", "worker_lost", 3)
+    assert (status["status"], status["error"]["code"], status["attempts"]) == (
+        "failed",
+        "worker_lost",
+        3,
+    )
     workers.finished(workers.fit(table(100, 3)))
 
 
@@ -124,11 +157,16 @@ def test_a_job_whose_horse_dies_after_publishing_has_finished(workers: Stack) ->
     workers.storage().write("models", "default", job, "1/manifest.json", b"{}")
     kill(horse)
     assert workers.finished(job)["error"] is None
-    assert workers.storage().names("models", "default", job) == ["1/manifest.json", "record/2.json"]
+    assert workers.storage().names("models", "default", job) == [
+        "1/manifest.json",
+        "record/2.json",
+    ]
 
 
 @pytest.mark.parametrize("part", ["redis", "store", "server", "worker"])
-def test_a_killed_part_comes_back_and_the_queued_jobs_run(workers: Stack, part: str) -> None:
+def test_a_killed_part_comes_back_and_the_queued_jobs_run(
+    workers: Stack, part: str
+) -> None:
     jobs = [workers.fit(table(seed=seed)) for seed in range(6)]
     victim = workers.part(part)
     kill(victim)
@@ -149,7 +187,9 @@ def test_a_redis_killed_in_mid_fit_costs_no_attempt(workers: Stack) -> None:
     assert (status["attempts"], status["earlier"]) == (1, [])
 
 
-def test_clients_that_wait_get_their_answer_although_the_server_is_killed(workers: Stack) -> None:
+def test_clients_that_wait_get_their_answer_although_the_server_is_killed(
+    workers: Stack,
+) -> None:
     def wait(job: str) -> str:
         with Client(workers.url) as client:
             return str(client.wait(job)["status"])
@@ -178,16 +218,22 @@ def test_workers_that_start_before_redis_wait_for_it(workers: Stack) -> None:
     workers.finished(str(eventually(lambda: workers.fit(table()))))
 
 
-def test_a_worker_told_to_stop_stops_although_redis_is_away(start_stack: StartStack) -> None:
+def test_a_worker_told_to_stop_stops_although_redis_is_away(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1)
     with stopped(stack.part("redis")):
         workers = stack.part("worker").children()
         stack.part("worker").send_signal(signal.SIGTERM)
-        eventually(lambda: not any(is_alive(worker) for worker in workers), timeout_s=40)
+        eventually(
+            lambda: not any(is_alive(worker) for worker in workers), timeout_s=40
+        )
     stack.stop()
 
 
-def test_a_process_that_was_stopped_as_it_took_a_core_holds_up_no_other(workers: Stack) -> None:
+def test_a_process_that_was_stopped_as_it_took_a_core_holds_up_no_other(
+    workers: Stack,
+) -> None:
     with (workers.data / "cores" / "allocation").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         workers.finished(workers.fit(table()))

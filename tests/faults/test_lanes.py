@@ -1,4 +1,5 @@
-"""The queue in Redis when those who work on it die or are silent, without a worker: calls in any order."""
+"""The queue in Redis when those who work on it die or are silent, without a worker: calls in any
+order."""
 
 from __future__ import annotations
 
@@ -27,7 +28,13 @@ def lanes(connection: redis.Redis) -> Lanes:
 
 def submitted(lanes: Lanes, **fields: str) -> str:
     job_id = new_id()
-    all_fields = {"kind": "fit", "lane": "long", "priority": "normal", "status": "queued", **fields}
+    all_fields = {
+        "kind": "fit",
+        "lane": "long",
+        "priority": "normal",
+        "status": "queued",
+        **fields,
+    }
     assert lanes.submit(job_id, "ann", all_fields, max_of_owner=9, max_of_all=9) is None
     return job_id
 
@@ -37,7 +44,8 @@ def status(lanes: Lanes, job_id: str) -> str:
 
 
 def taken(lanes: Lanes, *, begun: bool = True, ttl_s: float = TTL_S) -> tuple[str, int]:
-    """Take the next job as a worker does that is never heard of again; return it with its attempt."""
+    """Take the next job as a worker does that is never heard of again; return it with its
+    attempt."""
     job_id = lanes.take("a worker", ["long", "short"], ttl_s)
     assert job_id
     attempt = int(lanes.fields(job_id)["attempt"])
@@ -45,11 +53,15 @@ def taken(lanes: Lanes, *, begun: bool = True, ttl_s: float = TTL_S) -> tuple[st
     return job_id, attempt
 
 
-def given_up(lanes: Lanes, job_id: str, attempt: int, max_attempts: int = 3) -> int | None:
+def given_up(
+    lanes: Lanes, job_id: str, attempt: int, max_attempts: int = 3
+) -> int | None:
     return lanes.give_up(job_id, attempt, LOST, max_attempts=max_attempts, ttl_s=0)
 
 
-def test_a_job_whose_worker_died_before_it_began_has_lost_no_attempt(lanes: Lanes) -> None:
+def test_a_job_whose_worker_died_before_it_began_has_lost_no_attempt(
+    lanes: Lanes,
+) -> None:
     job_id = submitted(lanes)
     for _ in range(5):
         assert given_up(lanes, *taken(lanes, begun=False)) is None
@@ -57,26 +69,37 @@ def test_a_job_whose_worker_died_before_it_began_has_lost_no_attempt(lanes: Lane
     assert "causes" not in lanes.fields(job_id)
 
 
-def test_the_last_death_makes_one_the_undertaker_and_the_dead_may_do_nothing(lanes: Lanes) -> None:
+def test_the_last_death_makes_one_the_undertaker_and_the_dead_may_do_nothing(
+    lanes: Lanes,
+) -> None:
     job_id = submitted(lanes)
     assert given_up(lanes, *taken(lanes)) is None
     _, attempt = taken(lanes)
     number = given_up(lanes, job_id, attempt, max_attempts=2)
     assert number == attempt + 1
-    assert lanes.settle(job_id, "finished", {}, 60, attempt=attempt, stored=True) == "lost"
+    assert (
+        lanes.settle(job_id, "finished", {}, 60, attempt=attempt, stored=True) == "lost"
+    )
     assert not lanes.beat(job_id, attempt, TTL_S)
     assert lanes.settle(job_id, "failed", {}, 60, attempt=number, stored=True) == "ok"
 
 
-def test_an_undertaker_that_dies_is_followed_by_another_and_told_of_once(lanes: Lanes) -> None:
+def test_an_undertaker_that_dies_is_followed_by_another_and_told_of_once(
+    lanes: Lanes,
+) -> None:
     job_id = submitted(lanes)
     first = given_up(lanes, *taken(lanes), max_attempts=1)
     assert first is not None
     assert lanes.expired() == [job_id]
     second = given_up(lanes, job_id, first, max_attempts=1)
     assert second == first + 1
-    assert lanes.settle(job_id, "finished", {}, 60, attempt=first, stored=True) == "lost"
-    assert [json.loads(line)["attempt"] for line in lanes.fields(job_id)["causes"].splitlines()] == [1]
+    assert (
+        lanes.settle(job_id, "finished", {}, 60, attempt=first, stored=True) == "lost"
+    )
+    assert [
+        json.loads(line)["attempt"]
+        for line in lanes.fields(job_id)["causes"].splitlines()
+    ] == [1]
 
 
 def test_after_a_silence_of_all_nobody_is_taken_for_lost_at_once(lanes: Lanes) -> None:
@@ -92,7 +115,9 @@ def test_after_a_silence_of_all_nobody_is_taken_for_lost_at_once(lanes: Lanes) -
 
 
 @pytest.mark.parametrize("gone", ["rowcast:lane:long:ann", "rowcast:turns:long"])
-def test_a_queued_job_that_nobody_would_find_is_put_back(lanes: Lanes, gone: str) -> None:
+def test_a_queued_job_that_nobody_would_find_is_put_back(
+    lanes: Lanes, gone: str
+) -> None:
     job_id = submitted(lanes)
     lanes.connection.delete(gone)
     assert lanes.take("a worker", ["long"], TTL_S) is None
@@ -119,8 +144,12 @@ def test_a_running_job_that_nobody_would_miss_is_found(lanes: Lanes) -> None:
     assert lanes.expired() == [job_id]
 
 
-@pytest.mark.parametrize(("fit_ends", "becomes"), [("finished", "queued"), ("failed", "deferred")])
-def test_a_job_whose_fit_forgot_it_is_put_back(lanes: Lanes, fit_ends: str, becomes: str) -> None:
+@pytest.mark.parametrize(
+    ("fit_ends", "becomes"), [("finished", "queued"), ("failed", "deferred")]
+)
+def test_a_job_whose_fit_forgot_it_is_put_back(
+    lanes: Lanes, fit_ends: str, becomes: str
+) -> None:
     fit = submitted(lanes)
     job_id = submitted(lanes, kind="predict", waits_for=fit)
     lanes.connection.delete(f"rowcast:waiting:{fit}")
@@ -144,4 +173,6 @@ def test_a_job_that_logs_without_end_keeps_its_lease(lanes: Lanes) -> None:
     lease.close(horse)
     for end in (reader, writer):
         os.close(end)
-    assert lanes.log(job_id) == [f"line {i}" for i in range(20_000 - MAX_LOG_LINES, 20_000)]
+    assert lanes.log(job_id) == [
+        f"line {i}" for i in range(20_000 - MAX_LOG_LINES, 20_000)
+    ]

@@ -1,4 +1,5 @@
-"""Each promise of docs/reliability.md is held by the tests it names; each test of faults is named there."""
+"""Each promise of docs/reliability.md is held by the tests it names; each test of faults is named
+there."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "reliability.md").read_text()
 PROMISES = TEXT.partition("## Promises\n")[2].partition("\n## ")[0]
-ROWS = [line.split("|")[1:-1] for line in PROMISES.splitlines() if line.startswith("| ")][2:]
+ROWS = [
+    line.split("|")[1:-1] for line in PROMISES.splitlines() if line.startswith("| ")
+][2:]
 FOLDER = Path(__file__).parent
 # It begins what others see the end of.
 WITHOUT_A_LINE = {"test_the_part_is_away"}
@@ -18,8 +21,17 @@ WITHOUT_A_LINE = {"test_the_part_is_away"}
 
 def names_in(folder: Path) -> set[str]:
     """Return the names of the tests in the files of a folder."""
-    trees = [ast.parse(path.read_text()) for path in folder.rglob("test_*.py") if path != Path(__file__)]
-    functions = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    trees = [
+        ast.parse(path.read_text())
+        for path in folder.rglob("test_*.py")
+        if path != Path(__file__)
+    ]
+    functions = {
+        node.name
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
     return {name for name in functions if name.startswith("test_")} - WITHOUT_A_LINE
 
 
@@ -27,7 +39,9 @@ def test_every_promise_names_tests_that_there_are() -> None:
     named = [re.findall(r"`(test_\w+)`", row[-1]) for row in ROWS]
     assert len(named) > 30
     assert all(named)
-    assert {name for names in named for name in names} <= names_in(FOLDER) | names_in(ROOT / "tests")
+    assert {name for names in named for name in names} <= names_in(FOLDER) | names_in(
+        ROOT / "tests"
+    )
 
 
 def test_every_test_of_faults_is_named() -> None:

@@ -1,10 +1,11 @@
-"""After outages of a minute nothing accepted is lost, nothing is done twice, nothing half-written is seen."""
+"""After outages of a minute nothing accepted is lost, nothing is done twice, nothing half-written
+is seen."""
 
 from __future__ import annotations
 
 import pytest
-from tests.faults.long_outages import Seen, begin
 
+from tests.faults.long_outages import Seen, begin
 from tests.support.stack import StartStack
 
 
@@ -29,7 +30,9 @@ def ends(statuses: list[dict[str, object]]) -> list[object]:
 
 def test_fits_that_end_while_redis_hangs_are_not_run_again(redis_hangs: Seen) -> None:
     assert ends(redis_hangs["running"]) == ["finished"] * 2
-    assert [(status["attempts"], status["earlier"]) for status in redis_hangs["running"]] == [(1, [])] * 2
+    assert [
+        (status["attempts"], status["earlier"]) for status in redis_hangs["running"]
+    ] == [(1, [])] * 2
 
 
 def test_jobs_that_wait_while_redis_hangs_run_afterwards(redis_hangs: Seen) -> None:
@@ -37,13 +40,21 @@ def test_jobs_that_wait_while_redis_hangs_run_afterwards(redis_hangs: Seen) -> N
     assert [status["earlier"] for status in redis_hangs["waiting"]] == [[]] * 3
 
 
-def test_clients_that_wait_while_redis_hangs_get_their_answer(redis_hangs: Seen) -> None:
+def test_clients_that_wait_while_redis_hangs_get_their_answer(
+    redis_hangs: Seen,
+) -> None:
     assert redis_hangs["answers"] == ["finished"] * 2
 
 
-def test_a_fit_to_be_published_while_the_store_hangs_is_not_fitted_again(store_hangs: Seen) -> None:
+def test_a_fit_to_be_published_while_the_store_hangs_is_not_fitted_again(
+    store_hangs: Seen,
+) -> None:
     status = store_hangs["published"]
-    assert (status["status"], status["attempts"], status["earlier"]) == ("finished", 1, [])
+    assert (status["status"], status["attempts"], status["earlier"]) == (
+        "finished",
+        1,
+        [],
+    )
 
 
 def test_jobs_that_wait_while_the_store_hangs_run_afterwards(store_hangs: Seen) -> None:
@@ -54,7 +65,9 @@ def test_a_download_during_which_the_store_hangs_is_whole(store_hangs: Seen) -> 
     assert store_hangs["is_whole"]
 
 
-def test_nothing_of_an_upload_shows_that_the_death_of_the_store_broke_off(store_is_down: Seen) -> None:
+def test_nothing_of_an_upload_shows_that_the_death_of_the_store_broke_off(
+    store_is_down: Seen,
+) -> None:
     assert store_is_down["half of an upload"] == []
     arrived, sent = store_is_down["bytes"]
     assert arrived == sent
@@ -64,17 +77,29 @@ def test_a_fit_whose_model_was_half_uploaded_when_the_store_died_is_not_fitted_a
     store_is_down: Seen,
 ) -> None:
     status = store_is_down["published"]
-    assert (status["status"], status["attempts"], status["earlier"]) == ("finished", 1, [])
+    assert (status["status"], status["attempts"], status["earlier"]) == (
+        "finished",
+        1,
+        [],
+    )
     assert len(store_is_down["result"]) == 3_000
 
 
-def test_jobs_that_start_while_the_store_is_down_wait_for_it(store_is_down: Seen) -> None:
+def test_jobs_that_start_while_the_store_is_down_wait_for_it(
+    store_is_down: Seen,
+) -> None:
     assert ends(store_is_down["waiting"]) == ["finished"] * 2
-    causes = {cause["code"] for status in store_is_down["waiting"] for cause in status["earlier"]}
+    causes = {
+        cause["code"]
+        for status in store_is_down["waiting"]
+        for cause in status["earlier"]
+    }
     assert causes <= {"store_unavailable"}
 
 
-def test_what_ends_while_the_store_is_down_ends_at_once_and_is_stored_later(store_is_down: Seen) -> None:
+def test_what_ends_while_the_store_is_down_ends_at_once_and_is_stored_later(
+    store_is_down: Seen,
+) -> None:
     failed, canceled = store_is_down["failed in it"], store_is_down["canceled in it"]
     assert (failed["status"], failed["error"]["code"]) == ("failed", "timed_out")
     assert canceled["status"] == "canceled"

@@ -28,7 +28,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_jobs_wait_while_the_scratch_disk_is_full(start_stack: StartStack, disk: Path) -> None:
+def test_jobs_wait_while_the_scratch_disk_is_full(
+    start_stack: StartStack, disk: Path
+) -> None:
     stack = start_stack(workers=1, SHORT_WORKERS="0", SCRATCH_DIR=str(disk))
     model = stack.fitted(table(500, 10))
     dataset = stack.upload(table(40_000, 10))
@@ -50,7 +52,10 @@ def test_jobs_wait_while_the_scratch_disk_is_full(start_stack: StartStack, disk:
 def test_a_sweep_removes_what_nobody_holds(tmp_path: Path) -> None:
     held = scratch.make(tmp_path, "held")
     (tmp_path / "job-left" / "below").mkdir(parents=True)
-    for name, age_s in {"new-begun": 0, "new-left": 2 * scratch.FORGOTTEN_AFTER_S}.items():
+    for name, age_s in {
+        "new-begun": 0,
+        "new-left": 2 * scratch.FORGOTTEN_AFTER_S,
+    }.items():
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     scratch.sweep(tmp_path)

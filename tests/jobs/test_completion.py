@@ -45,11 +45,15 @@ def jobs(connection: redis.Redis, settings: Settings, storage: Storage) -> Jobs:
     return Jobs(connection, settings, storage)
 
 
-def submit(jobs: Jobs, kind: publications.Kind = "fit", waits_for: str | None = None) -> str:
+def submit(
+    jobs: Jobs, kind: publications.Kind = "fit", waits_for: str | None = None
+) -> str:
     job_id = new_id()
     arguments = {"dataset_id": UNKNOWN, "model_id": waits_for or job_id, "options": {}}
     work = Work(kind, "boosting", 100, 3)
-    jobs.submit(Submission(kind, "ann", job_id, arguments, "r1", work, waits_for=waits_for))
+    jobs.submit(
+        Submission(kind, "ann", job_id, arguments, "r1", work, waits_for=waits_for)
+    )
     return job_id
 
 
@@ -62,7 +66,9 @@ def started(jobs: Jobs) -> str:
 
 def give_up(jobs: Jobs, storage: Storage, job_id: str) -> None:
     """Take the only attempt that the job has for dead."""
-    completion.give_up(jobs.lanes, storage, job_id, jobs.lanes.fields(job_id), SILENT, ttl_s=60)
+    completion.give_up(
+        jobs.lanes, storage, job_id, jobs.lanes.fields(job_id), SILENT, ttl_s=60
+    )
 
 
 def publish(settings: Settings, storage: Storage, folder: Path, job_id: str) -> None:
@@ -78,7 +84,14 @@ def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) 
 def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
     """Run the first attempt of a job, in this process."""
     Attempt(
-        job_id, jobs.lanes.fields(job_id), settings, jobs.lanes, jobs.lanes, work, lambda _: None, 10**9
+        job_id,
+        jobs.lanes.fields(job_id),
+        settings,
+        jobs.lanes,
+        jobs.lanes,
+        work,
+        lambda _: None,
+        10**9,
     ).run()
 
 
@@ -134,12 +147,16 @@ def test_a_job_that_published_before_it_was_given_up_has_finished(
     assert forgotten(jobs, job_id)["status"] == "finished"
 
 
-def test_a_failure_does_not_wait_for_a_store_that_is_away(jobs: Jobs, stack: Stack, tmp_path: Path) -> None:
+def test_a_failure_does_not_wait_for_a_store_that_is_away(
+    jobs: Jobs, stack: Stack, tmp_path: Path
+) -> None:
     def refuse() -> None:
         raise errors.InvalidTable("The table is none.")
 
     job_id = started(jobs)
-    away = stack.settings(s3_endpoint=NOWHERE, scratch_dir=str(tmp_path), outage_wait_s=60)
+    away = stack.settings(
+        s3_endpoint=NOWHERE, scratch_dir=str(tmp_path), outage_wait_s=60
+    )
     begun = time.monotonic()
     run(jobs, job_id, away, refuse)
     assert time.monotonic() - begun < 4
@@ -151,7 +168,11 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(jobs: Jobs, stack: Sta
 @pytest.mark.parametrize(
     ("fault", "code", "told"),
     [
-        (ZeroDivisionError("a cell"), "internal_error", "failed (ZeroDivisionError); its request_id is r1."),
+        (
+            ZeroDivisionError("a cell"),
+            "internal_error",
+            "failed (ZeroDivisionError); its request_id is r1.",
+        ),
         (MemoryError("a cell"), "out_of_memory", "at most; the limit is 1,000 MB."),
     ],
 )
@@ -215,9 +236,13 @@ def test_workers_that_were_killed_are_struck_from_the_list(jobs: Jobs) -> None:
         assert connection.smembers(key) == {b"rq:worker:living"}
 
 
-def test_last_words_of_an_attempt_that_gave_its_job_back_are_in_the_log(jobs: Jobs) -> None:
+def test_last_words_of_an_attempt_that_gave_its_job_back_are_in_the_log(
+    jobs: Jobs,
+) -> None:
     job_id = started(jobs)
-    jobs.lanes.give_back(job_id, 1, Cause("worker_stopped", "The worker was told to stop."))
+    jobs.lanes.give_back(
+        job_id, 1, Cause("worker_stopped", "The worker was told to stop.")
+    )
     assert not jobs.lanes.beat(job_id, 1, 60, "", ["The job goes back to the queue."])
     assert jobs.log("ann", job_id) == ["The job goes back to the queue."]
     assert jobs.lanes.take("test", LANES, 60) == job_id

@@ -1,4 +1,5 @@
-"""What an owner can do with jobs: cancel them, order them, bound them, predict before the model is there."""
+"""What an owner can do with jobs: cancel them, order them, bound them, predict before the model is
+there."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def one(start_stack: StartStack) -> Stack:
 
 def slow_fit(stack: Stack, **params: str) -> str:
     """Return a fit that has started, goes on for long, and is expected to."""
-    job = stack.fit(slow_table(), validation="cv", params='{"max_iter": 10000}', **params)
+    job = stack.fit(
+        slow_table(), validation="cv", params='{"max_iter": 10000}', **params
+    )
     eventually(lambda: stack.status(job)["status"] == "started" and stack.horses())
     return job
 
@@ -38,7 +41,9 @@ def test_a_canceled_running_job_frees_its_core_within_a_second(one: Stack) -> No
     job = slow_fit(one)
     (horse,) = one.horses()
     canceled(one, job)
-    eventually(lambda: not horse.is_running() or horse.status() == "zombie", timeout_s=3)
+    eventually(
+        lambda: not horse.is_running() or horse.status() == "zombie", timeout_s=3
+    )
     status = one.wait(job)
     assert (status["status"], status["error"]) == ("canceled", None)
     one.finished(one.fit(table(100, 3)))
@@ -82,7 +87,9 @@ def test_a_job_that_nobody_knows_cannot_be_canceled(one: Stack) -> None:
 
 def test_a_result_that_was_canceled_is_a_409(one: Stack, big_rows: bytes) -> None:
     model = one.fitted(table(500, 3), params='{"max_iter": 1000}')
-    job = submitted(one.post("/predict", dataset_id=one.upload(big_rows), model_id=model))
+    job = submitted(
+        one.post("/predict", dataset_id=one.upload(big_rows), model_id=model)
+    )
     eventually(lambda: one.status(job)["status"] == "started")
     canceled(one, job)
     answer = one.get("/result", id=job)
@@ -107,7 +114,9 @@ def test_many_cancels_at_once_agree(one: Stack) -> None:
 
 def test_a_prediction_may_be_submitted_before_its_model_is_there(one: Stack) -> None:
     fit = one.fit(slow_table(), validation="none")
-    job = submitted(one.post("/predict", dataset_id=one.upload(slow_table()), model_id=fit))
+    job = submitted(
+        one.post("/predict", dataset_id=one.upload(slow_table()), model_id=fit)
+    )
     status = one.status(job)
     assert (status["status"], status["started_at"]) == ("queued", None)
     # While it waits it holds no worker: one that was submitted later runs before it can.
@@ -116,21 +125,27 @@ def test_a_prediction_may_be_submitted_before_its_model_is_there(one: Stack) -> 
     assert one.status(fit)["ended_at"] <= one.status(job)["started_at"]
 
 
-def test_what_shows_only_in_the_model_is_the_failure_of_a_job_that_waited_for_it(one: Stack) -> None:
+def test_what_shows_only_in_the_model_is_the_failure_of_a_job_that_waited_for_it(
+    one: Stack,
+) -> None:
     fit = slow_fit(one)
     canceled(one, fit)
     fit = one.fit(slow_table(), validation="none")
     rows = one.upload(table(100, 3).rename(columns=str.upper))
     jobs = [
         submitted(one.post("/predict", dataset_id=rows, model_id=fit)),
-        submitted(one.post("/predict", dataset_id=rows, model_id=fit, output="quantiles")),
+        submitted(
+            one.post("/predict", dataset_id=rows, model_id=fit, output="quantiles")
+        ),
     ]
     causes = [one.wait(job)["error"]["code"] for job in jobs]
     assert causes == ["invalid_table", "invalid_request"]
 
 
 @pytest.mark.parametrize("how", ["canceled", "failed"])
-def test_the_dependants_of_a_fit_without_a_model_end_dependency_failed(one: Stack, how: str) -> None:
+def test_the_dependants_of_a_fit_without_a_model_end_dependency_failed(
+    one: Stack, how: str
+) -> None:
     blocker = slow_fit(one)
     fit = one.fit(table(200, 3).assign(y="only one class"))
     jobs = [one.predict(table(100, 3), fit) for _ in range(2)]
@@ -139,13 +154,22 @@ def test_the_dependants_of_a_fit_without_a_model_end_dependency_failed(one: Stac
     canceled(one, blocker)
     for job in jobs:
         status = one.wait(job)
-        assert (status["status"], status["error"]["code"]) == ("failed", "dependency_failed")
+        assert (status["status"], status["error"]["code"]) == (
+            "failed",
+            "dependency_failed",
+        )
         assert fit in status["error"]["detail"]
-        eventually(lambda it=job: one.storage().names("results", "default", it) == ["record/0.json"])
+        eventually(
+            lambda it=job: (
+                one.storage().names("results", "default", it) == ["record/0.json"]
+            )
+        )
 
 
 def test_a_job_may_ask_for_less_time_and_not_for_more(one: Stack) -> None:
-    job = one.fit(slow_table(), validation="none", params='{"max_iter": 2000}', timeout_s="1")
+    job = one.fit(
+        slow_table(), validation="none", params='{"max_iter": 2000}', timeout_s="1"
+    )
     status = one.wait(job)
     assert (status["status"], status["error"]["code"]) == ("failed", "timed_out")
     assert "1 s" in status["error"]["detail"]
@@ -156,20 +180,29 @@ def test_a_job_may_ask_for_less_time_and_not_for_more(one: Stack) -> None:
 
 def test_priority_orders_the_jobs_of_an_owner(one: Stack) -> None:
     blocker = slow_fit(one)
-    jobs = {priority: one.fit(table(100, 3), priority=priority) for priority in ("low", "normal", "high")}
-    assert [one.status(jobs[each])["position"] for each in ("high", "normal", "low")] == [0, 1, 2]
+    jobs = {
+        priority: one.fit(table(100, 3), priority=priority)
+        for priority in ("low", "normal", "high")
+    }
+    assert [
+        one.status(jobs[each])["position"] for each in ("high", "normal", "low")
+    ] == [0, 1, 2]
     canceled(one, blocker)
     started = {each: one.finished(job)["started_at"] for each, job in jobs.items()}
     assert started["high"] < started["normal"] < started["low"]
 
 
 def test_owners_take_turns(start_stack: StartStack) -> None:
-    stack = start_stack(workers=1, SHORT_WORKERS="0", API_KEYS="ann:key-of-ann,bob:key-of-bob")
+    stack = start_stack(
+        workers=1, SHORT_WORKERS="0", API_KEYS="ann:key-of-ann,bob:key-of-bob"
+    )
     ann = {"Authorization": "Bearer key-of-ann"}
     stack.headers = ann
     dataset = stack.upload(table(100, 3))
     with ThreadPoolExecutor(16) as pool:
-        of_ann = list(pool.map(lambda _: submitted(stack.post("/fit", id=dataset)), range(200)))
+        of_ann = list(
+            pool.map(lambda _: submitted(stack.post("/fit", id=dataset)), range(200))
+        )
     stack.headers = {"Authorization": "Bearer key-of-bob"}
     of_bob = stack.fit(table(100, 3))
     enqueued_at = stack.finished(of_bob)["enqueued_at"]
@@ -181,7 +214,9 @@ def test_owners_take_turns(start_stack: StartStack) -> None:
     stack.stop()
 
 
-def test_a_queue_that_is_full_is_a_429_and_loses_nothing(start_stack: StartStack) -> None:
+def test_a_queue_that_is_full_is_a_429_and_loses_nothing(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, SHORT_WORKERS="0", MAX_QUEUED_PER_OWNER="3")
     blocker = slow_fit(stack)
     dataset = stack.upload(table(100, 3))
@@ -212,7 +247,10 @@ def test_without_workers_for_short_jobs_the_lanes_take_turns(one: Stack) -> None
     running = slow_fit(one)
     rows = one.upload(slow_table())
     long = [
-        submitted(one.post("/fit", id=rows, params='{"max_iter": 10000}', validation="cv")) for _ in range(2)
+        submitted(
+            one.post("/fit", id=rows, params='{"max_iter": 10000}', validation="cv")
+        )
+        for _ in range(2)
     ]
     short = one.fit(table(100, 3), learner="baseline")
     lanes = [one.redis().hget(f"rq:job:{job}", "lane") for job in (*long, short)]

@@ -1,4 +1,5 @@
-"""How long a job is expected to take, what is learned from earlier ones, and when a running one will end."""
+"""How long a job is expected to take, what is learned from earlier ones, and when a running one
+will end."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def test_like_job_is_expected_to_take_as_long(connection: redis.Redis) -> None:
     assert found.seconds == pytest.approx(42.0, rel=0.01)
 
 
-@pytest.mark.parametrize(("n_rows", "seconds"), [(5_000, 20), (20_000, 80), (30_000, 120), (3_000, 12)])
+@pytest.mark.parametrize(
+    ("n_rows", "seconds"), [(5_000, 20), (20_000, 80), (30_000, 120), (3_000, 12)]
+)
 def test_job_of_another_size_is_expected_in_proportion(
     n_rows: int, seconds: float, connection: redis.Redis
 ) -> None:
@@ -66,7 +69,9 @@ def test_job_of_another_size_is_expected_in_proportion(
         ("fit", "boosting", 1_000),
     ],
 )
-def test_unlike_job_says_nothing(kind: Any, learner: str, n_rows: int, connection: redis.Redis) -> None:
+def test_unlike_job_says_nothing(
+    kind: Any, learner: str, n_rows: int, connection: redis.Redis
+) -> None:
     estimates.note(connection, "fit", "boosting", 10_000, 10, 40.0)
     assert not estimates.expected_s(connection, kind, learner, n_rows, 10).is_known
 
@@ -81,10 +86,16 @@ def test_nearest_size_counts(connection: redis.Redis) -> None:
 def test_newest_jobs_count_more(connection: redis.Redis) -> None:
     for seconds in [1.0] * 20 + [16.0] * 10:
         estimates.note(connection, "fit", "boosting", 10_000, 10, seconds)
-    assert 12 < estimates.expected_s(connection, "fit", "boosting", 10_000, 10).seconds < 16
+    assert (
+        12
+        < estimates.expected_s(connection, "fit", "boosting", 10_000, 10).seconds
+        < 16
+    )
 
 
-def test_note_within_a_pipeline_is_made_when_that_is_executed(connection: redis.Redis) -> None:
+def test_note_within_a_pipeline_is_made_when_that_is_executed(
+    connection: redis.Redis,
+) -> None:
     with connection.pipeline() as pipeline:
         estimates.note(pipeline, "fit", "boosting", 10_000, 10, 42.0)
         assert not connection.exists("rowcast:durations")
@@ -121,7 +132,9 @@ def test_effort_is_that_of_the_parameters(
 
 def test_toy_of_many_iterations_is_long(connection: redis.Redis) -> None:
     effort = estimates.effort_of("boosting", {"max_iter": 10_000}, "cv")
-    found = estimates.expected_s(connection, "fit", "boosting", 10_000, 10, effort=effort)
+    found = estimates.expected_s(
+        connection, "fit", "boosting", 10_000, 10, effort=effort
+    )
     assert estimates.lane_of(found.seconds) == "long"
 
 
@@ -140,7 +153,9 @@ def written(write: Any, table: pd.DataFrame, **options: Any) -> bytes:
 
 FILES: dict[str, Any] = {
     "parquet": lambda table: written(pq.write_table, table),
-    "arrow": lambda table: written(feather.write_feather, table, compression="uncompressed"),
+    "arrow": lambda table: written(
+        feather.write_feather, table, compression="uncompressed"
+    ),
     "csv": csv_of,
     "utf-16": lambda table: csv_of(table).decode().encode("utf-16"),
     "gzip": lambda table: gzip.compress(csv_of(table)),
@@ -159,7 +174,9 @@ TABLES: dict[str, Any] = {
 def test_rows_are_estimated_within_a_factor_of_two(
     file: str, values: str, n_rows: int, tmp_path: Path
 ) -> None:
-    content = FILES[file](pd.DataFrame({name: TABLES[values](n_rows) for name in "abc"}))
+    content = FILES[file](
+        pd.DataFrame({name: TABLES[values](n_rows) for name in "abc"})
+    )
     sample = formats.peek(len(content), lambda at, n: content[at : at + n], LIMITS)
     found, n_columns = estimates.size_of(sample, Version(len(content), ""))
     assert n_columns == 3
@@ -189,7 +206,10 @@ def test_rows_are_estimated_within_a_factor_of_two(
     ],
 )
 def test_eta_by_what_is_known(
-    expectation_s: float | None, elapsed_s: float, percent: float | None, eta_s: float | None
+    expectation_s: float | None,
+    elapsed_s: float,
+    percent: float | None,
+    eta_s: float | None,
 ) -> None:
     found = estimates.eta_s(expectation_s, elapsed_s, percent)
     assert found == (None if eta_s is None else pytest.approx(eta_s))

@@ -1,4 +1,5 @@
-"""A job whose inputs, options and code are those of an earlier one has that one's outcome, if asked for."""
+"""A job whose inputs, options and code are those of an earlier one has that one's outcome, if asked
+for."""
 
 from __future__ import annotations
 
@@ -22,7 +23,12 @@ from tests.support.stack import Stack, submitted
 from tests.support.tables import table
 
 DIGEST = "0" * 64
-BESIDE = {"reuse": True, "priority": "high", "timeout_s": 5, "callback_url": "https://example.org"}
+BESIDE = {
+    "reuse": True,
+    "priority": "high",
+    "timeout_s": 5,
+    "callback_url": "https://example.org",
+}
 FIT = FitRequest(id=new_id()).work()
 IDS = {"dataset_id": new_id(), "model_id": new_id()}
 PREDICT = PredictRequest(**IDS).work()
@@ -43,7 +49,12 @@ def key() -> str:
     return uuid4().hex * 2
 
 
-def key_of(kind: publications.Kind = "fit", digest: str = DIGEST, model: Any = None, **options: Any) -> str:
+def key_of(
+    kind: publications.Kind = "fit",
+    digest: str = DIGEST,
+    model: Any = None,
+    **options: Any,
+) -> str:
     given = FIT if kind == "fit" else PREDICT
     return reuse.key_of(kind, digest, {**given, **options}, versions.current(), model)
 
@@ -88,14 +99,20 @@ def test_key_is_the_same_before_and_after_the_queue_and_in_any_order() -> None:
     params = {"learning_rate": 0.1, "max_iter": 10}
     backwards = dict(reversed(params.items()))
     options = json.loads(json.dumps({**FIT, "params": backwards}))
-    assert reuse.key_of("fit", DIGEST, options, versions.current()) == key_of(params=params)
+    assert reuse.key_of("fit", DIGEST, options, versions.current()) == key_of(
+        params=params
+    )
 
 
 # What is noted and found
 
 
-def publish(storage: Storage, kind: publications.Kind, job_id: str, manifest: bytes = b"{}") -> None:
-    storage.write(publications.BUCKETS[kind], "acme", job_id, "1/manifest.json", manifest)
+def publish(
+    storage: Storage, kind: publications.Kind, job_id: str, manifest: bytes = b"{}"
+) -> None:
+    storage.write(
+        publications.BUCKETS[kind], "acme", job_id, "1/manifest.json", manifest
+    )
 
 
 @pytest.fixture
@@ -120,10 +137,16 @@ def test_noted_job_is_found_by_its_owner_for_a_month_from_the_last_use(
 
 Spoil = Callable[[Storage, str], None]
 SPOILED: dict[str, Spoil] = {
-    "deleted": lambda storage, job_id: storage.write("models", "acme", job_id, "deleted", b""),
-    "canceled": lambda storage, job_id: storage.write("models", "acme", job_id, "canceled", b""),
+    "deleted": lambda storage, job_id: storage.write(
+        "models", "acme", job_id, "deleted", b""
+    ),
+    "canceled": lambda storage, job_id: storage.write(
+        "models", "acme", job_id, "canceled", b""
+    ),
     "damaged": lambda storage, job_id: publish(storage, "fit", job_id, b"{"),
-    "gone": lambda storage, job_id: storage.delete("models", "acme", job_id, ["1/manifest.json"]),
+    "gone": lambda storage, job_id: storage.delete(
+        "models", "acme", job_id, ["1/manifest.json"]
+    ),
 }
 
 
@@ -141,8 +164,12 @@ def test_job_that_is_about_to_be_removed_is_not_found(
     minted_at = time_of(noted)
     assert minted_at is not None
     moment = minted_at.timestamp()
-    assert reuse.find(connection, storage, "acme", key, "fit", oldest=moment + 1) is None
-    assert reuse.find(connection, storage, "acme", key, "fit", oldest=moment - 1) == noted
+    assert (
+        reuse.find(connection, storage, "acme", key, "fit", oldest=moment + 1) is None
+    )
+    assert (
+        reuse.find(connection, storage, "acme", key, "fit", oldest=moment - 1) == noted
+    )
 
 
 # On the wire
@@ -174,7 +201,9 @@ def test_fit_of_the_same_bytes_is_answered_with_the_model_that_is_there(
 ) -> None:
     dataset = stack.status(fitted)["dataset_id"]
     assert_reused(stack.post("/fit", id=dataset, reuse="true"), fitted)
-    assert_reused(stack.post("/fit", id=dataset, reuse="true", target="y", seed=0), fitted)
+    assert_reused(
+        stack.post("/fit", id=dataset, reuse="true", target="y", seed=0), fitted
+    )
     assert stack.status(fitted)["status"] == "finished"
 
 
@@ -186,8 +215,12 @@ def test_bytes_are_known_under_another_id_once_a_job_has_read_them(
     assert_reused(stack.post("/fit", id=dataset, reuse="true"), fitted)
 
 
-@pytest.mark.parametrize("options", [{"seed": 1}, {"validation": "holdout"}, {"params": '{"max_iter": 3}'}])
-def test_fit_with_other_options_is_a_new_one(stack: Stack, fitted: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"seed": 1}, {"validation": "holdout"}, {"params": '{"max_iter": 3}'}]
+)
+def test_fit_with_other_options_is_a_new_one(
+    stack: Stack, fitted: str, options: dict[str, Any]
+) -> None:
     dataset = stack.status(fitted)["dataset_id"]
     answer = stack.post("/fit", id=dataset, reuse="true", **options)
     assert submitted(answer) != fitted
@@ -208,9 +241,13 @@ def test_prediction_of_the_same_bytes_is_the_one_that_is_there_and_equals_a_new_
     first = submitted(stack.post("/predict", **params))
     stack.finished(first)
     assert_reused(stack.post("/predict", **params, reuse="true"), first)
-    new = submitted(stack.post("/predict", **params, reuse="true", output="probabilities"))
+    new = submitted(
+        stack.post("/predict", **params, reuse="true", output="probabilities")
+    )
     assert stack.result(new)["y"].equals(stack.result(first)["y"])
-    assert stack.result(submitted(stack.post("/predict", **params))).equals(stack.result(first))
+    assert stack.result(submitted(stack.post("/predict", **params))).equals(
+        stack.result(first)
+    )
 
 
 def test_deleted_model_is_fitted_again(stack: Stack) -> None:
@@ -224,7 +261,9 @@ def test_deleted_model_is_fitted_again(stack: Stack) -> None:
 def test_overwritten_dataset_is_fitted_anew(stack: Stack) -> None:
     upload = stack.get("/upload").json()
     for seed in (4711, 4712):
-        requests.put(upload["url"], data=table(324, 3, seed=seed).to_csv(index=False)).raise_for_status()
+        requests.put(
+            upload["url"], data=table(324, 3, seed=seed).to_csv(index=False)
+        ).raise_for_status()
         answer = stack.post("/fit", id=upload["id"], reuse="true")
         assert answer.json()["reused"] is False
         stack.finished(answer.json()["id"])

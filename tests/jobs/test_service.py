@@ -38,16 +38,23 @@ from tests.support.tables import slow_table, table
 from tests.support.waiting import eventually
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 (info|warning|error) \S.*")
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 (info|warning|error) \S.*"
+)
 
 
-def submission(kind: Kind, owner: str, job_id: str, arguments: dict[str, Any]) -> Submission:
-    return Submission(kind, owner, job_id, arguments, "r1", Work(kind, "boosting", 100, 3))
+def submission(
+    kind: Kind, owner: str, job_id: str, arguments: dict[str, Any]
+) -> Submission:
+    return Submission(
+        kind, owner, job_id, arguments, "r1", Work(kind, "boosting", 100, 3)
+    )
 
 
 @dataclass
 class Queue:
-    """An owner's jobs in a Redis of their own and in the shared store, and what workers would do to them."""
+    """An owner's jobs in a Redis of their own and in the shared store, and what workers would do to
+    them."""
 
     settings: Settings
     storage: Storage
@@ -84,9 +91,13 @@ class Queue:
     def end(self, job_id: str, error: errors.RowcastError | None = None) -> None:
         lanes = self.jobs.lanes
         status: Any = "failed" if error else "finished"
-        assert completion.end(lanes, self.storage, job_id, lanes.fields(job_id), status, error, attempt=1)
+        assert completion.end(
+            lanes, self.storage, job_id, lanes.fields(job_id), status, error, attempt=1
+        )
 
-    def run(self, kind: Kind = "fit", error: errors.RowcastError | None = None, **more: str) -> str:
+    def run(
+        self, kind: Kind = "fit", error: errors.RowcastError | None = None, **more: str
+    ) -> str:
         job_id = self.submit(kind, **more)
         self.start(job_id)
         self.end(job_id, error)
@@ -94,12 +105,18 @@ class Queue:
 
     def forget(self, job_id: str, *, index: bool = True) -> None:
         """Let Redis forget a job; its place in the index goes a little later."""
-        self.connection.delete(f"rq:job:{job_id}", f"rq:results:{job_id}", f"rowcast:log:{job_id}")
+        self.connection.delete(
+            f"rq:job:{job_id}", f"rq:results:{job_id}", f"rowcast:log:{job_id}"
+        )
         if index:
             self.connection.zrem(f"rowcast:jobs:{self.owner}", job_id)
 
-    def page(self, limit: int = 20, before: str | None = None, **wanted: str) -> listing.Page:
-        return listing.jobs(self.jobs, self.storage, self.owner, before, limit, wanted=wanted)
+    def page(
+        self, limit: int = 20, before: str | None = None, **wanted: str
+    ) -> listing.Page:
+        return listing.jobs(
+            self.jobs, self.storage, self.owner, before, limit, wanted=wanted
+        )
 
     def listed(self, limit: int = 20, **wanted: str) -> list[str]:
         """Return the ids on all pages."""
@@ -113,7 +130,9 @@ class Queue:
 
 @pytest.fixture
 def queue(stack: Stack, redis_server: RedisServer) -> Iterator[Queue]:
-    settings = stack.settings(redis_url=redis_server.url, api_keys="ann:key-of-ann,bob:key-of-bob")
+    settings = stack.settings(
+        redis_url=redis_server.url, api_keys="ann:key-of-ann,bob:key-of-bob"
+    )
     with connect_for_requests(settings) as connection:
         connection.flushall()
         yield Queue(settings, stack.storage(), connection)
@@ -130,24 +149,40 @@ def ann(queue: Queue) -> FlaskClient:
 
 @pytest.fixture
 def mixed(queue: Queue) -> list[str]:
-    """Return jobs, newest first: one queued, one running, four ended, of which Redis has forgotten two."""
-    old = [queue.run(), queue.run("predict", model_id=UNKNOWN), queue.run(error=errors.InvalidTable("Bad."))]
+    """Return jobs, newest first: one queued, one running, four ended, of which Redis has forgotten
+    two."""
+    old = [
+        queue.run(),
+        queue.run("predict", model_id=UNKNOWN),
+        queue.run(error=errors.InvalidTable("Bad.")),
+    ]
     queue.forget(old[0])
     queue.forget(old[1], index=False)
-    new = [queue.run("predict", model_id=old[0]), queue.submit(), queue.submit(dataset_id=old[0])]
+    new = [
+        queue.run("predict", model_id=old[0]),
+        queue.submit(),
+        queue.submit(dataset_id=old[0]),
+    ]
     queue.start(new[1])
     return [*old, *new][::-1]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-def test_pages_hold_every_job_once_newest_first(queue: Queue, mixed: list[str], limit: int) -> None:
+def test_pages_hold_every_job_once_newest_first(
+    queue: Queue, mixed: list[str], limit: int
+) -> None:
     assert queue.listed(limit) == mixed
 
 
 def test_a_job_is_listed_as_status_tells_of_it(queue: Queue, mixed: list[str]) -> None:
     statuses = [queue.jobs.status(queue.owner, job_id) for job_id in mixed]
     assert queue.page().items == statuses
-    assert {status["status"] for status in statuses if status} == {"queued", "started", "finished", "failed"}
+    assert {status["status"] for status in statuses if status} == {
+        "queued",
+        "started",
+        "finished",
+        "failed",
+    }
 
 
 @pytest.mark.parametrize("limit", [1, 100])
@@ -168,16 +203,29 @@ def test_a_job_is_listed_as_status_tells_of_it(queue: Queue, mixed: list[str]) -
     ids=str,
 )
 def test_jobs_are_filtered(
-    queue: Queue, mixed: list[str], wanted: dict[str, Any], places: list[int], limit: int
+    queue: Queue,
+    mixed: list[str],
+    wanted: dict[str, Any],
+    places: list[int],
+    limit: int,
 ) -> None:
-    given = {name: mixed[value] if isinstance(value, int) else value for name, value in wanted.items()}
+    given = {
+        name: mixed[value] if isinstance(value, int) else value
+        for name, value in wanted.items()
+    }
     assert queue.listed(limit, **given) == [mixed[place] for place in places]
 
 
-def test_what_has_not_ended_is_listed_without_the_store(queue: Queue, mixed: list[str]) -> None:
-    away = Storage(queue.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:1"}))
+def test_what_has_not_ended_is_listed_without_the_store(
+    queue: Queue, mixed: list[str]
+) -> None:
+    away = Storage(
+        queue.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:1"})
+    )
     for status, place in (("queued", 0), ("started", 1)):
-        page = listing.jobs(queue.jobs, away, queue.owner, None, 20, wanted={"status": status})
+        page = listing.jobs(
+            queue.jobs, away, queue.owner, None, 20, wanted={"status": status}
+        )
         assert [job["id"] for job in page.items] == [mixed[place]]
     with pytest.raises(errors.StoreUnavailable):
         listing.jobs(queue.jobs, away, queue.owner, None, 20, wanted={})
@@ -188,12 +236,16 @@ def test_a_deleted_job_is_listed_for_as_long_as_status_knows_it(queue: Queue) ->
     queue.forget(forgotten, index=False)
     for job_id in (known, forgotten):
         queue.storage.write("models", queue.owner, job_id, publications.TOMBSTONE, b"")
-    assert [queue.jobs.status(queue.owner, job) is None for job in (known, forgotten)] == [False, True]
+    assert [
+        queue.jobs.status(queue.owner, job) is None for job in (known, forgotten)
+    ] == [False, True]
     assert queue.listed() == [known]
 
 
 def test_notes_of_results_are_no_jobs(queue: Queue) -> None:
-    queue.storage.write("results", queue.owner, new_id(), publications.note_of(new_id()), b"")
+    queue.storage.write(
+        "results", queue.owner, new_id(), publications.note_of(new_id()), b""
+    )
     assert queue.listed() == []
 
 
@@ -205,15 +257,21 @@ def test_jobs_of_another_owner_do_not_exist(queue: Queue, ann: FlaskClient) -> N
     for job in jobs:
         assert ann.get(f"/jobs/{job}").get_json()["code"] == "job_not_found"
         assert ann.get(f"/jobs/{job}/log").get_json()["code"] == "job_not_found"
-        assert ann.get(f"/status?id={job}&stream=1").get_json()["code"] == "job_not_found"
+        assert (
+            ann.get(f"/status?id={job}&stream=1").get_json()["code"] == "job_not_found"
+        )
         queue.forget(job)
         assert ann.get(f"/jobs/{job}/log").status_code == 404
     assert theirs in [each["id"] for each in ann.get("/jobs").get_json()["jobs"]]
     for filters in ("", "?status=started", "?status=queued", f"?model_id={jobs[0]}"):
-        assert not {each["id"] for each in ann.get(f"/jobs{filters}").get_json()["jobs"]} & set(jobs)
+        assert not {
+            each["id"] for each in ann.get(f"/jobs{filters}").get_json()["jobs"]
+        } & set(jobs)
 
 
-def test_the_next_page_of_running_jobs_begins_at_no_other_owners_job(queue: Queue) -> None:
+def test_the_next_page_of_running_jobs_begins_at_no_other_owners_job(
+    queue: Queue,
+) -> None:
     other = Queue(queue.settings, queue.storage, queue.connection)
     for _ in range(listing.N_JOBS):
         other.start(other.submit())
@@ -226,14 +284,29 @@ def test_the_next_page_of_running_jobs_begins_at_no_other_owners_job(queue: Queu
 def test_jobs_are_answered_with_the_next_page(queue: Queue, ann: FlaskClient) -> None:
     jobs = [queue.submit() for _ in range(3)]
     page = ann.get("/jobs?limit=2&status=queued").get_json()
-    assert ([job["position"] for job in page["jobs"]], page["next"]) == ([2, 1], jobs[1])
+    assert ([job["position"] for job in page["jobs"]], page["next"]) == (
+        [2, 1],
+        jobs[1],
+    )
     page = ann.get(f"/jobs?limit=2&status=queued&before={jobs[1]}").get_json()
     assert ([job["id"] for job in page["jobs"]], page["next"]) == (jobs[:1], None)
-    assert ann.get(f"/jobs/{jobs[0]}").get_json() == ann.get(f"/status?id={jobs[0]}").get_json()
+    assert (
+        ann.get(f"/jobs/{jobs[0]}").get_json()
+        == ann.get(f"/status?id={jobs[0]}").get_json()
+    )
 
 
 @pytest.mark.parametrize(
-    "parameters", ["status=done", "kind=train", "model_id=7", "dataset_id=x", "limit=101", "before=x", "a=b"]
+    "parameters",
+    [
+        "status=done",
+        "kind=train",
+        "model_id=7",
+        "dataset_id=x",
+        "limit=101",
+        "before=x",
+        "a=b",
+    ],
 )
 def test_wrong_filters_are_refused(ann: FlaskClient, parameters: str) -> None:
     answer = ann.get(f"/jobs?{parameters}")
@@ -246,16 +319,21 @@ def test_an_id_that_is_none_of_ours_begins_no_page(ann: FlaskClient) -> None:
 
 
 def calls(connection: redis.Redis, work: Callable[[], object]) -> dict[str, int]:
-    """Return how often each command of Redis is called by some work, and the kilobytes that it answers."""
+    """Return how often each command of Redis is called by some work, and the kilobytes that it
+    answers."""
     connection.config_resetstat()
     work()
     found, stats = connection.info("commandstats"), connection.info("stats")
-    called = {name.removeprefix("cmdstat_"): about["calls"] for name, about in found.items()}
+    called = {
+        name.removeprefix("cmdstat_"): about["calls"] for name, about in found.items()
+    }
     return {**called, "kilobytes": round(stats["total_net_output_bytes"] / 1000)}
 
 
 @pytest.mark.parametrize("wanted", [{}, {"status": "queued"}], ids=str)
-def test_a_page_of_10000_queued_jobs_costs_what_one_of_500_does(queue: Queue, wanted: dict[str, str]) -> None:
+def test_a_page_of_10000_queued_jobs_costs_what_one_of_500_does(
+    queue: Queue, wanted: dict[str, str]
+) -> None:
     queue.submit_many(500)
     few = calls(queue.connection, lambda: queue.page(**wanted))
     queue.submit_many(9_500)
@@ -270,7 +348,10 @@ def test_ended_jobs_are_found_behind_many_that_wait(queue: Queue) -> None:
     queue.submit_many(1_000)
     called = calls(queue.connection, lambda: queue.listed(status="failed"))
     assert called["hgetall"] == 2
-    assert [queue.listed(status=status) for status in ("failed", "finished")] == [ended[:1], ended[1:]]
+    assert [queue.listed(status=status) for status in ("failed", "finished")] == [
+        ended[:1],
+        ended[1:],
+    ]
 
 
 def test_a_search_for_nothing_ends_soon_with_where_to_go_on(
@@ -296,7 +377,10 @@ def test_a_log_is_what_the_job_has_said_so_far_and_stays_when_redis_forgets(
     assert ann.get(f"/jobs/{job}/log").get_json() == {"id": job, "lines": []}
     queue.start(job)
     queue.log(job, "one", "two")
-    assert ann.get(f"/jobs/{job}/log").get_json() == {"id": job, "lines": ["one", "two"]}
+    assert ann.get(f"/jobs/{job}/log").get_json() == {
+        "id": job,
+        "lines": ["one", "two"],
+    }
     queue.end(job)
     queue.connection.delete(f"rowcast:log:{job}")
     assert ann.get(f"/jobs/{job}/log").get_json()["lines"] == ["one", "two"]
@@ -310,16 +394,23 @@ def test_a_log_keeps_the_last_500_lines(queue: Queue, ann: FlaskClient) -> None:
     job = queue.submit()
     queue.start(job)
     queue.log(job, *map(str, range(510)))
-    assert ann.get(f"/jobs/{job}/log").get_json()["lines"] == [str(n) for n in range(10, 510)]
+    assert ann.get(f"/jobs/{job}/log").get_json()["lines"] == [
+        str(n) for n in range(10, 510)
+    ]
 
 
 @pytest.mark.parametrize("job_id", [UNKNOWN, str(uuid4())], ids=["unknown", "foreign"])
 def test_a_job_that_nobody_knows_has_no_log(ann: FlaskClient, job_id: str) -> None:
     for path in (f"/jobs/{job_id}", f"/jobs/{job_id}/log"):
-        assert (ann.get(path).status_code, ann.get(path).get_json()["code"]) == (404, "job_not_found")
+        assert (ann.get(path).status_code, ann.get(path).get_json()["code"]) == (
+            404,
+            "job_not_found",
+        )
 
 
-def test_a_fault_of_the_service_is_logged_for_its_owner_without_its_traceback(stack: Stack) -> None:
+def test_a_fault_of_the_service_is_logged_for_its_owner_without_its_traceback(
+    stack: Stack,
+) -> None:
     jobs = Jobs(stack.redis(), stack.settings(), stack.storage())
     job = new_id()
     arguments = {"dataset_id": UNKNOWN, "model_id": job, "options": {}}
@@ -358,7 +449,9 @@ def test_libraries_are_not_heard_because_they_may_quote_a_table() -> None:
     assert recorded("A cell holds 'CELL-42'.", logger="sklearn") == []
 
 
-def test_the_owner_sees_what_the_operators_own_log_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_owner_sees_what_the_operators_own_log_leaves_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     root = logging.getLogger()
     handler, level = logging.StreamHandler(), root.level
     root.addHandler(handler)
@@ -399,7 +492,9 @@ def follow(ann: FlaskClient) -> Iterator[Callable[[str], Iterator[bytes]]]:
         yield open_stream
 
 
-def test_events_tell_of_every_change_and_end_with_the_job(queue: Queue, follow: Any, ann: Any) -> None:
+def test_events_tell_of_every_change_and_end_with_the_job(
+    queue: Queue, follow: Any, ann: Any
+) -> None:
     first, job = queue.submit(), queue.submit()
     chunks = follow(job)
     assert next(chunks) == b"retry: 1000\n\n"
@@ -407,12 +502,20 @@ def test_events_tell_of_every_change_and_end_with_the_job(queue: Queue, follow: 
     for change in (
         lambda: queue.start(first),
         lambda: queue.start(job),
-        lambda: queue.jobs.lanes.beat(job, 1, 60, json.dumps({"phase": "fitting", "percent": 40.0})),
+        lambda: queue.jobs.lanes.beat(
+            job, 1, 60, json.dumps({"phase": "fitting", "percent": 40.0})
+        ),
         lambda: queue.end(job, errors.InvalidTable("Bad.")),
     ):
         change()
         seen.append(read(chunks))
-    expected = [("queued", 1), ("queued", 0), ("started", None), ("started", None), ("failed", None)]
+    expected = [
+        ("queued", 1),
+        ("queued", 0),
+        ("started", None),
+        ("started", None),
+        ("failed", None),
+    ]
     assert [(status["status"], status["position"]) for status in seen] == expected
     assert seen[3]["progress"]["percent"] == 40.0
     assert seen[-1] == ann.get(f"/status?id={job}").get_json()
@@ -421,11 +524,17 @@ def test_events_tell_of_every_change_and_end_with_the_job(queue: Queue, follow: 
 
 def test_the_time_to_go_alone_is_no_news() -> None:
     status = {"status": "started", "progress": {"percent": 40.0}}
-    told = list(events.stream([{**status, "eta_s": 3.0}, {**status, "eta_s": 2.5}], lambda: True))
+    told = list(
+        events.stream(
+            [{**status, "eta_s": 3.0}, {**status, "eta_s": 2.5}], lambda: True
+        )
+    )
     assert len([chunk for chunk in told if chunk.startswith("event: ")]) == 1
 
 
-def test_the_end_comes_at_once_and_other_changes_twice_a_second(queue: Queue, follow: Any) -> None:
+def test_the_end_comes_at_once_and_other_changes_twice_a_second(
+    queue: Queue, follow: Any
+) -> None:
     job = queue.submit()
     queue.start(job)
     chunks = follow(job)
@@ -443,23 +552,32 @@ def test_a_browser_that_has_seen_the_end_is_told_not_to_come_again(
     last = [chunk for chunk in follow(job) if chunk.startswith(b"event: ")]
     assert len(last) == 1
     (event_id,) = re.findall(rb"^id: (.*)$", last[0], re.MULTILINE)
-    answer = ann.get(f"/status?id={job}&stream=1", headers={"Last-Event-ID": event_id.decode()})
+    answer = ann.get(
+        f"/status?id={job}&stream=1", headers={"Last-Event-ID": event_id.decode()}
+    )
     assert (answer.status_code, answer.data) == (204, b"")
 
 
-def test_a_quiet_stream_is_kept_alive(queue: Queue, follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quiet_stream_is_kept_alive(
+    queue: Queue, follow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.0)
     chunks = follow(queue.submit())
     assert [chunk[:1] for chunk in islice(chunks, 4)] == [b"r", b"e", b":", b":"]
 
 
-def test_a_stream_does_not_last_for_ever(queue: Queue, follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_does_not_last_for_ever(
+    queue: Queue, follow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(events, "LONGEST_S", 0.7)
     assert len(list(follow(queue.submit()))) == 2
 
 
 def test_a_stream_outlives_an_outage_of_redis(
-    queue: Queue, redis_server: RedisServer, follow: Any, monkeypatch: pytest.MonkeyPatch
+    queue: Queue,
+    redis_server: RedisServer,
+    follow: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.0)
     job = queue.submit()
@@ -472,8 +590,12 @@ def test_a_stream_outlives_an_outage_of_redis(
     assert read(chunks)["status"] == "started"
 
 
-@pytest.mark.parametrize("parameters", [f"id={UNKNOWN}&stream=1", "id=x&stream=1", f"id={UNKNOWN}&stream=2"])
-def test_what_is_wrong_before_a_stream_begins_is_a_problem(ann: FlaskClient, parameters: str) -> None:
+@pytest.mark.parametrize(
+    "parameters", [f"id={UNKNOWN}&stream=1", "id=x&stream=1", f"id={UNKNOWN}&stream=2"]
+)
+def test_what_is_wrong_before_a_stream_begins_is_a_problem(
+    ann: FlaskClient, parameters: str
+) -> None:
     answer = ann.get(f"/status?{parameters}")
     assert answer.mimetype == "application/problem+json"
     assert answer.status_code in (400, 404)
@@ -488,7 +610,10 @@ class Listener:
 
     def __enter__(self) -> Listener:
         self.answer = requests.get(
-            f"{self.url}/status", params={"id": self.job, "stream": 1}, stream=True, timeout=30
+            f"{self.url}/status",
+            params={"id": self.job, "stream": 1},
+            stream=True,
+            timeout=30,
         )
         self.lines = self.answer.iter_lines()
         return self
@@ -517,7 +642,9 @@ def test_events_arrive_as_they_happen(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def narrow(start_stack: StartStack) -> Iterator[Stack]:
     """Return a stack in which two may wait, and nothing happens to jobs."""
-    stack = start_stack(workers=1, SHORT_WORKERS="0", SERVER_WORKERS="1", SERVER_THREADS="4")
+    stack = start_stack(
+        workers=1, SHORT_WORKERS="0", SERVER_WORKERS="1", SERVER_THREADS="4"
+    )
     # Once it has done a job, the worker is there to be suspended.
     stack.fitted(table(50, 2))
     processes = stack.part("worker").children()
@@ -533,7 +660,9 @@ def is_seat_free(stack: Stack, job: str) -> bool:
     return "Retry-After" not in stack.get("/status", id=job, wait=0.01).headers
 
 
-def test_streams_take_seats_and_give_them_back_when_the_caller_hangs_up(narrow: Stack) -> None:
+def test_streams_take_seats_and_give_them_back_when_the_caller_hangs_up(
+    narrow: Stack,
+) -> None:
     job = narrow.fit(table(50, 2))
     with Listener(narrow.url, job) as first, Listener(narrow.url, job) as second:
         assert [first.status(), second.status()] == ["queued", "queued"]

@@ -1,7 +1,7 @@
 """Jobs that an older version has queued or ended are this version's as well.
 
-What is written here into a real Redis is, word for word, what older versions wrote. It must stay as it is
-when the queue changes: the older version does not change with it.
+What is written here into a real Redis is, word for word, what older versions wrote. It must stay as
+it is when the queue changes: the older version does not change with it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,19 @@ FIT_OPTIONS = {
     "identifiers": "leave_out",
     "importance_s": None,
 }
-PREDICT_OPTIONS = {"output": "labels", "quantiles": [0.05, 0.5, 0.95], "keep": [], "format": "parquet"}
+PREDICT_OPTIONS = {
+    "output": "labels",
+    "quantiles": [0.05, 0.5, 0.95],
+    "keep": [],
+    "format": "parquet",
+}
 # A worker that was told to stop put its job back to the queue, with the number of its attempts.
 REQUEUED = {"attempts": 1}
 
 
-def enqueue(stack: Stack, kind: str, job_id: str, arguments: dict[str, Any], **meta: Any) -> None:
+def enqueue(
+    stack: Stack, kind: str, job_id: str, arguments: dict[str, Any], **meta: Any
+) -> None:
     """Put a job into the queue as version 0.1 did, before jobs had lanes and priorities."""
     rq.Queue("rowcast", connection=stack.redis(), serializer="json").enqueue_call(
         {"fit": "ml.fit", "predict": "ml.predict"}[kind],
@@ -46,7 +53,12 @@ def enqueue(stack: Stack, kind: str, job_id: str, arguments: dict[str, Any], **m
         failure_ttl=3600,
         retry=rq.Retry(max=2),
         description=kind,
-        meta={"owner": "default", "kind": kind, "request_id": "0123456789abcdef", **meta},
+        meta={
+            "owner": "default",
+            "kind": kind,
+            "request_id": "0123456789abcdef",
+            **meta,
+        },
     )
 
 
@@ -56,7 +68,9 @@ def noted(stack: Stack, dataset_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("meta", [{}, REQUEUED], ids=["new", "requeued"])
-def test_a_fit_that_the_old_version_queued_runs(stack: Stack, meta: dict[str, Any]) -> None:
+def test_a_fit_that_the_old_version_queued_runs(
+    stack: Stack, meta: dict[str, Any]
+) -> None:
     dataset_id, job_id = stack.upload(table(200, 3)), new_id()
     options = {**FIT_OPTIONS, "dataset": noted(stack, dataset_id)}
     arguments = {"dataset_id": dataset_id, "model_id": job_id, "options": options}
@@ -67,21 +81,35 @@ def test_a_fit_that_the_old_version_queued_runs(stack: Stack, meta: dict[str, An
     assert stack.get(f"/models/{job_id}").json()["n_rows"] == 200
 
 
-def test_a_prediction_that_the_old_version_queued_runs(stack: Stack, model_id: str) -> None:
+def test_a_prediction_that_the_old_version_queued_runs(
+    stack: Stack, model_id: str
+) -> None:
     dataset_id, job_id = stack.upload(table(30)), new_id()
     options = {**PREDICT_OPTIONS, "dataset": noted(stack, dataset_id)}
-    arguments = {"dataset_id": dataset_id, "model_id": model_id, "result_id": job_id, "options": options}
+    arguments = {
+        "dataset_id": dataset_id,
+        "model_id": model_id,
+        "result_id": job_id,
+        "options": options,
+    }
     enqueue(stack, "predict", job_id, arguments)
     assert len(stack.result(job_id)) == 30
 
 
-def test_jobs_that_wait_while_the_workers_are_changed_run_in_their_order(stack: Stack) -> None:
+def test_jobs_that_wait_while_the_workers_are_changed_run_in_their_order(
+    stack: Stack,
+) -> None:
     dataset_id = stack.upload(table(50, 2))
     options = {**FIT_OPTIONS, "dataset": noted(stack, dataset_id), "validation": "none"}
     jobs = [new_id() for _ in range(4)]
     with stack.frozen():
         for job_id in jobs:
-            enqueue(stack, "fit", job_id, {"dataset_id": dataset_id, "model_id": job_id, "options": options})
+            enqueue(
+                stack,
+                "fit",
+                job_id,
+                {"dataset_id": dataset_id, "model_id": job_id, "options": options},
+            )
         eventually(lambda: stack.status(jobs[0])["status"] == "queued")
     started = [stack.finished(job_id)["started_at"] for job_id in jobs]
     # Two workers may take two neighbours at once.
@@ -89,7 +117,8 @@ def test_jobs_that_wait_while_the_workers_are_changed_run_in_their_order(stack: 
 
 
 def test_a_job_that_the_old_version_ended_keeps_its_status(stack: Stack) -> None:
-    """Redis may still know the job, with its record in RQ's meta data; the store has it in any case."""
+    """Redis may still know the job, with its record in RQ's meta data; the store has it in any
+    case."""
     job_id, dataset_id = new_id(), new_id()
     record = {
         "id": job_id,
@@ -109,7 +138,13 @@ def test_a_job_that_the_old_version_ended_keeps_its_status(stack: Stack) -> None
             "errors": [],
         },
     }
-    stack.storage().write("models", "default", job_id, "record/3.json", json.dumps(record, indent=1).encode())
+    stack.storage().write(
+        "models",
+        "default",
+        job_id,
+        "record/3.json",
+        json.dumps(record, indent=1).encode(),
+    )
     before = stack.status(job_id)
     job = rq.job.Job.create(
         "ml.fit",
@@ -118,9 +153,19 @@ def test_a_job_that_the_old_version_ended_keeps_its_status(stack: Stack) -> None
         connection=stack.redis(),
         serializer="json",
         status=rq.job.JobStatus.FAILED,
-        meta={"owner": "default", "kind": "fit", "request_id": "r", "attempts": 3, "record": record},
+        meta={
+            "owner": "default",
+            "kind": "fit",
+            "request_id": "r",
+            "attempts": 3,
+            "record": record,
+        },
     )
     job.save()
     after = stack.status(job_id)
     stack.redis().delete(job.key)
-    assert {name: before[name] for name in record} == {name: after[name] for name in record} == record
+    assert (
+        {name: before[name] for name in record}
+        == {name: after[name] for name in record}
+        == record
+    )

@@ -12,7 +12,9 @@ from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learning import learners
 from rowcast.learning.learners import LEARNERS, TASKS, Param, Task
 
-PARAMS = [(learner, name) for learner, entry in LEARNERS.items() for name in entry.params]
+PARAMS = [
+    (learner, name) for learner, entry in LEARNERS.items() for name in entry.params
+]
 
 
 def task_of(values: Any, asked: str = "auto", max_classes: int = 1000) -> str:
@@ -34,7 +36,10 @@ def ends_of(param: Param) -> list[Any]:
     least = param.least if param.least is not None else -1
     most = param.most if param.most is not None else 2**31 - 1
     if param.kind is float:
-        ends = (least + 1e-9 if param.above else float(least), most - 1e-9 if param.below else float(most))
+        ends = (
+            least + 1e-9 if param.above else float(least),
+            most - 1e-9 if param.below else float(most),
+        )
         return [*ends, *param.words]
     return [int(least), float(least), int(most), *param.words]
 
@@ -55,12 +60,20 @@ def ends_of(param: Param) -> list[Any]:
     ids=str,
 )
 def test_labels_and_few_whole_numbers_are_classes(values: list[Any]) -> None:
-    assert task_of(np.array(values, dtype=object if isinstance(values[0], str) else None)) == "classification"
+    assert (
+        task_of(np.array(values, dtype=object if isinstance(values[0], str) else None))
+        == "classification"
+    )
 
 
 @pytest.mark.parametrize(
     "values",
-    [[0.5, 1.0] * 5, list(range(21)) * 2, [*range(6), *range(5)], [1e6 + i for i in range(12)]],
+    [
+        [0.5, 1.0] * 5,
+        list(range(21)) * 2,
+        [*range(6), *range(5)],
+        [1e6 + i for i in range(12)],
+    ],
     ids=["fractions", "21 values", "less than twice each", "all different"],
 )
 def test_fractions_and_many_numbers_are_quantities(values: list[float]) -> None:
@@ -68,7 +81,10 @@ def test_fractions_and_many_numbers_are_quantities(values: list[float]) -> None:
 
 
 def test_text_is_classes_however_many_differ() -> None:
-    assert task_of(np.array([f"label {i}" for i in range(500)], dtype=object)) == "classification"
+    assert (
+        task_of(np.array([f"label {i}" for i in range(500)], dtype=object))
+        == "classification"
+    )
 
 
 @pytest.mark.parametrize("values", [[0, 1] * 5, [True, False] * 5, [3.0] * 10])
@@ -89,10 +105,16 @@ def test_classification_of_many_whole_numbers_can_be_asked_for() -> None:
         (np.array([7] * 10), "auto", "same value"),
         (np.array([True] * 10), "auto", "same value"),
         (np.arange(6), "classification", "6 classes; at most 5"),
-        (np.array([str(i) for i in range(6)], dtype=object), "auto", "6 classes; at most 5"),
+        (
+            np.array([str(i) for i in range(6)], dtype=object),
+            "auto",
+            "6 classes; at most 5",
+        ),
     ],
 )
-def test_target_that_does_not_fit_the_task_is_refused(values: np.ndarray, asked: str, reason: str) -> None:
+def test_target_that_does_not_fit_the_task_is_refused(
+    values: np.ndarray, asked: str, reason: str
+) -> None:
     with pytest.raises(InvalidTable, match=reason):
         task_of(values, asked, max_classes=5)
 
@@ -114,7 +136,9 @@ def test_one_long_label_does_not_take_its_length_for_every_row() -> None:
 
 
 @pytest.mark.parametrize(("learner", "name"), PARAMS)
-def test_both_ends_of_a_parameter_are_taken_by_the_library_too(learner: str, name: str) -> None:
+def test_both_ends_of_a_parameter_are_taken_by_the_library_too(
+    learner: str, name: str
+) -> None:
     param = LEARNERS[learner].params[name]
     for value in [*ends_of(param), *([None] if param.none else [])]:
         learners.check(learner, {name: value}, task=param.tasks[0])
@@ -125,9 +149,19 @@ def test_both_ends_of_a_parameter_are_taken_by_the_library_too(learner: str, nam
 
 
 @pytest.mark.parametrize(("learner", "name"), PARAMS)
-def test_what_lies_beyond_the_ends_of_a_parameter_is_refused(learner: str, name: str) -> None:
+def test_what_lies_beyond_the_ends_of_a_parameter_is_refused(
+    learner: str, name: str
+) -> None:
     param = LEARNERS[learner].params[name]
-    beyond: list[Any] = [float("nan"), float("inf"), 10**400, "no such word", [1], {"a": 1}, None]
+    beyond: list[Any] = [
+        float("nan"),
+        float("inf"),
+        10**400,
+        "no such word",
+        [1],
+        {"a": 1},
+        None,
+    ]
     if param.least is not None:
         beyond += [param.least if param.above else param.least - 1, -1e9]
     if param.most is not None:
@@ -137,7 +171,9 @@ def test_what_lies_beyond_the_ends_of_a_parameter_is_refused(learner: str, name:
     for value in beyond:
         if value is None and param.none:
             continue
-        assert f"'{name}' of {learner} must be" in refusal(learner, {name: value}).detail
+        assert (
+            f"'{name}' of {learner} must be" in refusal(learner, {name: value}).detail
+        )
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -149,7 +185,9 @@ def test_every_learner_is_made_with_its_seed(learner: str, task: Task) -> None:
 
 def test_all_problems_are_listed_at_once() -> None:
     error = refusal(
-        "boosting", {"max_iter": 0, "n_trees": 7, "loss": "gamma", "tol": "x"}, task="classification"
+        "boosting",
+        {"max_iter": 0, "n_trees": 7, "loss": "gamma", "tol": "x"},
+        task="classification",
     )
     assert error.errors == [
         "The parameter 'max_iter' of boosting must be a whole number from 1 to 10000.",
@@ -168,12 +206,21 @@ def test_parameter_of_one_task_is_taken_as_long_as_the_task_is_not_known() -> No
     ("learner", "how", "reason"),
     [
         ("baseline", {"class_weight": "balanced"}, "takes no class_weight"),
-        ("linear", {"class_weight": "balanced", "task": "regression"}, "has no classes"),
+        (
+            "linear",
+            {"class_weight": "balanced", "task": "regression"},
+            "has no classes",
+        ),
     ],
 )
-def test_class_weight_that_cannot_be_taken_is_refused(learner: str, how: dict[str, Any], reason: str) -> None:
+def test_class_weight_that_cannot_be_taken_is_refused(
+    learner: str, how: dict[str, Any], reason: str
+) -> None:
     assert reason in refusal(learner, {}, **how).detail
 
 
 def test_whole_number_may_be_written_with_a_point() -> None:
-    assert LEARNERS["boosting"].make("regression", {"max_iter": 10.0}, seed=0).max_iter == 10
+    assert (
+        LEARNERS["boosting"].make("regression", {"max_iter": 10.0}, seed=0).max_iter
+        == 10
+    )

@@ -31,7 +31,9 @@ TABLE = pa.table(
     {
         "x": X,
         "word": pa.array(WORDS.tolist()),
-        "when": pa.array([dt.date(2020, 1, 1) + dt.timedelta(days=i % 50) for i in range(N_ROWS)]),
+        "when": pa.array(
+            [dt.date(2020, 1, 1) + dt.timedelta(days=i % 50) for i in range(N_ROWS)]
+        ),
     }
 )
 
@@ -40,7 +42,9 @@ def fitted(y: Any, *, validation: Any = "none", target: str = "y") -> Predictor:
     table = TABLE.append_column(target, y if isinstance(y, pa.Array) else pa.array(y))
     data = checks.training(source_of(table), target)
     task = learners.task_of(data.target, "auto", max_classes=1000)
-    plan = training.Plan("boosting", task, {"max_iter": 10}, validation=validation, importance_s=0)
+    plan = training.Plan(
+        "boosting", task, {"max_iter": 10}, validation=validation, importance_s=0
+    )
     with threadpoolctl.threadpool_limits(1):
         found = training.train(plan, data.features, Rows(data.frame, data.target))
     is_classes = task == "classification"
@@ -49,7 +53,9 @@ def fitted(y: Any, *, validation: Any = "none", target: str = "y") -> Predictor:
         data.features,
         target,
         data.target_type if is_classes else "double",
-        [training.label_text(label) for label in found.model.classes_] if is_classes else None,
+        [training.label_text(label) for label in found.model.classes_]
+        if is_classes
+        else None,
         found.intervals,
     )
 
@@ -62,10 +68,14 @@ REGRESSOR = fitted(3 * X, validation="auto")
 def written(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
     """Return a function that predicts a table, and gives the result's path and report."""
 
-    def write(predictor: Predictor, table: pa.Table = TABLE, **wanted: Any) -> tuple[Path, dict[str, Any]]:
+    def write(
+        predictor: Predictor, table: pa.Table = TABLE, **wanted: Any
+    ) -> tuple[Path, dict[str, Any]]:
         path = tmp_path / "result"
         with threadpoolctl.threadpool_limits(1):
-            return path, prediction.write(path, predictor, source_of(table), Plan(**wanted))
+            return path, prediction.write(
+                path, predictor, source_of(table), Plan(**wanted)
+            )
 
     return write
 
@@ -76,12 +86,20 @@ Written = Callable[..., tuple[Path, dict[str, Any]]]
 # What is told while they are written
 
 
-def test_rows_are_told_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_told_batch_by_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prediction, "MAX_BATCH_ROWS", 150)
     told: list[tuple[int, int | None, int | None]] = []
     with threadpoolctl.threadpool_limits(1):
         source = source_of(TABLE)
-        prediction.write(tmp_path / "result", CLASSIFIER, source, Plan(), lambda *counts: told.append(counts))
+        prediction.write(
+            tmp_path / "result",
+            CLASSIFIER,
+            source,
+            Plan(),
+            lambda *counts: told.append(counts),
+        )
     assert told == [(150, 400, None), (300, 400, None), (400, 400, None)]
 
 
@@ -104,14 +122,20 @@ def test_probabilities_stand_beside_the_most_probable_label(written: Written) ->
 
 
 def test_quantiles_stand_beside_the_prediction(written: Written) -> None:
-    result = pq.read_table(written(REGRESSOR, output="quantiles", quantiles=[0.9, 0.1, 0.5])[0])
+    result = pq.read_table(
+        written(REGRESSOR, output="quantiles", quantiles=[0.9, 0.1, 0.5])[0]
+    )
     assert result.column_names == ["y", "quantile_0.9", "quantile_0.1", "quantile_0.5"]
-    assert (result["quantile_0.1"].to_numpy() <= result["quantile_0.9"].to_numpy()).all()
+    assert (
+        result["quantile_0.1"].to_numpy() <= result["quantile_0.9"].to_numpy()
+    ).all()
     assert result["y"] == pq.read_table(written(REGRESSOR)[0])["y"]
 
 
 def test_quantiles_that_hardly_differ_have_names_of_their_own(written: Written) -> None:
-    result = pq.read_table(written(REGRESSOR, output="quantiles", quantiles=[0.1234567, 0.1234568])[0])
+    result = pq.read_table(
+        written(REGRESSOR, output="quantiles", quantiles=[0.1234567, 0.1234568])[0]
+    )
     assert result.column_names == ["y", "quantile_0.1234567", "quantile_0.1234568"]
 
 
@@ -126,7 +150,13 @@ def test_target_named_as_another_column_of_the_result_is_refused(
     target: str, task: str, how: dict[str, Any]
 ) -> None:
     classes = ["no", "yes"]
-    manifest = {"features": [], "task": task, "target": target, "classes": classes, "intervals": {"x": 1}}
+    manifest = {
+        "features": [],
+        "task": task,
+        "target": target,
+        "classes": classes,
+        "intervals": {"x": 1},
+    }
     with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
         prediction.check_givable(manifest, Plan(**how))
 
@@ -149,14 +179,20 @@ def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
 
 
 @pytest.mark.parametrize(
-    "plan", [{}, {"output": "probabilities", "keep": ["word", "x", "when"]}], ids=["labels", "all"]
+    "plan",
+    [{}, {"output": "probabilities", "keep": ["word", "x", "when"]}],
+    ids=["labels", "all"],
 )
 def test_every_format_holds_the_same(plan: dict[str, Any], written: Written) -> None:
     expected = pq.read_table(written(CLASSIFIER, **plan)[0]).to_pylist()
-    as_csv = pyarrow.csv.read_csv(written(CLASSIFIER, format="csv", **plan)[0]).to_pylist()
+    as_csv = pyarrow.csv.read_csv(
+        written(CLASSIFIER, format="csv", **plan)[0]
+    ).to_pylist()
     lines = written(CLASSIFIER, format="jsonl", **plan)[0].read_text().splitlines()
     assert as_csv == expected
-    assert [json.loads(line) for line in lines] == json.loads(json.dumps(expected, default=str))
+    assert [json.loads(line) for line in lines] == json.loads(
+        json.dumps(expected, default=str)
+    )
 
 
 ODD = {
@@ -164,7 +200,8 @@ ODD = {
     "category": pa.array(["a", None] * 200).dictionary_encode(),
     "large category": pa.array([1, None] * 200, pa.int64()).dictionary_encode(),
     "time": pa.array(
-        [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), None] * 200, pa.timestamp("ns", "Europe/Paris")
+        [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), None] * 200,
+        pa.timestamp("ns", "Europe/Paris"),
     ),
     "date": pa.array([dt.date(2020, 1, 1), None] * 200, pa.date64()),
     "duration": pa.array([5, None] * 200, pa.duration("ms")),
@@ -179,12 +216,17 @@ ODD = {
 
 @pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
 @pytest.mark.parametrize("name", ODD)
-def test_column_of_any_type_is_kept_in_any_format(name: str, format_: Any, written: Written) -> None:
+def test_column_of_any_type_is_kept_in_any_format(
+    name: str, format_: Any, written: Written
+) -> None:
     table = TABLE.append_column("odd", ODD[name])
     path, report = written(CLASSIFIER, table, keep=["odd"], format=format_)
     assert report["n_rows"] == N_ROWS
     if format_ == "jsonl":
-        assert len([json.loads(line)["odd"] for line in path.read_text().splitlines()]) == N_ROWS
+        assert (
+            len([json.loads(line)["odd"] for line in path.read_text().splitlines()])
+            == N_ROWS
+        )
     elif format_ == "csv":
         assert pyarrow.csv.read_csv(
             path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
@@ -218,15 +260,23 @@ def test_times_that_text_cannot_hold_are_kept_in_parquet_alone(
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl"])
 def test_durations_are_kept_as_seconds_in_text(format_: Any, written: Written) -> None:
-    table = TABLE.append_column("odd", pa.array([1_500_000_001] * N_ROWS, pa.duration("ns")))
-    first, *_ = written(CLASSIFIER, table, keep=["odd"], format=format_)[0].read_text().splitlines()[1:]
+    table = TABLE.append_column(
+        "odd", pa.array([1_500_000_001] * N_ROWS, pa.duration("ns"))
+    )
+    first, *_ = (
+        written(CLASSIFIER, table, keep=["odd"], format=format_)[0]
+        .read_text()
+        .splitlines()[1:]
+    )
     assert "1.500000001" in first
 
 
 def test_categories_with_a_missing_value_among_them_are_kept(written: Written) -> None:
     places = pa.array([0, 1] * (N_ROWS // 2), pa.int8())
     odd = pa.DictionaryArray.from_arrays(places, pa.array(["a", None]))
-    result = pq.read_table(written(CLASSIFIER, TABLE.append_column("odd", odd), keep=["odd"])[0])
+    result = pq.read_table(
+        written(CLASSIFIER, TABLE.append_column("odd", odd), keep=["odd"])[0]
+    )
     assert result["odd"].to_pylist() == ["a", None] * (N_ROWS // 2)
 
 
@@ -237,7 +287,10 @@ def test_categories_with_a_missing_value_among_them_are_kept(written: Written) -
         ([10, 9], ["probability_9", "probability_10"]),
         ([1.0, 2.5e3], ["probability_1.0", "probability_2500.0"]),
         (["b", "a"], ["probability_a", "probability_b"]),
-        ([dt.date(2020, 1, 2), dt.date(2020, 1, 1)], ["probability_2020-01-01", "probability_2020-01-02"]),
+        (
+            [dt.date(2020, 1, 2), dt.date(2020, 1, 1)],
+            ["probability_2020-01-01", "probability_2020-01-02"],
+        ),
     ],
     ids=str,
 )
@@ -248,17 +301,34 @@ def test_probabilities_are_named_by_their_classes_in_order(
     result = pq.read_table(written(fitted(y), output="probabilities")[0])
     assert result.column_names == ["y", *names]
     assert result.schema.field("y").type == y.type
-    assert np.mean([a == b for a, b in zip(result["y"].to_pylist(), y.to_pylist(), strict=True)]) > 0.95
+    assert (
+        np.mean(
+            [
+                a == b
+                for a, b in zip(result["y"].to_pylist(), y.to_pylist(), strict=True)
+            ]
+        )
+        > 0.95
+    )
 
 
 @pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
 def test_no_rows_give_a_result_without_rows(format_: Any, written: Written) -> None:
-    path, report = written(CLASSIFIER, TABLE.slice(0, 0), format=format_, output="probabilities", keep=["x"])
+    path, report = written(
+        CLASSIFIER,
+        TABLE.slice(0, 0),
+        format=format_,
+        output="probabilities",
+        keep=["x"],
+    )
     assert report["n_rows"] == 0
     assert [column["stability_index"] for column in report["columns"]] == [None] * 3
     if format_ == "parquet":
         result = pq.read_table(path)
-        assert (result.num_rows, result.column_names) == (0, ["x", "y", "probability_no", "probability_yes"])
+        assert (result.num_rows, result.column_names) == (
+            0,
+            ["x", "y", "probability_no", "probability_yes"],
+        )
 
 
 # Batches
@@ -302,9 +372,15 @@ def test_rows_of_bad_values_are_counted_through_all_batches(
     ]
 
 
-def test_values_that_cannot_be_converted_are_refused_without_quoting_them(written: Written) -> None:
-    table = TABLE.set_column(2, "when", pa.array([2**61 + 12345] * N_ROWS, pa.timestamp("ms")))
-    with pytest.raises(InvalidTable, match="'when' holds values that cannot be converted") as caught:
+def test_values_that_cannot_be_converted_are_refused_without_quoting_them(
+    written: Written,
+) -> None:
+    table = TABLE.set_column(
+        2, "when", pa.array([2**61 + 12345] * N_ROWS, pa.timestamp("ms"))
+    )
+    with pytest.raises(
+        InvalidTable, match="'when' holds values that cannot be converted"
+    ) as caught:
         written(CLASSIFIER, table)
     assert str(2**61 + 12345) not in str(caught.value.problem())
 
@@ -351,7 +427,9 @@ def test_column_that_has_shifted_is_said_to_have_drifted(
 ) -> None:
     table = TABLE.set_column(place, TABLE.column_names[place], shifted)
     columns = written(CLASSIFIER, table)[1]["columns"]
-    assert [column["drift"] == "strong" for column in columns] == [i == place for i in range(3)]
+    assert [column["drift"] == "strong" for column in columns] == [
+        i == place for i in range(3)
+    ]
 
 
 def test_report_is_ready_for_json(written: Written) -> None:
@@ -361,8 +439,13 @@ def test_report_is_ready_for_json(written: Written) -> None:
 
 def test_decimal_sign_of_the_file_is_used(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    rows = "".join(f"{x:.6f};{word};2020-01-01\n".replace(".", ",") for x, word in zip(X, WORDS, strict=True))
+    rows = "".join(
+        f"{x:.6f};{word};2020-01-01\n".replace(".", ",")
+        for x, word in zip(X, WORDS, strict=True)
+    )
     path.write_text("x;word;when\n" + rows)
     limits = source_of(TABLE).limits
-    report = prediction.write(tmp_path / "result", CLASSIFIER, formats.open_file(path, limits), Plan())
+    report = prediction.write(
+        tmp_path / "result", CLASSIFIER, formats.open_file(path, limits), Plan()
+    )
     assert report["columns"][0]["drift"] == "stable"

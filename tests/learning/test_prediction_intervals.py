@@ -34,11 +34,15 @@ def test_as_many_rows_lie_below_a_quantile_as_it_says(level: float) -> None:
 
 
 @pytest.mark.parametrize(("n_rows", "tolerance"), [(60, 0.006), (600, 0.002)])
-def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(n_rows: int, tolerance: float) -> None:
+def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(
+    n_rows: int, tolerance: float
+) -> None:
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(300):
-        known = prediction_intervals.learned(rng.normal(size=n_rows), rng.normal(size=n_rows))
+        known = prediction_intervals.learned(
+            rng.normal(size=n_rows), rng.normal(size=n_rows)
+        )
         assert known is not None
         predictions = rng.normal(size=1_000)
         truth = predictions + rng.normal(size=1_000)
@@ -47,17 +51,25 @@ def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(n_rows: int, tole
     assert np.mean(shares, axis=0) == pytest.approx([0.05, 0.95], abs=tolerance)
 
 
-@pytest.mark.parametrize("part", [slice(0, 5_000), slice(15_000, 20_000)], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "part", [slice(0, 5_000), slice(15_000, 20_000)], ids=["small", "large"]
+)
 def test_width_grows_where_the_errors_do(part: slice) -> None:
     predictions, truth = heteroscedastic(20_000, 1)
     rows = np.argsort(predictions)[part]
-    low, high = prediction_intervals.quantiles(learned(4_000), predictions[rows], [0.05, 0.95]).T
-    assert np.mean((low < truth[rows]) & (truth[rows] < high)) == pytest.approx(0.9, abs=0.04)
+    low, high = prediction_intervals.quantiles(
+        learned(4_000), predictions[rows], [0.05, 0.95]
+    ).T
+    assert np.mean((low < truth[rows]) & (truth[rows] < high)) == pytest.approx(
+        0.9, abs=0.04
+    )
 
 
 def test_quantiles_of_a_row_grow_with_their_levels() -> None:
     predictions, _ = heteroscedastic(1_000, 1)
-    bounds = prediction_intervals.quantiles(learned(1_000), predictions, np.linspace(0, 1, 101).tolist())
+    bounds = prediction_intervals.quantiles(
+        learned(1_000), predictions, np.linspace(0, 1, 101).tolist()
+    )
     assert bounds.shape == (1_000, 101)
     assert (np.diff(bounds, axis=1) >= 0).all()
 
@@ -73,7 +85,9 @@ def test_quantiles_come_in_the_order_asked_for() -> None:
 
 @pytest.mark.parametrize("n_rows", [1, 2, 10, 199, 401])
 def test_few_rows_are_enough(n_rows: int) -> None:
-    bounds = prediction_intervals.quantiles(learned(n_rows), np.array([-1e9, 5.0, 1e9]), [0, 0.5, 1])
+    bounds = prediction_intervals.quantiles(
+        learned(n_rows), np.array([-1e9, 5.0, 1e9]), [0, 0.5, 1]
+    )
     assert np.isfinite(bounds).all()
     assert (np.diff(bounds, axis=1) >= 0).all()
 
@@ -95,9 +109,15 @@ def test_what_is_learned_is_ready_for_json() -> None:
     rebuilt = json.loads(json.dumps(known))
     predictions = np.array([1.0, 9.0])
     expected = prediction_intervals.quantiles(known, predictions, LEVELS)
-    assert prediction_intervals.quantiles(rebuilt, predictions, LEVELS).tolist() == expected.tolist()
+    assert (
+        prediction_intervals.quantiles(rebuilt, predictions, LEVELS).tolist()
+        == expected.tolist()
+    )
     assert known["n_rows"] == 500
 
 
 def test_no_rows_have_no_quantiles() -> None:
-    assert prediction_intervals.quantiles(learned(500), np.array([]), LEVELS).shape == (0, len(LEVELS))
+    assert prediction_intervals.quantiles(learned(500), np.array([]), LEVELS).shape == (
+        0,
+        len(LEVELS),
+    )

@@ -21,11 +21,19 @@ from rowcast.learning.training import Plan, Rows
 from rowcast.tables.columns import Feature
 
 RNG = np.random.default_rng(0)
-KEYS = {"phase", "percent", "rows_done", "rows_total", "iterations_done", "iterations_total"}
+KEYS = {
+    "phase",
+    "percent",
+    "rows_done",
+    "rows_total",
+    "iterations_done",
+    "iterations_total",
+}
 
 
 class Clock:
-    """A clock that stands until it is moved, or moves by so many seconds whenever somebody looks."""
+    """A clock that stands until it is moved, or moves by so many seconds whenever somebody
+    looks."""
 
     def __init__(self, step: float = 0.0) -> None:
         self.now, self.step = 100.0, step
@@ -107,14 +115,18 @@ def test_estimate_of_the_rows_moves_the_percentage_and_is_no_total(
     assert (sent[-1]["rows_done"], sent[-1]["rows_total"]) == (50, None)
 
 
-def test_counts_are_those_of_their_phase(progress: Progress, sent: list[dict[str, Any]]) -> None:
+def test_counts_are_those_of_their_phase(
+    progress: Progress, sent: list[dict[str, Any]]
+) -> None:
     progress.phase("reading")
     progress.rows(7, 7)
     progress.phase("fitting")
     assert (sent[-1]["rows_done"], sent[-1]["iterations_done"]) == (None, None)
 
 
-def test_folds_are_parts_of_one_phase(progress: Progress, clock: Clock, sent: list[dict[str, Any]]) -> None:
+def test_folds_are_parts_of_one_phase(
+    progress: Progress, clock: Clock, sent: list[dict[str, Any]]
+) -> None:
     progress.phase("validating")
     told = []
     for number in range(5):
@@ -129,8 +141,15 @@ def test_folds_are_parts_of_one_phase(progress: Progress, clock: Clock, sent: li
     assert told == [(30, 500), (130, 500), (230, 500), (330, 500), (430, 500)]
 
 
-def test_durations_add_up_what_a_phase_took_each_time(progress: Progress, clock: Clock) -> None:
-    for phase, seconds in (("preparing", 1), ("fitting", 3), ("preparing", 2), ("fitting", 4)):
+def test_durations_add_up_what_a_phase_took_each_time(
+    progress: Progress, clock: Clock
+) -> None:
+    for phase, seconds in (
+        ("preparing", 1),
+        ("fitting", 3),
+        ("preparing", 2),
+        ("fitting", 4),
+    ):
         progress.phase(phase)  # type: ignore[arg-type]
         clock.now += seconds
     assert progress.durations_s == {"preparing": 3, "fitting": 7}
@@ -165,11 +184,15 @@ def test_reader_that_is_gone_fails_no_job(clock: Clock) -> None:
     progress.end()
 
 
-def test_threads_that_count_at_once_are_told_in_order(sent: list[dict[str, Any]]) -> None:
+def test_threads_that_count_at_once_are_told_in_order(
+    sent: list[dict[str, Any]],
+) -> None:
     progress = Progress(sent.append, clock=Clock(0.1))
     progress.phase("reading")
     counters = [
-        threading.Thread(target=lambda: [progress.rows(done, 2_000) for done in range(2_000)])
+        threading.Thread(
+            target=lambda: [progress.rows(done, 2_000) for done in range(2_000)]
+        )
         for _ in range(4)
     ]
     for counter in counters:
@@ -195,7 +218,10 @@ def watchers() -> list[threading.Thread]:
 
 
 def rows_of(n_rows: int, n_columns: int = 10) -> tuple[list[Feature], Rows]:
-    frame = pd.DataFrame(RNG.normal(size=(n_rows, n_columns)), columns=[f"x{i}" for i in range(n_columns)])
+    frame = pd.DataFrame(
+        RNG.normal(size=(n_rows, n_columns)),
+        columns=[f"x{i}" for i in range(n_columns)],
+    )
     target = (frame.x0 + frame.x1 + RNG.normal(size=n_rows) > 0).astype(int).to_numpy()
     return [Feature(name, "numeric") for name in frame], Rows(frame, target)
 
@@ -214,11 +240,17 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @each_seen
-def test_iterations_of_a_running_fit_are_told(learner: str, eager: None, sent: list[dict[str, Any]]) -> None:
+def test_iterations_of_a_running_fit_are_told(
+    learner: str, eager: None, sent: list[dict[str, Any]]
+) -> None:
     plan = Plan(learner, "classification", SEEN[learner], validation="none")
-    training.train(plan, *rows_of(2_000), Progress(sent.append, clock=Clock(0.3)).start("fit"))
+    training.train(
+        plan, *rows_of(2_000), Progress(sent.append, clock=Clock(0.3)).start("fit")
+    )
     fitting = [message for message in sent if message["phase"] == "fitting"]
-    counts = [message["iterations_done"] for message in fitting if message["iterations_done"]]
+    counts = [
+        message["iterations_done"] for message in fitting if message["iterations_done"]
+    ]
     assert 0 < counts[0] < 150
     assert counts == sorted(counts)
     assert counts[-1] == 150
@@ -229,11 +261,16 @@ def test_iterations_of_a_running_fit_are_told(learner: str, eager: None, sent: l
 @pytest.mark.parametrize("validation", ["holdout", "auto", "cv", "none"])
 @pytest.mark.parametrize("learner", ["boosting", "linear"])
 def test_every_way_to_validate_tells_its_phases(
-    learner: str, validation: Any, sent: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    learner: str,
+    validation: Any,
+    sent: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     progress = Progress(sent.append).start("fit")
     params = {"max_iter": 10} if learner == "boosting" else {}
-    plan = Plan(learner, "classification", params, validation=validation, importance_s=0)
+    plan = Plan(
+        learner, "classification", params, validation=validation, importance_s=0
+    )
     with caplog.at_level(logging.INFO, "rowcast.job"):
         training.train(plan, *rows_of(200, 3), progress)
     phases = [message["phase"] for message in sent]
@@ -244,16 +281,20 @@ def test_every_way_to_validate_tells_its_phases(
         "cv": [*judge, *fit, *judge],
         "none": fit,
     }
-    assert [phase for phase, before in zip(phases, [None, *phases], strict=False) if phase != before] == (
-        expected[validation]
-    )
+    assert [
+        phase
+        for phase, before in zip(phases, [None, *phases], strict=False)
+        if phase != before
+    ] == (expected[validation])
     if validation == "cv":
         done = "50" if learner == "boosting" else "5"
         assert any(f"{done} iterations" in message for message in caplog.messages)
 
 
 @each_seen
-def test_watched_fit_makes_the_same_model(learner: str, sent: list[dict[str, Any]]) -> None:
+def test_watched_fit_makes_the_same_model(
+    learner: str, sent: list[dict[str, Any]]
+) -> None:
     x, y = RNG.normal(size=(200, 3)), RNG.integers(0, 2, 200)
     models = []
     for progress in (Progress(), Progress(sent.append)):
@@ -264,7 +305,9 @@ def test_watched_fit_makes_the_same_model(learner: str, sent: list[dict[str, Any
     silent, watched = models
     assert list(vars(silent)) == list(vars(watched))
     unseen = RNG.normal(size=(5_000, 3))
-    np.testing.assert_array_equal(silent.predict_proba(unseen), watched.predict_proba(unseen))
+    np.testing.assert_array_equal(
+        silent.predict_proba(unseen), watched.predict_proba(unseen)
+    )
 
 
 class Late(Exception):
@@ -287,13 +330,17 @@ def test_watcher_ends_with_a_fit_that_is_interrupted(learner: str, eager: None) 
     try:
         plan = Plan(learner, "classification", SEEN[learner], validation="none")
         with pytest.raises(Late):
-            training.train(plan, *rows_of(2_000), Progress(send, clock=Clock(0.3)).start("fit"))
+            training.train(
+                plan, *rows_of(2_000), Progress(send, clock=Clock(0.3)).start("fit")
+            )
     finally:
         signal.signal(signal.SIGALRM, before)
     assert not watchers()
 
 
-def test_learner_that_shows_no_iterations_is_fitted_all_the_same(sent: list[dict[str, Any]]) -> None:
+def test_learner_that_shows_no_iterations_is_fitted_all_the_same(
+    sent: list[dict[str, Any]],
+) -> None:
     class Plain:
         max_iter = 10
         _predictors = None

@@ -1,4 +1,5 @@
-"""Ten tables from raw file to metrics with nothing but the target's name, and the page that tells of them."""
+"""Ten tables from raw file to metrics with nothing but the target's name, and the page that tells
+of them."""
 
 from __future__ import annotations
 
@@ -39,16 +40,27 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
         "text": ["name", "ticket", "cabin", "home.dest"],
     },
     "penguins": {
-        "numeric": ["culmen_length_mm", "culmen_depth_mm", "flipper_length_mm", "body_mass_g"],
+        "numeric": [
+            "culmen_length_mm",
+            "culmen_depth_mm",
+            "flipper_length_mm",
+            "body_mass_g",
+        ],
         "category": ["island", "sex"],
     },
     "chess endgames": {"category": CHESS},
-    "breast cancer": {"numeric": list(sklearn.datasets.load_breast_cancer().feature_names)},
+    "breast cancer": {
+        "numeric": list(sklearn.datasets.load_breast_cancer().feature_names)
+    },
     "digits": {
-        "numeric": [f"column_{place}" for place in range(1, 65) if place not in (1, 33, 40)],
+        "numeric": [
+            f"column_{place}" for place in range(1, 65) if place not in (1, 33, 40)
+        ],
         CONSTANT: ["column_1", "column_33", "column_40"],
     },
-    "diabetes": {"numeric": ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]},
+    "diabetes": {
+        "numeric": ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"]
+    },
     "house prices": {
         "numeric": [
             "Lot Area",
@@ -106,7 +118,11 @@ class Fitted:
 
 
 @pytest.fixture(scope="module", params=DATASETS, ids=NAMES)
-def fitted(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(
+    request: pytest.FixtureRequest,
+    stack: Stack,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Fitted:
     """Return a data set with the manifest of a model for which nothing but the target was said."""
     dataset: Dataset = request.param
     path = dataset.write_to(tmp_path_factory.mktemp("raw"))
@@ -115,30 +131,53 @@ def fitted(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytes
 
 
 def test_model_beats_its_baseline(fitted: Fitted) -> None:
-    validation, measure = fitted.manifest["validation"], PRIMARY[fitted.manifest["task"]]
+    validation, measure = (
+        fitted.manifest["validation"],
+        PRIMARY[fitted.manifest["task"]],
+    )
     assert validation["scores"][measure] < validation["baseline"][measure]
 
 
 def test_kinds_found_are_those_of_the_table(fitted: Fitted) -> None:
     found: dict[str, set[str]] = {}
     for column in fitted.manifest["columns"]:
-        found.setdefault(column["left_out"] or column["kind"], set()).add(column["name"])
-    assert found == {kind: set(names) for kind, names in EXPECTED[fitted.dataset.name].items()}
+        found.setdefault(column["left_out"] or column["kind"], set()).add(
+            column["name"]
+        )
+    assert found == {
+        kind: set(names) for kind, names in EXPECTED[fitted.dataset.name].items()
+    }
 
 
-def test_every_column_is_the_target_or_used_or_left_out_with_a_reason(fitted: Fitted) -> None:
+def test_every_column_is_the_target_or_used_or_left_out_with_a_reason(
+    fitted: Fitted,
+) -> None:
     columns = {column["name"]: column for column in fitted.manifest["columns"]}
     by_hand = READ[fitted.dataset.name](fitted.path).columns
     left_out = {name for name, column in columns.items() if column["left_out"]}
     assert set(by_hand) <= {fitted.dataset.target, *columns}
-    assert {feature["name"] for feature in fitted.manifest["features"]} == set(columns) - left_out
-    assert all(bool(column["preparation"]) != bool(column["left_out"]) for column in columns.values())
+    assert {feature["name"] for feature in fitted.manifest["features"]} == set(
+        columns
+    ) - left_out
+    assert all(
+        bool(column["preparation"]) != bool(column["left_out"])
+        for column in columns.values()
+    )
 
 
 def test_shares_missing_are_those_that_pandas_finds(fitted: Fitted) -> None:
-    by_hand = READ[fitted.dataset.name](fitted.path).drop(columns=fitted.dataset.target).isna().mean()
-    found = {column["name"]: column["share_missing"] for column in fitted.manifest["columns"]}
-    assert {name: found[name] for name in by_hand.index} == pytest.approx(by_hand.to_dict(), abs=1e-6)
+    by_hand = (
+        READ[fitted.dataset.name](fitted.path)
+        .drop(columns=fitted.dataset.target)
+        .isna()
+        .mean()
+    )
+    found = {
+        column["name"]: column["share_missing"] for column in fitted.manifest["columns"]
+    }
+    assert {name: found[name] for name in by_hand.index} == pytest.approx(
+        by_hand.to_dict(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -169,12 +208,25 @@ def test_page_tells_where_each_file_comes_from() -> None:
 
 
 def test_page_has_results_of_each_table_and_none_that_is_worse() -> None:
-    header = ("data set", "held back", "measure", "Rowcast", "by hand", "baseline", "Rowcast is")
+    header = (
+        "data set",
+        "held back",
+        "measure",
+        "Rowcast",
+        "by hand",
+        "baseline",
+        "Rowcast is",
+    )
     rows = rows_of(text_of("quality.md"), *header)
     assert [row[0] for row in rows] == [name for name in NAMES for _ in range(2)]
     for name, _, measure, service, _, baseline, verdict in rows:
-        ours, theirs = (float(text.split()[0].replace(",", "")) for text in (service, baseline))
-        assert (ours > theirs) if measure in ("accuracy", "R2") else (ours < theirs), (name, measure)
+        ours, theirs = (
+            float(text.split()[0].replace(",", "")) for text in (service, baseline)
+        )
+        assert (ours > theirs) if measure in ("accuracy", "R2") else (ours < theirs), (
+            name,
+            measure,
+        )
         assert verdict in ("equal", "better"), (name, measure)
 
 

@@ -1,4 +1,5 @@
-"""What every model keeps to, whatever the learner, the task and the columns; and how it is judged."""
+"""What every model keeps to, whatever the learner, the task and the columns; and how it is
+judged."""
 
 from __future__ import annotations
 
@@ -58,19 +59,29 @@ def telling_numbers() -> np.ndarray:
 
 def days() -> pa.Array:
     """Return days in winter for one class and in summer for the other."""
-    starts = [dt.date(2020 + row % 3, 7 if row_class else 1, 1) for row, row_class in enumerate(CLASS)]
-    return pa.array([day + dt.timedelta(days=row % 40) for row, day in enumerate(starts)])
+    starts = [
+        dt.date(2020 + row % 3, 7 if row_class else 1, 1)
+        for row, row_class in enumerate(CLASS)
+    ]
+    return pa.array(
+        [day + dt.timedelta(days=row % 40) for row, day in enumerate(starts)]
+    )
 
 
 def sentences() -> pa.Array:
     words = ["a good", "quite a bad"]
     return pa.array(
-        [f"this is {words[row_class]} thing, number {row}" for row, row_class in enumerate(CLASS)]
+        [
+            f"this is {words[row_class]} thing, number {row}"
+            for row, row_class in enumerate(CLASS)
+        ]
     )
 
 
 def some_missing(values: list[Any]) -> pa.Array:
-    return pa.array([None if row % 10 == 0 else value for row, value in enumerate(values)])
+    return pa.array(
+        [None if row % 10 == 0 else value for row, value in enumerate(values)]
+    )
 
 
 COLUMNS: dict[str, pa.Array] = {
@@ -78,7 +89,9 @@ COLUMNS: dict[str, pa.Array] = {
     "numbers with missing ones": some_missing(telling_numbers().tolist()),
     "booleans": some_missing((CLASS == 1).tolist()),
     "booleans as words": pa.array(np.where(CLASS, "yes", "no").tolist()),
-    "decimals": pa.array([Decimal(int(label)) for label in CLASS], pa.decimal128(21, 2)),
+    "decimals": pa.array(
+        [Decimal(int(label)) for label in CLASS], pa.decimal128(21, 2)
+    ),
     "words": some_missing(np.where(CLASS, "up", "down").tolist()),
     "categories": pa.array(CLASS).dictionary_encode(),
     "sentences": sentences(),
@@ -86,8 +99,12 @@ COLUMNS: dict[str, pa.Array] = {
     "dates": days(),
     "dates with missing ones": some_missing(days().to_pylist()),
     "dates as text": pa.array([str(day) for day in days().to_pylist()]),
-    "times with a zone": days().cast(pa.timestamp("us")).cast(pa.timestamp("us", "Europe/Paris")),
-    "durations": pa.array((CLASS * 100 + np.arange(N_ROWS) % 50).tolist(), pa.duration("s")),
+    "times with a zone": days()
+    .cast(pa.timestamp("us"))
+    .cast(pa.timestamp("us", "Europe/Paris")),
+    "durations": pa.array(
+        (CLASS * 100 + np.arange(N_ROWS) % 50).tolist(), pa.duration("s")
+    ),
 }
 MIXED = (
     "numbers with missing ones",
@@ -99,23 +116,39 @@ MIXED = (
 
 
 def table_of(*names: str, task: Task = "classification") -> pa.Table:
-    y = CLASS if task == "classification" else CLASS * 10 + np.random.default_rng(3).normal(size=N_ROWS)
+    y = (
+        CLASS
+        if task == "classification"
+        else CLASS * 10 + np.random.default_rng(3).normal(size=N_ROWS)
+    )
     return pa.table({**{name: COLUMNS[name] for name in names}, "y": y})
 
 
 def trained(
-    table: pa.Table, learner: str = "boosting", *, weights: str | None = None, **how: Any
+    table: pa.Table,
+    learner: str = "boosting",
+    *,
+    weights: str | None = None,
+    **how: Any,
 ) -> tuple[Trained, checks.Training]:
-    """Fit on a table as a job does, with few iterations and without validation unless told otherwise."""
+    """Fit on a table as a job does, with few iterations and without validation unless told
+    otherwise."""
     data = checks.training(source_of(table), "y", weights)
     task = learners.task_of(data.target, how.pop("task", "auto"), max_classes=1000)
-    plan = Plan(learner, task, **{"params": QUICK[learner], "validation": "none", **how})
-    return training.train(plan, data.features, Rows(data.frame, data.target, data.weights)), data
+    plan = Plan(
+        learner, task, **{"params": QUICK[learner], "validation": "none", **how}
+    )
+    return training.train(
+        plan, data.features, Rows(data.frame, data.target, data.weights)
+    ), data
 
 
 def frame_for(features: list[Feature], table: pa.Table) -> Any:
     return checks.frame_of(
-        {feature.name: columns.read(feature, table.column(feature.name)).array for feature in features}
+        {
+            feature.name: columns.read(feature, table.column(feature.name)).array
+            for feature in features
+        }
     )
 
 
@@ -161,7 +194,9 @@ def test_missing_values_are_predicted(learner: str, task: Task, name: str) -> No
 @pytest.mark.parametrize("name", ["words", "categories", "sentences"])
 @each_task
 @each_learner
-def test_text_that_was_never_seen_is_predicted(learner: str, task: Task, name: str) -> None:
+def test_text_that_was_never_seen_is_predicted(
+    learner: str, task: Task, name: str
+) -> None:
     found, _ = model_of(learner, name, task)
     unseen = ["never seen", "", " ", "99", "\u65e5\u672c"]
     predictions = predicted(found, pa.table({name: unseen}))
@@ -193,8 +228,12 @@ def test_probabilities_sum_to_one(learner: str) -> None:
 
 @each_task
 @each_learner
-def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(learner: str, task: Task) -> None:
-    found, _ = trained(table_of(*MIXED, task=task), learner, validation="cv", importance_s=0)
+def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(
+    learner: str, task: Task
+) -> None:
+    found, _ = trained(
+        table_of(*MIXED, task=task), learner, validation="cv", importance_s=0
+    )
     figure = "accuracy" if task == "classification" else "r2"
     better = found.validation["scores"][figure] - found.validation["baseline"][figure]
     assert better > 0.2 if learner in LEARNING else abs(better) < 0.1
@@ -203,11 +242,15 @@ def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(learn
 @pytest.mark.parametrize("validation", ["auto", "holdout"])
 def test_baseline_has_not_seen_the_rows_that_judge_it(validation: Any) -> None:
     y = np.random.default_rng(1).normal(size=10)
-    found, _ = trained(pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation=validation)
+    found, _ = trained(
+        pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation=validation
+    )
     # The mean of the rows that it learned from, m, misses the two held back by (a - m) and (b - m).
     _, held = training.split(y, 0.2, Plan("linear", "regression"))
     learned = np.delete(y, held)
-    assert found.validation["baseline"]["mae"] == pytest.approx(np.abs(y[held] - learned.mean()).mean())
+    assert found.validation["baseline"]["mae"] == pytest.approx(
+        np.abs(y[held] - learned.mean()).mean()
+    )
 
 
 @each_task
@@ -235,14 +278,19 @@ def test_ten_rows_are_enough(learner: str, task: Task) -> None:
     assert len(predicted(found, table)) == 10
 
 
-# scikit-learn sums in float32 to find infinite values fast, and looks at each where the sum overflows.
+# scikit-learn sums in float32 to find infinite values fast, and looks at each where the sum
+# overflows.
 @pytest.mark.filterwarnings("ignore:invalid value encountered in reduce:RuntimeWarning")
 @each_task
 @each_learner
 def test_huge_and_tiny_numbers_are_no_obstacle(learner: str, task: Task) -> None:
     x = np.where(CLASS, 3e38, -3e38) * (1 + np.arange(N_ROWS) / 10_000)
     y = CLASS if task == "classification" else CLASS * 2.5
-    found, _ = trained(pa.table({"x": x, "tiny": x * 1e-345 + 1e-320, "y": y}), learner, validation="auto")
+    found, _ = trained(
+        pa.table({"x": x, "tiny": x * 1e-345 + 1e-320, "y": y}),
+        learner,
+        validation="auto",
+    )
     assert len(predicted(found, pa.table({"x": x, "tiny": x}))) == N_ROWS
 
 
@@ -253,14 +301,21 @@ def test_huge_and_tiny_numbers_are_no_obstacle(learner: str, task: Task) -> None
 @pytest.mark.parametrize("name", ["dates", "times with a zone"])
 def test_time_is_predicted_whatever_its_zone(name: str, zone: str | None) -> None:
     found, table = model_of("boosting", name, "classification")
-    other = pa.table({name: days().cast(pa.timestamp("ms")).cast(pa.timestamp("ms", zone))})
+    other = pa.table(
+        {name: days().cast(pa.timestamp("ms")).cast(pa.timestamp("ms", zone))}
+    )
     assert np.mean(predicted(found, other) == table["y"].to_numpy()) > 0.8
 
 
 @each_learning
-def test_columns_with_a_single_value_in_a_large_table_are_no_obstacle(learner: str) -> None:
+def test_columns_with_a_single_value_in_a_large_table_are_no_obstacle(
+    learner: str,
+) -> None:
     labels = np.arange(10_001) % 2
-    sparse = {f"sparse {i}": np.where(np.arange(10_001) == 100 * i, 1.0, np.nan) for i in range(40)}
+    sparse = {
+        f"sparse {i}": np.where(np.arange(10_001) == 100 * i, 1.0, np.nan)
+        for i in range(40)
+    }
     table = pa.table({**sparse, "x": labels / 2, "y": labels})
     found, _ = trained(table, learner, validation="auto", importance_s=0)
     assert predicted(found, table.slice(0, 2)).tolist() == [0, 1]
@@ -325,31 +380,48 @@ def numbers(n_rows: int, n_classes: int = 2) -> pa.Table:
         (200, "cv", ("cv", 200, 160, True, False)),
     ],
 )
-def test_manifest_says_how_rows_were_held_back(n_rows: int, asked: str, said: tuple[Any, ...]) -> None:
+def test_manifest_says_how_rows_were_held_back(
+    n_rows: int, asked: str, said: tuple[Any, ...]
+) -> None:
     found, _ = trained(numbers(n_rows), validation=asked, importance_s=0)
-    names = ("method", "n_rows", "n_rows_trained", "model_has_seen_them", "early_stopping_saw_them")
+    names = (
+        "method",
+        "n_rows",
+        "n_rows_trained",
+        "model_has_seen_them",
+        "early_stopping_saw_them",
+    )
     assert tuple(found.validation[name] for name in names) == said
 
 
 def test_none_holds_nothing_back_and_says_so() -> None:
     found, _ = trained(numbers(200, 2), validation="none")
-    assert (found.validation, found.importances, found.intervals) == ({"method": "none"}, None, None)
+    assert (found.validation, found.importances, found.intervals) == (
+        {"method": "none"},
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
-    ("learner", "params"), [("linear", {}), ("boosting", {"early_stopping": False, "max_iter": 5})]
+    ("learner", "params"),
+    [("linear", {}), ("boosting", {"early_stopping": False, "max_iter": 5})],
 )
 def test_holdout_that_stopped_nothing_is_said_to_have_stopped_nothing(
     learner: str, params: dict[str, Any]
 ) -> None:
-    found, _ = trained(numbers(10_000), learner, validation="auto", params=params, importance_s=0)
+    found, _ = trained(
+        numbers(10_000), learner, validation="auto", params=params, importance_s=0
+    )
     assert found.validation["method"] == "holdout"
     assert found.validation["early_stopping_saw_them"] is False
 
 
 def test_holdout_stops_the_training_early() -> None:
     x = np.random.default_rng(0).normal(size=10_000)
-    found, _ = trained(pa.table({"x": x, "y": x > 0}), validation="auto", params={"max_iter": 1000})
+    found, _ = trained(
+        pa.table({"x": x, "y": x > 0}), validation="auto", params={"max_iter": 1000}
+    )
     assert found.model.n_iter_ < 500
 
 
@@ -382,7 +454,9 @@ def test_class_of_one_row_is_no_obstacle(learner: str, validation: str) -> None:
 def test_class_of_one_row_in_a_large_table_is_no_obstacle(validation: str) -> None:
     labels = np.arange(10_001) % 2
     labels[0] = 7
-    found, _ = trained(pa.table({"x": labels / 2, "y": labels}), validation=validation, importance_s=0)
+    found, _ = trained(
+        pa.table({"x": labels / 2, "y": labels}), validation=validation, importance_s=0
+    )
     assert predicted(found, pa.table({"x": [0, 0.5]})).tolist() == [0, 1]
 
 
@@ -396,8 +470,12 @@ def test_classes_of_one_row_each_are_no_obstacle(validation: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(seed: int) -> None:
-    table = pa.table({"x": np.arange(10) / 2, "y": [f"label {i // 2}" for i in range(10)]})
+def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(
+    seed: int,
+) -> None:
+    table = pa.table(
+        {"x": np.arange(10) / 2, "y": [f"label {i // 2}" for i in range(10)]}
+    )
     found, _ = trained(table, validation="auto", seed=seed)
     assert found.validation["n_rows"] > 0
     assert found.validation["scores"]["accuracy"] is not None
@@ -405,8 +483,16 @@ def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(seed: i
 
 @each_learner
 def test_thousand_classes_are_no_obstacle(learner: str) -> None:
-    quick = {"boosting": {"max_iter": 1}, "linear": {"max_iter": 5}, "forest": {"n_estimators": 2}}
-    how = {"task": "classification", "params": quick.get(learner, {}), "importance_s": 0}
+    quick = {
+        "boosting": {"max_iter": 1},
+        "linear": {"max_iter": 5},
+        "forest": {"n_estimators": 2},
+    }
+    how = {
+        "task": "classification",
+        "params": quick.get(learner, {}),
+        "importance_s": 0,
+    }
     found, _ = trained(numbers(3_000, 1000), learner, validation="auto", **how)
     assert len(found.model.classes_) == 1000
     assert found.validation["scores"]["confusion_matrix"] is None
@@ -428,7 +514,9 @@ def test_balanced_classes_make_the_rare_one_found() -> None:
     for learner in LEARNING:
         params = {"max_depth": 2} if learner == "forest" else QUICK[learner]
         plain, balanced, given = (
-            predicted(trained(table, learner, params=params, class_weight=weight)[0], table).sum()
+            predicted(
+                trained(table, learner, params=params, class_weight=weight)[0], table
+            ).sum()
             for weight in (None, "balanced", {"0": 1, "1": 19})
         )
         assert plain < balanced
@@ -450,9 +538,13 @@ def test_balanced_classes_make_the_rare_one_found() -> None:
 def test_classes_are_weighed_by_their_names_as_text(
     learner: str, labels: list[Any], names: list[str]
 ) -> None:
-    table = pa.table({"x": [0.5] * 19 + [1.5], "y": pa.array(labels).take(pa.array([0, 1] * 10))})
+    table = pa.table(
+        {"x": [0.5] * 19 + [1.5], "y": pa.array(labels).take(pa.array([0, 1] * 10))}
+    )
     for weights, expected in (([1, 1000], labels[1]), ([1000, 1], labels[0])):
-        found, _ = trained(table, learner, class_weight=dict(zip(names, weights, strict=True)))
+        found, _ = trained(
+            table, learner, class_weight=dict(zip(names, weights, strict=True))
+        )
         assert predicted(found, table)[:19].tolist() == [expected] * 19
 
 
@@ -489,7 +581,9 @@ def test_rows_of_weight_two_count_as_two_rows(task: Task) -> None:
     table = table_of("numbers", task=task).append_column("w", pa.array(n_times))
     params = {"tol": 1e-10, "C": 1e3} if task == "classification" else {}
     weighed, data = trained(table, "linear", weights="w", params=params)
-    repeated = table.take(pa.array(np.repeat(np.arange(N_ROWS), n_times))).drop_columns("w")
+    repeated = table.take(pa.array(np.repeat(np.arange(N_ROWS), n_times))).drop_columns(
+        "w"
+    )
     other, _ = trained(repeated, "linear", params=params)
     method = "predict_proba" if task == "classification" else "predict"
     np.testing.assert_allclose(
@@ -503,7 +597,9 @@ def test_rows_of_weight_two_count_as_two_rows(task: Task) -> None:
 @pytest.mark.parametrize("validation", ["auto", "cv"])
 @each_task
 @each_learner
-def test_rows_without_weight_count_nowhere(learner: str, task: Task, validation: str) -> None:
+def test_rows_without_weight_count_nowhere(
+    learner: str, task: Task, validation: str
+) -> None:
     table = table_of("numbers", task=task)
     y = table["y"].to_numpy().copy()
     y[::3] = 1 - y[::3] if task == "classification" else -1000
@@ -516,10 +612,16 @@ def test_rows_without_weight_count_nowhere(learner: str, task: Task, validation:
 
 @each_task
 @each_learner
-def test_column_with_values_in_rows_without_weight_alone_is_no_obstacle(learner: str, task: Task) -> None:
+def test_column_with_values_in_rows_without_weight_alone_is_no_obstacle(
+    learner: str, task: Task
+) -> None:
     weights = pa.array([0.0] * 200 + [1.0] * (N_ROWS - 200))
     rare = pa.array([1.5, 2.5] * 100 + [None] * (N_ROWS - 200))
-    table = table_of("numbers", task=task).append_column("w", weights).append_column("rare", rare)
+    table = (
+        table_of("numbers", task=task)
+        .append_column("w", weights)
+        .append_column("rare", rare)
+    )
     found, _ = trained(table, learner, weights="w", validation="auto")
     assert len(predicted(found, table)) == N_ROWS
 
@@ -527,7 +629,9 @@ def test_column_with_values_in_rows_without_weight_alone_is_no_obstacle(learner:
 @each_task
 @each_learner
 def test_few_rows_with_any_weight_are_no_obstacle(learner: str, task: Task) -> None:
-    table = table_of("numbers", task=task).append_column("w", pa.array([1.0] * 2 + [0.0] * (N_ROWS - 2)))
+    table = table_of("numbers", task=task).append_column(
+        "w", pa.array([1.0] * 2 + [0.0] * (N_ROWS - 2))
+    )
     found, _ = trained(table, learner, weights="w", validation="auto")
     assert len(predicted(found, table)) == N_ROWS
 
@@ -535,7 +639,9 @@ def test_few_rows_with_any_weight_are_no_obstacle(learner: str, task: Task) -> N
 # Importances
 
 
-@pytest.mark.parametrize("name", ["numbers", "words", "sentences", "dates", "booleans", "durations"])
+@pytest.mark.parametrize(
+    "name", ["numbers", "words", "sentences", "dates", "booleans", "durations"]
+)
 @each_learning
 def test_telling_column_is_the_most_important_one(learner: str, name: str) -> None:
     noise = np.random.default_rng(2)
@@ -552,12 +658,22 @@ def test_telling_column_is_the_most_important_one(learner: str, name: str) -> No
     ranked = found.importances["features"]
     assert ranked[0]["name"] == "telling"
     assert ranked[0]["mean"] > 0.05
-    assert {feature["name"] for feature in ranked} == {"noise", "words of chance", "telling"}
+    assert {feature["name"] for feature in ranked} == {
+        "noise",
+        "words of chance",
+        "telling",
+    }
 
 
 def test_importances_can_be_left_out_and_a_baseline_has_none() -> None:
-    assert trained(table_of("numbers"), validation="auto", importance_s=0)[0].importances is None
-    assert trained(table_of("numbers"), "baseline", validation="auto")[0].importances is None
+    assert (
+        trained(table_of("numbers"), validation="auto", importance_s=0)[0].importances
+        is None
+    )
+    assert (
+        trained(table_of("numbers"), "baseline", validation="auto")[0].importances
+        is None
+    )
 
 
 # What does not fit together
@@ -577,7 +693,11 @@ def test_loss_that_does_not_fit_the_target_is_refused(
     params: dict[str, Any], y: np.ndarray, reason: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=reason):
-        trained(pa.table({"x": COLUMNS["numbers"], "y": y}), params=params, task="regression")
+        trained(
+            pa.table({"x": COLUMNS["numbers"], "y": y}),
+            params=params,
+            task="regression",
+        )
 
 
 @pytest.mark.parametrize(
@@ -591,18 +711,24 @@ def test_loss_that_does_not_fit_the_target_is_refused(
 )
 def test_loss_that_fits_is_taken(params: dict[str, Any]) -> None:
     table = pa.table({"x": COLUMNS["numbers"], "y": CLASS + 0.5})
-    found, _ = trained(table, params={"max_iter": 5, **params}, task="regression", validation="auto")
+    found, _ = trained(
+        table, params={"max_iter": 5, **params}, task="regression", validation="auto"
+    )
     assert len(predicted(found, table)) == N_ROWS
 
 
 def test_quantile_of_09_lies_above_most_rows() -> None:
     y = np.random.default_rng(0).normal(size=1000)
     table = pa.table({"x": np.arange(1000) % 7 / 2, "y": y})
-    found, _ = trained(table, params={"loss": "quantile", "quantile": 0.9, "max_iter": 50})
+    found, _ = trained(
+        table, params={"loss": "quantile", "quantile": 0.9, "max_iter": 50}
+    )
     assert 0.85 < np.mean(y < predicted(found, table)) < 0.95
 
 
 def test_training_that_did_not_converge_is_noted() -> None:
     found, _ = trained(table_of("numbers", "dates"), "linear", params={"max_iter": 1})
-    assert found.notes == ["The linear learner did not converge; raise its parameter max_iter."]
+    assert found.notes == [
+        "The linear learner did not converge; raise its parameter max_iter."
+    ]
     assert trained(table_of("numbers"), "linear")[0].notes == []

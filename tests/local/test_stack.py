@@ -1,4 +1,5 @@
-"""The stack without Docker: it starts, comes back, stops, leaves nothing behind. All processes are real."""
+"""The stack without Docker: it starts, comes back, stops, leaves nothing behind. All processes are
+real."""
 
 from __future__ import annotations
 
@@ -32,12 +33,21 @@ from tests.support import ROOT
 
 READY = re.compile(r"Rowcast is ready at (http://127\.0\.0\.1:\d+)\n")
 # What would make a stack use something of the caller's instead of its own.
-FOREIGN = ("S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SIGNING_KEYS", "API_KEYS")
+FOREIGN = (
+    "S3_ENDPOINT",
+    "S3_PUBLIC_ENDPOINT",
+    "S3_ACCESS_KEY",
+    "S3_SECRET_KEY",
+    "SIGNING_KEYS",
+    "API_KEYS",
+)
 
 
 def clean_environ(**more: str) -> dict[str, str]:
     """Return an environment in which a stack starts everything itself."""
-    return {name: value for name, value in os.environ.items() if name not in FOREIGN} | more
+    return {
+        name: value for name, value in os.environ.items() if name not in FOREIGN
+    } | more
 
 
 def eventually(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
@@ -55,7 +65,9 @@ def has_ended(process: psutil.Process) -> bool:
     try:
         if not process.is_running():
             return True
-        return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
+        return bool(
+            process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        )
     except psutil.NoSuchProcess:
         return True
 
@@ -69,7 +81,16 @@ class RunningStack:
         self._log = data.with_name(f"{data.name}-{time.monotonic_ns()}.log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rowcast.local", "--port", "0", "--data", str(data), *arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "rowcast.local",
+                    "--port",
+                    "0",
+                    "--data",
+                    str(data),
+                    *arguments,
+                ],
                 cwd=ROOT,
                 env=clean_environ(**variables),
                 stdin=subprocess.DEVNULL,
@@ -110,7 +131,11 @@ class RunningStack:
         patterns = {"redis": "(redis|valkey)-server", "store": "serve s3|minio server"}
         patterns |= {"server": "gunicorn", "worker": "worker.py"}
         children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if re.search(patterns[name], " ".join(child.cmdline())))
+        return next(
+            child
+            for child in children
+            if re.search(patterns[name], " ".join(child.cmdline()))
+        )
 
     def is_ready(self) -> bool:
         """Ask /readyz."""
@@ -133,7 +158,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
     """Start stacks that end with the test."""
     stacks: list[RunningStack] = []
 
-    def start_one(*arguments: str, data: str = "data", **variables: str) -> RunningStack:
+    def start_one(
+        *arguments: str, data: str = "data", **variables: str
+    ) -> RunningStack:
         stacks.append(RunningStack(tmp_path / data, *arguments, **variables))
         return stacks[-1]
 
@@ -145,7 +172,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """Share one stack among the tests that leave it as it was."""
-    stack = RunningStack(tmp_path_factory.mktemp("stack") / "data", "--workers", "1", CANARY="sings")
+    stack = RunningStack(
+        tmp_path_factory.mktemp("stack") / "data", "--workers", "1", CANARY="sings"
+    )
     assert stack.url
     yield stack
     stack.end()
@@ -185,10 +214,12 @@ def final_status(url: str, job_id: str) -> str:
     """Wait for the end of a job."""
     deadline = time.monotonic() + 60
     status = ""
-    while status not in ("finished", "failed", "canceled") and time.monotonic() < deadline:
-        status = requests.get(f"{url}/status", params={"id": job_id, "wait": "20"}, timeout=30).json()[
-            "status"
-        ]
+    while (
+        status not in ("finished", "failed", "canceled") and time.monotonic() < deadline
+    ):
+        status = requests.get(
+            f"{url}/status", params={"id": job_id, "wait": "20"}, timeout=30
+        ).json()["status"]
     return status
 
 
@@ -222,7 +253,9 @@ def supervisor(lines: Lines) -> Iterator[Supervisor]:
 
 def shell(name: str, script: str, folder: Path) -> Program:
     """Make a program of a line of shell."""
-    return Program(name, ["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}, folder)
+    return Program(
+        name, ["/bin/sh", "-c", script], {"PATH": os.environ["PATH"]}, folder
+    )
 
 
 def python(name: str, script: str, folder: Path) -> Program:
@@ -230,8 +263,12 @@ def python(name: str, script: str, folder: Path) -> Program:
     return Program(name, [sys.executable, "-c", script], {}, folder)
 
 
-def test_lines_are_logged_under_the_name(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
-    supervisor.start(shell("child", "echo out; echo err >&2; printf unfinished", tmp_path))
+def test_lines_are_logged_under_the_name(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
+    supervisor.start(
+        shell("child", "echo out; echo err >&2; printf unfinished", tmp_path)
+    )
     assert supervisor.wait_until(lambda: bool(lines.of("local")), 5)
     assert lines.of("child") == ["out", "err", "unfinished"]
 
@@ -239,22 +276,35 @@ def test_lines_are_logged_under_the_name(supervisor: Supervisor, lines: Lines, t
 def test_long_and_binary_output_is_logged_in_printable_pieces(
     supervisor: Supervisor, lines: Lines, tmp_path: Path
 ) -> None:
-    script = "import os,time; os.write(1, b'x' * 200_000 + bytes(range(256)) + b'\\nlast\\n'); time.sleep(60)"
+    script = (
+        "import os,time; os.write(1, b'x' * 200_000 + bytes(range(256)) + b'\\nlast\\n'); "
+        "time.sleep(60)"
+    )
     supervisor.start(python("child", script, tmp_path))
     assert supervisor.wait_until(lambda: bool(lines) and lines[-1][1] == "last", 5)
     pieces = lines.of("child")
     assert max(map(len, pieces)) < 3 * LINE_LIMIT_BYTES
     assert sum(piece.count("x" * 1000) for piece in pieces) >= 190
-    assert all(character.isprintable() or character == "\t" for piece in pieces for character in piece)
+    assert all(
+        character.isprintable() or character == "\t"
+        for piece in pieces
+        for character in piece
+    )
 
 
-def test_secrets_are_blotted_out(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
-    supervisor.start(shell("child", "echo redis://:hunter2hunter2@host; exec sleep 60", tmp_path))
+def test_secrets_are_blotted_out(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
+    supervisor.start(
+        shell("child", "echo redis://:hunter2hunter2@host; exec sleep 60", tmp_path)
+    )
     assert supervisor.wait_until(lambda: bool(lines), 5)
     assert lines.of("child") == ["redis://:***@host"]
 
 
-def test_child_that_closes_its_output_lives_on(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
+def test_child_that_closes_its_output_lives_on(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
     supervisor.start(shell("child", "exec >&- 2>&-; exec sleep 60", tmp_path))
     supervisor.wait_until(lambda: False, 0.3)
     assert supervisor.running("child")
@@ -277,13 +327,17 @@ def test_fifth_death_within_a_minute_is_the_last(
     assert supervisor.running("other")
 
 
-def test_program_that_cannot_be_started_fails_the_same_way(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_program_that_cannot_be_started_fails_the_same_way(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
     supervisor.start(Program("child", ["/nowhere/program"], {}, tmp_path))
     assert supervisor.wait_until(lambda: supervisor.failed is not None, 10)
     assert "No such file" in supervisor.recent_lines("child")[-1]
 
 
-def test_back_off_doubles_to_its_limit_and_starts_anew_after_a_settled_life(tmp_path: Path) -> None:
+def test_back_off_doubles_to_its_limit_and_starts_anew_after_a_settled_life(
+    tmp_path: Path,
+) -> None:
     child = Child(shell("child", "", tmp_path))
     now, backoffs = 0.0, []
     for _ in range(9):
@@ -292,7 +346,9 @@ def test_back_off_doubles_to_its_limit_and_starts_anew_after_a_settled_life(tmp_
         child.started_at = now - 9
         assert child.note_death(now)
         backoffs.append(child.backoff_s)
-    assert backoffs == [min(FIRST_BACKOFF_S * 2**n, LONGEST_BACKOFF_S) for n in range(9)]
+    assert backoffs == [
+        min(FIRST_BACKOFF_S * 2**n, LONGEST_BACKOFF_S) for n in range(9)
+    ]
     child.started_at = now
     child.note_death(now + 10)
     assert child.backoff_s == FIRST_BACKOFF_S
@@ -309,8 +365,12 @@ def test_what_a_dead_child_had_started_is_gone_before_it_starts_again(
     assert has_ended(grandchild)
 
 
-def test_child_that_ignores_sigterm_is_killed(supervisor: Supervisor, lines: Lines, tmp_path: Path) -> None:
-    supervisor.start(shell("child", "trap '' TERM; echo deaf; while :; do sleep 0.1; done", tmp_path))
+def test_child_that_ignores_sigterm_is_killed(
+    supervisor: Supervisor, lines: Lines, tmp_path: Path
+) -> None:
+    supervisor.start(
+        shell("child", "trap '' TERM; echo deaf; while :; do sleep 0.1; done", tmp_path)
+    )
     assert supervisor.wait_until(lambda: bool(lines), 5)
     supervisor.stop("child", limit_s=0.3)
     assert not supervisor.running("child")
@@ -347,19 +407,24 @@ def test_signal_is_only_noted(supervisor: Supervisor, number: int) -> None:
     assert supervisor.wait_until(lambda: supervisor.signals == [number], 5)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there is no death signal elsewhere")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="there is no death signal elsewhere"
+)
 def test_child_dies_with_a_killed_supervisor(tmp_path: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from rowcast.processes import Program, Supervisor
+from rowcast.local.supervisor import Program, Supervisor
 with Supervisor(lambda name, line: print(line, flush=True)) as supervisor:
-    program = Program("child", ["/bin/sh", "-c", "echo $$; exec sleep 60"], dict(os.environ), Path.cwd())
+    command = ["/bin/sh", "-c", "echo $$; exec sleep 60"]
+    program = Program("child", command, dict(os.environ), Path.cwd())
     supervisor.start(program)
     supervisor.wait_until(lambda: False)
 """
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         child = psutil.Process(int(process.stdout.readline()))
         process.kill()
@@ -370,14 +435,20 @@ with Supervisor(lambda name, line: print(line, flush=True)) as supervisor:
 
 
 def test_secrets_are_private(stack: RunningStack) -> None:
-    modes = {path.name: path.stat().st_mode & 0o777 for path in [stack.data, *stack.data.rglob("*")]}
+    modes = {
+        path.name: path.stat().st_mode & 0o777
+        for path in [stack.data, *stack.data.rglob("*")]
+    }
     private = {"data": 0o700, "redis": 0o700, "scratch": 0o700}
     private |= {"secrets.json": 0o600, "redis.conf": 0o600, "ports.json": 0o600}
     assert {name: modes[name] for name in private} == private
 
 
 def test_no_secret_stands_in_the_process_list_or_the_log(stack: RunningStack) -> None:
-    command_lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    command_lines = [
+        " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline"])
+    ]
     for secret in stack.keys.values():
         assert not [line for line in command_lines if secret in line]
         assert secret not in stack.log
@@ -393,9 +464,13 @@ def test_server_has_no_signing_key(start: Callable[..., RunningStack]) -> None:
     assert worker["SIGNING_KEYS"] == "a-signing-key-of-ours"
 
 
-def test_only_our_own_programs_get_the_variables_of_the_caller(stack: RunningStack) -> None:
+def test_only_our_own_programs_get_the_variables_of_the_caller(
+    stack: RunningStack,
+) -> None:
     hearing = {
-        name for name in ("redis", "store", "server", "worker") if "CANARY" in stack.part(name).environ()
+        name
+        for name in ("redis", "store", "server", "worker")
+        if "CANARY" in stack.part(name).environ()
     }
     assert hearing == {"server", "worker"}
 
@@ -408,7 +483,9 @@ def test_killed_part_comes_back_by_itself(stack: RunningStack, name: str) -> Non
     killed.kill()
     # Redis could still give the job to a worker that is dying; it would wait until that is noticed.
     assert eventually(lambda: all(has_ended(process) for process in family))
-    assert eventually(lambda: f"{name} ended: killed by signal 9" in stack.log and stack.is_ready())
+    assert eventually(
+        lambda: f"{name} ended: killed by signal 9" in stack.log and stack.is_ready()
+    )
     assert final_status(stack.url, submit_fit(stack.url, dataset_id)) == "finished"
 
 
@@ -418,14 +495,17 @@ def test_queued_jobs_run_after_redis_was_killed(stack: RunningStack) -> None:
     for process in workers:
         process.suspend()
     queued = [submit_fit(stack.url, dataset_id) for _ in range(3)]
-    # While the disk is busy with the last second's writes, Redis holds the next ones back, for up to 2 s.
+    # While the disk is busy with the last second's writes, Redis holds the next ones back, for up
+    # to 2 s.
     time.sleep(2.5)
     killed = stack.part("redis")
     killed.kill()
     assert eventually(lambda: has_ended(killed) and stack.is_ready())
     for process in workers:
         process.resume()
-    assert {job_id: final_status(stack.url, job_id) for job_id in queued} == dict.fromkeys(queued, "finished")
+    assert {
+        job_id: final_status(stack.url, job_id) for job_id in queued
+    } == dict.fromkeys(queued, "finished")
 
 
 def test_second_stack_on_the_same_data_is_refused(stack: RunningStack) -> None:
@@ -451,12 +531,17 @@ def test_busy_port_is_a_clear_message(tmp_path: Path) -> None:
     [
         ({"STORE": "tape"}, "STORE=tape is not known; it may be embedded or minio"),
         ({"STORE": "minio", "PATH": "/nowhere"}, "there is no minio on PATH"),
-        ({"S3_ENDPOINT": "http://127.0.0.1:1", "S3_ACCESS_KEY": "k"}, "S3_SECRET_KEY must be set"),
+        (
+            {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_ACCESS_KEY": "k"},
+            "S3_SECRET_KEY must be set",
+        ),
         ({"JOB_TIMEOUT_S": "soon"}, "JOB_TIMEOUT_S"),
         ({"JOB_TIMEOT_S": "10"}, "did you mean JOB_TIMEOUT_S?"),
     ],
 )
-def test_unusable_environment_is_refused(tmp_path: Path, variables: Mapping[str, str], message: str) -> None:
+def test_unusable_environment_is_refused(
+    tmp_path: Path, variables: Mapping[str, str], message: str
+) -> None:
     refused = run_local("--port", "0", "--data", str(tmp_path / "data"), **variables)
     assert refused.returncode == 1
     assert message in refused.stderr
@@ -475,18 +560,28 @@ def test_part_that_keeps_dying_stops_everything(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho disk is on fire >&2\nexit 3\n")
     fake.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    stopped = run_local("--port", "0", "--data", str(tmp_path / "data"), STORE="minio", PATH=path)
+    stopped = run_local(
+        "--port", "0", "--data", str(tmp_path / "data"), STORE="minio", PATH=path
+    )
     assert stopped.returncode == 1
     assert stopped.stdout == ""
     conclusion = stopped.stderr.partition("rowcast.local: ")[2]
-    assert conclusion.startswith("store died 5 times within a minute, so everything was stopped. ")
+    assert conclusion.startswith(
+        "store died 5 times within a minute, so everything was stopped. "
+    )
     assert "exit code 3" in conclusion
     assert "disk is on fire" in conclusion
-    assert not [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(process.info)]
+    assert not [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(tmp_path) in str(process.info)
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_everything(start: Callable[..., RunningStack], number: int) -> None:
+def test_signal_stops_everything(
+    start: Callable[..., RunningStack], number: int
+) -> None:
     stack = start("--workers", "1")
     assert stack.is_ready()
     processes = stack.tree()
@@ -497,16 +592,22 @@ def test_signal_stops_everything(start: Callable[..., RunningStack], number: int
     assert all(has_ended(process) for process in processes)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there is no death signal elsewhere")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="there is no death signal elsewhere"
+)
 def test_nothing_survives_a_kill(start: Callable[..., RunningStack]) -> None:
     stack = start("--workers", "2")
-    assert final_status(stack.url, submit_fit(stack.url, upload(stack.url))) == "finished"
+    assert (
+        final_status(stack.url, submit_fit(stack.url, upload(stack.url))) == "finished"
+    )
     processes = stack.tree()
     stack.end(signal.SIGKILL)
     assert eventually(lambda: all(has_ended(process) for process in processes), 5)
 
 
-def test_everything_is_still_there_after_a_restart(start: Callable[..., RunningStack]) -> None:
+def test_everything_is_still_there_after_a_restart(
+    start: Callable[..., RunningStack],
+) -> None:
     first = start("--workers", "1")
     dataset_id = upload(first.url)
     done = submit_fit(first.url, dataset_id)
@@ -529,10 +630,13 @@ def handles(process: psutil.Process, number: int) -> bool:
     return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
-def test_second_signal_does_not_wait_for_jobs(start: Callable[..., RunningStack]) -> None:
+def test_second_signal_does_not_wait_for_jobs(
+    start: Callable[..., RunningStack],
+) -> None:
     stack = start("--workers", "1")
     assert stack.is_ready()
-    # A worker that cannot react stands for one that has a long job. Before it handles signals, it would.
+    # A worker that cannot react stands for one that has a long job. Before it handles signals, it
+    # would.
     assert eventually(lambda: handles(stack.part("worker"), signal.SIGTERM))
     stack.part("worker").suspend()
     processes = stack.tree()
@@ -542,12 +646,20 @@ def test_second_signal_does_not_wait_for_jobs(start: Callable[..., RunningStack]
     assert all(has_ended(process) for process in processes)
 
 
-def test_given_store_is_used(stack: RunningStack, start: Callable[..., RunningStack]) -> None:
+def test_given_store_is_used(
+    stack: RunningStack, start: Callable[..., RunningStack]
+) -> None:
     store_port = json.loads((stack.data / "ports.json").read_text())["store"]
     endpoint = f"http://127.0.0.1:{store_port}"
     access_key, secret_key = stack.keys["s3_access_key"], stack.keys["s3_secret_key"]
-    other = start(S3_ENDPOINT=endpoint, S3_ACCESS_KEY=access_key, S3_SECRET_KEY=secret_key)
-    assert requests.get(f"{other.url}/upload", timeout=5).json()["url"].startswith(endpoint)
+    other = start(
+        S3_ENDPOINT=endpoint, S3_ACCESS_KEY=access_key, S3_SECRET_KEY=secret_key
+    )
+    assert (
+        requests.get(f"{other.url}/upload", timeout=5)
+        .json()["url"]
+        .startswith(endpoint)
+    )
     assert len(psutil.Process(other.process.pid).children()) == 4
 
 
@@ -568,7 +680,9 @@ def test_command_runs_against_the_stack_and_gives_the_exit_code(tmp_path: Path) 
 
 
 def test_unknown_command_is_a_clear_message(tmp_path: Path) -> None:
-    refused = run_local("--port", "0", "--data", str(tmp_path / "data"), "--", "no-such-command")
+    refused = run_local(
+        "--port", "0", "--data", str(tmp_path / "data"), "--", "no-such-command"
+    )
     assert refused.returncode == 1
     assert "There is no command no-such-command." in refused.stderr
     assert not (tmp_path / "data").exists()

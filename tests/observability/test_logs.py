@@ -14,7 +14,7 @@ from tests.support import ROOT
 # Logging belongs to a whole process, so every test has one of its own.
 START = """
 import logging, sys, warnings
-from rowcast import logs
+from rowcast.observability import logs
 from rowcast.config import Settings
 from rowcast.errors import InvalidTable, StoreUnavailable
 logs.configure(Settings(log_format={form!r}, log_level={level!r}), "server")
@@ -24,7 +24,13 @@ log = logging.getLogger("rowcast.test")
 
 def logged(code: str, *, form: str = "json", level: str = "info") -> str:
     script = START.format(form=form, level=level) + code
-    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ran.stdout == ""
     return ran.stderr
 
@@ -36,7 +42,11 @@ def lines(code: str, **options: str) -> list[dict[str, Any]]:
 def test_line_is_json_with_time_level_process_and_message() -> None:
     (line,) = lines('log.warning("%d rows, größe\\nof two lines", 3)')
     assert line["message"] == "3 rows, größe\nof two lines"
-    assert (line["level"], line["process"], line["logger"]) == ("warning", "server", "rowcast.test")
+    assert (line["level"], line["process"], line["logger"]) == (
+        "warning",
+        "server",
+        "rowcast.test",
+    )
     assert isinstance(line["time"], float)
 
 
@@ -59,7 +69,10 @@ def test_fork_calls_itself_by_its_own_name() -> None:
 
 
 def test_lines_below_the_level_are_left_out() -> None:
-    assert [line["message"] for line in lines('log.info("a"); log.error("b")', level="error")] == ["b"]
+    assert [
+        line["message"]
+        for line in lines('log.info("a"); log.error("b")', level="error")
+    ] == ["b"]
 
 
 def test_chatter_of_rq_is_left_out_unless_debugging() -> None:
@@ -81,7 +94,9 @@ for error in {errors}:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_message_of_a_foreign_exception_is_withheld_and_its_traceback_is_not(form: str) -> None:
+def test_message_of_a_foreign_exception_is_withheld_and_its_traceback_is_not(
+    form: str,
+) -> None:
     foreign = '[(ValueError(cell),), (KeyError(cell),), (InvalidTable("Ours."), OSError(cell))]'
     text = logged(RAISED.format(errors=foreign), form=form)
     assert "CELL-42" not in text
@@ -90,12 +105,18 @@ def test_message_of_a_foreign_exception_is_withheld_and_its_traceback_is_not(for
 
 
 def test_message_of_our_own_exception_is_kept() -> None:
-    (line,) = lines(RAISED.format(errors='[(StoreUnavailable("The store does not answer."),)]'))
-    assert line["exc_info"].endswith("rowcast.errors.StoreUnavailable: The store does not answer.")
+    (line,) = lines(
+        RAISED.format(errors='[(StoreUnavailable("The store does not answer."),)]')
+    )
+    assert line["exc_info"].endswith(
+        "rowcast.errors.StoreUnavailable: The store does not answer."
+    )
 
 
 def test_text_is_one_line_for_people_with_its_fields() -> None:
-    (line,) = logged('with logs.bind(job_id="j1"): log.info("started")', form="text").splitlines()
+    (line,) = logged(
+        'with logs.bind(job_id="j1"): log.info("started")', form="text"
+    ).splitlines()
     assert "INFO" in line
     assert line.endswith("server: started  job_id=j1")
 

@@ -1,4 +1,5 @@
-"""What a warm worker keeps in memory: bounded by bytes, none that was deleted, on a real store and Redis."""
+"""What a warm worker keeps in memory: bounded by bytes, none that was deleted, on a real store and
+Redis."""
 
 from __future__ import annotations
 
@@ -20,17 +21,25 @@ from tests.support.tables import table
 @pytest.fixture(scope="module")
 def model_ids(stack: Stack) -> list[str]:
     """Return three models of about the same size."""
-    return [stack.fitted(table(80, 3), validation="none", seed=seed) for seed in range(3)]
+    return [
+        stack.fitted(table(80, 3), validation="none", seed=seed) for seed in range(3)
+    ]
 
 
 @pytest.fixture
-def make(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModelCache]:
+def make(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., ModelCache]:
     """Return what makes a cache whose models take as much memory as their files."""
     monkeypatch.setattr(model_cache.memory, "held_bytes", lambda _pid: 0)
 
-    def made(max_bytes: int = 10**9, connection: redis.Redis | None = None) -> ModelCache:
+    def made(
+        max_bytes: int = 10**9, connection: redis.Redis | None = None
+    ) -> ModelCache:
         keys = [key.get_secret_value() for key in stack.settings().signing_keys]
-        return ModelCache(stack.storage(), connection or stack.redis(), keys, max_bytes, tmp_path)
+        return ModelCache(
+            stack.storage(), connection or stack.redis(), keys, max_bytes, tmp_path
+        )
 
     return made
 
@@ -50,7 +59,9 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kept_model_is_given_without_asking_the_store(
-    make: Callable[..., ModelCache], model_ids: list[str], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., ModelCache],
+    model_ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache = make()
     predictor, about = cache.get("default", model_ids[0])
@@ -60,7 +71,10 @@ def test_kept_model_is_given_without_asking_the_store(
 
 
 def test_model_that_was_not_used_for_longest_goes_first(
-    stack: Stack, make: Callable[..., ModelCache], model_ids: list[str], monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    make: Callable[..., ModelCache],
+    model_ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes = [size_of(stack, model_id) for model_id in model_ids]
     cache = make(sum(sizes) - 1)
@@ -85,7 +99,9 @@ def test_model_whose_file_is_larger_than_the_cache_is_refused(
 
 
 def test_model_that_takes_more_memory_than_the_cache_is_given_and_not_kept(
-    make: Callable[..., ModelCache], model_ids: list[str], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., ModelCache],
+    model_ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     grown = iter(range(0, 10**10, 10**9))
     monkeypatch.setattr(model_cache.memory, "held_bytes", lambda _pid: next(grown))
@@ -94,7 +110,9 @@ def test_model_that_takes_more_memory_than_the_cache_is_given_and_not_kept(
     assert first is not second
 
 
-def test_model_of_another_owner_is_not_there(make: Callable[..., ModelCache], model_ids: list[str]) -> None:
+def test_model_of_another_owner_is_not_there(
+    make: Callable[..., ModelCache], model_ids: list[str]
+) -> None:
     cache = make()
     cache.get("default", model_ids[0])
     with pytest.raises(ModelNotFound):
@@ -114,7 +132,10 @@ def deleted_behind(stack: Stack, model_id: str) -> None:
 
 
 def test_deleted_model_is_not_there_and_others_are_looked_for_once(
-    stack: Stack, make: Callable[..., ModelCache], model_ids: list[str], monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    make: Callable[..., ModelCache],
+    model_ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache, gone = make(), stack.fitted(table(60, 3), validation="none")
     for model_id in (gone, model_ids[0]):

@@ -1,4 +1,5 @@
-"""Small tables that are answered at once, by real warm workers: the same numbers as a job's, and no trace."""
+"""Small tables that are answered at once, by real warm workers: the same numbers as a job's, and no
+trace."""
 
 from __future__ import annotations
 
@@ -38,26 +39,44 @@ from tests.support.waiting import eventually
 JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
 ANY = "application/octet-stream"
-ANN, BOB = {"Authorization": "Bearer ann-key-0001"}, {"Authorization": "Bearer bob-key-0002"}
+ANN, BOB = (
+    {"Authorization": "Bearer ann-key-0001"},
+    {"Authorization": "Bearer bob-key-0002"},
+)
 
 
 def mixed(n_rows: int = 120, seed: int = 0) -> pd.DataFrame:
-    """Return a table of all kinds of columns, with missing values, that tells much of both targets."""
+    """Return a table of all kinds of columns, with missing values, that tells much of both
+    targets."""
     rng = np.random.default_rng(seed)
-    words = ["red roof", "blue door", "old mill near the river", "a garden", "new kitchen, two baths"]
+    words = [
+        "red roof",
+        "blue door",
+        "old mill near the river",
+        "a garden",
+        "new kitchen, two baths",
+    ]
     frame = pd.DataFrame(
         {
             "number": rng.normal(size=n_rows).round(3),
             "count": rng.integers(0, 1000, n_rows),
             "kind": rng.choice(["flat", "house", "hütte"], n_rows),
-            "text": [f"{rng.choice(words)} {i % 37} {rng.choice(words)}" for i in range(n_rows)],
-            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 700, n_rows), "D"),
+            "text": [
+                f"{rng.choice(words)} {i % 37} {rng.choice(words)}"
+                for i in range(n_rows)
+            ],
+            "day": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(rng.integers(0, 700, n_rows), "D"),
             "sold": rng.random(n_rows) < 0.5,
         }
     )
     for name in ("number", "kind", "day"):
         frame[name] = frame[name].where(rng.random(n_rows) > 0.1)
-    price = 100 * frame["number"].fillna(0) + 50 * (frame["kind"] == "flat") + rng.normal(size=n_rows)
+    price = (
+        100 * frame["number"].fillna(0)
+        + 50 * (frame["kind"] == "flat")
+        + rng.normal(size=n_rows)
+    )
     return frame.assign(price=price, label=np.where(price > 0, "yes, sir", "no"))
 
 
@@ -105,7 +124,13 @@ BODIES: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
     "any": (ANY, parquet),
 }
 # By media type: the format of a job's result that is like it.
-FORMATS = {JSON: "jsonl", LINES: "jsonl", CSV: "csv", PARQUET: "parquet", ARROW: "parquet"}
+FORMATS = {
+    JSON: "jsonl",
+    LINES: "jsonl",
+    CSV: "csv",
+    PARQUET: "parquet",
+    ARROW: "parquet",
+}
 
 
 def ask(
@@ -117,10 +142,18 @@ def ask(
     **params: Any,
 ) -> requests.Response:
     """Have rows predicted at once."""
-    headers = {"Content-Type": kind, **({"Accept": accept} if accept else {}), **stack.headers}
-    query = {name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()}
+    headers = {
+        "Content-Type": kind,
+        **({"Accept": accept} if accept else {}),
+        **stack.headers,
+    }
+    query = {
+        name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()
+    }
     query = {"model_id": model_id, **query}
-    return requests.post(stack.url + "/predict", params=query, data=body, headers=headers, timeout=60)
+    return requests.post(
+        stack.url + "/predict", params=query, data=body, headers=headers, timeout=60
+    )
 
 
 def ready(stack: Stack) -> Stack:
@@ -180,16 +213,21 @@ def regressor(stack: Stack) -> str:
 
 @pytest.fixture(scope="module")
 def by_job(stack: Stack) -> Callable[..., bytes]:
-    """Return what gives the result that a job makes of a body, of JSON records that of JSON Lines."""
+    """Return what gives the result that a job makes of a body, of JSON records that of JSON
+    Lines."""
 
     @functools.cache
-    def result(body: str, model_id: str, form: str, output: str, keep: str = "[]") -> bytes:
+    def result(
+        body: str, model_id: str, form: str, output: str, keep: str = "[]"
+    ) -> bytes:
         name = "lines" if body == "records" else body
         asked = {"model_id": model_id, "format": form, "output": output, "keep": keep}
         dataset_id = stack.upload(BODIES[name][1](ROWS))
         job = submitted(stack.post("/predict", dataset_id=dataset_id, **asked))
         stack.finished(job)
-        return requests.get(stack.get("/result", id=job).json()["url"], timeout=40).content
+        return requests.get(
+            stack.get("/result", id=job).json()["url"], timeout=40
+        ).content
 
     return result
 
@@ -201,19 +239,31 @@ def test_every_body_and_every_answer_say_what_a_job_says(
 ) -> None:
     kind, write = BODIES[body]
     keep = ["count", "day", "text"]
-    found = ask(stack, classifier, write(ROWS), kind, accept, output="probabilities", keep=keep)
+    found = ask(
+        stack, classifier, write(ROWS), kind, accept, output="probabilities", keep=keep
+    )
     assert found.status_code == 200, found.text
     assert found.headers["Content-Type"].partition(";")[0] == accept
-    expected = by_job(body, classifier, FORMATS[accept], "probabilities", json.dumps(keep))
+    expected = by_job(
+        body, classifier, FORMATS[accept], "probabilities", json.dumps(keep)
+    )
     assert told(found.content, accept) == told_by_job(expected, accept)
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_labels_and_quantiles_are_those_of_a_job(
-    stack: Stack, classifier: str, regressor: str, by_job: Callable[..., bytes], body: str
+    stack: Stack,
+    classifier: str,
+    regressor: str,
+    by_job: Callable[..., bytes],
+    body: str,
 ) -> None:
     kind, write = BODIES[body]
-    for model_id, output in ((classifier, "labels"), (regressor, "labels"), (regressor, "quantiles")):
+    for model_id, output in (
+        (classifier, "labels"),
+        (regressor, "labels"),
+        (regressor, "quantiles"),
+    ):
         found = answered(ask(stack, model_id, write(ROWS), kind, output=output))
         assert found == told_by_job(by_job(body, model_id, "jsonl", output), JSON)
 
@@ -225,8 +275,18 @@ def test_default_is_labels_as_json_records(stack: Stack, classifier: str) -> Non
     assert {row["label"] for row in found.json()} == {"yes, sir", "no"}
 
 
-def test_quantiles_that_are_asked_for_are_answered(stack: Stack, regressor: str) -> None:
-    (row,) = answered(ask(stack, regressor, records(ROWS[:1]), output="quantiles", quantiles=[0.25, 0.75]))
+def test_quantiles_that_are_asked_for_are_answered(
+    stack: Stack, regressor: str
+) -> None:
+    (row,) = answered(
+        ask(
+            stack,
+            regressor,
+            records(ROWS[:1]),
+            output="quantiles",
+            quantiles=[0.25, 0.75],
+        )
+    )
     assert set(row) == {"price", "quantile_0.25", "quantile_0.75"}
     assert row["quantile_0.25"] <= row["quantile_0.75"]
 
@@ -242,21 +302,36 @@ def test_quantiles_that_are_asked_for_are_answered(stack: Stack, regressor: str)
         ("text/html, */*;q=0.1", JSON),
     ],
 )
-def test_answer_is_what_accept_likes_most(stack: Stack, classifier: str, accept: str, given: str) -> None:
+def test_answer_is_what_accept_likes_most(
+    stack: Stack, classifier: str, accept: str, given: str
+) -> None:
     found = ask(stack, classifier, records(ROWS), accept=accept)
-    assert (found.status_code, found.headers["Content-Type"].partition(";")[0]) == (200, given)
+    assert (found.status_code, found.headers["Content-Type"].partition(";")[0]) == (
+        200,
+        given,
+    )
 
 
-def test_nan_and_null_are_missing_and_so_are_members_left_out(stack: Stack, classifier: str) -> None:
+def test_nan_and_null_are_missing_and_so_are_members_left_out(
+    stack: Stack, classifier: str
+) -> None:
     whole = json.loads(records(ROWS[:1]))[0] | {"number": None}
     without = {name: value for name, value in whole.items() if name != "number"}
-    bodies = [json.dumps([whole, whole]), json.dumps([whole | {"number": float("nan")}, whole])]
+    bodies = [
+        json.dumps([whole, whole]),
+        json.dumps([whole | {"number": float("nan")}, whole]),
+    ]
     bodies.append(json.dumps([without, whole]))
-    first, *others = [answered(ask(stack, classifier, body, output="probabilities")) for body in bodies]
+    first, *others = [
+        answered(ask(stack, classifier, body, output="probabilities"))
+        for body in bodies
+    ]
     assert others == [first, first]
 
 
-def test_one_row_is_enough_and_other_columns_are_ignored(stack: Stack, model_id: str) -> None:
+def test_one_row_is_enough_and_other_columns_are_ignored(
+    stack: Stack, model_id: str
+) -> None:
     row = table(1).drop(columns="y").assign(more="x")
     assert len(answered(ask(stack, model_id, records(row)))) == 1
 
@@ -266,21 +341,32 @@ def test_one_row_is_enough_and_other_columns_are_ignored(stack: Stack, model_id:
 
 def test_format_that_is_not_given_is_406(stack: Stack, model_id: str) -> None:
     problem = refused(
-        ask(stack, model_id, records(table(2)), accept="application/xml"), 406, "not_acceptable"
+        ask(stack, model_id, records(table(2)), accept="application/xml"),
+        406,
+        "not_acceptable",
     )
     assert all(kind in problem["detail"] for kind in FORMATS)
 
 
-@pytest.mark.parametrize("kind", ["application/xml", "text/plain", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize(
+    "kind", ["application/xml", "text/plain", "application/x-www-form-urlencoded", ""]
+)
 def test_type_of_body_that_is_no_table_is_415_and_names_those_that_are(
     stack: Stack, model_id: str, kind: str
 ) -> None:
-    problem = refused(ask(stack, model_id, csv(table(2)), kind), 415, "unsupported_media_type")
+    problem = refused(
+        ask(stack, model_id, csv(table(2)), kind), 415, "unsupported_media_type"
+    )
     assert all(kind in problem["hint"] for kind, _ in BODIES.values())
 
 
-def test_neither_dataset_nor_body_is_400_and_names_the_dataset(stack: Stack, model_id: str) -> None:
-    for answer in (stack.post("/predict", model_id=model_id), ask(stack, model_id, b"{}")):
+def test_neither_dataset_nor_body_is_400_and_names_the_dataset(
+    stack: Stack, model_id: str
+) -> None:
+    for answer in (
+        stack.post("/predict", model_id=model_id),
+        ask(stack, model_id, b"{}"),
+    ):
         problem = refused(answer, 400, "invalid_request")
         assert "dataset_id" in problem["detail"]
         assert "body" in problem["hint"]
@@ -293,18 +379,33 @@ def test_model_must_be_named(stack: Stack) -> None:
 
 def test_json_object_is_a_job(stack: Stack, model_id: str) -> None:
     asked = {"dataset_id": stack.upload(table(20)), "model_id": model_id}
-    stack.finished(submitted(requests.post(stack.url + "/predict", json=asked, timeout=40)))
+    stack.finished(
+        submitted(requests.post(stack.url + "/predict", json=asked, timeout=40))
+    )
 
 
 def test_table_beside_the_id_of_a_dataset_is_415(stack: Stack, model_id: str) -> None:
-    answer = ask(stack, model_id, csv(table(2)), CSV, dataset_id=stack.upload(table(20)))
+    answer = ask(
+        stack, model_id, csv(table(2)), CSV, dataset_id=stack.upload(table(20))
+    )
     refused(answer, 415, "unsupported_media_type")
 
 
 def test_parameters_of_jobs_are_refused_by_name(stack: Stack, model_id: str) -> None:
-    given = {"priority": "high", "callback_url": "https://example.org/", "timeout_s": 5, "reuse": True}
-    problem = refused(ask(stack, model_id, records(table(2)), format="csv", **given), 400, "invalid_request")
-    assert [error.split("'")[1] for error in problem["errors"]] == sorted([*given, "format"])
+    given = {
+        "priority": "high",
+        "callback_url": "https://example.org/",
+        "timeout_s": 5,
+        "reuse": True,
+    }
+    problem = refused(
+        ask(stack, model_id, records(table(2)), format="csv", **given),
+        400,
+        "invalid_request",
+    )
+    assert [error.split("'")[1] for error in problem["errors"]] == sorted(
+        [*given, "format"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -319,40 +420,62 @@ def test_parameters_of_jobs_are_refused_by_name(stack: Stack, model_id: str) -> 
         (b"[{}]", "no columns"),
     ],
 )
-def test_json_that_is_no_list_of_rows_is_422(stack: Stack, model_id: str, body: bytes, said: str) -> None:
+def test_json_that_is_no_list_of_rows_is_422(
+    stack: Stack, model_id: str, body: bytes, said: str
+) -> None:
     assert said in refused(ask(stack, model_id, body), 422, "invalid_table")["detail"]
 
 
-@pytest.mark.parametrize("body", [b"\x00\x01\x02", b"PK\x03\x04 no table", parquet(table(9))[:-7]])
-def test_bytes_that_are_no_table_are_422(stack: Stack, model_id: str, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"\x00\x01\x02", b"PK\x03\x04 no table", parquet(table(9))[:-7]]
+)
+def test_bytes_that_are_no_table_are_422(
+    stack: Stack, model_id: str, body: bytes
+) -> None:
     refused(ask(stack, model_id, body, ANY), 422, "invalid_table")
 
 
 def test_every_problem_of_a_table_is_listed(stack: Stack, model_id: str) -> None:
     missing = records(table(3).drop(columns=["col_1", "col_4", "y"]))
     problem = refused(ask(stack, model_id, missing), 422, "invalid_table")
-    assert [name for name in ("col_1", "col_4") if name in " ".join(problem["errors"])] == ["col_1", "col_4"]
+    assert [
+        name for name in ("col_1", "col_4") if name in " ".join(problem["errors"])
+    ] == ["col_1", "col_4"]
     wrong = table(3).astype({"col_1": object, "col_2": object})
     wrong.loc[1, ["col_1", "col_2"]] = ["high", "low"]
     problem = refused(ask(stack, model_id, csv(wrong), CSV), 422, "invalid_table")
     assert len(problem["errors"]) == 2
 
 
-def test_what_the_model_cannot_give_is_400(stack: Stack, classifier: str, regressor: str) -> None:
+def test_what_the_model_cannot_give_is_400(
+    stack: Stack, classifier: str, regressor: str
+) -> None:
     for model_id, output in ((classifier, "quantiles"), (regressor, "probabilities")):
-        refused(ask(stack, model_id, records(ROWS), output=output), 400, "invalid_request")
-    problem = refused(ask(stack, classifier, records(ROWS), keep=["label"]), 400, "invalid_request")
+        refused(
+            ask(stack, model_id, records(ROWS), output=output), 400, "invalid_request"
+        )
+    problem = refused(
+        ask(stack, classifier, records(ROWS), keep=["label"]), 400, "invalid_request"
+    )
     assert "keep names 'label'" in problem["detail"]
 
 
-def test_body_over_five_megabytes_is_413_and_says_what_to_do(stack: Stack, model_id: str) -> None:
-    problem = refused(ask(stack, model_id, b" " * 5_000_001, CSV), 413, "request_too_large")
+def test_body_over_five_megabytes_is_413_and_says_what_to_do(
+    stack: Stack, model_id: str
+) -> None:
+    problem = refused(
+        ask(stack, model_id, b" " * 5_000_001, CSV), 413, "request_too_large"
+    )
     assert "/upload" in problem["hint"]
 
 
 def test_nothing_is_stored_and_there_is_no_job(stack: Stack, model_id: str) -> None:
     def left() -> list[Any]:
-        kept = [key for bucket in ("datasets", "models", "results") for key in stack.storage().keys(bucket)]
+        kept = [
+            key
+            for bucket in ("datasets", "models", "results")
+            for key in stack.storage().keys(bucket)
+        ]
         return [kept, stack.get("/jobs", limit=100).json()]
 
     before = left()
@@ -360,23 +483,31 @@ def test_nothing_is_stored_and_there_is_no_job(stack: Stack, model_id: str) -> N
     assert left() == before
 
 
-def test_eight_threads_at_once_get_the_right_answers_each(stack: Stack, model_id: str) -> None:
+def test_eight_threads_at_once_get_the_right_answers_each(
+    stack: Stack, model_id: str
+) -> None:
     tables = [table(20 + i, seed=i) for i in range(8)]
     results = [stack.predict(rows, model_id) for rows in tables]
     expected = [stack.result(result)["y"].tolist() for result in results]
 
     def predicted(i: int) -> list[Any]:
-        return [row["y"] for row in answered(ask(stack, model_id, parquet(tables[i % 8]), PARQUET))]
+        return [
+            row["y"]
+            for row in answered(ask(stack, model_id, parquet(tables[i % 8]), PARQUET))
+        ]
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(predicted, range(64))) == expected * 8
 
 
-def test_warm_worker_computes_with_one_thread_and_has_no_children(stack: Stack, model_id: str) -> None:
+def test_warm_worker_computes_with_one_thread_and_has_no_children(
+    stack: Stack, model_id: str
+) -> None:
     answered(ask(stack, model_id, parquet(table(10_000)), PARQUET))
     (worker,) = stack.part("warm").children()
     assert worker.children() == []
-    # A team of OpenMP or BLAS threads would have computed meanwhile, on a machine with a second core.
+    # A team of OpenMP or BLAS threads would have computed meanwhile, on a machine with a second
+    # core.
     busy = [thread for thread in worker.threads() if thread.user_time > 0.05]
     assert len(busy) == 1
 
@@ -405,7 +536,9 @@ def anns(small: Stack) -> str:
 
 
 @pytest.mark.parametrize("body", ["records", "lines", "csv", "parquet", "stream"])
-def test_too_many_rows_are_413_and_say_what_to_do(small: Stack, anns: str, body: str) -> None:
+def test_too_many_rows_are_413_and_say_what_to_do(
+    small: Stack, anns: str, body: str
+) -> None:
     kind, write = BODIES[body]
     rows = pd.DataFrame({f"col_{i}": [0] * 101 for i in range(3)})
     assert len(answered(ask(small, anns, write(rows[:100]), kind))) == 100
@@ -414,7 +547,9 @@ def test_too_many_rows_are_413_and_say_what_to_do(small: Stack, anns: str, body:
     assert "job" in problem["hint"]
 
 
-def test_too_many_bytes_are_413_with_or_without_a_length(small: Stack, anns: str) -> None:
+def test_too_many_bytes_are_413_with_or_without_a_length(
+    small: Stack, anns: str
+) -> None:
     body = csv(table(90, 3)) + b" " * 20_000
     for sent in (body, iter([body[:9_000], body[9_000:]])):
         problem = refused(ask(small, anns, sent, CSV), 413, "request_too_large")
@@ -431,22 +566,39 @@ def test_packed_text_may_not_unpack_to_much_more(small: Stack, anns: str) -> Non
 def test_model_of_another_owner_is_404(small: Stack, anns: str) -> None:
     answered(ask(small, anns, records(table(2, 3))))
     url, body = f"{small.url}/predict?model_id={anns}", json.loads(records(table(2, 3)))
-    refused(requests.post(url, json=body, headers=BOB, timeout=40), 404, "model_not_found")
+    refused(
+        requests.post(url, json=body, headers=BOB, timeout=40), 404, "model_not_found"
+    )
     refused(requests.post(url, json=body, timeout=40), 401, "unauthorized")
 
 
-def test_model_that_is_too_large_is_413_and_others_are_answered_all_the_same(small: Stack, anns: str) -> None:
+def test_model_that_is_too_large_is_413_and_others_are_answered_all_the_same(
+    small: Stack, anns: str
+) -> None:
     rows = table(200, 3)
     large = small.fitted(
-        rows, learner="forest", params='{"n_estimators": 400, "bootstrap": false}', validation="none"
+        rows,
+        learner="forest",
+        params='{"n_estimators": 400, "bootstrap": false}',
+        validation="none",
     )
     assert small.get(f"/models/{large}").json()["file"]["size"] > 700_000
     problem = refused(ask(small, large, records(rows[:2])), 413, "model_too_large")
     assert "WARM_CACHE_BYTES" in problem["hint"]
-    others = [small.fitted(rows, seed=i, validation="none", params='{"max_iter": 30}') for i in range(4)]
-    expected = [small.result(small.predict(rows[:9], model_id))["y"].tolist() for model_id in others]
-    for model_id, labels in itertools.chain.from_iterable(zip(others, expected, strict=True) for _ in "12"):
-        assert [row["y"] for row in answered(ask(small, model_id, records(rows[:9])))] == labels
+    others = [
+        small.fitted(rows, seed=i, validation="none", params='{"max_iter": 30}')
+        for i in range(4)
+    ]
+    expected = [
+        small.result(small.predict(rows[:9], model_id))["y"].tolist()
+        for model_id in others
+    ]
+    for model_id, labels in itertools.chain.from_iterable(
+        zip(others, expected, strict=True) for _ in "12"
+    ):
+        assert [
+            row["y"] for row in answered(ask(small, model_id, records(rows[:9])))
+        ] == labels
 
 
 def test_without_warm_workers_there_is_a_503_at_once(small: Stack, anns: str) -> None:
@@ -468,7 +620,8 @@ def test_without_warm_workers_there_is_a_503_at_once(small: Stack, anns: str) ->
 
 @pytest.fixture(scope="module")
 def rough(start_stack: StartStack) -> Stack:
-    """Return a stack whose parts are stopped and killed; its tables may be large, and so take long."""
+    """Return a stack whose parts are stopped and killed; its tables may be large, and so take
+    long."""
     return ready(
         start_stack(
             workers=1,
@@ -484,7 +637,9 @@ def rough(start_stack: StartStack) -> Stack:
 def forest(rough: Stack) -> str:
     """Return a model that takes seconds for many rows."""
     params = '{"n_estimators": 300}'
-    return rough.fitted(table(2_000, 10), learner="forest", params=params, validation="none")
+    return rough.fitted(
+        table(2_000, 10), learner="forest", params=params, validation="none"
+    )
 
 
 def test_unknown_model_is_404(rough: Stack) -> None:
@@ -502,14 +657,20 @@ def test_model_that_is_being_fitted_is_409_and_then_answers(rough: Stack) -> Non
 def test_model_whose_fit_failed_is_409_and_says_why(rough: Stack) -> None:
     model_id = rough.fit(table(50).assign(col_0=np.inf))
     assert rough.wait(model_id)["status"] == "failed"
-    assert "infinite" in str(refused(ask(rough, model_id, ONE), 409, "model_failed")["errors"])
+    assert "infinite" in str(
+        refused(ask(rough, model_id, ONE), 409, "model_failed")["errors"]
+    )
 
 
 @pytest.mark.parametrize("name", ["model.joblib", "manifest.json"])
-def test_model_that_somebody_changed_is_untrusted_each_time(rough: Stack, name: str) -> None:
+def test_model_that_somebody_changed_is_untrusted_each_time(
+    rough: Stack, name: str
+) -> None:
     model_id, storage = rough.fitted(table()), rough.storage()
     content = storage.read("models", "default", model_id, f"1/{name}")
-    changed = content.replace(b'"y"', b'"z"') if name == "manifest.json" else content + b"."
+    changed = (
+        content.replace(b'"y"', b'"z"') if name == "manifest.json" else content + b"."
+    )
     assert changed != content
     storage.write("models", "default", model_id, f"1/{name}", changed)
     for _ in range(3):
@@ -521,7 +682,9 @@ def test_deleted_model_is_404_at_once_by_all_workers(rough: Stack) -> None:
     for _ in range(8):
         answered(ask(rough, model_id, ONE))
     assert rough.process.poll() is None
-    assert requests.delete(f"{rough.url}/models/{model_id}", timeout=40).status_code == 204
+    assert (
+        requests.delete(f"{rough.url}/models/{model_id}", timeout=40).status_code == 204
+    )
     for _ in range(8):
         refused(ask(rough, model_id, ONE), 404, "model_not_found")
 
@@ -532,7 +695,11 @@ def test_deleted_model_is_404_although_redis_is_away(rough: Stack) -> None:
         answered(ask(rough, model_id, ONE))
     with stopped(rough.part("redis")):
         # The deletion cannot end without Redis, but it has begun.
-        refused(requests.delete(f"{rough.url}/models/{model_id}", timeout=40), 503, "queue_unavailable")
+        refused(
+            requests.delete(f"{rough.url}/models/{model_id}", timeout=40),
+            503,
+            "queue_unavailable",
+        )
         for _ in range(4):
             refused(ask(rough, model_id, ONE), 404, "model_not_found")
         answered(ask(rough, kept, ONE))
@@ -559,24 +726,40 @@ def warm(stack: Stack) -> list[psutil.Process]:
 
 
 @contextmanager
-def at_work(stack: Stack, model_id: str) -> Iterator[tuple[psutil.Process, Future[requests.Response]]]:
+def at_work(
+    stack: Stack, model_id: str
+) -> Iterator[tuple[psutil.Process, Future[requests.Response]]]:
     """Yield the worker that computes the answer to a question that takes long, and the request."""
     before = {worker: worker.cpu_times().user for worker in warm(stack)}
     with ThreadPoolExecutor(1) as pool:
-        request = pool.submit(ask, stack, model_id, parquet(table(200_000)), PARQUET, PARQUET)
+        request = pool.submit(
+            ask, stack, model_id, parquet(table(200_000)), PARQUET, PARQUET
+        )
         yield (
-            eventually(lambda: next((w for w, s in before.items() if w.cpu_times().user > s + 0.3), None)),
+            eventually(
+                lambda: next(
+                    (w for w, s in before.items() if w.cpu_times().user > s + 0.3), None
+                )
+            ),
             request,
         )
 
 
-def is_replaced(stack: Stack, worker: psutil.Process, others: list[psutil.Process]) -> bool:
+def is_replaced(
+    stack: Stack, worker: psutil.Process, others: list[psutil.Process]
+) -> bool:
     """Say whether another runs in the place of a worker, beside those that were there."""
     found = warm(stack)
-    return worker not in found and len(found) == len(others) + 1 and set(others) <= set(found)
+    return (
+        worker not in found
+        and len(found) == len(others) + 1
+        and set(others) <= set(found)
+    )
 
 
-def test_killed_worker_fails_its_question_alone_and_is_started_again(rough: Stack, forest: str) -> None:
+def test_killed_worker_fails_its_question_alone_and_is_started_again(
+    rough: Stack, forest: str
+) -> None:
     parent = rough.part("warm")
     with at_work(rough, forest) as (worker, request):
         others = [other for other in warm(rough) if other != worker]
@@ -599,7 +782,9 @@ def test_busy_worker_keeps_nobody_from_the_other(rough: Stack, forest: str) -> N
         assert request.result().status_code == 200
 
 
-def test_when_no_worker_is_free_there_is_a_503_after_half_a_second(rough: Stack, forest: str) -> None:
+def test_when_no_worker_is_free_there_is_a_503_after_half_a_second(
+    rough: Stack, forest: str
+) -> None:
     with stopped(*warm(rough)):
         started = time.monotonic()
         answer = ask(rough, forest, ONE)
@@ -609,11 +794,19 @@ def test_when_no_worker_is_free_there_is_a_503_after_half_a_second(rough: Stack,
     answered(ask(rough, forest, ONE))
 
 
-def test_worker_that_takes_too_much_memory_is_replaced(rough: Stack, forest: str) -> None:
+def test_worker_that_takes_too_much_memory_is_replaced(
+    rough: Stack, forest: str
+) -> None:
     before = warm(rough)
-    body = b"[" + b",".join([json.dumps({f"col_{i}": i for i in range(10)}).encode()] * 700_000) + b"]"
+    body = (
+        b"["
+        + b",".join([json.dumps({f"col_{i}": i for i in range(10)}).encode()] * 700_000)
+        + b"]"
+    )
     refused(ask(rough, forest, body), 500, "warm_worker_lost")
-    eventually(lambda: len(warm(rough)) == 2 and len(set(warm(rough)) & set(before)) == 1)
+    eventually(
+        lambda: len(warm(rough)) == 2 and len(set(warm(rough)) & set(before)) == 1
+    )
     assert "The warm worker is ended" in (rough.data / "test.log").read_text()
     answered(ask(rough, forest, ONE))
 
@@ -631,7 +824,9 @@ def test_end_of_the_tree_leaves_nobody_and_the_stack_starts_it_again(
     assert rough.part("warm") != parent
 
 
-def test_word_to_stop_lets_the_question_in_hand_be_answered(rough: Stack, forest: str) -> None:
+def test_word_to_stop_lets_the_question_in_hand_be_answered(
+    rough: Stack, forest: str
+) -> None:
     parent = rough.part("warm")
     with at_work(rough, forest) as (_, request):
         parent.terminate()
@@ -639,8 +834,12 @@ def test_word_to_stop_lets_the_question_in_hand_be_answered(rough: Stack, forest
     eventually(lambda: ask(rough, forest, ONE).status_code == 200)
 
 
-def test_worker_that_takes_too_long_is_ended_and_replaced(start_stack: StartStack) -> None:
-    stack = start_stack(workers=1, WARM_WORKERS="1", ANSWER_TIMEOUT_S="1", ANSWER_MAX_ROWS="10000000")
+def test_worker_that_takes_too_long_is_ended_and_replaced(
+    start_stack: StartStack,
+) -> None:
+    stack = start_stack(
+        workers=1, WARM_WORKERS="1", ANSWER_TIMEOUT_S="1", ANSWER_MAX_ROWS="10000000"
+    )
     model_id = ready(stack).fitted(table(60, 3))
     (worker,) = warm(stack)
     path = str(stack.data / "warm" / "socket")
@@ -694,14 +893,21 @@ def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
 def test_refusal_of_a_worker_is_that_of_the_server(path: str) -> None:
     def serve(connection: Any) -> None:
         protocol.question(connection)
-        protocol.reply(connection, InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]))
+        protocol.reply(
+            connection, InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"])
+        )
 
     with serving(path, serve), pytest.raises(InvalidTable) as raised:
         protocol.ask(path, QUESTION, b"rows", 5)
-    assert raised.value.cause() == InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]).cause()
+    assert (
+        raised.value.cause()
+        == InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]).cause()
+    )
 
 
-def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(path: str) -> None:
+def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(
+    path: str,
+) -> None:
     with serving(path, lambda _: None), pytest.raises(WarmWorkerLost):
         protocol.ask(path, QUESTION, b"x" * 10_000_000, 5)
 
@@ -727,7 +933,9 @@ def test_worker_notices_that_the_server_has_given_up(path: str) -> None:
 
 
 @pytest.mark.parametrize("said", [b"no JSON", b"[]", b'{"of": "a later version"}'])
-def test_worker_lives_on_after_a_question_that_it_does_not_understand(path: str, said: bytes) -> None:
+def test_worker_lives_on_after_a_question_that_it_does_not_understand(
+    path: str, said: bytes
+) -> None:
     with protocol.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
         attempt.connect(path)
         with Connection(attempt.detach()) as server, protocol.take(listener) as worker:

@@ -53,35 +53,54 @@ def noted(connection: redis.Redis, storage: Storage, data: bytes) -> str:
     return dataset_id
 
 
-def test_noted_bytes_are_found(connection: redis.Redis, storage: Storage, data: bytes) -> None:
+def test_noted_bytes_are_found(
+    connection: redis.Redis, storage: Storage, data: bytes
+) -> None:
     dataset_id = noted(connection, storage, data)
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == dataset_id
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data))
+        == dataset_id
+    )
 
 
 def test_bytes_that_nobody_has_hashed_are_not_found(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
     uploaded(storage, data)
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    )
 
 
 def test_right_digest_with_another_size_is_not_found(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
     noted(connection, storage, data)
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data) + 1) is None
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data) + 1)
+        is None
+    )
 
 
-def test_bytes_of_another_owner_are_not_found(connection: redis.Redis, storage: Storage, data: bytes) -> None:
+def test_bytes_of_another_owner_are_not_found(
+    connection: redis.Redis, storage: Storage, data: bytes
+) -> None:
     noted(connection, storage, data)
     uploaded(storage, data, owner="other")
-    assert deduplication.find(connection, storage, "other", sha256(data), len(data)) is None
+    assert (
+        deduplication.find(connection, storage, "other", sha256(data), len(data))
+        is None
+    )
 
 
-def test_deleted_dataset_is_not_found(connection: redis.Redis, storage: Storage, data: bytes) -> None:
+def test_deleted_dataset_is_not_found(
+    connection: redis.Redis, storage: Storage, data: bytes
+) -> None:
     dataset_id = noted(connection, storage, data)
     storage.delete("datasets", "acme", dataset_id, ["data"])
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    )
 
 
 def test_overwritten_dataset_is_not_found_nor_has_it_a_digest(
@@ -90,7 +109,9 @@ def test_overwritten_dataset_is_not_found_nor_has_it_a_digest(
     dataset_id = noted(connection, storage, data)
     storage.write("datasets", "acme", dataset_id, "data", data[::-1])
     changed = storage.version("datasets", "acme", dataset_id, "data")
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    )
     assert deduplication.digest_of(connection, "acme", dataset_id, changed) is None
 
 
@@ -101,20 +122,32 @@ def test_dataset_that_holds_other_bytes_by_now_is_found_by_those_alone(
     storage.write("datasets", "acme", dataset_id, "data", other)
     version = storage.version("datasets", "acme", dataset_id, "data")
     deduplication.note(connection, "acme", dataset_id, version, sha256(other))
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
-    assert deduplication.find(connection, storage, "acme", sha256(other), len(other)) == dataset_id
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data)) is None
+    )
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(other), len(other))
+        == dataset_id
+    )
 
 
 def test_newest_dataset_of_the_same_bytes_is_found_then_the_one_before(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
-    (old, old_version), (new, new_version) = uploaded(storage, data), uploaded(storage, data)
+    (old, old_version), (new, new_version) = (
+        uploaded(storage, data),
+        uploaded(storage, data),
+    )
     # The order of the jobs is not that of the uploads.
     deduplication.note(connection, "acme", new, new_version, sha256(data))
     deduplication.note(connection, "acme", old, old_version, sha256(data))
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == new
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data)) == new
+    )
     storage.delete("datasets", "acme", new, ["data"])
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == old
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data)) == old
+    )
 
 
 def test_dataset_that_is_about_to_be_removed_is_not_found(
@@ -132,19 +165,33 @@ def test_dataset_that_is_about_to_be_removed_is_not_found(
 def test_only_the_newest_datasets_of_the_same_bytes_are_remembered(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
-    ids = [noted(connection, storage, data) for _ in range(deduplication.N_REMEMBERED + 2)]
+    ids = [
+        noted(connection, storage, data) for _ in range(deduplication.N_REMEMBERED + 2)
+    ]
     storage.delete("datasets", "acme", ids.pop(), ["data"])
-    assert deduplication.find(connection, storage, "acme", sha256(data), len(data)) == ids[-1]
+    assert (
+        deduplication.find(connection, storage, "acme", sha256(data), len(data))
+        == ids[-1]
+    )
     (name,) = connection.keys(f"rowcast:content:acme:{sha256(data)}:*")  # type: ignore[misc]
     assert connection.zcard(name) == deduplication.N_REMEMBERED - 1
 
 
-def test_digest_is_that_of_the_very_version(connection: redis.Redis, storage: Storage, data: bytes) -> None:
+def test_digest_is_that_of_the_very_version(
+    connection: redis.Redis, storage: Storage, data: bytes
+) -> None:
     dataset_id, version = uploaded(storage, data)
     assert deduplication.digest_of(connection, "acme", dataset_id, version) is None
     deduplication.note(connection, "acme", dataset_id, version, sha256(data))
-    assert deduplication.digest_of(connection, "acme", dataset_id, version) == sha256(data)
-    assert deduplication.digest_of(connection, "acme", dataset_id, Version(version.size, "other")) is None
+    assert deduplication.digest_of(connection, "acme", dataset_id, version) == sha256(
+        data
+    )
+    assert (
+        deduplication.digest_of(
+            connection, "acme", dataset_id, Version(version.size, "other")
+        )
+        is None
+    )
     assert deduplication.digest_of(connection, "other", dataset_id, version) is None
 
 
@@ -152,7 +199,10 @@ def test_memory_lasts_for_a_month_from_the_last_use(
     connection: redis.Redis, storage: Storage, data: bytes
 ) -> None:
     dataset_id = noted(connection, storage, data)
-    names = [f"rowcast:digest:acme:{dataset_id}", f"rowcast:content:acme:{sha256(data)}:{len(data)}"]
+    names = [
+        f"rowcast:digest:acme:{dataset_id}",
+        f"rowcast:content:acme:{sha256(data)}:{len(data)}",
+    ]
     for name in names:
         assert connection.ttl(name) > 29 * 24 * 3600  # type: ignore[operator]
         connection.expire(name, 100)
@@ -160,13 +210,17 @@ def test_memory_lasts_for_a_month_from_the_last_use(
     assert all(connection.ttl(name) > 29 * 24 * 3600 for name in names)  # type: ignore[operator]
 
 
-def test_without_redis_nothing_is_found_and_noting_is_no_failure(storage: Storage, data: bytes) -> None:
+def test_without_redis_nothing_is_found_and_noting_is_no_failure(
+    storage: Storage, data: bytes
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
         dead = connect_for_requests(Settings(redis_url=url))  # type: ignore[arg-type]
         dataset_id = noted(dead, storage, data)
-        assert deduplication.find(dead, storage, "acme", sha256(data), len(data)) is None
+        assert (
+            deduplication.find(dead, storage, "acme", sha256(data), len(data)) is None
+        )
     assert storage.names("datasets", "acme", dataset_id) == ["data"]
 
 
@@ -187,8 +241,15 @@ def test_bytes_are_offered_once_a_job_has_read_them(stack: Stack) -> None:
     # Uploaded, and claimed by the uploader; nobody has looked at the bytes yet.
     assert claim(stack, data)["exists"] is False
     stack.finished(stack.post("/fit", id=before["id"], validation="none").json()["id"])
-    assert claim(stack, data) == {"id": before["id"], "exists": True, "url": None, "expires_at": None}
-    stack.finished(stack.post("/fit", id=claim(stack, data)["id"], validation="none").json()["id"])
+    assert claim(stack, data) == {
+        "id": before["id"],
+        "exists": True,
+        "url": None,
+        "expires_at": None,
+    }
+    stack.finished(
+        stack.post("/fit", id=claim(stack, data)["id"], validation="none").json()["id"]
+    )
 
 
 def test_claimed_digest_of_other_bytes_is_never_believed(stack: Stack) -> None:
@@ -200,7 +261,9 @@ def test_claimed_digest_of_other_bytes_is_never_believed(stack: Stack) -> None:
     assert claim(stack, data)["id"] == answer["id"]
 
 
-def test_bytes_of_a_table_that_was_refused_by_its_job_are_offered_too(stack: Stack) -> None:
+def test_bytes_of_a_table_that_was_refused_by_its_job_are_offered_too(
+    stack: Stack,
+) -> None:
     frame = table(320, 3, seed=4711)
     frame.loc[3, "col_1"] = float("inf")
     model = stack.fit(frame)

@@ -1,4 +1,5 @@
-"""The store as Rowcast uses it: a real one, a dead one, a silent one, and one that answers nonsense."""
+"""The store as Rowcast uses it: a real one, a dead one, a silent one, and one that answers
+nonsense."""
 
 from __future__ import annotations
 
@@ -35,10 +36,16 @@ FOREIGN = "16fd2706-8baf-433b-82eb-8c7fada847da"
 # Whatever is asked of a store that is out of order, it is the store's fault.
 CALLS: dict[str, Callable[[Storage, Path], Any]] = {
     "check_buckets": lambda storage, path: storage.check_buckets(),
-    "version": lambda storage, path: storage.version("datasets", "acme", new_id(), "data"),
+    "version": lambda storage, path: storage.version(
+        "datasets", "acme", new_id(), "data"
+    ),
     "read": lambda storage, path: storage.read("datasets", "acme", new_id(), "data"),
-    "download": lambda storage, path: storage.download("datasets", "acme", new_id(), "data", path),
-    "write": lambda storage, path: storage.write("datasets", "acme", new_id(), "data", b"x"),
+    "download": lambda storage, path: storage.download(
+        "datasets", "acme", new_id(), "data", path
+    ),
+    "write": lambda storage, path: storage.write(
+        "datasets", "acme", new_id(), "data", b"x"
+    ),
     "names": lambda storage, path: storage.names("datasets", "acme", new_id()),
     "newest": lambda storage, path: list(storage.newest("datasets", "acme")),
     "owners": lambda storage, path: storage.owners("datasets"),
@@ -47,9 +54,13 @@ CALLS: dict[str, Callable[[Storage, Path], Any]] = {
     "keys": lambda storage, path: storage.keys("datasets"),
     "is_empty": lambda storage, path: storage.is_empty("datasets"),
     "copy_out": lambda storage, path: storage.copy_out("datasets", "acme/x", path),
-    "copy_in": lambda storage, path: storage.copy_in("datasets", "acme/x", Path(__file__)),
+    "copy_in": lambda storage, path: storage.copy_in(
+        "datasets", "acme/x", Path(__file__)
+    ),
     "uploaded": lambda storage, path: storage.uploaded("acme", new_id()),
-    "delete": lambda storage, path: storage.delete("datasets", "acme", new_id(), ["data", "more"]),
+    "delete": lambda storage, path: storage.delete(
+        "datasets", "acme", new_id(), ["data", "more"]
+    ),
 }
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
@@ -68,7 +79,9 @@ def dataset_id(storage: Storage) -> str:
 
 
 def offline(**settings: Any) -> Storage:
-    return Storage(Settings(s3_access_key="access-key", s3_secret_key="secret-key", **settings))
+    return Storage(
+        Settings(s3_access_key="access-key", s3_secret_key="secret-key", **settings)
+    )
 
 
 # Objects
@@ -79,14 +92,21 @@ def test_object_comes_back_as_it_was_written(content: bytes, storage: Storage) -
     identifier = new_id()
     storage.write("results", "acme", identifier, "1/manifest.json", content)
     assert storage.read("results", "acme", identifier, "1/manifest.json") == content
-    assert storage.version("results", "acme", identifier, "1/manifest.json").size == len(content)
+    assert storage.version(
+        "results", "acme", identifier, "1/manifest.json"
+    ).size == len(content)
 
 
 def test_part_of_an_object_can_be_read(storage: Storage, dataset_id: str) -> None:
-    assert storage.read("datasets", "acme", dataset_id, "data", offset=3, length=4) == b"3456"
+    assert (
+        storage.read("datasets", "acme", dataset_id, "data", offset=3, length=4)
+        == b"3456"
+    )
 
 
-def test_large_file_comes_back_with_its_digest(storage: Storage, tmp_path: Path) -> None:
+def test_large_file_comes_back_with_its_digest(
+    storage: Storage, tmp_path: Path
+) -> None:
     content, identifier = bytes(range(256)) * (12 << 12), new_id()
     (tmp_path / "large").write_bytes(content)
     storage.write("datasets", "acme", identifier, "data", tmp_path / "large")
@@ -100,22 +120,35 @@ def test_names_are_those_below_the_id_in_all_its_folders(storage: Storage) -> No
     for name in ("1/model.joblib", "1/manifest.json", "canceled", "record/1.json"):
         storage.write("models", "acme", identifier, name, b"x")
     found = storage.names("models", "acme", identifier)
-    assert sorted(found) == ["1/manifest.json", "1/model.joblib", "canceled", "record/1.json"]
+    assert sorted(found) == [
+        "1/manifest.json",
+        "1/model.joblib",
+        "canceled",
+        "record/1.json",
+    ]
 
 
-def test_overwriting_changes_the_version_and_reading_does_not(storage: Storage, dataset_id: str) -> None:
+def test_overwriting_changes_the_version_and_reading_does_not(
+    storage: Storage, dataset_id: str
+) -> None:
     before = storage.version("datasets", "acme", dataset_id, "data")
     assert storage.version("datasets", "acme", dataset_id, "data") == before
     storage.write("datasets", "acme", dataset_id, "data", b"9876543210")
     assert storage.version("datasets", "acme", dataset_id, "data") != before
 
 
-def test_download_takes_the_expected_version_only(storage: Storage, dataset_id: str, tmp_path: Path) -> None:
+def test_download_takes_the_expected_version_only(
+    storage: Storage, dataset_id: str, tmp_path: Path
+) -> None:
     noted = storage.version("datasets", "acme", dataset_id, "data")
-    storage.download("datasets", "acme", dataset_id, "data", tmp_path / "copy", expected=noted)
+    storage.download(
+        "datasets", "acme", dataset_id, "data", tmp_path / "copy", expected=noted
+    )
     storage.write("datasets", "acme", dataset_id, "data", b"9876543210")
     with pytest.raises(DatasetChanged, match=dataset_id):
-        storage.download("datasets", "acme", dataset_id, "data", tmp_path / "copy", expected=noted)
+        storage.download(
+            "datasets", "acme", dataset_id, "data", tmp_path / "copy", expected=noted
+        )
 
 
 def test_version_of_a_large_object_is_the_same_by_asking_and_by_reading(
@@ -124,7 +157,9 @@ def test_version_of_a_large_object_is_the_same_by_asking_and_by_reading(
     identifier = new_id()
     storage.write("datasets", "acme", identifier, "data", bytes(6_000_000))
     noted = storage.version("datasets", "acme", identifier, "data")
-    storage.download("datasets", "acme", identifier, "data", tmp_path / "copy", expected=noted)
+    storage.download(
+        "datasets", "acme", identifier, "data", tmp_path / "copy", expected=noted
+    )
     assert noted.size == 6_000_000
 
 
@@ -143,7 +178,9 @@ def test_id_without_objects_has_no_names(identifier: str, storage: Storage) -> N
     assert storage.names("models", "acme", identifier) == []
 
 
-def test_object_of_another_owner_is_not_there(storage: Storage, dataset_id: str) -> None:
+def test_object_of_another_owner_is_not_there(
+    storage: Storage, dataset_id: str
+) -> None:
     with pytest.raises(ObjectMissing):
         storage.version("datasets", "other", dataset_id, "data")
     with pytest.raises(ObjectMissing):
@@ -155,7 +192,9 @@ def test_fault_of_the_local_disk_is_not_blamed_on_the_store(
     storage: Storage, dataset_id: str, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError):
-        storage.download("datasets", "acme", dataset_id, "data", tmp_path / "no folder" / "copy")
+        storage.download(
+            "datasets", "acme", dataset_id, "data", tmp_path / "no folder" / "copy"
+        )
 
 
 # Listing and deleting
@@ -163,9 +202,19 @@ def test_fault_of_the_local_disk_is_not_blamed_on_the_store(
 
 @pytest.fixture(scope="module")
 def history(storage: Storage) -> list[str]:
-    """Return ids of the owner `annals`, newest first, over years, days, hours, and within a millisecond."""
-    moments = ["2026-03-02T09:59:59", "2026-03-02T00:00:00", "2026-03-01T23:59:59", "2025-12-31T10:00:00"]
-    ids = [id_at(datetime.fromisoformat(f"{at}+00:00"), number) for at in moments for number in (2, 1)]
+    """Return ids of the owner `annals`, newest first, over years, days, hours, and within a
+    millisecond."""
+    moments = [
+        "2026-03-02T09:59:59",
+        "2026-03-02T00:00:00",
+        "2026-03-01T23:59:59",
+        "2025-12-31T10:00:00",
+    ]
+    ids = [
+        id_at(datetime.fromisoformat(f"{at}+00:00"), number)
+        for at in moments
+        for number in (2, 1)
+    ]
     for identifier in ids:
         storage.write("results", "annals", identifier, "1/manifest.json", b"{}")
     return ids
@@ -176,23 +225,31 @@ def test_ids_are_listed_newest_first(storage: Storage, history: list[str]) -> No
 
 
 @pytest.mark.parametrize("position", range(8))
-def test_listing_goes_on_after_any_id(position: int, storage: Storage, history: list[str]) -> None:
+def test_listing_goes_on_after_any_id(
+    position: int, storage: Storage, history: list[str]
+) -> None:
     found = storage.newest("results", "annals", before=history[position])
     assert list(found) == history[position + 1 :]
 
 
-def test_listing_goes_on_after_an_id_that_is_gone(storage: Storage, history: list[str]) -> None:
+def test_listing_goes_on_after_an_id_that_is_gone(
+    storage: Storage, history: list[str]
+) -> None:
     gone = id_at(datetime.fromisoformat("2026-03-02T05:00:00+00:00"))
     assert list(storage.newest("results", "annals", before=gone)) == history[2:]
 
 
-def test_listing_asks_for_no_more_than_is_wanted(stack: Stack, history: list[str]) -> None:
+def test_listing_asks_for_no_more_than_is_wanted(
+    stack: Stack, history: list[str]
+) -> None:
     asked: list[str] = []
 
     class Watched(Storage):
         """A store that notes what is listed."""
 
-        def _folders(self, bucket: Any, folder: str, after: str, before: str) -> list[str]:
+        def _folders(
+            self, bucket: Any, folder: str, after: str, before: str
+        ) -> list[str]:
             asked.append(folder)
             return super()._folders(bucket, folder, after, before)
 
@@ -219,7 +276,9 @@ def test_objects_of_other_shapes_are_passed_over(storage: Storage) -> None:
     assert list(storage.newest("results", "odd")) == [identifier]
 
 
-def test_owner_without_anything_has_no_ids(storage: Storage, history: list[str]) -> None:
+def test_owner_without_anything_has_no_ids(
+    storage: Storage, history: list[str]
+) -> None:
     for owner in ("annal", "annals2", "nobody"):
         assert list(storage.newest("results", owner)) == []
 
@@ -228,7 +287,12 @@ def test_deleted_objects_are_gone_and_others_stay(storage: Storage) -> None:
     identifier = new_id()
     for name in ("1/model.joblib", "1/manifest.json", "record/1.json"):
         storage.write("models", "acme", identifier, name, b"x")
-    storage.delete("models", "acme", identifier, ["1/manifest.json", "never there", "record/1.json"])
+    storage.delete(
+        "models",
+        "acme",
+        identifier,
+        ["1/manifest.json", "never there", "record/1.json"],
+    )
     assert storage.names("models", "acme", identifier) == ["1/model.joblib"]
 
 
@@ -243,8 +307,12 @@ def test_size_and_time_of_an_upload_are_told(storage: Storage, dataset_id: str) 
 
 def test_upload_url_takes_bytes_and_download_url_gives_them(storage: Storage) -> None:
     identifier = new_id()
-    put = requests.put(storage.upload_url("acme", identifier, 60), data=b"bytes", timeout=10)
-    got = requests.get(storage.download_url("datasets", "acme", identifier, "data", 60), timeout=10)
+    put = requests.put(
+        storage.upload_url("acme", identifier, 60), data=b"bytes", timeout=10
+    )
+    got = requests.get(
+        storage.download_url("datasets", "acme", identifier, "data", 60), timeout=10
+    )
     assert (put.status_code, got.status_code, got.content) == (200, 200, b"bytes")
 
 
@@ -257,7 +325,9 @@ def test_upload_url_takes_bytes_and_download_url_gives_them(storage: Storage) ->
     ],
     ids=["other owner", "longer life", "other signature"],
 )
-def test_url_that_was_tampered_with_is_refused(old: str, new: str, storage: Storage, dataset_id: str) -> None:
+def test_url_that_was_tampered_with_is_refused(
+    old: str, new: str, storage: Storage, dataset_id: str
+) -> None:
     url = storage.download_url("datasets", "acme", dataset_id, "data", 60)
     storage.write("datasets", "other", dataset_id, "data", b"secret")
     assert old in url
@@ -270,7 +340,9 @@ def test_download_url_does_not_let_write(storage: Storage, dataset_id: str) -> N
     assert storage.read("datasets", "acme", dataset_id, "data") == b"0123456789"
 
 
-def test_url_without_its_signature_is_refused(storage: Storage, dataset_id: str) -> None:
+def test_url_without_its_signature_is_refused(
+    storage: Storage, dataset_id: str
+) -> None:
     url = storage.download_url("datasets", "acme", dataset_id, "data", 60)
     assert requests.get(url.partition("?")[0], timeout=10).status_code in (400, 403)
 
@@ -284,12 +356,21 @@ def test_expired_url_is_refused(storage: Storage, dataset_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("internal", "origin"), [(False, "https://files.example.org/"), (True, "http://minio:9000/")]
+    ("internal", "origin"),
+    [(False, "https://files.example.org/"), (True, "http://minio:9000/")],
 )
-def test_url_names_the_public_endpoint_unless_asked_from_inside(internal: bool, origin: str) -> None:
-    storage = offline(s3_endpoint="http://minio:9000", s3_public_endpoint="https://files.example.org")
-    assert storage.upload_url("acme", new_id(), 60, internal=internal).startswith(origin)
-    assert storage.download_url("results", "acme", new_id(), "x", 60, internal=internal).startswith(origin)
+def test_url_names_the_public_endpoint_unless_asked_from_inside(
+    internal: bool, origin: str
+) -> None:
+    storage = offline(
+        s3_endpoint="http://minio:9000", s3_public_endpoint="https://files.example.org"
+    )
+    assert storage.upload_url("acme", new_id(), 60, internal=internal).startswith(
+        origin
+    )
+    assert storage.download_url(
+        "results", "acme", new_id(), "x", 60, internal=internal
+    ).startswith(origin)
 
 
 def test_url_names_the_bucket_that_the_settings_name() -> None:
@@ -308,7 +389,10 @@ def test_signing_needs_no_store(closed_port: int) -> None:
 @pytest.fixture
 def new_buckets(stack: Stack) -> Iterator[dict[str, str]]:
     """Return settings that name three buckets that are not there; they are removed afterwards."""
-    names = {f"{kind}_bucket": f"{kind}-{uuid4().hex[:8]}" for kind in ("datasets", "models", "results")}
+    names = {
+        f"{kind}_bucket": f"{kind}-{uuid4().hex[:8]}"
+        for kind in ("datasets", "models", "results")
+    }
     yield names
     client = stack.storage()._client
     for name in names.values():
@@ -317,7 +401,9 @@ def new_buckets(stack: Stack) -> Iterator[dict[str, str]]:
         client.remove_bucket(name)
 
 
-def test_many_threads_create_the_buckets_at_once(stack: Stack, new_buckets: dict[str, str]) -> None:
+def test_many_threads_create_the_buckets_at_once(
+    stack: Stack, new_buckets: dict[str, str]
+) -> None:
     storages = [Storage(stack.settings(**new_buckets)) for _ in range(8)]
     together = threading.Barrier(16)
 
@@ -332,12 +418,14 @@ def test_many_threads_create_the_buckets_at_once(stack: Stack, new_buckets: dict
     assert storages[1].names("results", "acme", identifier) == ["x"]
 
 
-def test_many_processes_create_the_buckets_at_once(stack: Stack, new_buckets: dict[str, str]) -> None:
+def test_many_processes_create_the_buckets_at_once(
+    stack: Stack, new_buckets: dict[str, str]
+) -> None:
     settings = stack.settings(**new_buckets)
     code = """
 import sys
 from rowcast.config import Settings
-from rowcast.storage import Storage
+from rowcast.store import Storage
 storage = Storage(Settings())
 sys.stdin.readline()
 storage.ensure_buckets()
@@ -351,7 +439,11 @@ storage.check_buckets()
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code], cwd=ROOT, env=variables, stdin=subprocess.PIPE, text=True
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=variables,
+            stdin=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
     ]
@@ -396,7 +488,9 @@ def test_store_that_never_answers_is_unavailable_within_3_s(
 ) -> None:
     started_s = time.monotonic()
     with pytest.raises(StoreUnavailable, match="does not answer"):
-        CALLS[name](offline(s3_endpoint=f"http://127.0.0.1:{silent_port}"), tmp_path / "copy")
+        CALLS[name](
+            offline(s3_endpoint=f"http://127.0.0.1:{silent_port}"), tmp_path / "copy"
+        )
     assert time.monotonic() - started_s < 4
 
 
@@ -446,7 +540,9 @@ class _OddAnswers(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def odd_store() -> Iterator[OddStore]:
     with OddStore(("127.0.0.1", 0), _OddAnswers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         thread.start()
         yield server
         server.shutdown()
@@ -463,29 +559,43 @@ XML = {"Content-Type": "application/xml"}
     [
         (500, {}, b"oops"),
         (502, PAGE[1], PAGE[0]),
-        (503, XML, b"<Error><Code>SlowDown</Code><Message>m</Message><Resource>r</Resource></Error>"),
+        (
+            503,
+            XML,
+            b"<Error><Code>SlowDown</Code><Message>m</Message><Resource>r</Resource></Error>",
+        ),
         (403, PAGE[1], PAGE[0]),
         (302, {"Location": "http://127.0.0.1:9/elsewhere"}, b""),
     ],
     ids=["500", "502", "503", "403", "redirect"],
 )
 def test_odd_answer_means_that_the_store_is_unavailable(
-    answer: Answer, call: Callable[[Storage, Path], Any], odd_store: OddStore, tmp_path: Path
+    answer: Answer,
+    call: Callable[[Storage, Path], Any],
+    odd_store: OddStore,
+    tmp_path: Path,
 ) -> None:
     odd_store.answer = answer
     with pytest.raises(StoreUnavailable):
-        call(offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"), tmp_path / "copy")
+        call(
+            offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"),
+            tmp_path / "copy",
+        )
 
 
 @pytest.mark.parametrize(
-    "body", [b"", PAGE[0], b"<html>", b"\x00\x01"], ids=["nothing", "page", "cut", "bytes"]
+    "body",
+    [b"", PAGE[0], b"<html>", b"\x00\x01"],
+    ids=["nothing", "page", "cut", "bytes"],
 )
 def test_listing_that_is_no_listing_means_that_the_store_is_unavailable(
     body: bytes, odd_store: OddStore
 ) -> None:
     odd_store.answer = (200, PAGE[1], body)
     with pytest.raises(StoreUnavailable):
-        offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}").names("models", "acme", new_id())
+        offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}").names(
+            "models", "acme", new_id()
+        )
 
 
 @pytest.mark.parametrize("name", ["read", "download"])
@@ -494,20 +604,37 @@ def test_answer_that_breaks_off_is_not_taken_for_the_object(
 ) -> None:
     odd_store.answer = (200, {"Content-Length": "100"}, b"only this")
     with pytest.raises(StoreUnavailable):
-        CALLS[name](offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"), tmp_path / "copy")
+        CALLS[name](
+            offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"),
+            tmp_path / "copy",
+        )
 
 
-def test_store_without_tags_tells_versions_apart_by_size_and_time(odd_store: OddStore) -> None:
-    odd_store.answer = (200, {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, b"0123456789")
+def test_store_without_tags_tells_versions_apart_by_size_and_time(
+    odd_store: OddStore,
+) -> None:
+    odd_store.answer = (
+        200,
+        {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"},
+        b"0123456789",
+    )
     storage = offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}")
     before = storage.version("datasets", "acme", new_id(), "data")
-    odd_store.answer = (200, {"Last-Modified": "Mon, 01 Jan 2024 00:00:01 GMT"}, b"0123456789")
+    odd_store.answer = (
+        200,
+        {"Last-Modified": "Mon, 01 Jan 2024 00:00:01 GMT"},
+        b"0123456789",
+    )
     after = storage.version("datasets", "acme", new_id(), "data")
     assert (before.size, after.size) == (10, 10)
     assert before != after
 
 
-def test_date_that_cannot_be_read_means_that_the_store_is_unavailable(odd_store: OddStore) -> None:
+def test_date_that_cannot_be_read_means_that_the_store_is_unavailable(
+    odd_store: OddStore,
+) -> None:
     odd_store.answer = (200, {"Last-Modified": "yesterday"}, b"0123456789")
     with pytest.raises(StoreUnavailable):
-        CALLS["version"](offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"), Path())
+        CALLS["version"](
+            offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"), Path()
+        )

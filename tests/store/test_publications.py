@@ -1,4 +1,5 @@
-"""What counts of all that attempts leave in the store: the lowest finished one, and the final record."""
+"""What counts of all that attempts leave in the store: the lowest finished one, and the final
+record."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def identifier() -> str:
     return new_id()
 
 
-def attempt(storage: Storage, stack: Stack, folder: Path, number: int, owner: str = "acme") -> Run:
+def attempt(
+    storage: Storage, stack: Stack, folder: Path, number: int, owner: str = "acme"
+) -> Run:
     return Run(owner, number, stack.settings(), storage, folder, lambda: False, storage)
 
 
@@ -46,11 +49,15 @@ def publish(
 ) -> None:
     (folder / "file").write_bytes(b"of attempt %d" % number)
     run = attempt(storage, stack, folder, number, owner)
-    publishing.publish(run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"})
+    publishing.publish(
+        run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"}
+    )
 
 
 @each_kind
-def test_nothing_is_found_before_anything_is_published(kind: Kind, storage: Storage, identifier: str) -> None:
+def test_nothing_is_found_before_anything_is_published(
+    kind: Kind, storage: Storage, identifier: str
+) -> None:
     assert publications.find(storage, kind, "acme", identifier) is None
 
 
@@ -66,7 +73,11 @@ def test_published_attempt_is_found_with_its_manifest_and_file(
 
 @pytest.mark.parametrize("order", [(2, 3), (3, 2), (10, 2)])
 def test_lowest_finished_attempt_counts_whoever_came_first(
-    order: tuple[int, int], storage: Storage, stack: Stack, tmp_path: Path, identifier: str
+    order: tuple[int, int],
+    storage: Storage,
+    stack: Stack,
+    tmp_path: Path,
+    identifier: str,
 ) -> None:
     for number in order:
         publish(storage, stack, tmp_path, "fit", identifier, number)
@@ -86,7 +97,9 @@ def test_late_files_of_an_attempt_that_was_given_up_change_nothing(
 
 
 @each_kind
-def test_attempt_without_its_manifest_does_not_count(kind: Kind, storage: Storage, identifier: str) -> None:
+def test_attempt_without_its_manifest_does_not_count(
+    kind: Kind, storage: Storage, identifier: str
+) -> None:
     storage.write(BUCKETS[kind], "acme", identifier, "1/file", b"all of it")
     assert publications.find(storage, kind, "acme", identifier) is None
 
@@ -116,13 +129,17 @@ def test_foreign_id_has_neither_publication_nor_record(storage: Storage) -> None
     assert publications.read_record(storage, "acme", FOREIGN) is None
 
 
-def test_manifest_is_written_after_the_file(stack: Stack, tmp_path: Path, identifier: str) -> None:
+def test_manifest_is_written_after_the_file(
+    stack: Stack, tmp_path: Path, identifier: str
+) -> None:
     names: list[str] = []
 
     class Watched(Storage):
         """A store that notes the order of writing."""
 
-        def write(self, bucket: Any, owner: str, identifier: str, name: str, content: Any) -> None:
+        def write(
+            self, bucket: Any, owner: str, identifier: str, name: str, content: Any
+        ) -> None:
             names.append(name)
             super().write(bucket, owner, identifier, name, content)
 
@@ -136,7 +153,9 @@ def test_failing_write_of_the_file_leaves_no_manifest(
     class Failing(Storage):
         """A store that fails in the midst of publishing."""
 
-        def write(self, bucket: Any, owner: str, identifier: str, name: str, content: Any) -> None:
+        def write(
+            self, bucket: Any, owner: str, identifier: str, name: str, content: Any
+        ) -> None:
             if name.endswith("/file"):
                 raise StoreUnavailable
             super().write(bucket, owner, identifier, name, content)
@@ -150,8 +169,15 @@ def test_failing_write_of_the_file_leaves_no_manifest(
 
 
 @each_kind
-def test_record_is_found_by_the_id_alone(kind: Kind, storage: Storage, identifier: str) -> None:
-    record = {"kind": kind, "status": "failed", "attempts": 1, "error": {"detail": "größe"}}
+def test_record_is_found_by_the_id_alone(
+    kind: Kind, storage: Storage, identifier: str
+) -> None:
+    record = {
+        "kind": kind,
+        "status": "failed",
+        "attempts": 1,
+        "error": {"detail": "größe"},
+    }
     publications.write_record(storage, kind, "acme", identifier, record)
     assert publications.read_record(storage, "acme", identifier) == record
     assert publications.read_record(storage, "other", identifier) is None
@@ -164,9 +190,13 @@ def test_job_without_a_record_has_none(
     assert publications.read_record(storage, "acme", identifier) is None
 
 
-def test_last_record_counts_where_no_attempt_finished(storage: Storage, identifier: str) -> None:
+def test_last_record_counts_where_no_attempt_finished(
+    storage: Storage, identifier: str
+) -> None:
     for number in (10, 9, 2):
-        publications.write_record(storage, "fit", "acme", identifier, {"attempts": number})
+        publications.write_record(
+            storage, "fit", "acme", identifier, {"attempts": number}
+        )
     assert publications.read_record(storage, "acme", identifier) == {"attempts": 10}
 
 
@@ -174,9 +204,14 @@ def test_record_of_the_finished_attempt_counts_before_that_of_a_later_failure(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     for number, status in ((1, "failed"), (2, "finished"), (3, "failed")):
-        publications.write_record(storage, "fit", "acme", identifier, {"attempts": number, "status": status})
+        publications.write_record(
+            storage, "fit", "acme", identifier, {"attempts": number, "status": status}
+        )
     publish(storage, stack, tmp_path, "fit", identifier, 2)
-    assert publications.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
+    assert publications.read_record(storage, "acme", identifier) == {
+        "attempts": 2,
+        "status": "finished",
+    }
 
 
 @each_kind
@@ -209,8 +244,12 @@ def test_record_that_counts_is_that_of_who_ended_the_job(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 1)
-    # The first attempt died before Redis heard of its end; the second one found what it had published.
+    # The first attempt died before Redis heard of its end; the second one found what it had
+    # published.
     for number in (1, 2):
         record = {"attempts": number, "status": "finished"}
         publications.write_record(storage, "fit", "acme", identifier, record)
-    assert publications.read_record(storage, "acme", identifier) == {"attempts": 2, "status": "finished"}
+    assert publications.read_record(storage, "acme", identifier) == {
+        "attempts": 2,
+        "status": "finished",
+    }

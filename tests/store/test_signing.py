@@ -1,4 +1,5 @@
-"""A manifest counts only for the owner and the model it was signed for, with a key that workers hold."""
+"""A manifest counts only for the owner and the model it was signed for, with a key that workers
+hold."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def test_all_keys_verify_and_the_first_signs() -> None:
     ],
     ids=["other key", "no key", "other owner", "other model"],
 )
-def test_signature_does_not_hold_elsewhere(keys: list[str], owner: str, model_id: str) -> None:
+def test_signature_does_not_hold_elsewhere(
+    keys: list[str], owner: str, model_id: str
+) -> None:
     with pytest.raises(ModelUntrusted):
         verify(keys, owner, model_id, signed())
 

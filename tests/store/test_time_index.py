@@ -22,16 +22,25 @@ def id_at(seconds: float, number: int = 0) -> str:
 
 
 class Store:
-    """Folders of ids, listed in order as a store does; it counts requests, and the paths that it has sent."""
+    """Folders of ids, listed in order as a store does; it counts requests, and the paths that it
+    has sent."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         paths = {str(folder_of("acme", each)) for each in ids}
-        self.paths = {"/".join(path.split("/")[:n]) for path in paths for n in (2, 3, 4)}
+        self.paths = {
+            "/".join(path.split("/")[:n]) for path in paths for n in (2, 3, 4)
+        }
         self.requests = self.sent = 0
 
     def __call__(self, folder: str, after: str, before: str) -> list[str]:
-        inside = sorted(path for path in self.paths if path.rpartition("/")[0] == folder)
-        found = [path for path in inside[bisect_right(inside, after) :] if path + "/" < before]
+        inside = sorted(
+            path for path in self.paths if path.rpartition("/")[0] == folder
+        )
+        found = [
+            path
+            for path in inside[bisect_right(inside, after) :]
+            if path + "/" < before
+        ]
         self.requests, self.sent = self.requests + 1, self.sent + len(found)
         return found
 
@@ -39,10 +48,16 @@ class Store:
 def spread(n: int, seconds: float) -> list[str]:
     """Return ids of the time before noon, newest first."""
     rng = random.Random(0)
-    return sorted((id_at(NOON - 1 - rng.random() * seconds, i) for i in range(n)), reverse=True)
+    return sorted(
+        (id_at(NOON - 1 - rng.random() * seconds, i) for i in range(n)), reverse=True
+    )
 
 
-SPREADS = {"few": spread(10, 3_000), "dense": spread(3_000, 3_000), "over days": spread(500, 300_000)}
+SPREADS = {
+    "few": spread(10, 3_000),
+    "dense": spread(3_000, 3_000),
+    "over days": spread(500, 300_000),
+}
 
 
 @pytest.mark.parametrize("ids", SPREADS.values(), ids=SPREADS)

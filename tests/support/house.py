@@ -1,4 +1,5 @@
-"""The floors of the house, and what breaks its rules. `python -m tests.support.house` prints both."""
+"""The floors of the house, and what breaks its rules. `python -m tests.support.house` prints
+both."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ FACES = {name: path for name, path in MODULES.items() if path.name == "__init__.
 
 
 def imported_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield what import statements name: `rowcast.jobs.queue` for `from rowcast.jobs import queue`."""
+    """Yield what import statements name: `rowcast.jobs.queue` for `from rowcast.jobs import
+    queue`."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -58,7 +60,8 @@ def imports_of(path: Path) -> set[str]:
 
 
 def loaded_by(path: Path) -> set[str]:
-    """Return what importing a file loads: its imports outside of functions and of `if TYPE_CHECKING`."""
+    """Return what importing a file loads: its imports outside of functions and of `if
+    TYPE_CHECKING`."""
 
     def statements(body: list[ast.stmt]) -> Iterator[ast.AST]:
         for node in body:
@@ -66,7 +69,9 @@ def loaded_by(path: Path) -> set[str]:
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
                 yield from statements(node.orelse)
             elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from statements([n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)])
+                yield from statements(
+                    [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+                )
 
     return set(imported_names(statements(ast.parse(path.read_text()).body)))
 
@@ -85,7 +90,8 @@ def public_names(face: str) -> set[str]:
 
 
 def imports_between_rooms() -> Iterator[tuple[str, str, str]]:
-    """Yield the importing module, the imported room and the imported name, for each import of another room."""
+    """Yield the importing module, the imported room and the imported name, for each import of
+    another room."""
     for module, path in sorted(MODULES.items()):
         for name in sorted(imports_of(path)):
             room = room_of(name)
@@ -113,7 +119,8 @@ def deep_imports() -> list[str]:
 
 
 def circles() -> list[str]:
-    """Return the first circle of modules that import each other, if there is one; faces only pass names on."""
+    """Return the first circle of modules that import each other, if there is one; faces only pass
+    names on."""
     graph = {
         module: {name for name in map(_existing, imports_of(path)) if name} - {module}
         for module, path in MODULES.items()
@@ -127,9 +134,12 @@ def circles() -> list[str]:
 
 
 def _existing(name: str) -> str | None:
-    """Return the module that an imported name is, or lies in; None for faces and others' modules."""
+    """Return the module that an imported name is, or lies in; None for faces and others'
+    modules."""
     candidates = (name, name.rpartition(".")[0])
-    return next((each for each in candidates if each in MODULES and each not in FACES), None)
+    return next(
+        (each for each in candidates if each in MODULES and each not in FACES), None
+    )
 
 
 def violations() -> list[str]:
@@ -140,7 +150,9 @@ def violations() -> list[str]:
 def main() -> None:
     """Print the floors, the highest first, and what breaks the rules."""
     for floor, rooms in FLOORS.items():
-        built = [room for room in rooms if any(room_of(module) == room for module in MODULES)]
+        built = [
+            room for room in rooms if any(room_of(module) == room for module in MODULES)
+        ]
         print(f"{floor}  {', '.join(built)}")
     found = violations()
     sys.exit("\n".join(found) if found else None)

@@ -6,13 +6,24 @@ import requests
 
 from tests.support.stack import Stack
 
-PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "hint", "errors", "request_id"}
+PROBLEM_MEMBERS = {
+    "type",
+    "title",
+    "status",
+    "detail",
+    "code",
+    "hint",
+    "errors",
+    "request_id",
+}
 
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
 
 
-def assert_problem(answer: requests.Response, status: int, code: str) -> dict[str, object]:
+def assert_problem(
+    answer: requests.Response, status: int, code: str
+) -> dict[str, object]:
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
     body = answer.json()
     assert set(body) == PROBLEM_MEMBERS

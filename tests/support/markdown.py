@@ -6,7 +6,10 @@ import re
 
 from tests.support import ROOT
 
-DOCS = {path.name: path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]}
+DOCS = {
+    path.name: path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+}
 
 
 def text_of(name: str) -> str:
@@ -22,7 +25,11 @@ def rows_of(text: str, *header: str) -> list[list[str]]:
     """Return the rows of all Markdown tables in a text that have this header."""
     rows, is_wanted = [], False
     for line in text.splitlines():
-        cells = [cell.strip() for cell in line[1:-1].split("|")] if line.startswith("|") else []
+        cells = (
+            [cell.strip() for cell in line[1:-1].split("|")]
+            if line.startswith("|")
+            else []
+        )
         is_wanted = cells == list(header) or (is_wanted and bool(cells))
         if is_wanted and cells != list(header) and not set(line) <= set("| -"):
             rows.append(cells)
@@ -34,4 +41,6 @@ def without_code(text: str) -> str:
 
 
 def code_blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", text_of(name), re.MULTILINE | re.DOTALL
+    )

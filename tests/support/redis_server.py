@@ -31,7 +31,16 @@ class RedisServer:
         return redis.Redis(unix_socket_path=str(self.socket), **options)
 
     def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--loglevel", "warning"]
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--save",
+            "",
+            "--loglevel",
+            "warning",
+        ]
         self.process = subprocess.Popen(
             [programs._redis_binary(), *options, *DURABLE], cwd=self.socket.parent
         )

@@ -27,9 +27,16 @@ from rowcast.store.object_store import Storage
 from tests.support import ROOT
 from tests.support.tables import parquet
 
-SETTINGS = {name.upper() for name in Settings.model_fields} | {"ROWCAST_URL", "ROWCAST_API_KEY"}
+SETTINGS = {name.upper() for name in Settings.model_fields} | {
+    "ROWCAST_URL",
+    "ROWCAST_API_KEY",
+}
 # What chooses the store of the whole run is meant for the stacks, not for single tests.
-STORE = {name: os.environ[name] for name in os.environ if name.startswith("S3_") or name == "STORE"}
+STORE = {
+    name: os.environ[name]
+    for name in os.environ
+    if name.startswith("S3_") or name == "STORE"
+}
 
 
 @dataclass
@@ -43,10 +50,14 @@ class Stack:
     is_ending: bool = False
 
     def get(self, path: str, **params: Any) -> requests.Response:
-        return requests.get(self.url + path, params=params, headers=self.headers, timeout=40)
+        return requests.get(
+            self.url + path, params=params, headers=self.headers, timeout=40
+        )
 
     def post(self, path: str, **params: Any) -> requests.Response:
-        return requests.post(self.url + path, params=params, headers=self.headers, timeout=40)
+        return requests.post(
+            self.url + path, params=params, headers=self.headers, timeout=40
+        )
 
     def upload(self, table: pd.DataFrame | bytes) -> str:
         answer = self.get("/upload").json()
@@ -64,7 +75,9 @@ class Stack:
         return identifier
 
     def predict(self, table: pd.DataFrame | bytes, model_id: str) -> str:
-        return submitted(self.post("/predict", dataset_id=self.upload(table), model_id=model_id))
+        return submitted(
+            self.post("/predict", dataset_id=self.upload(table), model_id=model_id)
+        )
 
     def status(self, job_id: str) -> dict[str, Any]:
         return dict(self.get("/status", id=job_id).json())
@@ -94,7 +107,9 @@ class Stack:
         """Return settings that reach this stack's Redis and store from the tests' process."""
         keys = json.loads((self.data / "secrets.json").read_text())
         ports = json.loads((self.data / "ports.json").read_text())
-        given = {name.lower(): value for name, value in STORE.items() if name != "STORE"}
+        given = {
+            name.lower(): value for name, value in STORE.items() if name != "STORE"
+        }
         own = {
             "s3_endpoint": f"http://127.0.0.1:{ports['store']}",
             "s3_access_key": keys["s3_access_key"],
@@ -116,7 +131,8 @@ class Stack:
         return Storage(self.settings())
 
     def part(self, name: str) -> psutil.Process:
-        """Return the process of a part: redis, store, server (gunicorn's master), worker (the pool), warm."""
+        """Return the process of a part: redis, store, server (gunicorn's master), worker (the
+        pool), warm."""
         marks = {
             "redis": ("valkey", "redis"),
             "store": ("rclone", "minio"),
@@ -142,8 +158,16 @@ class Stack:
         return self._horses("rehearsal")
 
     def _horses(self, name: str) -> list[psutil.Process]:
-        found = [horse for worker in self.part("worker").children() for horse in worker.children()]
-        return [horse for horse in found if horse.name() == name and horse.status() != psutil.STATUS_ZOMBIE]
+        found = [
+            horse
+            for worker in self.part("worker").children()
+            for horse in worker.children()
+        ]
+        return [
+            horse
+            for horse in found
+            if horse.name() == name and horse.status() != psutil.STATUS_ZOMBIE
+        ]
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -184,14 +208,30 @@ StartStack = Callable[..., Stack]
 
 def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> Stack:
     """Start a stack on a folder, and return it once it is ready."""
-    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    command = [sys.executable, "-m", "rowcast.local", "--port", str(port), "--data", str(data)]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in SETTINGS
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "rowcast.local",
+        "--port",
+        str(port),
+        "--data",
+        str(data),
+    ]
     with (data / "test.log").open("a") as log:
         process = subprocess.Popen(
             [*command, "--workers", str(workers)],
             cwd=ROOT,
             # Most tests need no warm workers, which take a second or two of both cores to start.
-            env={**environment, **STORE, "CORES_DIR": str(data / "cores"), "WARM_WORKERS": "0", **settings},
+            env={
+                **environment,
+                **STORE,
+                "CORES_DIR": str(data / "cores"),
+                "WARM_WORKERS": "0",
+                **settings,
+            },
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -208,7 +248,9 @@ def starting(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
     stacks: list[Stack] = []
 
     def start(data: Path | None = None, *, workers: int = 2, **settings: str) -> Stack:
-        stacks.append(launch(data or factory.mktemp("stack"), workers=workers, **settings))
+        stacks.append(
+            launch(data or factory.mktemp("stack"), workers=workers, **settings)
+        )
         return stacks[-1]
 
     yield start

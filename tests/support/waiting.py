@@ -15,7 +15,9 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
     """Return the first true value of a condition; fail if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        with contextlib.suppress(requests.RequestException, psutil.Error, AssertionError):
+        with contextlib.suppress(
+            requests.RequestException, psutil.Error, AssertionError
+        ):
             if value := condition():
                 return value
         time.sleep(0.02)

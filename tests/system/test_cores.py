@@ -21,12 +21,13 @@ from rowcast.system.cores import BIG_CELLS
 from tests.support import ROOT
 from tests.support.waiting import eventually
 
-# Every connection is a job: a fork that takes a seat when it is told to, and says what it holds and how many
-# threads it may start. The number of cores, and who else runs on them, are those of a made-up machine.
+# Every connection is a job: a fork that takes a seat when it is told to, and says what it holds and
+# how many threads it may start. The number of cores, and who else runs on them, are those of a
+# made-up machine.
 NURSERY = """
 import json, os, pathlib, signal, socket, sys
 import joblib, pyarrow, sklearn.ensemble, threadpoolctl
-from rowcast import cores
+from rowcast.system import cores
 
 def limits():
     pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
@@ -45,7 +46,8 @@ def run(commands, answer):
         with cores.seat(machine["folder"]) as seat:
             answer(**held(seat))
             while (work := commands()) != "leave":
-                with seat.threads(n_cells=work["n_cells"], others_wait=lambda: work["n_waiting"] > 0) as n:
+                others_wait = lambda: work["n_waiting"] > 0
+                with seat.threads(n_cells=work["n_cells"], others_wait=others_wait) as n:
                     answer(n_threads=n, **held(seat))
         answer()
 
@@ -79,7 +81,9 @@ class Job:
     def sit(self) -> dict[str, Any]:
         return self._tell("seat")
 
-    def compute(self, *, n_cells: int = BIG_CELLS, n_waiting: int = 0) -> dict[str, Any]:
+    def compute(
+        self, *, n_cells: int = BIG_CELLS, n_waiting: int = 0
+    ) -> dict[str, Any]:
         return self._tell({"n_cells": n_cells, "n_waiting": n_waiting})
 
     def leave(self) -> None:
@@ -88,7 +92,12 @@ class Job:
     def kill(self) -> None:
         if not self._stream.closed:
             os.kill(self._pid, signal.SIGKILL)
-            eventually(lambda: not Path(f"/proc/{self._pid}").exists() and self._stream.read() == "")
+            eventually(
+                lambda: (
+                    not Path(f"/proc/{self._pid}").exists()
+                    and self._stream.read() == ""
+                )
+            )
             self._stream.close()
 
 
@@ -108,14 +117,19 @@ def nursery() -> Iterator[int]:
 
 @pytest.fixture
 def start_jobs(nursery: int, tmp_path: Path) -> Iterator[StartJobs]:
-    """Return a function that starts n jobs on a machine of so many cores (0: this one) and busy programs."""
+    """Return a function that starts n jobs on a machine of so many cores (0: this one) and busy
+    programs."""
     jobs: list[Job] = []
 
     def start(n: int, *, n_cores: int, n_busy: int = 0) -> list[Job]:
         stat = tmp_path / "stat"
         # The kernel counts the job itself, too.
         stat.write_text(f"cpu 1 2 3\nprocs_running {n_busy + 1}\nprocs_blocked 0\n")
-        machine = {"folder": str(tmp_path / "cores"), "stat": str(stat), "n_cores": n_cores}
+        machine = {
+            "folder": str(tmp_path / "cores"),
+            "stat": str(stat),
+            "n_cores": n_cores,
+        }
         jobs.extend(Job(nursery, machine) for _ in range(n))
         return jobs[-n:]
 
@@ -142,13 +156,17 @@ def test_big_job_takes_one_core_while_others_wait(start_jobs: StartJobs) -> None
     assert job.compute(n_waiting=1)["n_threads"] == 1
 
 
-def test_big_job_takes_one_core_while_other_programs_are_busy(start_jobs: StartJobs) -> None:
+def test_big_job_takes_one_core_while_other_programs_are_busy(
+    start_jobs: StartJobs,
+) -> None:
     (job,) = start_jobs(1, n_cores=3, n_busy=1)
     job.sit()
     assert job.compute()["n_threads"] == 1
 
 
-def test_job_takes_one_core_of_two_while_another_has_a_seat(start_jobs: StartJobs) -> None:
+def test_job_takes_one_core_of_two_while_another_has_a_seat(
+    start_jobs: StartJobs,
+) -> None:
     first, second = start_jobs(2, n_cores=2)
     first.sit()
     second.sit()
@@ -163,19 +181,27 @@ def test_job_takes_what_another_has_left(start_jobs: StartJobs) -> None:
     assert second.compute()["n_threads"] == 2
 
 
-def test_two_big_jobs_together_hold_no_more_cores_than_there_are(start_jobs: StartJobs) -> None:
+def test_two_big_jobs_together_hold_no_more_cores_than_there_are(
+    start_jobs: StartJobs,
+) -> None:
     first, second = start_jobs(2, n_cores=4)
     first.sit()
     second.sit()
     assert first.compute()["n_cores"] + second.compute()["n_cores"] == 4
 
 
-def test_job_without_a_free_core_overflows_and_runs_one_thread(start_jobs: StartJobs) -> None:
+def test_job_without_a_free_core_overflows_and_runs_one_thread(
+    start_jobs: StartJobs,
+) -> None:
     first, second = start_jobs(2, n_cores=1)
     first.sit()
     assert second.sit()["overflows"]
     computing = second.compute()
-    assert (computing["n_cores"], computing["n_threads"], computing["overflows"]) == (0, 1, True)
+    assert (computing["n_cores"], computing["n_threads"], computing["overflows"]) == (
+        0,
+        1,
+        True,
+    )
 
 
 def test_any_number_of_jobs_may_overflow(start_jobs: StartJobs) -> None:
@@ -193,7 +219,9 @@ def test_overflowing_job_moves_to_a_free_core(start_jobs: StartJobs) -> None:
     assert third.sit()["overflows"]
 
 
-def test_overflowing_job_that_is_alone_by_then_takes_all_cores(start_jobs: StartJobs) -> None:
+def test_overflowing_job_that_is_alone_by_then_takes_all_cores(
+    start_jobs: StartJobs,
+) -> None:
     first, second = start_jobs(2, n_cores=3)
     first.sit()
     first.compute()
@@ -202,7 +230,9 @@ def test_overflowing_job_that_is_alone_by_then_takes_all_cores(start_jobs: Start
     assert second.compute()["n_threads"] == 3
 
 
-def test_no_job_takes_more_than_one_core_while_another_overflows(start_jobs: StartJobs) -> None:
+def test_no_job_takes_more_than_one_core_while_another_overflows(
+    start_jobs: StartJobs,
+) -> None:
     first, second, third = start_jobs(3, n_cores=2)
     first.sit()
     second.sit()
@@ -240,14 +270,18 @@ def test_seat_can_be_taken_again_after_leaving(start_jobs: StartJobs) -> None:
     assert job.compute()["n_cores"] == 2
 
 
-def test_arrow_reads_with_one_thread_until_more_are_given(start_jobs: StartJobs) -> None:
+def test_arrow_reads_with_one_thread_until_more_are_given(
+    start_jobs: StartJobs,
+) -> None:
     (job,) = start_jobs(1, n_cores=3)
     assert job.sit()["arrow"] == 1
     assert job.compute()["arrow"] == 3
 
 
 @pytest.mark.parametrize("n_waiting", [0, 1])
-def test_no_library_starts_more_threads_than_cores_are_held(n_waiting: int, start_jobs: StartJobs) -> None:
+def test_no_library_starts_more_threads_than_cores_are_held(
+    n_waiting: int, start_jobs: StartJobs
+) -> None:
     (job,) = start_jobs(1, n_cores=0)
     job.sit()
     computing = job.compute(n_waiting=n_waiting)
@@ -256,20 +290,31 @@ def test_no_library_starts_more_threads_than_cores_are_held(n_waiting: int, star
     assert max(limits) == computing["n_cores"] == computing["n_threads"]
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to cores")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"),
+    reason="this system cannot bind processes to cores",
+)
 def test_cores_are_those_that_the_process_may_run_on(tmp_path: Path) -> None:
     code = f"""
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-from rowcast import cores
+from rowcast.system import cores
 with cores.seat({str(tmp_path)!r}) as seat:
     print(seat.n_cores)
 """
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert ran.stdout == "1\n"
 
 
-def test_a_job_that_wants_all_cores_waits_for_rehearsals(start_jobs: StartJobs, tmp_path: Path) -> None:
+def test_a_job_that_wants_all_cores_waits_for_rehearsals(
+    start_jobs: StartJobs, tmp_path: Path
+) -> None:
     (job,) = start_jobs(1, n_cores=4, n_busy=1)
     job.sit()
     with ThreadPoolExecutor(1) as pool:
@@ -282,7 +327,9 @@ def test_a_job_that_wants_all_cores_waits_for_rehearsals(start_jobs: StartJobs, 
         assert computing.result()["n_cores"] == 4
 
 
-def test_nobody_rehearses_beside_a_job_on_several_cores(start_jobs: StartJobs, tmp_path: Path) -> None:
+def test_nobody_rehearses_beside_a_job_on_several_cores(
+    start_jobs: StartJobs, tmp_path: Path
+) -> None:
     (job,) = start_jobs(1, n_cores=4)
     job.sit()
     assert job.compute()["n_cores"] == 4

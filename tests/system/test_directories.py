@@ -17,5 +17,7 @@ def test_a_folder_that_others_may_write_is_refused_by_name(tmp_path: Path) -> No
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
-    with pytest.raises(PermissionError, match="shared must belong to the user that runs Rowcast"):
+    with pytest.raises(
+        PermissionError, match="shared must belong to the user that runs Rowcast"
+    ):
         private(shared)

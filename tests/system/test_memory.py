@@ -67,7 +67,9 @@ class Child:
 def child(code: str, *arguments: str) -> Iterator[Child]:
     """Run code until it says something for the first time."""
     command = [sys.executable, "-c", START + code, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         started = Child(process)
         try:
             started.said()
@@ -86,7 +88,9 @@ def is_about(n_bytes: int, expected: int) -> bool:
 
 @pytest.mark.parametrize("flags", ["mmap.MAP_PRIVATE", "mmap.MAP_SHARED"])
 def test_memory_that_is_used_counts(flags: str) -> None:
-    with child(f"m = map_({200 * MB}, {flags} | mmap.MAP_ANONYMOUS); touch(m); say('ready')") as found:
+    with child(
+        f"m = map_({200 * MB}, {flags} | mmap.MAP_ANONYMOUS); touch(m); say('ready')"
+    ) as found:
         meter = Meter(found.process.pid, 150 * MB)
         assert meter.is_over()
         assert is_about(meter.peak_bytes, 200 * MB)
@@ -106,7 +110,8 @@ def test_pages_of_a_mapped_file_do_not_count() -> None:
         file.write(b"x" * 200 * MB)
         file.flush()
         code = (
-            f"m = map_({200 * MB}, mmap.MAP_SHARED, os.open(sys.argv[1], os.O_RDWR)); read(m); say('ready')"
+            f"m = map_({200 * MB}, mmap.MAP_SHARED, os.open(sys.argv[1], os.O_RDWR)); "
+            "read(m); say('ready')"
         )
         with child(code, file.name) as found:
             assert psutil.Process(found.process.pid).memory_info().rss > 200 * MB
@@ -132,7 +137,9 @@ if not (fork := os.fork()):
     say('written')
 os.waitpid(fork, 0)
 """
-    with child(code.replace("say(os.getpid())", "say('ready'); say(os.getpid())")) as found:
+    with child(
+        code.replace("say(os.getpid())", "say('ready'); say(os.getpid())")
+    ) as found:
         pid = int(found.step())
         try:
             meter = Meter(pid, 150 * MB)
@@ -178,7 +185,9 @@ def test_peak_follows_growth_that_is_not_worth_a_closer_look() -> None:
 
 
 def test_peak_stays_when_memory_is_returned() -> None:
-    with child(f"m = map_({100 * MB}); touch(m); say('ready'); m.close(); say('less')") as found:
+    with child(
+        f"m = map_({100 * MB}); touch(m); say('ready'); m.close(); say('less')"
+    ) as found:
         meter = Meter(found.process.pid, 500 * MB)
         meter.is_over()
         found.step()
@@ -209,7 +218,9 @@ def test_a_process_that_ended_is_not_over() -> None:
         assert meter.is_over()
         found.process.kill()
         # First it is a zombie, then it is gone.
-        eventually(lambda: psutil.Process(found.process.pid).status() == psutil.STATUS_ZOMBIE)
+        eventually(
+            lambda: psutil.Process(found.process.pid).status() == psutil.STATUS_ZOMBIE
+        )
         assert not meter.is_over()
         found.process.wait()
         assert not meter.is_over()
@@ -217,13 +228,17 @@ def test_a_process_that_ended_is_not_over() -> None:
         assert not Meter(found.process.pid, 0).is_over()
 
 
-def test_nothing_is_over_on_a_machine_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_over_on_a_machine_without_proc(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(memory, "_PROC", tmp_path)
     meter = Meter(os.getpid(), 1)
     assert not meter.is_over()
     assert meter.peak_bytes == 0
     assert memory.oom_kills(tmp_path) == 0
-    assert memory.total_bytes(tmp_path) == pytest.approx(psutil.virtual_memory().total, rel=0.05)
+    assert memory.total_bytes(tmp_path) == pytest.approx(
+        psutil.virtual_memory().total, rel=0.05
+    )
     memory.die_first()
 
 
@@ -296,24 +311,56 @@ IN_V1 = "9:cpu:/\n4:memory:/docker/abc\n0::/\n"
         ("0::/\n", V2, {}, 8_192_000_000),
         ("0::/\n", V2, {"memory.max": "4000000000\n"}, 4_000_000_000),
         ("0::/\n", V2, {"memory.max": "max\n"}, 8_192_000_000),
-        ("0::/a/b\n", V2, {"a/b/memory.max": "max\n", "a/memory.max": "1000000000\n"}, 1_000_000_000),
+        (
+            "0::/a/b\n",
+            V2,
+            {"a/b/memory.max": "max\n", "a/memory.max": "1000000000\n"},
+            1_000_000_000,
+        ),
         ("0::/a/b\n", V2, {"a/b/memory.max": "2000\n", "a/memory.max": "3000\n"}, 2000),
         ("0::/a\n", V2, {"a/memory.max": "max\n", "a/memory.high": "5000\n"}, 5000),
-        ("0::/a\n", V2, {"a/memory.max": "max\n", "b/memory.max": "5000\n"}, 8_192_000_000),
+        (
+            "0::/a\n",
+            V2,
+            {"a/memory.max": "max\n", "b/memory.max": "5000\n"},
+            8_192_000_000,
+        ),
         ("0::/../b\n", V2, {"memory.max": "6000\n"}, 6000),
-        (IN_V1, V1.format(root="/"), {"memory/docker/abc/memory.limit_in_bytes": "3000\n"}, 3000),
-        (IN_V1, V1.format(root="/"), {"memory/docker/memory.limit_in_bytes": "3000\n"}, 3000),
-        (IN_V1, V1.format(root="/docker/abc"), {"memory/memory.limit_in_bytes": "3000\n"}, 3000),
         (
             IN_V1,
             V1.format(root="/"),
-            {"memory/memory.limit_in_bytes": "9223372036854771712\n", "cpu/memory.limit_in_bytes": "1\n"},
+            {"memory/docker/abc/memory.limit_in_bytes": "3000\n"},
+            3000,
+        ),
+        (
+            IN_V1,
+            V1.format(root="/"),
+            {"memory/docker/memory.limit_in_bytes": "3000\n"},
+            3000,
+        ),
+        (
+            IN_V1,
+            V1.format(root="/docker/abc"),
+            {"memory/memory.limit_in_bytes": "3000\n"},
+            3000,
+        ),
+        (
+            IN_V1,
+            V1.format(root="/"),
+            {
+                "memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "cpu/memory.limit_in_bytes": "1\n",
+            },
             8_192_000_000,
         ),
     ],
 )
 def test_memory_is_that_of_the_machine_or_of_the_smallest_container_around(
-    machine: MountedAt, cgroup: str, mountinfo: str, files: dict[str, str], expected: int
+    machine: MountedAt,
+    cgroup: str,
+    mountinfo: str,
+    files: dict[str, str],
+    expected: int,
 ) -> None:
     assert memory.total_bytes(machine(cgroup, mountinfo, files)) == expected
 
@@ -343,7 +390,12 @@ def test_limit_lets_the_smallest_job_run_however_many_workers_there_are() -> Non
 @pytest.mark.parametrize(
     ("cgroup", "mountinfo", "files", "expected"),
     [
-        ("0::/a\n", V2, {"a/memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 7\n"}, 2),
+        (
+            "0::/a\n",
+            V2,
+            {"a/memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 7\n"},
+            2,
+        ),
         (
             IN_V1,
             V1.format(root="/"),
@@ -354,13 +406,20 @@ def test_limit_lets_the_smallest_job_run_however_many_workers_there_are() -> Non
     ],
 )
 def test_kills_are_counted_where_the_kernel_counts_them(
-    machine: MountedAt, cgroup: str, mountinfo: str, files: dict[str, str], expected: int
+    machine: MountedAt,
+    cgroup: str,
+    mountinfo: str,
+    files: dict[str, str],
+    expected: int,
 ) -> None:
     assert memory.oom_kills(machine(cgroup, mountinfo, files)) == expected
 
 
 def test_a_work_horse_goes_before_its_worker() -> None:
-    code = "from rowcast import memory; memory.die_first(); print(open('/proc/self/oom_score_adj').read())"
+    code = (
+        "from rowcast.system import memory; memory.die_first(); "
+        "print(open('/proc/self/oom_score_adj').read())"
+    )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1000"

@@ -1,4 +1,5 @@
-"""Scratch space: what is used, what is free, who is told when it runs short, and how a full disk shows."""
+"""Scratch space: what is used, what is free, who is told when it runs short, and how a full disk
+shows."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def test_folder_that_is_not_there_uses_no_space(tmp_path: Path) -> None:
 
 
 def test_limit_is_the_setting_where_there_is_one(tmp_path: Path) -> None:
-    assert scratch.limit_per_job(settings_of(tmp_path, job_scratch_bytes=12_345), 4) == 12_345
+    assert (
+        scratch.limit_per_job(settings_of(tmp_path, job_scratch_bytes=12_345), 4)
+        == 12_345
+    )
 
 
 def test_limit_shares_what_is_free_and_what_jobs_use(tmp_path: Path) -> None:
@@ -72,23 +76,33 @@ def test_limit_shares_what_is_free_and_what_jobs_use(tmp_path: Path) -> None:
 
 
 def test_limit_is_never_less_than_the_reserve(tmp_path: Path) -> None:
-    assert scratch.limit_per_job(settings_of(tmp_path, scratch_reserve_bytes=10**18), 4) == 10**18
+    assert (
+        scratch.limit_per_job(settings_of(tmp_path, scratch_reserve_bytes=10**18), 4)
+        == 10**18
+    )
 
 
 def test_failure_names_the_limit_and_its_setting() -> None:
     error = scratch.over(2_000_000, 1_000_000)
     assert error.code == "scratch_full"
-    assert "took 2,000,000 bytes; the limit is 1,000,000 bytes (JOB_SCRATCH_BYTES)" in error.detail
+    assert (
+        "took 2,000,000 bytes; the limit is 1,000,000 bytes (JOB_SCRATCH_BYTES)"
+        in error.detail
+    )
     assert "JOB_SCRATCH_BYTES" in error.hint
 
 
 # The space of all
 
 
-def test_free_space_is_that_of_the_disk_even_before_the_folder_is_there(tmp_path: Path) -> None:
+def test_free_space_is_that_of_the_disk_even_before_the_folder_is_there(
+    tmp_path: Path,
+) -> None:
     free = shutil.disk_usage(tmp_path).free
     assert scratch.free_bytes(tmp_path) == pytest.approx(free, rel=0.02)
-    assert scratch.free_bytes(tmp_path / "not" / "there") == pytest.approx(free, rel=0.02)
+    assert scratch.free_bytes(tmp_path / "not" / "there") == pytest.approx(
+        free, rel=0.02
+    )
 
 
 def test_space_is_short_below_the_reserve(tmp_path: Path) -> None:
@@ -96,7 +110,9 @@ def test_space_is_short_below_the_reserve(tmp_path: Path) -> None:
     assert not scratch.is_short(settings_of(tmp_path, scratch_reserve_bytes=1))
 
 
-def test_reserve_is_never_more_than_a_twentieth_of_the_disk(disk: Path, tmp_path: Path) -> None:
+def test_reserve_is_never_more_than_a_twentieth_of_the_disk(
+    disk: Path, tmp_path: Path
+) -> None:
     for folder in (disk, tmp_path):
         total = shutil.disk_usage(folder).total
         assert scratch.reserve_bytes(settings_of(folder)) == min(500 * MB, total // 20)
@@ -116,39 +132,60 @@ def report(connection: redis.Redis, tmp_path: Path) -> Report:
     )
 
 
-def test_workers_short_of_space_are_named(connection: redis.Redis, report: Report) -> None:
+def test_workers_short_of_space_are_named(
+    connection: redis.Redis, report: Report
+) -> None:
     assert scratch.problems(connection) == []
     for name, reserve in {"b": 10**18, "a": 10**18, "fine": 1}.items():
         report(name, reserve)
     first, second = scratch.problems(connection)
     assert first.startswith("Worker a has ")
     assert second.startswith("Worker b has ")
-    assert "fewer than the reserve of 1,000,000,000,000,000,000 (SCRATCH_RESERVE_BYTES)" in first
+    assert (
+        "fewer than the reserve of 1,000,000,000,000,000,000 (SCRATCH_RESERVE_BYTES)"
+        in first
+    )
 
 
-def test_a_worker_that_has_space_again_is_no_problem(connection: redis.Redis, report: Report) -> None:
+def test_a_worker_that_has_space_again_is_no_problem(
+    connection: redis.Redis, report: Report
+) -> None:
     report("a", 10**18)
     assert scratch.problems(connection)
     report("a", 1)
     assert scratch.problems(connection) == []
 
 
-def test_a_worker_that_is_gone_is_forgotten(connection: redis.Redis, report: Report) -> None:
+def test_a_worker_that_is_gone_is_forgotten(
+    connection: redis.Redis, report: Report
+) -> None:
     report("gone", 10**18)
     report("here", 10**18)
     keys: Any = connection.keys("rowcast:scratch*")
     assert len(keys) == 3
-    assert all(0 < int(str(connection.ttl(key))) <= scratch.REPORT_TTL_S for key in keys)
+    assert all(
+        0 < int(str(connection.ttl(key))) <= scratch.REPORT_TTL_S for key in keys
+    )
     connection.pexpire("rowcast:scratch:gone", 1)
     eventually(lambda: len(scratch.problems(connection)) == 1)
     assert connection.smembers("rowcast:scratch") == {b"here"}
 
 
-def test_readyz_names_the_workers_short_of_space(redis_server: RedisServer, report: Report) -> None:
+def test_readyz_names_the_workers_short_of_space(
+    redis_server: RedisServer, report: Report
+) -> None:
     def problems() -> list[str]:
-        answer = create_app(Settings(redis_url=redis_server.url)).test_client().get("/readyz")
+        answer = (
+            create_app(Settings(redis_url=redis_server.url))
+            .test_client()
+            .get("/readyz")
+        )
         assert answer.status_code == 503, "there is no store"
-        return [problem for problem in answer.json["errors"] if not problem.startswith("store: ")]
+        return [
+            problem
+            for problem in answer.json["errors"]
+            if not problem.startswith("store: ")
+        ]
 
     assert problems() == []
     report("a", 10**18)
@@ -162,7 +199,9 @@ def test_readyz_names_the_workers_short_of_space(redis_server: RedisServer, repo
 
 
 def test_without_redis_nothing_is_said_of_the_scratch_space() -> None:
-    with connect_for_requests(settings_of(Path(), redis_url="redis://127.0.0.1:1/0")) as nobody:
+    with connect_for_requests(
+        settings_of(Path(), redis_url="redis://127.0.0.1:1/0")
+    ) as nobody:
         scratch.check(nobody)
 
 
@@ -180,7 +219,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         (folder / name).symlink_to("/dev/full")
     yield folder
     if is_mounted:
-        # Lazily, because Arrow's writer of CSV holds its file open until its exception is forgotten.
+        # Lazily, because Arrow's writer of CSV holds its file open until its exception is
+        # forgotten.
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
@@ -213,7 +253,9 @@ def storage() -> Iterator[Storage]:
         server.shutdown()
 
 
-def test_a_download_to_a_full_disk_is_told_from_a_store_that_is_away(disk: Path, storage: Storage) -> None:
+def test_a_download_to_a_full_disk_is_told_from_a_store_that_is_away(
+    disk: Path, storage: Storage
+) -> None:
     with pytest.raises(Exception) as found:  # noqa: PT011 - what matters is what it came of
         storage.download("datasets", "default", new_id(), "data", disk / "dataset")
     assert scratch.is_full(found.value)
@@ -227,12 +269,21 @@ def test_a_model_that_does_not_fit_the_disk_is_told(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl"])
-def test_a_result_that_does_not_fit_the_disk_is_told(disk: Path, file_format: Any) -> None:
+def test_a_result_that_does_not_fit_the_disk_is_told(
+    disk: Path, file_format: Any
+) -> None:
     model = DummyRegressor().fit([[0.0]], [1.0])
-    predictor = prediction.Predictor(model, [Feature("x", "numeric")], "y", "double", None, None)
+    predictor = prediction.Predictor(
+        model, [Feature("x", "numeric")], "y", "double", None, None
+    )
     plan = prediction.Plan(keep=["x"], format=file_format)
     with pytest.raises(OSError) as found:  # noqa: PT011 - as above
-        prediction.write(disk / f"result.{file_format}", predictor, source_of(pa.table({"x": NUMBERS})), plan)
+        prediction.write(
+            disk / f"result.{file_format}",
+            predictor,
+            source_of(pa.table({"x": NUMBERS})),
+            plan,
+        )
     assert scratch.is_full(found.value)
 
 
@@ -258,7 +309,12 @@ NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
         (in_context(RuntimeError(), NO_SPACE), True),
         (chained(in_context(RuntimeError(), NO_SPACE), ValueError()), True),
         (OSError(errno.EACCES, "Permission denied"), False),
-        (chained(StoreUnavailable(), ConnectionResetError(errno.ECONNRESET, "reset")), False),
+        (
+            chained(
+                StoreUnavailable(), ConnectionResetError(errno.ECONNRESET, "reset")
+            ),
+            False,
+        ),
         (ValueError("No space left on device"), False),
     ],
 )

@@ -26,7 +26,14 @@ from rowcast.learning import learners, prediction, training
 from rowcast.learning.prediction import Predictor
 from rowcast.tables import checks, formats
 from tests.support import ROOT
-from tests.support.files import arrow_file, arrow_stream, json_lines, parquet, zipped, zstd
+from tests.support.files import (
+    arrow_file,
+    arrow_stream,
+    json_lines,
+    parquet,
+    zipped,
+    zstd,
+)
 from tests.support.stack import Stack, StartStack, submitted
 
 N_ROWS = 120
@@ -45,15 +52,27 @@ FEATURES = pa.table(
     {
         "float": some_missing((CLASS / 3 + RNG.normal(size=N_ROWS)).tolist(), 7),
         "whole float": [float(row * 3 % 50) for row in range(N_ROWS)],
-        "int": pa.array(some_missing(RNG.integers(-50, 50, N_ROWS).tolist(), 11), pa.int64()),
+        "int": pa.array(
+            some_missing(RNG.integers(-50, 50, N_ROWS).tolist(), 11), pa.int64()
+        ),
         "bool": some_missing([bool(flag) for flag in RNG.integers(0, 2, N_ROWS)], 13),
-        "date": some_missing([FIRST_DAY.date() + dt.timedelta(days=row % 90) for row in range(N_ROWS)], 17),
+        "date": some_missing(
+            [FIRST_DAY.date() + dt.timedelta(days=row % 90) for row in range(N_ROWS)],
+            17,
+        ),
         "time": pa.array(
-            some_missing([FIRST_DAY + dt.timedelta(minutes=971 * row) for row in range(N_ROWS)], 19),
+            some_missing(
+                [FIRST_DAY + dt.timedelta(minutes=971 * row) for row in range(N_ROWS)],
+                19,
+            ),
             pa.timestamp("us"),
         ),
-        "größe, 'quoted'": some_missing([["klein", "mittel", "groß"][row % 3] for row in range(N_ROWS)], 23),
-        "text": some_missing([f'it is "number" {row * 7 % 60}; or,\nnot so' for row in range(N_ROWS)], 29),
+        "größe, 'quoted'": some_missing(
+            [["klein", "mittel", "groß"][row % 3] for row in range(N_ROWS)], 23
+        ),
+        "text": some_missing(
+            [f'it is "number" {row * 7 % 60}; or,\nnot so' for row in range(N_ROWS)], 29
+        ),
         "id": range(N_ROWS),
     }
 )
@@ -78,7 +97,8 @@ def european_csv(data: pa.Table) -> bytes:
 
 def lines(data: pa.Table) -> bytes:
     rows = [
-        {n: v if not isinstance(v, dt.date) else str(v) for n, v in row.items()} for row in data.to_pylist()
+        {n: v if not isinstance(v, dt.date) else str(v) for n, v in row.items()}
+        for row in data.to_pylist()
     ]
     return json_lines(*rows)
 
@@ -96,10 +116,14 @@ FORMATS: dict[str, Callable[[pa.Table], bytes]] = {
 }
 
 
-def results_of(stack: Stack, datasets: list[str], model_id: str, **params: Any) -> list[bytes]:
+def results_of(
+    stack: Stack, datasets: list[str], model_id: str, **params: Any
+) -> list[bytes]:
     """Return the result files of predictions, submitted at once."""
     jobs = [
-        submitted(stack.post("/predict", dataset_id=dataset, model_id=model_id, **params))
+        submitted(
+            stack.post("/predict", dataset_id=dataset, model_id=model_id, **params)
+        )
         for dataset in datasets
     ]
     for job in jobs:
@@ -110,7 +134,10 @@ def results_of(stack: Stack, datasets: list[str], model_id: str, **params: Any) 
 
 def models(stack: Stack, datasets: list[str], **params: Any) -> list[dict[str, Any]]:
     """Return the manifests of fits, submitted at once."""
-    jobs = [submitted(stack.post("/fit", id=dataset, **{**QUICK, **params})) for dataset in datasets]
+    jobs = [
+        submitted(stack.post("/fit", id=dataset, **{**QUICK, **params}))
+        for dataset in datasets
+    ]
     for job in jobs:
         stack.finished(job)
     return [stack.get(f"/models/{job}").json() for job in jobs]
@@ -130,13 +157,19 @@ def predictor_of(source: formats.Source) -> Predictor:
     plan = training.Plan("boosting", task, {"max_iter": 10}, validation="none")
     found = training.train(plan, data.features, training.Rows(data.frame, data.target))
     is_classes = task == "classification"
-    classes = [training.label_text(label) for label in found.model.classes_] if is_classes else None
+    classes = (
+        [training.label_text(label) for label in found.model.classes_]
+        if is_classes
+        else None
+    )
     target_type = data.target_type if is_classes else "double"
     return Predictor(found.model, found.features, "y", target_type, classes, None)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_every_pair_of_formats_gives_the_same_predictions(name: str, tmp_path: Path) -> None:
+def test_every_pair_of_formats_gives_the_same_predictions(
+    name: str, tmp_path: Path
+) -> None:
     values, type_name = TARGETS[name]
     data = FEATURES.append_column("y", pa.array(values))
     rows = [opened(tmp_path, name, FEATURES) for name in FORMATS]
@@ -146,10 +179,14 @@ def test_every_pair_of_formats_gives_the_same_predictions(name: str, tmp_path: P
     with threadpoolctl.threadpool_limits(1):
         for format_ in FORMATS:
             predictor = predictor_of(opened(tmp_path / "to fit", format_, data))
-            kinds.append([(feature.name, feature.kind) for feature in predictor.features])
+            kinds.append(
+                [(feature.name, feature.kind) for feature in predictor.features]
+            )
             for source in rows:
                 prediction.write(tmp_path / "result", predictor, source, plan)
-                digests.add(hashlib.sha256((tmp_path / "result").read_bytes()).hexdigest())
+                digests.add(
+                    hashlib.sha256((tmp_path / "result").read_bytes()).hexdigest()
+                )
     assert kinds == [kinds[0]] * len(FORMATS)
     assert len(digests) == 1
     predicted = pq.read_table(tmp_path / "result")["y"]
@@ -157,7 +194,9 @@ def test_every_pair_of_formats_gives_the_same_predictions(name: str, tmp_path: P
     assert type(predicted[0].as_py()) is type(values[0])
 
 
-def test_any_format_fits_the_same_model_and_any_gives_the_same_result(stack: Stack) -> None:
+def test_any_format_fits_the_same_model_and_any_gives_the_same_result(
+    stack: Stack,
+) -> None:
     data = FEATURES.append_column("y", pa.array(TARGETS["bool"][0]))
     found = models(stack, [stack.upload(write(data)) for write in FORMATS.values()])
     assert len({about["file"]["sha256"] for about in found}) == 1
@@ -180,7 +219,9 @@ def test_kinds_of_a_table_are_what_they_look_like(stack: Stack) -> None:
         "text": "text",
         "id": "numeric",
     }
-    assert [column["name"] for column in about["columns"] if column["left_out"]] == ["id"]
+    assert [column["name"] for column in about["columns"] if column["left_out"]] == [
+        "id"
+    ]
 
 
 # Files that are meant to break the service, or are broken themselves
@@ -189,7 +230,11 @@ def test_kinds_of_a_table_are_what_they_look_like(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def strict(start_stack: StartStack) -> Stack:
     """Return a stack with one worker and small limits."""
-    limits = {"MAX_UNPACKED_BYTES": "20000000", "MAX_TABLE_BYTES": "100000000", "MAX_ROWS": "1000000"}
+    limits = {
+        "MAX_UNPACKED_BYTES": "20000000",
+        "MAX_TABLE_BYTES": "100000000",
+        "MAX_ROWS": "1000000",
+    }
     stack = start_stack(workers=1, **limits)
     # Its worker is there once it has done something.
     stack.fitted(parquet(SMALL), **QUICK)
@@ -204,19 +249,39 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "blanks": (lambda: b" \n" * 100, "no rows"),
     "zeros": (lambda: bytes(1000), "not text either"),
     "truncated Parquet": (lambda: parquet(SMALL)[:-100], "only a part"),
-    "damaged Parquet": (lambda: parquet(SMALL)[:4] + bytes(500) + parquet(SMALL)[504:], "damaged"),
-    "damaged footer": (lambda: parquet(SMALL)[:-60] + b"\xff" * 52 + parquet(SMALL)[-8:], "damaged"),
+    "damaged Parquet": (
+        lambda: parquet(SMALL)[:4] + bytes(500) + parquet(SMALL)[504:],
+        "damaged",
+    ),
+    "damaged footer": (
+        lambda: parquet(SMALL)[:-60] + b"\xff" * 52 + parquet(SMALL)[-8:],
+        "damaged",
+    ),
     "encrypted Parquet": (lambda: b"PARE" + bytes(100) + b"PARE", "encrypted"),
     "truncated Arrow": (lambda: arrow_file(SMALL)[:-100], "only a part"),
     "truncated gzip": (lambda: gzip.compress(csv(SMALL))[:-100], "part"),
     "truncated Zstandard": (lambda: zstd(csv(SMALL))[:-100], "part"),
     "gzip of zeros": (lambda: gzip.compress(bytes(100_000_000), 1), "not text either"),
-    "gzip of many rows": (lambda: gzip.compress(b"x,y\n" + b"1,2\n" * 10_000_000, 1), "MAX_UNPACKED_BYTES"),
-    "gzip of one long row": (lambda: gzip.compress(b"x,y\n1," + b"1" * 100_000_000, 1), "longer than 1 MiB"),
-    "Zstandard of many rows": (lambda: zstd(b"x,y\n" + b"1,2\n" * 10_000_000), "MAX_UNPACKED_BYTES"),
+    "gzip of many rows": (
+        lambda: gzip.compress(b"x,y\n" + b"1,2\n" * 10_000_000, 1),
+        "MAX_UNPACKED_BYTES",
+    ),
+    "gzip of one long row": (
+        lambda: gzip.compress(b"x,y\n1," + b"1" * 100_000_000, 1),
+        "longer than 1 MiB",
+    ),
+    "Zstandard of many rows": (
+        lambda: zstd(b"x,y\n" + b"1,2\n" * 10_000_000),
+        "MAX_UNPACKED_BYTES",
+    ),
     "Parquet of one repeated value": (
         lambda: parquet(
-            pa.table({"x": pa.array(["long " * 10_000]).take(pa.array([0] * 20_000)), "y": [0, 1] * 10_000})
+            pa.table(
+                {
+                    "x": pa.array(["long " * 10_000]).take(pa.array([0] * 20_000)),
+                    "y": [0, 1] * 10_000,
+                }
+            )
         ),
         "too large",
     ),
@@ -225,11 +290,22 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "MAX_ROWS",
     ),
     "header of 100,000 columns": (
-        lambda: b",".join(b"c%d" % i for i in range(100_000)) + b"\n" + b",".join([b"1"] * 100_000) + b"\n",
+        lambda: (
+            b",".join(b"c%d" % i for i in range(100_000))
+            + b"\n"
+            + b",".join([b"1"] * 100_000)
+            + b"\n"
+        ),
         "MAX_COLUMNS",
     ),
-    "cell of 10 MB": (lambda: b"x,y\n" + b"a,1\n" * 400_000 + f"{LONG_CELL},2\n".encode(), "MAX_CELL_BYTES"),
-    "first cell of 10 MB": (lambda: f"x,y\n{LONG_CELL},2\n".encode() + ROWS, "longer than 1 MiB"),
+    "cell of 10 MB": (
+        lambda: b"x,y\n" + b"a,1\n" * 400_000 + f"{LONG_CELL},2\n".encode(),
+        "MAX_CELL_BYTES",
+    ),
+    "first cell of 10 MB": (
+        lambda: f"x,y\n{LONG_CELL},2\n".encode() + ROWS,
+        "longer than 1 MiB",
+    ),
     "cell of 10 MB in Parquet": (
         lambda: parquet(pa.table({"x": ["a"] * 11 + [LONG_CELL], "y": [0, 1] * 6})),
         "MAX_CELL_BYTES",
@@ -239,7 +315,9 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "MAX_CELL_BYTES",
     ),
     "mixed types in JSON Lines": (
-        lambda: json_lines(*[{"x": 1.5, "y": 1}, {"x": 2.5, "y": 0}] * 10, {"x": "a", "y": 1}),
+        lambda: json_lines(
+            *[{"x": 1.5, "y": 1}, {"x": 2.5, "y": 0}] * 10, {"x": "a", "y": 1}
+        ),
         "'x' mixes numbers with text: text in 1 row, first in row 20",
     ),
     "mixed types late in JSON Lines": (
@@ -247,7 +325,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "'x' mixes numbers with text: text in 1 row, first in row 100000",
     ),
     "open quote": (lambda: b'x,y\n1,"2\n' + b"1,2\n" * 1000, "not closed"),
-    "rows of many lengths": (lambda: b"x,y\n" + b"1,2\n1\n1,2,3\n" * 10, "Row 1 has 1 field"),
+    "rows of many lengths": (
+        lambda: b"x,y\n" + b"1,2\n1\n1,2,3\n" * 10,
+        "Row 1 has 1 field",
+    ),
     "Excel": (lambda: zipped("xl/workbook.xml"), "Excel is not taken"),
     "JSON array": (lambda: json.dumps([{"x": 1, "y": 2}]).encode(), "JSON array"),
     "web page": (lambda: b"<!DOCTYPE html><html></html>", "web page"),
@@ -255,11 +336,17 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_file_ends_in_a_clear_error_and_costs_no_worker(strict: Stack, name: str) -> None:
+def test_hostile_file_ends_in_a_clear_error_and_costs_no_worker(
+    strict: Stack, name: str
+) -> None:
     make, reason = HOSTILE[name]
     workers = [worker.pid for worker in strict.part("worker").children()]
     answer = strict.post("/fit", id=strict.upload(make()))
-    error = answer.json() if answer.status_code != 202 else strict.wait(answer.json()["id"])["error"]
+    error = (
+        answer.json()
+        if answer.status_code != 202
+        else strict.wait(answer.json()["id"])["error"]
+    )
     assert answer.status_code in (202, 422), answer.text
     assert error["code"] == "invalid_table"
     assert reason in error["detail"]
@@ -272,17 +359,24 @@ def test_service_works_on_after_all_that(strict: Stack) -> None:
     strict.finished(strict.fit(parquet(SMALL), **QUICK))
 
 
-def test_late_problem_of_a_text_is_the_jobs_failure_at_a_prediction_too(stack: Stack) -> None:
+def test_late_problem_of_a_text_is_the_jobs_failure_at_a_prediction_too(
+    stack: Stack,
+) -> None:
     model_id = stack.fitted(b"x,y\n" + b"0.5,1\n1.5,0\n" * 10, **QUICK)
     late = b"x\n" + b"0.5\n" * 400_000 + b"none\n"
     error = stack.wait(stack.predict(late, model_id))["error"]
     assert error["code"] == "invalid_table"
-    assert error["detail"] == "The column 'x' holds values that are no numbers: 1, first in row 400000."
+    assert (
+        error["detail"]
+        == "The column 'x' holds values that are no numbers: 1, first in row 400000."
+    )
 
 
 def test_early_problems_are_refused_before_there_is_a_job(stack: Stack) -> None:
     model_id = stack.fitted(b"x,z,y\n" + b"0.5,1.5,1\n1.5,0.5,0\n" * 10, **QUICK)
-    answer = stack.post("/predict", dataset_id=stack.upload(b"x,other\nnone,1\n"), model_id=model_id)
+    answer = stack.post(
+        "/predict", dataset_id=stack.upload(b"x,other\nnone,1\n"), model_id=model_id
+    )
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
         "The column 'x' holds values that are no numbers: 1, first in row 0.",
@@ -304,8 +398,8 @@ import re, sys, threadpoolctl
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from rowcast import formats, learners, predictions
-from rowcast.columns import Feature
+from rowcast.learning import learners, prediction
+from rowcast.tables import Feature, formats
 from rowcast.config import Settings
 
 def memory(name):
@@ -316,18 +410,21 @@ pa.set_cpu_count(1)
 features = [Feature(f"x{i}", "numeric") for i in range(10)]
 model = learners.LEARNERS["boosting"].make("regression", {"max_iter": 5}, seed=0)
 import pandas
-rows = pandas.DataFrame(np.random.default_rng(0).normal(size=(1000, 10)), columns=[f.name for f in features])
+values = np.random.default_rng(0).normal(size=(1000, 10))
+rows = pandas.DataFrame(values, columns=[f.name for f in features])
 model.fit(rows, rows["x0"])
 model.predict(rows)
 folder = Path(sys.argv[1])
 source = formats.open_file(folder / "table", formats.Limits.of(Settings()))
-predictor = predictions.Predictor(model, features, "y", "double", None, None)
+predictor = prediction.Predictor(model, features, "y", "double", None, None)
 before = memory("VmRSS")
-report = predictions.write(folder / "result", predictor, source, predictions.Plan())
+report = prediction.write(folder / "result", predictor, source, prediction.Plan())
 print(report["n_rows"], memory("VmHWM") - before)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     n_written, grown_kib = map(int, done.stdout.split())
     assert n_written == n_rows == pq.read_metadata(tmp_path / "result").num_rows

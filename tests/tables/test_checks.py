@@ -47,7 +47,9 @@ def file_of(table: pa.Table, **options: Any) -> bytes:
 
 
 def peeked(content: bytes) -> Sample:
-    return formats.peek(len(content), lambda offset, length: content[offset : offset + length], LIMITS)
+    return formats.peek(
+        len(content), lambda offset, length: content[offset : offset + length], LIMITS
+    )
 
 
 def sample_of(table: pa.Table) -> Sample:
@@ -106,7 +108,10 @@ def test_target_is_the_one_asked_for_or_y_or_the_only_usual_name(
 
 
 def test_name_of_the_target_is_found() -> None:
-    assert checks.check_fit(sample_of(pa.table({"x": LABELS, "class": LABELS})), None) == "class"
+    assert (
+        checks.check_fit(sample_of(pa.table({"x": LABELS, "class": LABELS})), None)
+        == "class"
+    )
 
 
 def test_missing_target_is_named_with_the_columns_that_are_there() -> None:
@@ -130,15 +135,23 @@ def test_two_usual_names_are_none_and_the_target_must_be_named() -> None:
 @pytest.mark.parametrize("name", ["x", "y"])
 def test_duplicate_names_are_refused(name: str) -> None:
     table = pa.table([LABELS] * 3, names=["x", "y", name])
-    assert f"{name!r} appears 2 times" in refusal(checks.check_fit, sample_of(table), "y").detail
+    assert (
+        f"{name!r} appears 2 times"
+        in refusal(checks.check_fit, sample_of(table), "y").detail
+    )
 
 
 def test_table_of_only_the_target_is_refused() -> None:
-    assert "no columns besides" in refusal(checks.check_fit, sample_of(pa.table({"y": LABELS})), "y").detail
+    assert (
+        "no columns besides"
+        in refusal(checks.check_fit, sample_of(pa.table({"y": LABELS})), "y").detail
+    )
 
 
 @pytest.mark.parametrize(("name", "column"), REFUSED.items(), ids=REFUSED)
-def test_column_that_no_model_can_use_is_named_with_its_type(name: str, column: pa.Array) -> None:
+def test_column_that_no_model_can_use_is_named_with_its_type(
+    name: str, column: pa.Array
+) -> None:
     table = pa.table({"x y": column, "z": range(N_ROWS), "y": LABELS})
     error = refusal(checks.check_fit, peeked(file_of(table)), "y")
     assert "'x y'" in error.detail
@@ -146,15 +159,23 @@ def test_column_that_no_model_can_use_is_named_with_its_type(name: str, column: 
 
 
 @pytest.mark.parametrize(
-    "column", [pa.nulls(N_ROWS), REFUSED["list"], REFUSED["binary"]], ids=["null", "list", "binary"]
+    "column",
+    [pa.nulls(N_ROWS), REFUSED["list"], REFUSED["binary"]],
+    ids=["null", "list", "binary"],
 )
-def test_target_that_cannot_be_predicted_is_named_with_its_type(column: pa.Array) -> None:
-    error = refusal(checks.check_fit, sample_of(pa.table({"x": LABELS, "y": column})), "y")
+def test_target_that_cannot_be_predicted_is_named_with_its_type(
+    column: pa.Array,
+) -> None:
+    error = refusal(
+        checks.check_fit, sample_of(pa.table({"x": LABELS, "y": column})), "y"
+    )
     assert f"'y' has the type {column.type}" in error.detail
 
 
 def test_very_long_type_is_shortened() -> None:
-    column = pa.array([{f"a field with a long name {i}": 1 for i in range(100)}] * N_ROWS)
+    column = pa.array(
+        [{f"a field with a long name {i}": 1 for i in range(100)}] * N_ROWS
+    )
     error = refusal(checks.check_fit, sample_of(numbers(s=column)), "y")
     assert len(error.detail) < 200
 
@@ -163,21 +184,34 @@ def test_all_problems_are_listed_at_once() -> None:
     columns = [LABELS, LABELS, REFUSED["list"], REFUSED["struct"]]
     table = pa.table(columns, names=["x", "x", "items", "parts"])
     error = refusal(checks.check_fit, sample_of(table), "y", "weight")
-    assert [problem.split("'")[1] for problem in error.errors] == ["x", "y", "items", "parts", "weight"]
+    assert [problem.split("'")[1] for problem in error.errors] == [
+        "x",
+        "y",
+        "items",
+        "parts",
+        "weight",
+    ]
     assert error.detail == f"{error.errors[0]} (5 problems)"
 
 
 @pytest.mark.parametrize(
     ("weights", "reason"),
-    [("w", "'w' is missing"), ("y", "cannot be the sample_weight too"), ("word", "needs numbers")],
+    [
+        ("w", "'w' is missing"),
+        ("y", "cannot be the sample_weight too"),
+        ("word", "needs numbers"),
+    ],
 )
 def test_sample_weight_that_cannot_be_one_is_refused(weights: str, reason: str) -> None:
-    error = refusal(checks.check_fit, sample_of(numbers(word=["a", "b"] * 6)), "y", weights)
+    error = refusal(
+        checks.check_fit, sample_of(numbers(word=["a", "b"] * 6)), "y", weights
+    )
     assert reason in error.detail
 
 
 @pytest.mark.parametrize(
-    "name", ["two words", "a.b.c", "größe 日本 🙂", "7", "", 'it\'s "quoted"', "x" * 999]
+    "name",
+    ["two words", "a.b.c", "größe 日本 🙂", "7", "", 'it\'s "quoted"', "x" * 999],
 )
 def test_odd_name_is_taken(name: str, opened: Callable[[Any], Source]) -> None:
     content = file_of(pa.table({name: [0.5, 1.5] * 6, "y": LABELS}))
@@ -191,8 +225,12 @@ def test_target_may_have_an_odd_name(opened: Callable[[Any], Source]) -> None:
     assert names_of(checks.training(opened(table), "the target. größe")) == ["x"]
 
 
-@pytest.mark.parametrize("index", [pd.Index([7, 8] * 6, name="row id"), pd.Index(list("abcdefghijkl"))])
-def test_index_of_pandas_is_no_feature(index: pd.Index, opened: Callable[[Any], Source]) -> None:
+@pytest.mark.parametrize(
+    "index", [pd.Index([7, 8] * 6, name="row id"), pd.Index(list("abcdefghijkl"))]
+)
+def test_index_of_pandas_is_no_feature(
+    index: pd.Index, opened: Callable[[Any], Source]
+) -> None:
     frame = pd.DataFrame({"x": [0.5, 1.5] * 6, "y": [0, 1] * 6}, index=index)
     source = opened(parquet(frame))
     assert len(source.schema.names) == 3
@@ -205,9 +243,12 @@ def test_index_of_pandas_may_be_the_target(opened: Callable[[Any], Source]) -> N
 
 
 @pytest.mark.parametrize(
-    "metadata", [b"{", b"[]", b'{"index_columns": null}', b"\xff", b'{"index_columns": [{}]}']
+    "metadata",
+    [b"{", b"[]", b'{"index_columns": null}', b"\xff", b'{"index_columns": [{}]}'],
 )
-def test_broken_metadata_of_pandas_is_no_obstacle(metadata: bytes, opened: Callable[[Any], Source]) -> None:
+def test_broken_metadata_of_pandas_is_no_obstacle(
+    metadata: bytes, opened: Callable[[Any], Source]
+) -> None:
     table = numbers().replace_schema_metadata({b"pandas": metadata})
     assert names_of(checks.training(opened(table), "y")) == ["x"]
 
@@ -217,19 +258,25 @@ def test_checking_a_table_loads_neither_pandas_nor_scikit_learn(tmp_path: Path) 
     (tmp_path / "table.csv").write_text("x,y\n" + "0.5,1\n1.5,0\n" * 6)
     code = f"""
 import sys
-from rowcast import formats, learners, tables
-from rowcast.columns import Feature
+from rowcast.learning import learners
+from rowcast.tables import Feature, checks, formats
 from rowcast.config import Settings
 for name in ("table.parquet", "table.csv"):
     content = open({str(tmp_path)!r} + "/" + name, "rb").read()
     read = lambda offset, length: content[offset : offset + length]
     sample = formats.peek(len(content), read, formats.Limits.of(Settings()))
-    tables.check_fit(sample, None)
-    tables.check_predict(sample, [Feature("x", "numeric")])
+    checks.check_fit(sample, None)
+    checks.check_predict(sample, [Feature("x", "numeric")])
 learners.check("boosting", {{"max_iter": 10}})
 print(sorted({{"pandas", "sklearn", "skrub", "scipy"}} & set(sys.modules)))
 """
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert found.stdout == "[]\n"
 
 
@@ -237,7 +284,10 @@ print(sorted({{"pandas", "sklearn", "skrub", "scipy"}} & set(sys.modules)))
 
 
 def test_columns_for_prediction_may_come_in_any_order_and_with_others() -> None:
-    checks.check_predict(sample_of(pa.table({"other": [[1]], "c": WHEN, "b": ["yes"], "a": [1.5]})), FEATURES)
+    checks.check_predict(
+        sample_of(pa.table({"other": [[1]], "c": WHEN, "b": ["yes"], "a": [1.5]})),
+        FEATURES,
+    )
 
 
 def test_missing_and_wrong_columns_are_all_named() -> None:
@@ -253,18 +303,27 @@ def test_missing_and_wrong_columns_are_all_named() -> None:
 
 def test_duplicate_of_a_needed_column_is_refused_and_of_another_is_not() -> None:
     one = [FEATURES[0]]
-    checks.check_predict(sample_of(pa.table([LABELS] * 3, names=["a", "other", "other"])), one)
+    checks.check_predict(
+        sample_of(pa.table([LABELS] * 3, names=["a", "other", "other"])), one
+    )
     twice = sample_of(pa.table([LABELS] * 2, names=["a", "a"]))
     assert "'a' appears 2 times" in refusal(checks.check_predict, twice, one).detail
     content = b"a,a\n1,2\n"
-    peeked = formats.peek(len(content), lambda offset, length: content[offset : offset + length], LIMITS)
+    peeked = formats.peek(
+        len(content), lambda offset, length: content[offset : offset + length], LIMITS
+    )
     assert "'a' appears 2 times" in refusal(checks.check_predict, peeked, one).detail
     kept = sample_of(pa.table([LABELS] * 3, names=["a", "id", "id"]))
-    assert "'id' appears 2 times" in refusal(checks.check_predict, kept, one, ["id"]).detail
+    assert (
+        "'id' appears 2 times"
+        in refusal(checks.check_predict, kept, one, ["id"]).detail
+    )
 
 
 @pytest.mark.parametrize(("name", "column"), REFUSED.items(), ids=REFUSED)
-def test_column_of_lists_objects_or_bytes_cannot_be_kept(name: str, column: pa.Array) -> None:
+def test_column_of_lists_objects_or_bytes_cannot_be_kept(
+    name: str, column: pa.Array
+) -> None:
     sample = sample_of(pa.table({"a": [1.5] * N_ROWS, "odd": column}))
     checks.check_predict(sample, FEATURES[:1])
     error = refusal(checks.check_predict, sample, FEATURES[:1], ["odd"])
@@ -272,11 +331,15 @@ def test_column_of_lists_objects_or_bytes_cannot_be_kept(name: str, column: pa.A
 
 
 def test_column_without_a_value_is_accepted_as_any_kind() -> None:
-    checks.check_predict(sample_of(pa.table({name: pa.nulls(3) for name in "abc"})), FEATURES)
+    checks.check_predict(
+        sample_of(pa.table({name: pa.nulls(3) for name in "abc"})), FEATURES
+    )
 
 
 def test_table_without_rows_can_be_predicted() -> None:
-    table = pa.table({"a": pa.array([], pa.int8()), "b": pa.array([], pa.string()), "c": WHEN[:0]})
+    table = pa.table(
+        {"a": pa.array([], pa.int8()), "b": pa.array([], pa.string()), "c": WHEN[:0]}
+    )
     checks.check_predict(sample_of(table), FEATURES)
 
 
@@ -292,16 +355,24 @@ def test_numbers_of_a_text_file_are_looked_at_before_queueing() -> None:
 # A table to learn from
 
 
-def test_features_keep_their_order_and_the_target_its_type(opened: Callable[[Any], Source]) -> None:
-    table = pa.table({"b": [0.5, 1.5] * 6, "y": pa.array([0, 1] * 6, pa.int8()), "a": ["u", "v"] * 6})
+def test_features_keep_their_order_and_the_target_its_type(
+    opened: Callable[[Any], Source],
+) -> None:
+    table = pa.table(
+        {"b": [0.5, 1.5] * 6, "y": pa.array([0, 1] * 6, pa.int8()), "a": ["u", "v"] * 6}
+    )
     found = checks.training(opened(table), "y")
     assert list(found.frame) == names_of(found) == ["b", "a"]
     assert (found.target.tolist(), found.target_type) == ([0, 1] * 6, "int8")
     assert (found.notes, found.n_rows_left_out, found.weights) == ([], 0, None)
 
 
-def test_rows_without_a_target_are_left_out_and_counted(opened: Callable[[Any], Source]) -> None:
-    table = pa.table({"x": np.arange(30) / 2, "w": np.arange(30), "y": [None] * 10 + [1, 2] * 10})
+def test_rows_without_a_target_are_left_out_and_counted(
+    opened: Callable[[Any], Source],
+) -> None:
+    table = pa.table(
+        {"x": np.arange(30) / 2, "w": np.arange(30), "y": [None] * 10 + [1, 2] * 10}
+    )
     found = checks.training(opened(table), "y", "w")
     assert found.n_rows_left_out == 10
     assert found.frame["x"].tolist() == (np.arange(10, 30) / 2).tolist()
@@ -334,18 +405,28 @@ def test_weights_that_are_missing_or_negative_are_refused_with_their_rows(
 ) -> None:
     table = numbers(w=[1.0, None, -1.0, *[2.0] * 9])
     error = refusal(checks.training, opened(table), "y", "w")
-    assert error.detail == "The column 'w' holds weights that are missing or below 0: 2, first in row 1."
+    assert (
+        error.detail
+        == "The column 'w' holds weights that are missing or below 0: 2, first in row 1."
+    )
 
 
 def test_weights_that_are_all_zero_are_refused(opened: Callable[[Any], Source]) -> None:
-    assert "no weight over 0" in refusal(checks.training, opened(numbers(w=[0] * 12)), "y", "w").detail
+    assert (
+        "no weight over 0"
+        in refusal(checks.training, opened(numbers(w=[0] * 12)), "y", "w").detail
+    )
 
 
 def test_weights_are_no_feature(opened: Callable[[Any], Source]) -> None:
-    assert names_of(checks.training(opened(numbers(w=[1.0, 2.0] * 6)), "y", "w")) == ["x"]
+    assert names_of(checks.training(opened(numbers(w=[1.0, 2.0] * 6)), "y", "w")) == [
+        "x"
+    ]
 
 
-def test_what_cannot_be_learned_from_is_left_out_and_said_so(opened: Callable[[Any], Source]) -> None:
+def test_what_cannot_be_learned_from_is_left_out_and_said_so(
+    opened: Callable[[Any], Source],
+) -> None:
     table = numbers(
         number=range(N_ROWS),
         same=["a"] * N_ROWS,
@@ -376,8 +457,12 @@ def test_what_looks_like_an_identifier_is_learned_from_where_there_is_nothing_el
     assert names_of(checks.training(opened(table), "y")) == ["x"]
 
 
-def test_identifiers_are_used_when_that_is_asked_for(opened: Callable[[Any], Source]) -> None:
-    table = pa.table({"row": range(N_ROWS), "x": [0.5, 1.5] * (N_ROWS // 2), "y": LABELS})
+def test_identifiers_are_used_when_that_is_asked_for(
+    opened: Callable[[Any], Source],
+) -> None:
+    table = pa.table(
+        {"row": range(N_ROWS), "x": [0.5, 1.5] * (N_ROWS // 2), "y": LABELS}
+    )
     assert names_of(checks.training(opened(table), "y")) == ["x"]
     asked = checks.training(opened(table), "y", use_identifiers=True)
     assert names_of(asked) == ["row", "x"]
@@ -395,24 +480,45 @@ def test_table_with_nothing_to_learn_from_is_refused_with_every_reason(
     ]
 
 
-def test_numbers_with_a_few_words_in_a_text_file_are_noted(opened: Callable[[Any], Source]) -> None:
+def test_numbers_with_a_few_words_in_a_text_file_are_noted(
+    opened: Callable[[Any], Source],
+) -> None:
     rows = "".join(f"{i / 2},{i % 2}\n" for i in range(60))
     found = checks.training(opened(f"x,y\n{rows}unknown,1\n".encode()), "y")
-    assert found.notes == ["The column 'x': 1 of its 61 values are no numbers, so that all are read as text."]
+    assert found.notes == [
+        "The column 'x': 1 of its 61 values are no numbers, so that all are read as text."
+    ]
 
 
-def test_dates_that_may_be_read_in_two_ways_are_noted(opened: Callable[[Any], Source]) -> None:
-    (note,) = checks.training(opened(numbers(when=["01/02/2024", "03/04/2024"] * 6)), "y").notes
-    assert note.startswith("The column 'when': its dates can be read with the day or the month first")
+def test_dates_that_may_be_read_in_two_ways_are_noted(
+    opened: Callable[[Any], Source],
+) -> None:
+    (note,) = checks.training(
+        opened(numbers(when=["01/02/2024", "03/04/2024"] * 6)), "y"
+    ).notes
+    assert note.startswith(
+        "The column 'when': its dates can be read with the day or the month first"
+    )
 
 
-def test_profiles_of_features_are_ready_for_json(opened: Callable[[Any], Source]) -> None:
-    table = numbers(word=["a", None] * 6, flag=[True, False] * 6, when=[dt.date(2020, 1, 1), None] * 6)
+def test_profiles_of_features_are_ready_for_json(
+    opened: Callable[[Any], Source],
+) -> None:
+    table = numbers(
+        word=["a", None] * 6,
+        flag=[True, False] * 6,
+        when=[dt.date(2020, 1, 1), None] * 6,
+    )
     found = checks.training(opened(table), "y")
     assert all(feature.profile for feature in found.features)
     rebuilt = json.loads(json.dumps([feature.as_dict() for feature in found.features]))
     assert [Feature(**one) for one in rebuilt] == found.features
 
 
-def test_job_checks_again_what_the_server_checked(opened: Callable[[Any], Source]) -> None:
-    assert "'label' is missing" in refusal(checks.training, opened(numbers()), "label").detail
+def test_job_checks_again_what_the_server_checked(
+    opened: Callable[[Any], Source],
+) -> None:
+    assert (
+        "'label' is missing"
+        in refusal(checks.training, opened(numbers()), "label").detail
+    )

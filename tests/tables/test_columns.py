@@ -31,16 +31,36 @@ TYPED: dict[str, tuple[pa.Array, str, list[Any]]] = {
     "float32": (pa.array([0.5, None] * 6, pa.float32()), "numeric", [0.5, NAN]),
     "float64 with NaN": (pa.array([0.5, NAN] * 6), "numeric", [0.5, NAN]),
     "decimal": (pa.array([Decimal("1.25"), None] * 6), "numeric", [1.25, NAN]),
-    "wide decimal": (pa.array([Decimal("1.25"), None] * 6, pa.decimal256(60, 2)), "numeric", [1.25, NAN]),
+    "wide decimal": (
+        pa.array([Decimal("1.25"), None] * 6, pa.decimal256(60, 2)),
+        "numeric",
+        [1.25, NAN],
+    ),
     "bool": (pa.array([True, None] * 6), "boolean", [1.0, NAN]),
     "all null": (pa.nulls(N_ROWS), "numeric", [NAN, NAN]),
     "string": (pa.array(WORDS), "category", ["red", NAN]),
     "large string": (pa.array(WORDS, pa.large_string()), "category", ["red", NAN]),
     "string view": (pa.array(WORDS, pa.string_view()), "category", ["red", NAN]),
-    "category of strings": (pa.array(WORDS).dictionary_encode(), "category", ["red", NAN]),
-    "category of integers": (pa.array([3, None, 4] * 4).dictionary_encode(), "category", ["3", NAN]),
-    "category of dates": (pa.array(DAYS).dictionary_encode(), "category", ["2020-01-31", NAN]),
-    "category of booleans": (pa.array([True, None] * 6).dictionary_encode(), "category", ["true", NAN]),
+    "category of strings": (
+        pa.array(WORDS).dictionary_encode(),
+        "category",
+        ["red", NAN],
+    ),
+    "category of integers": (
+        pa.array([3, None, 4] * 4).dictionary_encode(),
+        "category",
+        ["3", NAN],
+    ),
+    "category of dates": (
+        pa.array(DAYS).dictionary_encode(),
+        "category",
+        ["2020-01-31", NAN],
+    ),
+    "category of booleans": (
+        pa.array([True, None] * 6).dictionary_encode(),
+        "category",
+        ["true", NAN],
+    ),
     "date": (pa.array(DAYS), "datetime", [DAY, pd.NaT]),
     "date64": (pa.array(DAYS, pa.date64()), "datetime", [DAY, pd.NaT]),
     "timestamp s": (pa.array(TIMES, pa.timestamp("s")), "datetime", [NIGHT, pd.NaT]),
@@ -52,7 +72,11 @@ TYPED: dict[str, tuple[pa.Array, str, list[Any]]] = {
     ),
     "duration": (pa.array([1500, None] * 6, pa.duration("ms")), "duration", [1.5, NAN]),
     "time of day": (pa.array([dt.time(1, 0, 30), None] * 6), "duration", [3630.0, NAN]),
-    "time of day in s": (pa.array([dt.time(1), None] * 6, pa.time32("s")), "duration", [3600.0, NAN]),
+    "time of day in s": (
+        pa.array([dt.time(1), None] * 6, pa.time32("s")),
+        "duration",
+        [3600.0, NAN],
+    ),
 }
 
 NOT_TAKEN: dict[str, pa.Array] = {
@@ -88,7 +112,11 @@ def learned(values: Any, *, untyped: bool = False, decimal: str = ".") -> Values
 
 
 def listed(values: Values) -> list[Any]:
-    found = values.array.tolist() if isinstance(values.array, np.ndarray) else list(values.array)
+    found = (
+        values.array.tolist()
+        if isinstance(values.array, np.ndarray)
+        else list(values.array)
+    )
     return [None if pd.isna(value) else value for value in found]
 
 
@@ -123,7 +151,9 @@ def test_type_that_no_learner_can_use_has_no_kind(column: pa.Array) -> None:
     assert columns.kind_of_type(column.type) is None
 
 
-@pytest.mark.parametrize("name", ["int8", "uint64", "float16", "decimal", "bool", "all null", "duration"])
+@pytest.mark.parametrize(
+    "name", ["int8", "uint64", "float16", "decimal", "bool", "all null", "duration"]
+)
 def test_numbers_booleans_and_durations_become_float64(name: str) -> None:
     assert learned(TYPED[name][0]).array.dtype == np.float64
 
@@ -160,7 +190,9 @@ def test_durations_are_seconds_whatever_their_unit(unit: str) -> None:
     ],
     ids=repr,
 )
-def test_text_of_a_typed_file_is_booleans_dates_categories_or_text(values: list[Any], kind: str) -> None:
+def test_text_of_a_typed_file_is_booleans_dates_categories_or_text(
+    values: list[Any], kind: str
+) -> None:
     assert infer(pa.array(values, pa.string())).kind == kind
 
 
@@ -221,7 +253,11 @@ def test_text_of_a_file_without_types_is_what_all_its_values_are(
 
 
 def test_decimal_comma_is_read_as_one() -> None:
-    assert listed(learned(["1,5", "-2", None], untyped=True, decimal=",")) == [1.5, -2.0, None]
+    assert listed(learned(["1,5", "-2", None], untyped=True, decimal=",")) == [
+        1.5,
+        -2.0,
+        None,
+    ]
 
 
 def test_point_where_the_decimal_sign_is_a_comma_is_no_number() -> None:
@@ -231,7 +267,10 @@ def test_point_where_the_decimal_sign_is_a_comma_is_no_number() -> None:
 def test_numbers_with_a_few_words_are_text_and_said_to_be() -> None:
     values = [*map(str, range(50)), "unknown"]
     assert infer(values, untyped=True).kind == "text"
-    assert note_on(values, untyped=True) == "1 of its 51 values are no numbers, so that all are read as text."
+    assert (
+        note_on(values, untyped=True)
+        == "1 of its 51 values are no numbers, so that all are read as text."
+    )
 
 
 def test_words_with_a_few_numbers_need_no_note() -> None:
@@ -250,7 +289,11 @@ def test_words_with_a_few_numbers_need_no_note() -> None:
         ("2024-01-31T12:30:15", "2024-02-01T00:00:00", "2024-01-31 12:30:15"),
         ("2024-01-31T12:30:15.5", "2024-02-01T00:00:00", "2024-01-31 12:30:15.5"),
         ("2024-01-31T12:30:15Z", "2024-02-01T00:00:00Z", "2024-01-31 12:30:15"),
-        ("2024-01-31T12:30:15+02:00", "2024-02-01T00:00:00+01:00", "2024-01-31 10:30:15"),
+        (
+            "2024-01-31T12:30:15+02:00",
+            "2024-02-01T00:00:00+01:00",
+            "2024-01-31 10:30:15",
+        ),
         ("2024-01-31T12:30:15+02:00", "2024-02-01", "2024-01-31 10:30:15"),
         ("31.01.2024", "1.2.2024", "2024-01-31"),
         ("31.01.2024 12:30", "01.02.2024 00:00", "2024-01-31 12:30"),
@@ -264,7 +307,9 @@ def test_words_with_a_few_numbers_need_no_note() -> None:
     ],
 )
 @pytest.mark.parametrize("untyped", [False, True])
-def test_dates_are_found_in_text(first: str, second: str, read_as: str, untyped: bool) -> None:
+def test_dates_are_found_in_text(
+    first: str, second: str, read_as: str, untyped: bool
+) -> None:
     values = learned([first, second, None], untyped=untyped)
     assert infer([first, second, None], untyped=untyped).kind == "datetime"
     assert listed(values)[0] == pd.Timestamp(read_as)
@@ -273,10 +318,16 @@ def test_dates_are_found_in_text(first: str, second: str, read_as: str, untyped:
 
 @pytest.mark.parametrize(
     "values",
-    [["01/02/2024", "03/04/2024"], ["01-02-2024", "12-12-2023"], ["1/2/2024 12:00", "3/4/2024 12:30"]],
+    [
+        ["01/02/2024", "03/04/2024"],
+        ["01-02-2024", "12-12-2023"],
+        ["1/2/2024 12:00", "3/4/2024 12:30"],
+    ],
     ids=repr,
 )
-def test_dates_that_may_be_read_in_two_ways_are_left_as_text_and_said_to_be(values: list[str]) -> None:
+def test_dates_that_may_be_read_in_two_ways_are_left_as_text_and_said_to_be(
+    values: list[str],
+) -> None:
     assert infer(values).kind == "category"
     assert "day or the month first" in note_on(values)
 
@@ -311,7 +362,9 @@ def test_dates_of_the_noted_format_alone_are_read_at_a_prediction() -> None:
 
 def test_value_that_is_no_date_is_refused_with_its_row() -> None:
     with pytest.raises(Unreadable) as caught:
-        read(infer(["2024-01-31", "2024-02-01"]), ["2024-01-31", None, "2024-13-01", "x"])
+        read(
+            infer(["2024-01-31", "2024-02-01"]), ["2024-01-31", None, "2024-13-01", "x"]
+        )
     assert caught.value.rows.tolist() == [2, 3]
     assert "2024-13-01" not in caught.value.reason
 
@@ -327,7 +380,9 @@ def test_value_that_is_no_number_is_refused_with_its_row(decimal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "column", [pa.array([0.5, np.inf, -np.inf]), pa.array(["0.5", "inf", "-Infinity"])], ids=["float", "text"]
+    "column",
+    [pa.array([0.5, np.inf, -np.inf]), pa.array(["0.5", "inf", "-Infinity"])],
+    ids=["float", "text"],
 )
 def test_infinite_values_are_refused_with_their_rows(column: pa.Array) -> None:
     with pytest.raises(Unreadable, match="infinite") as caught:
@@ -336,7 +391,9 @@ def test_infinite_values_are_refused_with_their_rows(column: pa.Array) -> None:
 
 
 @pytest.mark.parametrize(
-    "column", [pa.array([0.5, 1e39, -1e300]), pa.array(["0.5", "1e39", "-1e300"])], ids=["float", "text"]
+    "column",
+    [pa.array([0.5, 1e39, -1e300]), pa.array(["0.5", "1e39", "-1e300"])],
+    ids=["float", "text"],
 )
 def test_numbers_that_some_learners_cannot_take_are_refused(column: pa.Array) -> None:
     with pytest.raises(Unreadable, match=r"over 3\.4e38") as caught:
@@ -345,7 +402,9 @@ def test_numbers_that_some_learners_cannot_take_are_refused(column: pa.Array) ->
 
 
 def test_unseen_categories_are_counted_and_apart_from_missing_ones() -> None:
-    values = read(Feature("x", "category", categories=["a", "b"]), ["b", None, "c", "C", "a"])
+    values = read(
+        Feature("x", "category", categories=["a", "b"]), ["b", None, "c", "C", "a"]
+    )
     assert (values.n_missing, values.n_unseen) == (1, 2)
     assert listed(values) == ["b", None, None, None, "a"]
     assert values.places is not None
@@ -388,14 +447,22 @@ def test_booleans_are_read_from_numbers_and_words(column: pa.Array) -> None:
     ],
     ids=str,
 )
-def test_numbers_are_read_as_text_where_the_model_knows_text(column: pa.Array, read_as: list[Any]) -> None:
+def test_numbers_are_read_as_text_where_the_model_knows_text(
+    column: pa.Array, read_as: list[Any]
+) -> None:
     assert listed(read(Feature("x", "text"), column)) == read_as
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
 def test_times_are_read_in_utc_whatever_their_zone(zone: str | None) -> None:
-    column = pa.array([NIGHT.to_pydatetime()], pa.timestamp("ms")).cast(pa.timestamp("ms", "UTC"))
-    column = column.cast(pa.timestamp("ms", zone)) if zone else column.cast(pa.timestamp("ms"))
+    column = pa.array([NIGHT.to_pydatetime()], pa.timestamp("ms")).cast(
+        pa.timestamp("ms", "UTC")
+    )
+    column = (
+        column.cast(pa.timestamp("ms", zone))
+        if zone
+        else column.cast(pa.timestamp("ms"))
+    )
     assert listed(read(Feature("x", "datetime"), column)) == [NIGHT]
 
 
@@ -412,10 +479,18 @@ def test_text_that_is_not_unicode_is_refused() -> None:
         read(Feature("x", "text"), column)
 
 
-@pytest.mark.parametrize("kind", ["numeric", "boolean", "category", "text", "datetime", "duration"])
-@pytest.mark.parametrize("column", [pa.nulls(3), pa.nulls(3, pa.string())], ids=["null", "string"])
-def test_column_without_a_value_is_read_as_any_kind(kind: Any, column: pa.Array) -> None:
-    values = read(Feature("x", kind, categories=["a"] if kind == "category" else None), column)
+@pytest.mark.parametrize(
+    "kind", ["numeric", "boolean", "category", "text", "datetime", "duration"]
+)
+@pytest.mark.parametrize(
+    "column", [pa.nulls(3), pa.nulls(3, pa.string())], ids=["null", "string"]
+)
+def test_column_without_a_value_is_read_as_any_kind(
+    kind: Any, column: pa.Array
+) -> None:
+    values = read(
+        Feature("x", kind, categories=["a"] if kind == "category" else None), column
+    )
     assert listed(values) == [None] * 3
     assert (values.n_missing, values.n_unseen) == (3, 0)
 
@@ -451,7 +526,9 @@ def test_no_rows_are_read_as_none(name: str) -> None:
     ],
     ids=str,
 )
-def test_types_that_stand_for_a_kind(kind: Any, found: pa.DataType, is_readable: bool) -> None:
+def test_types_that_stand_for_a_kind(
+    kind: Any, found: pa.DataType, is_readable: bool
+) -> None:
     assert columns.can_be(kind, found, untyped=False) is is_readable
     assert columns.can_be(kind, pa.string(), untyped=True)
 
@@ -475,7 +552,14 @@ def test_column_can_be_read_as_the_kind_that_it_was_taken_for(name: str) -> None
         ([f"row-{i * 7 % 50}" for i in range(50)], False),
         ([f"{i:032x}" for i in range(12)], False),
     ],
-    ids=["numbers of rows", "as floats", "as floats in text", "in text", "words", "hexadecimal"],
+    ids=[
+        "numbers of rows",
+        "as floats",
+        "as floats in text",
+        "in text",
+        "words",
+        "hexadecimal",
+    ],
 )
 def test_identifier_is_found(values: list[Any], untyped: bool) -> None:
     assert left_out(values, untyped=untyped).startswith("an identifier")
@@ -496,15 +580,23 @@ def test_identifier_is_found(values: list[Any], untyped: bool) -> None:
         "key",
     ],
 )
-def test_whole_numbers_that_all_differ_are_an_identifier_under_such_a_name(name: str) -> None:
+def test_whole_numbers_that_all_differ_are_an_identifier_under_such_a_name(
+    name: str,
+) -> None:
     values = [17, 3, 99, 4, 1, 62]
     assert left_out(values, name).startswith("an identifier")
-    assert left_out(list(map(str, values)), name, untyped=True).startswith("an identifier")
+    assert left_out(list(map(str, values)), name, untyped=True).startswith(
+        "an identifier"
+    )
     assert left_out([*values, 17], name) == ""
 
 
-@pytest.mark.parametrize("name", ["x", "paid", "price", "grid", "period", "monkey", "valid"])
-def test_whole_numbers_that_all_differ_are_no_identifier_under_other_names(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["x", "paid", "price", "grid", "period", "monkey", "valid"]
+)
+def test_whole_numbers_that_all_differ_are_no_identifier_under_other_names(
+    name: str,
+) -> None:
     assert left_out([17, 3, 99, 4, 1, 62], name) == ""
 
 
@@ -525,7 +617,9 @@ def test_measures_sentences_and_dates_are_no_identifiers(values: list[Any]) -> N
 
 
 @pytest.mark.parametrize("untyped", [False, True])
-def test_whole_numbers_that_floats_cannot_tell_apart_are_counted_as_they_are(untyped: bool) -> None:
+def test_whole_numbers_that_floats_cannot_tell_apart_are_counted_as_they_are(
+    untyped: bool,
+) -> None:
     values: list[Any] = [2**62 + i for i in range(50)]
     values = list(map(str, values)) if untyped else values
     assert report(values, untyped=untyped)["n_distinct"] == 50
@@ -534,18 +628,24 @@ def test_whole_numbers_that_floats_cannot_tell_apart_are_counted_as_they_are(unt
 
 
 @pytest.mark.parametrize(
-    "values", [[7] * 12, ["same"] * 12, [True] * 12, [dt.date(2020, 1, 1)] * 12], ids=str
+    "values",
+    [[7] * 12, ["same"] * 12, [True] * 12, [dt.date(2020, 1, 1)] * 12],
+    ids=str,
 )
 def test_column_with_the_same_value_in_every_row_is_left_out(values: list[Any]) -> None:
     assert left_out(values) == "the same value in every row"
 
 
-@pytest.mark.parametrize("values", [[7, 7, None], ["same", None, "same"], [True, None, True]], ids=str)
+@pytest.mark.parametrize(
+    "values", [[7, 7, None], ["same", None, "same"], [True, None, True]], ids=str
+)
 def test_value_that_is_sometimes_missing_tells_rows_apart(values: list[Any]) -> None:
     assert left_out(values) == ""
 
 
-@pytest.mark.parametrize("kind", [pa.null(), pa.float64(), pa.string(), pa.date32(), pa.bool_()], ids=str)
+@pytest.mark.parametrize(
+    "kind", [pa.null(), pa.float64(), pa.string(), pa.date32(), pa.bool_()], ids=str
+)
 def test_column_without_a_value_is_left_out(kind: pa.DataType) -> None:
     assert left_out(pa.nulls(12, kind)) == "no value at all"
 
@@ -574,7 +674,9 @@ def test_report_says_kind_type_share_missing_and_distinct_values() -> None:
     ],
     ids=["category", "boolean", "dates", "text"],
 )
-def test_report_counts_distinct_values_of_every_kind(values: list[Any], n_distinct: int) -> None:
+def test_report_counts_distinct_values_of_every_kind(
+    values: list[Any], n_distinct: int
+) -> None:
     assert report(values)["n_distinct"] == n_distinct
 
 
@@ -599,7 +701,9 @@ def test_feature_is_rebuilt_from_what_the_manifest_holds() -> None:
         (["2024-01-31", "", "2024-02-01"] * 4, "datetime"),
     ],
 )
-def test_empty_text_is_missing_whatever_the_kind(values: list[str], kind: str, untyped: bool) -> None:
+def test_empty_text_is_missing_whatever_the_kind(
+    values: list[str], kind: str, untyped: bool
+) -> None:
     found = learned(values, untyped=untyped)
     assert infer(values, untyped=untyped).kind == kind
     assert (found.n_missing, found.n_unseen) == (values.count(""), 0)

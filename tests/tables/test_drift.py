@@ -1,4 +1,5 @@
-"""The population stability index: zero for the same rows, by hand on a small case, growing with a shift."""
+"""The population stability index: zero for the same rows, by hand on a small case, growing with a
+shift."""
 
 from __future__ import annotations
 
@@ -66,11 +67,14 @@ def test_frequent_value_leaves_bins_to_the_others() -> None:
     assert profile["shares"][1:] == pytest.approx([0.08 / 9] * 9, abs=0.004)
 
 
-@pytest.mark.parametrize("column", [NORMAL, (NORMAL < 1.9).astype(float)], ids=["numbers", "booleans"])
+@pytest.mark.parametrize(
+    "column", [NORMAL, (NORMAL < 1.9).astype(float)], ids=["numbers", "booleans"]
+)
 def test_index_grows_with_the_shift(column: np.ndarray) -> None:
     profile = numbers(column)
     indices = [
-        index(profile, np.where(RNG.random(30_000) < share, 0.0, column)) for share in (0, 0.1, 0.3, 0.6)
+        index(profile, np.where(RNG.random(30_000) < share, 0.0, column))
+        for share in (0, 0.1, 0.3, 0.6)
     ]
     assert indices == sorted(indices)
     assert drift.verdict(indices[0]) == "stable"
@@ -85,7 +89,9 @@ def test_missing_values_are_a_bin_of_their_own() -> None:
     profile = numbers(COLUMNS["constant"])
     found = index(profile, np.array([1.0] * 60 + [np.nan] * 40))
     least = 0.5 / 100
-    assert found == pytest.approx((1 - 0.6) * math.log(1 / 0.6) + (least - 0.4) * math.log(least / 0.4))
+    assert found == pytest.approx(
+        (1 - 0.6) * math.log(1 / 0.6) + (least - 0.4) * math.log(least / 0.4)
+    )
 
 
 def test_index_by_hand() -> None:
@@ -96,7 +102,9 @@ def test_index_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("n_rows", "least"), [(50, 0.01), (1_000_000, 0.0001)])
-def test_empty_bin_counts_as_half_a_row_or_the_least_share(n_rows: int, least: float) -> None:
+def test_empty_bin_counts_as_half_a_row_or_the_least_share(
+    n_rows: int, least: float
+) -> None:
     profile = {
         "kind": "numbers",
         "n_rows": n_rows,
@@ -105,7 +113,9 @@ def test_empty_bin_counts_as_half_a_row_or_the_least_share(n_rows: int, least: f
         "share_missing": 0.0,
     }
     found = drift.stability_index(profile, np.array([n_rows // 2, n_rows // 2, 0]))
-    assert found == pytest.approx(0.5 * math.log(2) + (least - 0.5) * math.log(least / 0.5))
+    assert found == pytest.approx(
+        0.5 * math.log(2) + (least - 0.5) * math.log(least / 0.5)
+    )
 
 
 def test_index_is_symmetric() -> None:
@@ -143,8 +153,17 @@ def test_same_categories_have_not_drifted() -> None:
 
 def test_unseen_and_missing_categories_are_bins_of_their_own() -> None:
     profile = drift.profile_categories(np.array([0, 0, 1, 1]), ["a", "b"])
-    assert drift.count(profile, np.array([0, 1, -1, 2, 2, 99])).tolist() == [1, 1, 0, 3, 1]
-    unseen, missing = index(profile, np.array([0, 1, 2, 2])), index(profile, np.array([0, 1, -1, -1]))
+    assert drift.count(profile, np.array([0, 1, -1, 2, 2, 99])).tolist() == [
+        1,
+        1,
+        0,
+        3,
+        1,
+    ]
+    unseen, missing = (
+        index(profile, np.array([0, 1, 2, 2])),
+        index(profile, np.array([0, 1, -1, -1])),
+    )
     assert unseen == pytest.approx(missing)
     assert drift.verdict(unseen) == "strong"
 
@@ -156,20 +175,33 @@ def test_rare_categories_share_a_bin() -> None:
     assert profile["share_others"] == pytest.approx(sum(range(1, 11)) / len(codes))
     assert index(profile, codes) == pytest.approx(0, abs=1e-12)
     # Among the rare ones it makes no difference which.
-    assert index(profile, np.where(codes >= 20, 29, codes)) == pytest.approx(0, abs=1e-12)
+    assert index(profile, np.where(codes >= 20, 29, codes)) == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("n_trained", [0, 3])
 def test_no_rows_have_no_index(n_trained: int) -> None:
     profile = numbers(np.zeros(n_trained))
-    assert drift.stability_index(profile, drift.count(profile, np.zeros(3 - n_trained))) is None
+    assert (
+        drift.stability_index(profile, drift.count(profile, np.zeros(3 - n_trained)))
+        is None
+    )
     assert drift.verdict(None) is None
     empty = drift.profile_categories(np.zeros(n_trained, dtype=int), ["a"])
-    assert drift.stability_index(empty, drift.count(empty, np.zeros(3 - n_trained, dtype=int))) is None
+    assert (
+        drift.stability_index(
+            empty, drift.count(empty, np.zeros(3 - n_trained, dtype=int))
+        )
+        is None
+    )
 
 
 def test_documented_verdicts_are_the_verdicts() -> None:
-    documented = [row[1].strip("`") for row in rows_of(section_of("models.md", "Drift"), "index", "verdict")]
+    documented = [
+        row[1].strip("`")
+        for row in rows_of(section_of("models.md", "Drift"), "index", "verdict")
+    ]
     assert [drift.verdict(value) for value in (0.09, 0.1, 0.25, 0.26)] == [
         documented[i] for i in (0, 1, 1, 2)
     ]

@@ -1,4 +1,5 @@
-"""What a file is, how its rows are read, and what is refused. Files are made as their usual writers do."""
+"""What a file is, how its rows are read, and what is refused. Files are made as their usual writers
+do."""
 
 from __future__ import annotations
 
@@ -26,7 +27,14 @@ from rowcast.errors import InvalidTable
 from rowcast.tables import formats
 from rowcast.tables.formats import Format, Limits, Sample, Source
 from tests.support import ROOT
-from tests.support.files import arrow_file, arrow_stream, json_lines, parquet, zipped, zstd
+from tests.support.files import (
+    arrow_file,
+    arrow_stream,
+    json_lines,
+    parquet,
+    zipped,
+    zstd,
+)
 
 LIMITS = Limits(
     max_rows=1_000_000,
@@ -36,8 +44,18 @@ LIMITS = Limits(
     max_unpacked_bytes=64 << 20,
     max_table_bytes=256 << 20,
 )
-FRAME = pd.DataFrame({"a": [1.5, None, 3.25], "b": ["x", 'y "z"', "ü, ö\nnext"], "c": [True, False, True]})
-TEXT = {"a": ["1.5", None, "3.25"], "b": ["x", 'y "z"', "ü, ö\nnext"], "c": ["True", "False", "True"]}
+FRAME = pd.DataFrame(
+    {
+        "a": [1.5, None, 3.25],
+        "b": ["x", 'y "z"', "ü, ö\nnext"],
+        "c": [True, False, True],
+    }
+)
+TEXT = {
+    "a": ["1.5", None, "3.25"],
+    "b": ["x", 'y "z"', "ü, ö\nnext"],
+    "c": ["True", "False", "True"],
+}
 TABLE = pa.table(
     {
         "i": pa.array([1, None, 3] * 20),
@@ -50,7 +68,9 @@ TABLE = pa.table(
 
 
 def peek(content: bytes, limits: Limits = LIMITS) -> Sample:
-    return formats.peek(len(content), lambda offset, length: content[offset : offset + length], limits)
+    return formats.peek(
+        len(content), lambda offset, length: content[offset : offset + length], limits
+    )
 
 
 def source(tmp_path: Path, content: bytes, limits: Limits = LIMITS) -> Source:
@@ -65,7 +85,9 @@ def refusal(check: Callable[..., Any], *arguments: Any) -> InvalidTable:
     return caught.value
 
 
-def refusal_of_rows(tmp_path: Path, content: bytes, limits: Limits = LIMITS) -> InvalidTable:
+def refusal_of_rows(
+    tmp_path: Path, content: bytes, limits: Limits = LIMITS
+) -> InvalidTable:
     return refusal(lambda: source(tmp_path, content, limits).read())
 
 
@@ -81,7 +103,9 @@ BINARY = {
 
 
 @pytest.mark.parametrize("content", BINARY.values(), ids=BINARY)
-def test_columnar_file_keeps_its_values_and_views_become_strings(content: bytes, tmp_path: Path) -> None:
+def test_columnar_file_keeps_its_values_and_views_become_strings(
+    content: bytes, tmp_path: Path
+) -> None:
     found = source(tmp_path, content)
     assert found.read().to_pydict() == TABLE.to_pydict()
     assert [str(t) for t in found.schema.types[1:3]] == ["string", "string"]
@@ -90,73 +114,119 @@ def test_columnar_file_keeps_its_values_and_views_become_strings(content: bytes,
     assert peek(content).schema.equals(found.schema)
 
 
-@pytest.mark.parametrize("content", [*BINARY.values(), FRAME.to_csv().encode()], ids=[*BINARY, "csv"])
-def test_batches_hold_the_wanted_columns_in_the_order_of_the_file(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [*BINARY.values(), FRAME.to_csv().encode()], ids=[*BINARY, "csv"]
+)
+def test_batches_hold_the_wanted_columns_in_the_order_of_the_file(
+    content: bytes, tmp_path: Path
+) -> None:
     found = source(tmp_path, content)
     wanted = [found.schema.names[2], found.schema.names[0]]
     batches = list(found.batches(wanted, max_rows=2))
     assert {tuple(batch.schema.names) for batch in batches} == {(wanted[1], wanted[0])}
     assert max(batch.num_rows for batch in batches) == 2
-    assert pa.Table.from_batches(batches).equals(found.read(wanted).replace_schema_metadata(None))
+    assert pa.Table.from_batches(batches).equals(
+        found.read(wanted).replace_schema_metadata(None)
+    )
 
 
 def test_odd_columns_of_parquet_are_told_apart(tmp_path: Path) -> None:
-    table = pa.table([[{"x": 1}] * 3, [2] * 3, ["k"] * 3, [3] * 3], names=["a", "a.x", "s", "s"])
+    table = pa.table(
+        [[{"x": 1}] * 3, [2] * 3, ["k"] * 3, [3] * 3], names=["a", "a.x", "s", "s"]
+    )
     found = source(tmp_path, parquet(table, row_group_size=1))
     assert found.read(["a.x"]).to_pydict() == {"a.x": [2] * 3}
     assert found.read().schema.names == ["a", "a.x", "s", "s"]
-    assert [column.to_pylist() for column in found.read(["s"]).columns] == [["k"] * 3, [3] * 3]
+    assert [column.to_pylist() for column in found.read(["s"]).columns] == [
+        ["k"] * 3,
+        [3] * 3,
+    ]
     assert [batch.num_rows for batch in found.batches(["s"])] == [3]
 
 
 CSV_FILES: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "comma": (FRAME.to_csv(index=False).encode(), {"encoding": "utf-8", "delimiter": ",", "decimal": "."}),
+    "comma": (
+        FRAME.to_csv(index=False).encode(),
+        {"encoding": "utf-8", "delimiter": ",", "decimal": "."},
+    ),
     "semicolon and Windows-1252": (
         FRAME.to_csv(index=False, sep=";").encode("cp1252"),
         {"encoding": "cp1252", "delimiter": ";"},
     ),
     "tab": (FRAME.to_csv(index=False, sep="\t").encode(), {"delimiter": "\t"}),
     "bar": (FRAME.to_csv(index=False, sep="|").encode(), {"delimiter": "|"}),
-    "byte order mark": (FRAME.to_csv(index=False).encode("utf-8-sig"), {"encoding": "utf-8"}),
-    "UTF-16 LE": (FRAME.to_csv(index=False).encode("utf-16"), {"encoding": "utf-16-le"}),
-    "UTF-16 BE": (b"\xfe\xff" + FRAME.to_csv(index=False).encode("utf-16-be"), {"encoding": "utf-16-be"}),
+    "byte order mark": (
+        FRAME.to_csv(index=False).encode("utf-8-sig"),
+        {"encoding": "utf-8"},
+    ),
+    "UTF-16 LE": (
+        FRAME.to_csv(index=False).encode("utf-16"),
+        {"encoding": "utf-16-le"},
+    ),
+    "UTF-16 BE": (
+        b"\xfe\xff" + FRAME.to_csv(index=False).encode("utf-16-be"),
+        {"encoding": "utf-16-be"},
+    ),
     "no final newline": (FRAME.to_csv(index=False).encode().rstrip(), {}),
     "blank lines": (b"\n\n" + FRAME.to_csv(index=False).encode() + b"\n  \n", {}),
-    "gzip": (gzip.compress(FRAME.to_csv(index=False).encode()), {"compression": "gzip"}),
+    "gzip": (
+        gzip.compress(FRAME.to_csv(index=False).encode()),
+        {"compression": "gzip"},
+    ),
     "gzip of two members": (
         b"".join(
             map(
                 gzip.compress,
-                (FRAME.to_csv(index=False).encode()[:20], FRAME.to_csv(index=False).encode()[20:]),
+                (
+                    FRAME.to_csv(index=False).encode()[:20],
+                    FRAME.to_csv(index=False).encode()[20:],
+                ),
             )
         ),
         {"compression": "gzip"},
     ),
     "zstd of two frames": (
         b"".join(
-            map(zstd, (FRAME.to_csv(index=False).encode()[:20], FRAME.to_csv(index=False).encode()[20:]))
+            map(
+                zstd,
+                (
+                    FRAME.to_csv(index=False).encode()[:20],
+                    FRAME.to_csv(index=False).encode()[20:],
+                ),
+            )
         ),
         {"compression": "zstd"},
     ),
-    "UTF-16 in gzip": (gzip.compress(FRAME.to_csv(index=False).encode("utf-16")), {"encoding": "utf-16-le"}),
+    "UTF-16 in gzip": (
+        gzip.compress(FRAME.to_csv(index=False).encode("utf-16")),
+        {"encoding": "utf-16-le"},
+    ),
 }
 
 
 @pytest.mark.parametrize(("content", "expected"), CSV_FILES.values(), ids=CSV_FILES)
-def test_csv_is_read_as_the_text_that_it_is(content: bytes, expected: dict[str, Any], tmp_path: Path) -> None:
+def test_csv_is_read_as_the_text_that_it_is(
+    content: bytes, expected: dict[str, Any], tmp_path: Path
+) -> None:
     sample, found = peek(content), source(tmp_path, content)
     assert found.read().to_pydict() == TEXT
     assert sample.rows is not None
     assert sample.rows.to_pydict() == TEXT
     assert set(found.schema.types) == {pa.string()}
     assert sample.format == found.format
-    assert found.format.as_dict().items() >= {"name": "csv", "has_header": True, **expected}.items()
+    assert (
+        found.format.as_dict().items()
+        >= {"name": "csv", "has_header": True, **expected}.items()
+    )
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
 def test_csv_takes_any_line_end(end: str, tmp_path: Path) -> None:
     content = end.join(["a,b", "1,2", "3,4"]).encode()
-    assert source(tmp_path, content).read().to_pydict() == {"a": ["1", "3"], "b": ["2", "4"]}
+    assert source(tmp_path, content).read().to_pydict() == {
+        "a": ["1", "3"],
+        "b": ["2", "4"],
+    }
 
 
 def test_csv_row_may_lie_across_any_blocks(tmp_path: Path) -> None:
@@ -170,7 +240,10 @@ def test_csv_row_may_lie_across_any_blocks(tmp_path: Path) -> None:
 
 def test_quoted_values_are_never_missing(tmp_path: Path) -> None:
     content = b'a,b\n"",""\n"NA",NA\n,null\n'
-    assert source(tmp_path, content).read().to_pydict() == {"a": ["", "NA", None], "b": ["", None, None]}
+    assert source(tmp_path, content).read().to_pydict() == {
+        "a": ["", "NA", None],
+        "b": ["", None, None],
+    }
 
 
 def test_csv_with_all_fields_quoted(tmp_path: Path) -> None:
@@ -230,7 +303,9 @@ def test_header_is_told_from_data(text: str, names: list[str]) -> None:
         ("word\nhello\ngood day\n", ",", "."),
     ],
 )
-def test_delimiter_and_decimal_sign_are_found(text: str, delimiter: str, decimal: str) -> None:
+def test_delimiter_and_decimal_sign_are_found(
+    text: str, delimiter: str, decimal: str
+) -> None:
     found = peek(text.encode()).format
     assert (found.delimiter, found.decimal) == (delimiter, decimal)
 
@@ -247,14 +322,19 @@ def test_numbers_in_text_stay_exactly_as_written(tmp_path: Path) -> None:
 
 def test_manifest_form_leaves_out_what_does_not_apply() -> None:
     assert Format("parquet").as_dict() == {"name": "parquet"}
-    assert Format("csv", None, "utf-8", ",", ".", False).as_dict()["has_header"] is False
+    assert (
+        Format("csv", None, "utf-8", ",", ".", False).as_dict()["has_header"] is False
+    )
 
 
 # JSON Lines
 
 
 def test_json_lines_get_the_types_of_their_values(tmp_path: Path) -> None:
-    rows = [{"i": 1, "f": 1, "s": "x", "b": True, "n": None}, {"f": 2.5, "late": "y", "i": None}]
+    rows = [
+        {"i": 1, "f": 1, "s": "x", "b": True, "n": None},
+        {"f": 2.5, "late": "y", "i": None},
+    ]
     found = source(tmp_path, json_lines(*rows))
     assert dict(zip(found.schema.names, map(str, found.schema.types), strict=True)) == {
         "i": "int64",
@@ -264,15 +344,30 @@ def test_json_lines_get_the_types_of_their_values(tmp_path: Path) -> None:
         "n": "null",
         "late": "string",
     }
-    assert found.read().to_pylist()[1] == {"i": None, "f": 2.5, "s": None, "b": None, "n": None, "late": "y"}
+    assert found.read().to_pylist()[1] == {
+        "i": None,
+        "f": 2.5,
+        "s": None,
+        "b": None,
+        "n": None,
+        "late": "y",
+    }
     assert found.n_rows == 2
 
 
 @pytest.mark.parametrize(
     "pack",
-    [lambda c: c, gzip.compress, zstd, lambda c: b"\xef\xbb\xbf" + c, lambda c: c.replace(b"\n", b"\r\n")],
+    [
+        lambda c: c,
+        gzip.compress,
+        zstd,
+        lambda c: b"\xef\xbb\xbf" + c,
+        lambda c: c.replace(b"\n", b"\r\n"),
+    ],
 )
-def test_json_lines_may_be_packed_or_marked(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_json_lines_may_be_packed_or_marked(
+    pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     content = pack(json_lines({"a": 1}, {"a": 2}))
     assert source(tmp_path, content).read().to_pydict() == {"a": [1, 2]}
     assert peek(content).format.name == "jsonl"
@@ -298,7 +393,9 @@ def test_every_batch_of_json_lines_has_the_types_of_the_whole(tmp_path: Path) ->
         (["1" + "0" * 400, "NaN"], "double"),
     ],
 )
-def test_json_numbers_get_a_type_that_holds_them(values: list[str], expected: str, tmp_path: Path) -> None:
+def test_json_numbers_get_a_type_that_holds_them(
+    values: list[str], expected: str, tmp_path: Path
+) -> None:
     content = "".join(f'{{"a": {value}}}\n' for value in values).encode()
     table = source(tmp_path, content).read()
     assert str(table.schema.field("a").type) == expected
@@ -319,7 +416,11 @@ def test_mixed_types_are_named_with_the_rarer_one(tmp_path: Path) -> None:
 def test_nested_values_are_lists_and_structs_in_the_schema(tmp_path: Path) -> None:
     content = json_lines({"a": [1], "b": {"c": 1}, "d": 1})
     found = source(tmp_path, content)
-    assert [pa.types.is_nested(t) for t in peek(content).schema.types] == [True, True, False]
+    assert [pa.types.is_nested(t) for t in peek(content).schema.types] == [
+        True,
+        True,
+        False,
+    ]
     assert found.read(["d"]).to_pydict() == {"d": [1]}
     assert len(refusal(found.read).errors) == 2
 
@@ -329,7 +430,10 @@ JSON_REFUSED = {
     "cut off": (b'{"a": 1}\n\n{"a": \n', "Row 1 is not valid JSON"),
     "pretty printed": (b'{\n  "a": 1\n}\n', "Row 0 is not valid JSON"),
     "half a pair": (b'{"a": "\\ud800"}\n', "Row 0 holds text that is not Unicode"),
-    "half a pair as a name": (b'{"\\ud800": 1}\n', "Row 0 holds text that is not Unicode"),
+    "half a pair as a name": (
+        b'{"\\ud800": 1}\n',
+        "Row 0 holds text that is not Unicode",
+    ),
     "deep": (b'{"a":' + b"[" * 100_000 + b"\n", "Row 0 is not valid JSON"),
     "no members": (b"{}\n{}\n", "no columns"),
     "array": (b'[{"a": 1}]', "JSON array"),
@@ -338,7 +442,9 @@ JSON_REFUSED = {
 
 
 @pytest.mark.parametrize(("content", "reason"), JSON_REFUSED.values(), ids=JSON_REFUSED)
-def test_json_that_is_no_table_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_json_that_is_no_table_is_refused(
+    content: bytes, reason: str, tmp_path: Path
+) -> None:
     assert reason in refusal(peek, content).detail
     assert reason in refusal(source, tmp_path, content).detail
 
@@ -354,7 +460,9 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "xlsx": (zipped("xl/workbook.xml"), "Excel", "read_excel"),
     "xlsx by its list": (zipped("[Content_Types].xml"), "Excel", "CSV"),
     "ods": (
-        zipped("mimetype").replace(b"x" * 46, b"application/vnd.oasis.opendocument.spreadsheet"),
+        zipped("mimetype").replace(
+            b"x" * 46, b"application/vnd.oasis.opendocument.spreadsheet"
+        ),
         "Open",
         "CSV",
     ),
@@ -378,7 +486,11 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "pickle": (b"\x80\x05\x95" + bytes(50), "pickle", "to_parquet"),
     "HTML": (b"\n<!doctype html><html></html>", "web page", "Upload the table"),
     "XML": (b"<?xml version='1.0'?><a/>", "XML", "Upload the table"),
-    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+    "Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "Git LFS",
+        "git lfs pull",
+    ),
     "encrypted": (b"PARE" + bytes(100) + b"PARE", "encrypted", "without encryption"),
     "Parquet in gzip": (gzip.compress(parquet(TABLE)), "is Parquet", "Unpack"),
     "Arrow in zstd": (zstd(arrow_file(TABLE)), "is Arrow", "Unpack"),
@@ -387,12 +499,28 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "noise": (np.random.default_rng(0).bytes(10_000), "not text", "CSV"),
     "magic only": (b"PAR1", "only a part", "upload the whole file"),
     "half of Parquet": (parquet(TABLE)[:-100], "only a part", "upload the whole file"),
-    "half of Feather": (arrow_file(TABLE)[:-10], "only a part", "upload the whole file"),
-    "half of a stream": (arrow_stream(TABLE)[:100], "only a part", "upload the whole file"),
+    "half of Feather": (
+        arrow_file(TABLE)[:-10],
+        "only a part",
+        "upload the whole file",
+    ),
+    "half of a stream": (
+        arrow_stream(TABLE)[:100],
+        "only a part",
+        "upload the whole file",
+    ),
     "half of gzip": (gzip.compress(HEADER)[:-6], "damaged or only a part", "again"),
     "half of zstd": (zstd(HEADER)[:-2], "damaged or only a part", "again"),
-    "zeros as footer": (b"PAR1" + bytes(100) + (100).to_bytes(4, "little") + b"PAR1", "damaged", "again"),
-    "long footer": (b"PAR1" + bytes(100) + b"\xff\xff\xff\xff" + b"PAR1", "damaged", "again"),
+    "zeros as footer": (
+        b"PAR1" + bytes(100) + (100).to_bytes(4, "little") + b"PAR1",
+        "damaged",
+        "again",
+    ),
+    "long footer": (
+        b"PAR1" + bytes(100) + b"\xff\xff\xff\xff" + b"PAR1",
+        "damaged",
+        "again",
+    ),
     "not UTF-16": (b"\xff\xfea\0\0\xd8a\0", "not UTF-16", "UTF-8"),
     "not UTF-8": (b"\xef\xbb\xbfa,b\n\xff,1\n", "not UTF-8", "UTF-8"),
     "no encoding": (b"a,b\n\x81,1\n", "neither UTF-8 nor Windows-1252", "UTF-8"),
@@ -422,9 +550,15 @@ class Kms(pe.KmsClient):  # type: ignore[misc]
 
 
 def test_parquet_with_encrypted_columns_is_refused(tmp_path: Path) -> None:
-    how = pe.EncryptionConfiguration(footer_key="f", column_keys={"c": ["i"]}, plaintext_footer=True)
-    keys = pe.CryptoFactory(lambda _: Kms()).file_encryption_properties(pe.KmsConnectionConfig(), how)
-    with pq.ParquetWriter(tmp_path / "written", TABLE.schema, encryption_properties=keys) as writer:
+    how = pe.EncryptionConfiguration(
+        footer_key="f", column_keys={"c": ["i"]}, plaintext_footer=True
+    )
+    keys = pe.CryptoFactory(lambda _: Kms()).file_encryption_properties(
+        pe.KmsConnectionConfig(), how
+    )
+    with pq.ParquetWriter(
+        tmp_path / "written", TABLE.schema, encryption_properties=keys
+    ) as writer:
         writer.write_table(TABLE)
     content = (tmp_path / "written").read_bytes()
     assert "encrypted columns" in refusal(peek, content).detail
@@ -435,12 +569,16 @@ def test_rows_of_a_wrong_length_are_all_counted_and_named(tmp_path: Path) -> Non
     rows = ["1,2"] * 300_000
     rows[5], rows[299_999] = "secret", "4,5,6"
     error = refusal_of_rows(tmp_path, "\n".join(["a,b", "", *rows]).encode())
-    assert error.detail == "Row 5 has 1 field where the table has 2 columns. (2 such rows)"
+    assert (
+        error.detail == "Row 5 has 1 field where the table has 2 columns. (2 such rows)"
+    )
     assert error.errors[1] == "Row 299999 has 3 fields where the table has 2 columns."
     assert "secret" not in str(error.problem(None))
 
 
-def test_text_that_is_no_unicode_is_refused_and_its_column_named(tmp_path: Path) -> None:
+def test_text_that_is_no_unicode_is_refused_and_its_column_named(
+    tmp_path: Path,
+) -> None:
     raw = pa.array([b"\xff\xfe", b"a"])
     table = pa.table({"s": pa.Array.from_buffers(pa.string(), 2, raw.buffers())})
     for content in (parquet(table), arrow_stream(table)):
@@ -460,12 +598,27 @@ def wide(n_columns: int) -> pa.Table:
         parquet(wide(5_000)),
         arrow_stream(wide(5_000)),
         arrow_file(wide(5_000)),
-        (",".join(f"c{i}" for i in range(100_000)) + "\n" + ",".join("1" * 100_000)).encode(),
-        (",".join(f"a long name, number {i}".replace(",", "") for i in range(100_000)) + "\n1,2").encode(),
+        (
+            ",".join(f"c{i}" for i in range(100_000)) + "\n" + ",".join("1" * 100_000)
+        ).encode(),
+        (
+            ",".join(
+                f"a long name, number {i}".replace(",", "") for i in range(100_000)
+            )
+            + "\n1,2"
+        ).encode(),
         json_lines({f"c{i}": 1 for i in range(100_000)}),
         json_lines(*({f"c{i}": 1} for i in range(2_000))),
     ],
-    ids=["parquet", "stream", "feather", "csv", "long csv", "jsonl", "jsonl, one a line"],
+    ids=[
+        "parquet",
+        "stream",
+        "feather",
+        "csv",
+        "long csv",
+        "jsonl",
+        "jsonl, one a line",
+    ],
 )
 def test_too_many_columns_are_refused(content: bytes, tmp_path: Path) -> None:
     assert "(MAX_COLUMNS)" in refusal(peek, content).detail
@@ -473,7 +626,8 @@ def test_too_many_columns_are_refused(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "setting"), [({"max_rows": 50}, "MAX_ROWS"), ({"max_cells": 150}, "MAX_CELLS")]
+    ("limit", "setting"),
+    [({"max_rows": 50}, "MAX_ROWS"), ({"max_cells": 150}, "MAX_CELLS")],
 )
 @pytest.mark.parametrize(
     "content",
@@ -492,7 +646,10 @@ def test_too_many_rows_or_cells_are_refused(
 def test_footer_that_promises_too_much_is_refused_before_reading() -> None:
     content = parquet(pa.table({"x": np.arange(100_000)}))
     assert "MAX_ROWS" in refusal(peek, content, replace(LIMITS, max_rows=99_999)).detail
-    assert "MAX_UNPACKED_BYTES" in refusal(peek, content, replace(LIMITS, max_unpacked_bytes=99_999)).detail
+    assert (
+        "MAX_UNPACKED_BYTES"
+        in refusal(peek, content, replace(LIMITS, max_unpacked_bytes=99_999)).detail
+    )
 
 
 LONG = "x" * 10_000_000
@@ -503,15 +660,21 @@ LONG_CELLS = {
     "csv, quoted": f'a,b\n1,x\n2,"{LONG[:5_000_000]}\n{LONG[:5_000_000]}"\n'.encode(),
     "csv, a little too long": f"a,b\n1,x\n2,{LONG[:1_500_000]}\n".encode(),
     "jsonl": json_lines({"a": 1, "b": "x"}, {"a": 2, "b": LONG}),
-    "jsonl, a little too long": json_lines({"a": 1, "b": "x"}, {"a": 2, "b": LONG[:1_500_000]}),
+    "jsonl, a little too long": json_lines(
+        {"a": 1, "b": "x"}, {"a": 2, "b": LONG[:1_500_000]}
+    ),
 }
 
 
 @pytest.mark.parametrize("content", LONG_CELLS.values(), ids=LONG_CELLS)
-def test_long_cell_is_refused_with_its_row_and_column(content: bytes, tmp_path: Path) -> None:
+def test_long_cell_is_refused_with_its_row_and_column(
+    content: bytes, tmp_path: Path
+) -> None:
     detail = refusal_of_rows(tmp_path, content).detail
     assert (
-        detail == "The cell in row 1, column 'b', is too long; the limit is 1,048,576 bytes (MAX_CELL_BYTES)."
+        detail
+        == "The cell in row 1, column 'b', is too long; the limit is 1,048,576 bytes "
+        "(MAX_CELL_BYTES)."
     )
 
 
@@ -527,9 +690,13 @@ def test_bomb_is_stopped(compression: str, tmp_path: Path) -> None:
     assert "(MAX_UNPACKED_BYTES)" in refusal(source, tmp_path, content).detail
 
 
-def test_compressed_arrow_buffers_are_measured_before_they_are_unpacked(tmp_path: Path) -> None:
+def test_compressed_arrow_buffers_are_measured_before_they_are_unpacked(
+    tmp_path: Path,
+) -> None:
     content = arrow_file(pa.table({"x": np.zeros(1_000_000)}), "zstd")
-    error = refusal(source, tmp_path, content, replace(LIMITS, max_unpacked_bytes=1_000_000))
+    error = refusal(
+        source, tmp_path, content, replace(LIMITS, max_unpacked_bytes=1_000_000)
+    )
     assert "(MAX_UNPACKED_BYTES)" in error.detail
 
 
@@ -541,7 +708,9 @@ def repeated(n_rows: int, *, keep: bool) -> bytes:
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["category", "string"])
-def test_dictionary_that_stands_for_too_much_text_is_refused(keep: bool, tmp_path: Path) -> None:
+def test_dictionary_that_stands_for_too_much_text_is_refused(
+    keep: bool, tmp_path: Path
+) -> None:
     content = repeated(100_000, keep=keep)
     assert len(content) < 100_000
     assert "(MAX_UNPACKED_BYTES)" in refusal_of_rows(tmp_path, content).detail
@@ -549,12 +718,17 @@ def test_dictionary_that_stands_for_too_much_text_is_refused(keep: bool, tmp_pat
 
 def test_batches_of_long_text_stay_small(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_unpacked_bytes=1 << 30)
-    sizes = [batch.nbytes for batch in source(tmp_path, repeated(2_000, keep=False), limits).batches()]
+    sizes = [
+        batch.nbytes
+        for batch in source(tmp_path, repeated(2_000, keep=False), limits).batches()
+    ]
     assert len(sizes) > 2
     assert max(sizes) <= 64 << 20
 
 
-def test_text_that_repeats_the_one_before_is_read_in_small_batches(tmp_path: Path) -> None:
+def test_text_that_repeats_the_one_before_is_read_in_small_batches(
+    tmp_path: Path,
+) -> None:
     table = pa.table({"s": ["x" * 500_000] * 500})
     content = parquet(table, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY")
     limits = replace(LIMITS, max_unpacked_bytes=1 << 30)
@@ -564,7 +738,9 @@ def test_text_that_repeats_the_one_before_is_read_in_small_batches(tmp_path: Pat
     assert pa.Table.from_batches(batches).equals(table)
 
 
-@pytest.mark.parametrize("content", [parquet(TABLE), b"a,b\n" + b"1,2\n" * 1_000], ids=["parquet", "csv"])
+@pytest.mark.parametrize(
+    "content", [parquet(TABLE), b"a,b\n" + b"1,2\n" * 1_000], ids=["parquet", "csv"]
+)
 def test_table_that_does_not_fit_is_refused(content: bytes, tmp_path: Path) -> None:
     found = source(tmp_path, content, replace(LIMITS, max_table_bytes=1_000))
     assert "(MAX_TABLE_BYTES)" in refusal(found.read).detail
@@ -574,7 +750,9 @@ def test_table_that_does_not_fit_is_refused(content: bytes, tmp_path: Path) -> N
 # Reads
 
 
-@pytest.mark.parametrize("content", [*BINARY.values(), b"a,b\n" + b"1,2\n" * 1_000_000], ids=[*BINARY, "csv"])
+@pytest.mark.parametrize(
+    "content", [*BINARY.values(), b"a,b\n" + b"1,2\n" * 1_000_000], ids=[*BINARY, "csv"]
+)
 def test_peek_reads_little(content: bytes) -> None:
     lengths: list[int] = []
 
@@ -587,7 +765,9 @@ def test_peek_reads_little(content: bytes) -> None:
     assert max(lengths) <= 1 << 20
 
 
-@pytest.mark.parametrize("content", [*BINARY.values(), b"a,b\n1,2\n"], ids=[*BINARY, "csv"])
+@pytest.mark.parametrize(
+    "content", [*BINARY.values(), b"a,b\n1,2\n"], ids=[*BINARY, "csv"]
+)
 def test_peek_reads_a_small_object_once(content: bytes) -> None:
     reads: list[int] = []
 
@@ -600,14 +780,23 @@ def test_peek_reads_a_small_object_once(content: bytes) -> None:
 
 
 def test_long_footer_is_read_with_one_more_read() -> None:
-    table = pa.table({f"a column with a rather long name, number {i}": [1] for i in range(1_000)})
+    table = pa.table(
+        {f"a column with a rather long name, number {i}": [1] for i in range(1_000)}
+    )
     assert len(peek(parquet(table)).schema) == 1_000
     assert len(peek(arrow_stream(table)).schema) == 1_000
 
 
 def run(code: str, *arguments: str, timeout_s: float = 300) -> str:
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout_s)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -615,7 +804,7 @@ def run(code: str, *arguments: str, timeout_s: float = 300) -> str:
 LIMITS_CODE = f"""
 import json, random, resource, sys
 from pathlib import Path
-from rowcast import formats
+from rowcast.tables import formats
 from rowcast.errors import InvalidTable
 limits = formats.{LIMITS!r}
 path = Path(sys.argv[1])
@@ -633,7 +822,9 @@ print(sorted({{"pandas", "sklearn", "scipy"}} & set(sys.modules)))
 
 
 def test_memory_does_not_grow_with_the_row_group(tmp_path: Path) -> None:
-    table = pa.table({f"x{i}": np.random.default_rng(i).random(5_000_000) for i in range(4)})
+    table = pa.table(
+        {f"x{i}": np.random.default_rng(i).random(5_000_000) for i in range(4)}
+    )
     pq.write_table(table, tmp_path / "table", row_group_size=5_000_000)
     code = f"""{LIMITS_CODE}
 import dataclasses
@@ -678,7 +869,9 @@ for seed in range(150):
     content = bytes(content)
     path.write_bytes(content)
     for act in (
-        lambda: formats.peek(len(content), lambda offset, length: content[offset:offset + length], limits),
+        lambda: formats.peek(
+            len(content), lambda offset, length: content[offset:offset + length], limits
+        ),
         lambda: formats.open_file(path, limits).read(),
     ):
         try:

@@ -12,8 +12,14 @@ from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "tables.md").read_text()
 # A bar within a cell is escaped.
-LINES = [re.split(r"(?<!\\)\|", line)[1:-1] for line in TEXT.splitlines() if line.startswith("|")]
-ROWS = [[cell.strip() for cell in line] for line in LINES if set("".join(line)) - set("- ")]
+LINES = [
+    re.split(r"(?<!\\)\|", line)[1:-1]
+    for line in TEXT.splitlines()
+    if line.startswith("|")
+]
+ROWS = [
+    [cell.strip() for cell in line] for line in LINES if set("".join(line)) - set("- ")
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +35,15 @@ def tests() -> set[str]:
         "-p",
         "no:cacheprovider",
     ]
-    paths = ["tests/tables", "tests/learning", "tests/test_ml.py", "tests/test_server.py"]
-    found = subprocess.run([*command, *paths], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [
+        "tests/tables",
+        "tests/learning",
+        "tests/test_ml.py",
+        "tests/test_server.py",
+    ]
+    found = subprocess.run(
+        [*command, *paths], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     names = {line.partition("::")[2] for line in found.splitlines() if "::" in line}
     return names | {name.partition("[")[0] for name in names}
 

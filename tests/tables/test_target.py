@@ -35,17 +35,22 @@ TYPED: dict[str, pa.Array] = {
     "numbers as text": pa.array(["1", "007"] * 6),
     "a blank": pa.array(["a", " "] * 6),
     "decimal": pa.array([Decimal("1.10"), Decimal("-2.25")] * 6),
-    "wide decimal": pa.array([Decimal("1.10"), Decimal("-2.25")] * 6, pa.decimal256(60, 2)),
+    "wide decimal": pa.array(
+        [Decimal("1.10"), Decimal("-2.25")] * 6, pa.decimal256(60, 2)
+    ),
     "category of strings": pa.array(["ja", "nein"] * 6).dictionary_encode(),
     "category of integers": pa.array([3, 4] * 6).dictionary_encode(),
     "date": pa.array([WHEN.date(), LATER.date()] * 6),
     "date64": pa.array([WHEN.date(), LATER.date()] * 6, pa.date64()),
     "timestamp s": pa.array(
-        [WHEN.replace(microsecond=0), LATER.replace(microsecond=0)] * 6, pa.timestamp("s")
+        [WHEN.replace(microsecond=0), LATER.replace(microsecond=0)] * 6,
+        pa.timestamp("s"),
     ),
     "timestamp us": pa.array([WHEN, LATER] * 6, pa.timestamp("us")),
     "timestamp ns": pa.array([WHEN, LATER] * 6, pa.timestamp("ns")),
-    "timestamp in Paris": pa.array([WHEN, LATER] * 6, pa.timestamp("us", "Europe/Paris")),
+    "timestamp in Paris": pa.array(
+        [WHEN, LATER] * 6, pa.timestamp("us", "Europe/Paris")
+    ),
     "timestamp in UTC": pa.array([WHEN, LATER] * 6, pa.timestamp("ms", "UTC")),
     "timestamp at an offset": pa.array([WHEN, LATER] * 6, pa.timestamp("ms", "+02:00")),
 }
@@ -67,7 +72,9 @@ UNTYPED: dict[str, tuple[list[str], str, list[Any]]] = {
 }
 
 
-def read(values: Any, *, untyped: bool = False, decimal: str = ".") -> tuple[np.ndarray, np.ndarray, str]:
+def read(
+    values: Any, *, untyped: bool = False, decimal: str = "."
+) -> tuple[np.ndarray, np.ndarray, str]:
     column = values if isinstance(values, pa.Array) else pa.array(values)
     chunked = pa.chunked_array([column[:5], column[5:]])
     return target.read("the target", chunked, untyped=untyped, decimal=decimal)
@@ -83,7 +90,11 @@ def refusal(values: Any, **how: Any) -> str:
 def test_labels_come_back_as_they_were(column: pa.Array) -> None:
     values, is_known, type_name = read(column)
     back = target.to_arrow(values, type_name)
-    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    plain = (
+        column.cast(column.type.value_type)
+        if pa.types.is_dictionary(column.type)
+        else column
+    )
     assert back.to_pylist() == plain.to_pylist()
     assert back.type in (plain.type, pa.string())
     assert is_known.all()
@@ -97,7 +108,9 @@ def test_labels_come_back_as_they_were(column: pa.Array) -> None:
     ],
     ids=["duration", "time of day"],
 )
-def test_durations_and_times_of_day_are_quantities_in_seconds(column: pa.Array, seconds: list[float]) -> None:
+def test_durations_and_times_of_day_are_quantities_in_seconds(
+    column: pa.Array, seconds: list[float]
+) -> None:
     values, _, type_name = read(column)
     assert values.tolist() == seconds * 6
     assert type_name == "double"
@@ -119,7 +132,9 @@ def test_text_of_a_file_with_types_stays_text(word: str) -> None:
 
 
 def test_decimal_comma_is_read_as_one() -> None:
-    assert read(["1,5", "2"] * 6, untyped=True, decimal=",")[0].tolist() == [1.5, 2.0] * 6
+    assert (
+        read(["1,5", "2"] * 6, untyped=True, decimal=",")[0].tolist() == [1.5, 2.0] * 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +155,12 @@ def test_missing_labels_are_told_apart_from_known_ones(column: pa.Array) -> None
 
 
 @pytest.mark.parametrize(
-    "text", [["1", None, *["2"] * 10], ["1.5", None, *["2"] * 10], ["true", None, *["false"] * 10]]
+    "text",
+    [
+        ["1", None, *["2"] * 10],
+        ["1.5", None, *["2"] * 10],
+        ["true", None, *["false"] * 10],
+    ],
 )
 def test_missing_labels_in_text_are_missing(text: list[str | None]) -> None:
     assert read(text, untyped=True)[1].tolist() == [True, False, *[True] * 10]
@@ -168,9 +188,14 @@ def test_fewer_than_ten_labels_are_refused(column: pa.Array, n_known: int) -> No
     ],
     ids=["float", "text"],
 )
-def test_infinite_labels_are_refused_and_counted(column: pa.Array, how: dict[str, Any]) -> None:
+def test_infinite_labels_are_refused_and_counted(
+    column: pa.Array, how: dict[str, Any]
+) -> None:
     detail = refusal(column, **how)
-    assert detail == "The target column 'the target' holds infinite values: 2, first in row 1."
+    assert (
+        detail
+        == "The target column 'the target' holds infinite values: 2, first in row 1."
+    )
 
 
 def test_labels_that_are_not_unicode_are_refused() -> None:
@@ -213,11 +238,16 @@ def test_no_predictions_have_the_type_too(column: pa.Array) -> None:
     ("values", "reason"),
     [
         (pa.array([2**60 + i for i in range(12)], pa.timestamp("s")), "out of range"),
-        (pa.array(range(12), pa.timestamp("s", "Mars/Olympus")), "a zone that is not known"),
+        (
+            pa.array(range(12), pa.timestamp("s", "Mars/Olympus")),
+            "a zone that is not known",
+        ),
     ],
     ids=["far", "zone"],
 )
-def test_times_that_cannot_be_written_are_no_labels(values: pa.Array, reason: str) -> None:
+def test_times_that_cannot_be_written_are_no_labels(
+    values: pa.Array, reason: str
+) -> None:
     with pytest.raises(InvalidTable, match=reason):
         target.read("y", values, untyped=False)
 

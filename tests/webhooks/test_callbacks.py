@@ -48,7 +48,11 @@ def test_the_final_status_of_every_job_is_sent_once(
     stack = start_stack(workers=1, WEBHOOK_SECRETS=SECRET, WEBHOOK_ALLOW_PRIVATE="true")
     jobs = _jobs_of_all_ends(stack, url)
     statuses = {job: stack.wait(job) for job in jobs}
-    assert {status["status"] for status in statuses.values()} == {"finished", "failed", "canceled"}
+    assert {status["status"] for status in statuses.values()} == {
+        "finished",
+        "failed",
+        "canceled",
+    }
     eventually(lambda: len(got) >= len(jobs))
     assert {status["id"]: status for status in got} == statuses
     assert len(got) == len(jobs)
@@ -60,14 +64,20 @@ def _jobs_of_all_ends(stack: Stack, url: str) -> list[str]:
         fit = stack.fit(table(100, 3), callback_url=url)
         failing = stack.fit(table(100, 3).assign(y="one"), callback_url=url)
         rows = stack.upload(table(100, 3))
-        predict = submitted(stack.post("/predict", dataset_id=rows, model_id=fit, callback_url=url))
-        orphan = submitted(stack.post("/predict", dataset_id=rows, model_id=failing, callback_url=url))
+        predict = submitted(
+            stack.post("/predict", dataset_id=rows, model_id=fit, callback_url=url)
+        )
+        orphan = submitted(
+            stack.post("/predict", dataset_id=rows, model_id=failing, callback_url=url)
+        )
         canceled = stack.fit(table(100, 3), callback_url=url)
         stack.post("/cancel", id=canceled).raise_for_status()
     return [fit, failing, predict, orphan, canceled]
 
 
 def test_a_private_address_is_refused(stack: Stack) -> None:
-    answer = stack.post("/fit", id=stack.upload(table(100, 3)), callback_url="http://127.0.0.1:1/")
+    answer = stack.post(
+        "/fit", id=stack.upload(table(100, 3)), callback_url="http://127.0.0.1:1/"
+    )
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert "callback_url" in answer.json()["detail"]

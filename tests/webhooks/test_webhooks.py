@@ -1,4 +1,5 @@
-"""Webhooks arrive signed, at least once and at nobody but the internet: real receivers, a real Redis."""
+"""Webhooks arrive signed, at least once and at nobody but the internet: real receivers, a real
+Redis."""
 
 from __future__ import annotations
 
@@ -44,12 +45,20 @@ NOW = 1_000_000.0
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"webhook_secrets": SECRET, "webhook_allow_private": True, **changes})
+    return Settings(
+        **{"webhook_secrets": SECRET, "webhook_allow_private": True, **changes}
+    )
 
 
 def status(owner: str, job_id: str) -> dict[str, Any]:
     """Answer what /status would."""
-    return {"id": job_id, "kind": "fit", "status": "finished", "ended_at": NOW, "owner_asked": owner}
+    return {
+        "id": job_id,
+        "kind": "fit",
+        "status": "finished",
+        "ended_at": NOW,
+        "owner_asked": owner,
+    }
 
 
 class Receiver:
@@ -57,11 +66,15 @@ class Receiver:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.answer: Callable[[http.server.BaseHTTPRequestHandler], Any] = answering(204)
+        self.answer: Callable[[http.server.BaseHTTPRequestHandler], Any] = answering(
+            204
+        )
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}/hook?token=of-the-receiver"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, args=(0.01,), daemon=True
+        ).start()
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
         receiver = self
@@ -79,7 +92,9 @@ class Receiver:
         return Handler
 
 
-def answering(code: int, **headers: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
+def answering(
+    code: int, **headers: str
+) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
         for name, value in headers.items():
@@ -114,7 +129,9 @@ def deliver(connection: redis.Redis, now: float = NOW, **changes: Any) -> int:
     return sum(1 for _ in iter(send, False))
 
 
-def enqueued(connection: redis.Redis, url: str, now: float = NOW, owner: str = "acme") -> str:
+def enqueued(
+    connection: redis.Redis, url: str, now: float = NOW, owner: str = "acme"
+) -> str:
     job_id = new_id()
     delivery.enqueue(connection, job_id, owner, url, now)
     return job_id
@@ -122,7 +139,9 @@ def enqueued(connection: redis.Redis, url: str, now: float = NOW, owner: str = "
 
 def due(connection: redis.Redis) -> float | None:
     """Return when the only webhook there is is due."""
-    times = [time for _, time in connection.zrange(delivery.DUE, 0, -1, withscores=True)]
+    times = [
+        time for _, time in connection.zrange(delivery.DUE, 0, -1, withscores=True)
+    ]
     return times[0] if times else None
 
 
@@ -139,7 +158,9 @@ def test_final_status_is_posted(connection: redis.Redis, receiver: Receiver) -> 
     assert json.loads(body) == status("acme", job_id)
 
 
-def test_nothing_is_left_once_it_has_arrived(connection: redis.Redis, receiver: Receiver) -> None:
+def test_nothing_is_left_once_it_has_arrived(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     deliver(connection)
     assert connection.keys() == []
@@ -147,13 +168,17 @@ def test_nothing_is_left_once_it_has_arrived(connection: redis.Redis, receiver: 
     assert len(receiver.requests) == 1
 
 
-def test_webhook_is_not_sent_before_it_is_due(connection: redis.Redis, receiver: Receiver) -> None:
+def test_webhook_is_not_sent_before_it_is_due(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     assert deliver(connection, NOW - 1) == 0
     assert deliver(connection) == 1
 
 
-def test_url_is_kept_until_the_last_try(connection: redis.Redis, receiver: Receiver) -> None:
+def test_url_is_kept_until_the_last_try(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     ((name, _),) = connection.zrange(delivery.DUE, 0, -1, withscores=True)
     assert connection.ttl(f"rowcast:webhook:{name.decode()}") > delivery.GIVE_UP_S
@@ -174,7 +199,9 @@ def test_one_more_url_of_a_job_does_not_take_the_place_of_the_first(
 # Signatures.
 
 
-def test_signature_is_that_of_standard_webhooks(connection: redis.Redis, receiver: Receiver) -> None:
+def test_signature_is_that_of_standard_webhooks(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     job_id = enqueued(connection, receiver.url, time.time())
     deliver(connection, time.time())
     ((_, headers, body),) = receiver.requests
@@ -185,7 +212,9 @@ def test_signature_is_that_of_standard_webhooks(connection: redis.Redis, receive
             Webhook(secret).verify(forged_body, headers)
 
 
-def test_every_secret_signs_so_that_they_can_be_changed(connection: redis.Redis, receiver: Receiver) -> None:
+def test_every_secret_signs_so_that_they_can_be_changed(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     deliver(connection, time.time(), webhook_secrets=f"{SECRET},{OTHER}")
     ((_, headers, body),) = receiver.requests
@@ -194,7 +223,9 @@ def test_every_secret_signs_so_that_they_can_be_changed(connection: redis.Redis,
         Webhook(secret).verify(body, headers)
 
 
-def test_owner_with_secrets_of_its_own_shares_none(connection: redis.Redis, receiver: Receiver) -> None:
+def test_owner_with_secrets_of_its_own_shares_none(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     for owner in ("acme", "other"):
         enqueued(connection, receiver.url, owner=owner)
         deliver(connection, time.time(), webhook_secrets=f"{SECRET},acme:{OTHER}")
@@ -206,13 +237,18 @@ def test_owner_with_secrets_of_its_own_shares_none(connection: redis.Redis, rece
             Webhook(foreign).verify(body, headers)
 
 
-def test_documented_check_takes_ours_and_refuses_others(connection: redis.Redis, receiver: Receiver) -> None:
+def test_documented_check_takes_ours_and_refuses_others(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     text = (ROOT / "docs" / "http_api.md").read_text()
     (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(example, names)
     enqueued(connection, receiver.url)
-    for sent_at, secrets in ((time.time(), f"{SECRET},{OTHER}"), (time.time() - 400, SECRET)):
+    for sent_at, secrets in (
+        (time.time(), f"{SECRET},{OTHER}"),
+        (time.time() - 400, SECRET),
+    ):
         deliver(connection, sent_at, webhook_secrets=secrets)
         enqueued(connection, receiver.url)
     (_, headers, body), (_, old_headers, old_body) = receiver.requests
@@ -245,26 +281,42 @@ def test_failures_are_tried_again_for_an_hour_at_growing_intervals(
     assert connection.keys() == []
 
 
-def test_id_stays_and_the_time_does_not(connection: redis.Redis, receiver: Receiver) -> None:
+def test_id_stays_and_the_time_does_not(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     receiver.answer = answering(503)
     job_id = enqueued(connection, receiver.url)
     times = [NOW, NOW + 60, NOW + 600]
     for now in times:
         assert deliver(connection, now) == 1
     assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == {job_id}
-    assert [int(headers["webhook-timestamp"]) for _, headers, _ in receiver.requests] == times
+    assert [
+        int(headers["webhook-timestamp"]) for _, headers, _ in receiver.requests
+    ] == times
 
 
-def test_receivers_that_fail_together_come_back_apart(connection: redis.Redis, receiver: Receiver) -> None:
+def test_receivers_that_fail_together_come_back_apart(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     receiver.answer = answering(500)
     for _ in range(5):
         enqueued(connection, receiver.url)
     deliver(connection)
-    assert len({round(time, 1) for _, time in connection.zrange(delivery.DUE, 0, -1, withscores=True)}) > 1
+    assert (
+        len(
+            {
+                round(time, 1)
+                for _, time in connection.zrange(delivery.DUE, 0, -1, withscores=True)
+            }
+        )
+        > 1
+    )
 
 
 @pytest.mark.parametrize("code", [200, 202, 204, 299, 410])
-def test_answer_that_ends_it(code: int, connection: redis.Redis, receiver: Receiver) -> None:
+def test_answer_that_ends_it(
+    code: int, connection: redis.Redis, receiver: Receiver
+) -> None:
     receiver.answer = answering(code)
     enqueued(connection, receiver.url)
     deliver(connection)
@@ -272,14 +324,18 @@ def test_answer_that_ends_it(code: int, connection: redis.Redis, receiver: Recei
 
 
 @pytest.mark.parametrize("code", [300, 304, 400, 401, 404, 429, 500, 503])
-def test_answer_that_does_not_end_it(code: int, connection: redis.Redis, receiver: Receiver) -> None:
+def test_answer_that_does_not_end_it(
+    code: int, connection: redis.Redis, receiver: Receiver
+) -> None:
     receiver.answer = answering(code)
     enqueued(connection, receiver.url)
     deliver(connection)
     assert NOW + 4 <= (due(connection) or 0) < NOW + 7
 
 
-@pytest.mark.parametrize(("asked", "pause_s"), [("100", 100), ("1", 5), ("86400", 600), ("soon", 5)])
+@pytest.mark.parametrize(
+    ("asked", "pause_s"), [("100", 100), ("1", 5), ("86400", 600), ("soon", 5)]
+)
 def test_pause_that_the_receiver_asks_for(
     asked: str, pause_s: float, connection: redis.Redis, receiver: Receiver
 ) -> None:
@@ -289,7 +345,9 @@ def test_pause_that_the_receiver_asks_for(
     assert 0.8 * pause_s <= (due(connection) or 0) - NOW < pause_s + 1
 
 
-def test_redirect_is_not_followed(connection: redis.Redis, start_receiver: Callable[[], Receiver]) -> None:
+def test_redirect_is_not_followed(
+    connection: redis.Redis, start_receiver: Callable[[], Receiver]
+) -> None:
     first, second = start_receiver(), start_receiver()
     first.answer = answering(307, Location=second.url)
     enqueued(connection, first.url)
@@ -298,7 +356,9 @@ def test_redirect_is_not_followed(connection: redis.Redis, start_receiver: Calla
     assert due(connection)
 
 
-def test_nobody_listens(connection: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_listens(
+    connection: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     enqueued(connection, f"http://127.0.0.1:{port}/")
@@ -307,7 +367,9 @@ def test_nobody_listens(connection: redis.Redis, caplog: pytest.LogCaptureFixtur
     assert "ConnectionRefusedError; again in" in caplog.text
 
 
-def test_first_try_is_made_however_late(connection: redis.Redis, receiver: Receiver) -> None:
+def test_first_try_is_made_however_late(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     receiver.answer = answering(500)
     assert deliver(connection, NOW + 2 * 3600) == 1
@@ -315,7 +377,9 @@ def test_first_try_is_made_however_late(connection: redis.Redis, receiver: Recei
     assert due(connection) is None
 
 
-def test_status_that_cannot_be_read_is_read_later(connection: redis.Redis, receiver: Receiver) -> None:
+def test_status_that_cannot_be_read_is_read_later(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     def unreadable(owner: str, job_id: str) -> dict[str, Any]:
         raise StoreUnavailable
 
@@ -326,14 +390,20 @@ def test_status_that_cannot_be_read_is_read_later(connection: redis.Redis, recei
     assert len(receiver.requests) == 1
 
 
-def test_end_of_a_deleted_job_is_not_sent(connection: redis.Redis, receiver: Receiver) -> None:
+def test_end_of_a_deleted_job_is_not_sent(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
-    assert delivery.deliver_next(connection, settings(), lambda owner, job_id: None, NOW)
+    assert delivery.deliver_next(
+        connection, settings(), lambda owner, job_id: None, NOW
+    )
     assert receiver.requests == []
     assert connection.keys() == []
 
 
-def test_nothing_is_sent_without_a_signature(connection: redis.Redis, receiver: Receiver) -> None:
+def test_nothing_is_sent_without_a_signature(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     deliver(connection, webhook_secrets="")
     assert receiver.requests == []
@@ -344,7 +414,9 @@ def test_nothing_is_sent_without_a_signature(connection: redis.Redis, receiver: 
 # Several keepers, and dead ones.
 
 
-def test_several_threads_deliver_each_once(connection: redis.Redis, receiver: Receiver) -> None:
+def test_several_threads_deliver_each_once(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     job_ids = {enqueued(connection, receiver.url) for _ in range(40)}
     with ThreadPoolExecutor(8) as pool:
         counts = list(pool.map(lambda _: deliver(connection), range(8)))
@@ -360,11 +432,11 @@ def test_what_a_killed_keeper_had_begun_is_sent_again(
     job_id = enqueued(connection, receiver.url)
     script = f"""
 import redis
-from rowcast import webhooks
+from rowcast.webhooks import delivery
 from rowcast.config import Settings
 settings = Settings(webhook_secrets={SECRET!r}, webhook_allow_private=True)
 connection = redis.Redis(unix_socket_path={str(redis_server.socket)!r})
-webhooks.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id}}, {NOW})
+delivery.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id}}, {NOW})
 """
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as keeper:
         eventually(lambda: receiver.requests)
@@ -373,10 +445,15 @@ webhooks.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id
     receiver.answer = answering(200)
     assert deliver(connection, NOW + delivery.LEASE_S - 1) == 0
     assert deliver(connection, NOW + delivery.LEASE_S) == 1
-    assert [headers["webhook-id"] for _, headers, _ in receiver.requests] == [job_id, job_id]
+    assert [headers["webhook-id"] for _, headers, _ in receiver.requests] == [
+        job_id,
+        job_id,
+    ]
 
 
-def test_keeper_that_wakes_up_too_late_changes_nothing(connection: redis.Redis, receiver: Receiver) -> None:
+def test_keeper_that_wakes_up_too_late_changes_nothing(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         receiver.answer = answering(500)
         if len(receiver.requests) == 1:
@@ -393,7 +470,9 @@ def test_keeper_that_wakes_up_too_late_changes_nothing(connection: redis.Redis, 
     assert postponed == [due(connection)]
 
 
-def test_delivered_by_another_it_does_not_come_back(connection: redis.Redis, receiver: Receiver) -> None:
+def test_delivered_by_another_it_does_not_come_back(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         receiver.answer = answering(200)
         deliver(connection, NOW + delivery.LEASE_S)
@@ -417,7 +496,9 @@ def threads(connection: redis.Redis) -> Iterator[list[threading.Thread]]:
 
 
 def test_receiver_that_hangs_holds_up_no_other(
-    connection: redis.Redis, start_receiver: Callable[[], Receiver], threads: list[threading.Thread]
+    connection: redis.Redis,
+    start_receiver: Callable[[], Receiver],
+    threads: list[threading.Thread],
 ) -> None:
     hanging, good = start_receiver(), start_receiver()
     is_over = threading.Event()
@@ -431,7 +512,9 @@ def test_receiver_that_hangs_holds_up_no_other(
 
 
 def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
-    connection: redis.Redis, start_receiver: Callable[[], Receiver], monkeypatch: pytest.MonkeyPatch
+    connection: redis.Redis,
+    start_receiver: Callable[[], Receiver],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hanging, good = start_receiver(), start_receiver()
     is_over = threading.Event()
@@ -495,7 +578,11 @@ def test_threads_survive_what_nobody_foresaw(
 
 @pytest.mark.parametrize(
     ("start", "is_delivered"),
-    [(b"HTTP/1.", False), (b"HTTP/1.1 200 OK\r\nX: ", False), (b"HTTP/1.1 200 OK\r\n\r\n", True)],
+    [
+        (b"HTTP/1.", False),
+        (b"HTTP/1.1 200 OK\r\nX: ", False),
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+    ],
 )
 def test_answer_that_drips_is_cut_off(
     start: bytes,
@@ -643,7 +730,9 @@ MALFORMED = [
 
 @pytest.mark.parametrize("url", PRIVATE)
 def test_private_address_is_refused_unless_allowed(url: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"^callback_url must not lead to a private address\.$"):
+    with pytest.raises(
+        InvalidRequest, match=r"^callback_url must not lead to a private address\.$"
+    ):
         delivery.check(url, settings(webhook_allow_private=False), "acme")
     delivery.check(url, settings(), "acme")
 
@@ -662,7 +751,9 @@ def test_malformed_url_is_refused(url: str, allow_private: bool) -> None:
 
 def test_every_problem_is_listed_and_the_url_not_quoted() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        delivery.check("https://user:THESECRET@example.org?THESECRET#THESECRET", settings(), "acme")
+        delivery.check(
+            "https://user:THESECRET@example.org?THESECRET#THESECRET", settings(), "acme"
+        )
     assert len(caught.value.errors) == 2
     assert "THESECRET" not in f"{caught.value.cause()}"
 
@@ -698,14 +789,19 @@ def names(monkeypatch: pytest.MonkeyPatch) -> tuple[Names, list[str]]:
         if host not in names:
             return real(host, port, *rest, **more)
         looked_up.append(host)
-        return [answer for address in names[host] for answer in real(address, port, *rest, **more)]
+        return [
+            answer
+            for address in names[host]
+            for answer in real(address, port, *rest, **more)
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     return names, looked_up
 
 
 @pytest.mark.parametrize(
-    "addresses", [["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1"]]
+    "addresses",
+    [["127.0.0.1"], ["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1"]],
 )
 def test_name_of_a_private_address_is_not_called(
     addresses: list[str],
@@ -716,7 +812,9 @@ def test_name_of_a_private_address_is_not_called(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Stands for an address of the internet, which no test may call.
-    monkeypatch.setattr(delivery, "_PRIVATE_IPV4", [ipaddress.IPv4Network("127.0.0.1/32")])
+    monkeypatch.setattr(
+        delivery, "_PRIVATE_IPV4", [ipaddress.IPv4Network("127.0.0.1/32")]
+    )
     names[0]["receiver.example"] = addresses
     enqueued(connection, f"http://receiver.example:{receiver.port}/")
     deliver(connection, webhook_allow_private=False)
@@ -724,7 +822,9 @@ def test_name_of_a_private_address_is_not_called(
     assert "failed, PrivateAddress" in caplog.text
 
 
-def test_literal_private_address_in_redis_is_not_called(connection: redis.Redis, receiver: Receiver) -> None:
+def test_literal_private_address_in_redis_is_not_called(
+    connection: redis.Redis, receiver: Receiver
+) -> None:
     enqueued(connection, receiver.url)
     deliver(connection, webhook_allow_private=False)
     assert receiver.requests == []
@@ -743,7 +843,10 @@ def test_name_is_looked_up_once_and_the_address_called_under_the_name(
 
 @pytest.mark.parametrize("addresses", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"]])
 def test_other_kind_of_address_is_called_where_one_does_not_answer(
-    addresses: list[str], names: tuple[Names, list[str]], connection: redis.Redis, receiver: Receiver
+    addresses: list[str],
+    names: tuple[Names, list[str]],
+    connection: redis.Redis,
+    receiver: Receiver,
 ) -> None:
     names[0]["receiver.example"] = addresses
     enqueued(connection, f"http://receiver.example:{receiver.port}/")
@@ -758,7 +861,9 @@ def test_name_that_leads_nowhere_is_tried_again(connection: redis.Redis) -> None
 
 
 def test_no_proxy_is_asked(
-    connection: redis.Redis, start_receiver: Callable[[], Receiver], monkeypatch: pytest.MonkeyPatch
+    connection: redis.Redis,
+    start_receiver: Callable[[], Receiver],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     receiver, proxy = start_receiver(), start_receiver()
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
@@ -793,8 +898,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not openssl:
         pytest.skip("there is no openssl on PATH to make a certificate with")
     path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", "/CN=receiver.example", "-addext", "subjectAltName=DNS:receiver.example"]
+    command = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]
+    command += [
+        "-subj",
+        "/CN=receiver.example",
+        "-addext",
+        "subjectAltName=DNS:receiver.example",
+    ]
     command += ["-days", "2", "-keyout", f"{path}.key", "-out", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     with path.open("a") as file:
@@ -803,13 +922,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def encrypted(receiver: Receiver, certificate: Path) -> tuple[Receiver, list[str | None]]:
+def encrypted(
+    receiver: Receiver, certificate: Path
+) -> tuple[Receiver, list[str | None]]:
     """Return a receiver that speaks TLS, and a list of the names that it was called by."""
     asked: list[str | None] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     context.sni_callback = lambda _, name, __: asked.append(name)
-    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    receiver.server.socket = context.wrap_socket(
+        receiver.server.socket, server_side=True
+    )
     # It says so of every client that does not trust it.
     receiver.server.handle_error = lambda *_: None  # type: ignore[method-assign]
     return receiver, asked
@@ -835,7 +958,9 @@ def test_certificate_must_be_that_of_the_host_of_the_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     receiver, asked = encrypted
-    names[0].update({f"{name}.example": ["127.0.0.1"] for name in ("receiver", "another")})
+    names[0].update(
+        {f"{name}.example": ["127.0.0.1"] for name in ("receiver", "another")}
+    )
     if is_trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     enqueued(connection, f"https://{name}:{receiver.port}/hook")
@@ -862,7 +987,9 @@ def test_certificate_must_be_that_of_the_host_of_the_url(
         "whsec_" + base64.b64encode(bytes(65)).decode(),
     ],
 )
-def test_bad_secret_is_refused_by_name(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_secret_is_refused_by_name(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WEBHOOK_SECRETS", value)
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environment()
@@ -873,7 +1000,10 @@ def test_bad_secret_is_refused_by_name(value: str, monkeypatch: pytest.MonkeyPat
 def test_secrets_do_not_print() -> None:
     given = settings(webhook_secrets=f"{SECRET},acme:{OTHER}")
     for secret in (SECRET, OTHER):
-        assert secret not in f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
+        assert (
+            secret
+            not in f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
+        )
 
 
 def test_stack_makes_a_secret_of_its_own(tmp_path: Path) -> None:
@@ -884,7 +1014,9 @@ def test_stack_makes_a_secret_of_its_own(tmp_path: Path) -> None:
 
 def test_secrets_of_before_webhooks_get_one_and_stay(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
-    old = dict.fromkeys(("s3_access_key", "s3_secret_key", "redis_password", "signing_key"), "x" * 20)
+    old = dict.fromkeys(
+        ("s3_access_key", "s3_secret_key", "redis_password", "signing_key"), "x" * 20
+    )
     path.write_text(json.dumps(old))
     kept = programs.Keys.kept_in(path)
     assert old.items() < vars(kept).items()
@@ -893,8 +1025,14 @@ def test_secrets_of_before_webhooks_get_one_and_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["", SECRET])
-def test_server_and_worker_of_a_stack_share_the_secret(given: str, tmp_path: Path) -> None:
+def test_server_and_worker_of_a_stack_share_the_secret(
+    given: str, tmp_path: Path
+) -> None:
     keys = programs.Keys.kept_in(tmp_path / "secrets.json")
-    stack = programs.Parts(tmp_path, keys, programs.Ports(1, 2, 3), None, {"WEBHOOK_SECRETS": given}, None)
-    shared = {program.env["WEBHOOK_SECRETS"] for program in (stack.server(), stack.worker())}
+    stack = programs.Parts(
+        tmp_path, keys, programs.Ports(1, 2, 3), None, {"WEBHOOK_SECRETS": given}, None
+    )
+    shared = {
+        program.env["WEBHOOK_SECRETS"] for program in (stack.server(), stack.worker())
+    }
     assert shared == {given or keys.webhook_secret}

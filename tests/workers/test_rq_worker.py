@@ -1,4 +1,5 @@
-"""The worker: a job ends in time and in a true state; nothing foreign is ever run. See also tests/faults."""
+"""The worker: a job ends in time and in a true state; nothing foreign is ever run. See also
+tests/faults."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def test_a_job_over_its_time_ends_timed_out(start_stack: StartStack) -> None:
     stack.stop()
 
 
-def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(start_stack: StartStack) -> None:
+def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, JOB_TIMEOUT_S="2")
     job = stack.fit(slow_table(), validation="none")
     eventually(lambda: (stack.status(job)["progress"] or {}).get("phase") == "fitting")
@@ -48,7 +51,9 @@ def test_a_job_that_does_not_return_to_python_is_killed_over_its_time(start_stac
     stack.stop()
 
 
-def test_a_job_that_waits_for_the_store_does_not_run_out_of_time(workers: Stack) -> None:
+def test_a_job_that_waits_for_the_store_does_not_run_out_of_time(
+    workers: Stack,
+) -> None:
     dataset, store = workers.upload(table()), workers.part("store")
     with workers.frozen():
         job = submitted(workers.post("/fit", id=dataset, timeout_s=5))
@@ -78,7 +83,8 @@ def test_a_worker_stopped_for_longer_than_the_grace_requeues_its_job_uncounted(
     running(stack, job)
     stack.part("worker").send_signal(signal.SIGTERM)
     eventually(lambda: not stack.horses())
-    # The pool that is started again runs it; with one attempt allowed, a counted one would have ended it.
+    # The pool that is started again runs it; with one attempt allowed, a counted one would have
+    # ended it.
     status = stack.finished(job)
     assert status["attempts"] == 2
     assert [cause["code"] for cause in status["earlier"]] == ["worker_stopped"]
@@ -92,7 +98,13 @@ def test_no_other_function_is_run(workers: Stack, tmp_path: Path) -> None:
     foreign = queue.enqueue_call("os.mkdir", args=(str(marker),), meta=meta)
     bare = queue.enqueue_call("os.mkdir", args=(str(marker),))
     for job in (foreign, bare):
-        eventually(lambda j=job: RqJob.fetch(j.id, connection=workers.redis(), serializer="json").is_failed)
+        eventually(
+            lambda j=job: (
+                RqJob.fetch(
+                    j.id, connection=workers.redis(), serializer="json"
+                ).is_failed
+            )
+        )
     assert not marker.exists()
     workers.finished(workers.fit(table()))
 
@@ -107,14 +119,20 @@ def test_no_callback_that_redis_names_is_run(workers: Stack, tmp_path: Path) -> 
         workers.finished(each)
 
 
-def test_the_final_record_is_in_the_store_before_the_status_is_final(workers: Stack) -> None:
+def test_the_final_record_is_in_the_store_before_the_status_is_final(
+    workers: Stack,
+) -> None:
     job = workers.fit(table())
     status = workers.finished(job)
-    record = json.loads(workers.storage().read("models", "default", job, "record/1.json"))
+    record = json.loads(
+        workers.storage().read("models", "default", job, "record/1.json")
+    )
     assert {**status, "log": record["log"], "number": 1} == record
 
 
-def test_a_model_whose_signature_does_not_match_is_refused(workers: Stack, tmp_path: Path) -> None:
+def test_a_model_whose_signature_does_not_match_is_refused(
+    workers: Stack, tmp_path: Path
+) -> None:
     model = workers.fitted(table())
     marker = tmp_path / "unpickled"
     bomb = b"cos\nmkdir\n(S'" + str(marker).encode() + b"'\ntR."
@@ -124,18 +142,27 @@ def test_a_model_whose_signature_does_not_match_is_refused(workers: Stack, tmp_p
     assert not marker.exists()
 
 
-def test_one_job_alone_uses_every_core_and_two_use_one_each(start_stack: StartStack) -> None:
+def test_one_job_alone_uses_every_core_and_two_use_one_each(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=2)
     storage = stack.storage()
 
     def n_threads(job: str) -> int:
         stack.finished(job)
-        return int(json.loads(storage.read("models", "default", job, "1/manifest.json"))["n_threads"])
+        return int(
+            json.loads(storage.read("models", "default", job, "1/manifest.json"))[
+                "n_threads"
+            ]
+        )
 
     import joblib
 
     # A machine on which something else runs at that moment is not idle, as beside other tests.
-    eventually(lambda: n_threads(stack.fit(table(20_000, 50))) == joblib.cpu_count(), timeout_s=120)
+    eventually(
+        lambda: n_threads(stack.fit(table(20_000, 50))) == joblib.cpu_count(),
+        timeout_s=120,
+    )
     with stack.frozen():
         jobs = [stack.fit(table(20_000, 50, seed)) for seed in range(4)]
     assert [n_threads(job) for job in jobs[:2]] == [1, 1]
@@ -145,7 +172,7 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(start_stack: StartSt
 def test_horse_on_one_core_starts_neither_a_program_nor_a_thread() -> None:
     code = """
 import os, sys, worker, ml
-from rowcast import cores
+from rowcast.system import cores
 from sklearn.ensemble import HistGradientBoostingRegressor
 ml.warm_up()
 if os.fork():
@@ -156,4 +183,7 @@ with cores.libraries().limit(limits=1):
     HistGradientBoostingRegressor(max_iter=1).fit([[0.0], [1.0]], [0.0, 1.0]).predict([[0.0]])
 os._exit(0 if os.listdir("/proc/self/task") == before else 4)
 """
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
+        == 0
+    )

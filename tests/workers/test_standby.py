@@ -1,4 +1,5 @@
-"""Spare horses: a worker that waits has a work horse ready, which runs its next job and nothing else."""
+"""Spare horses: a worker that waits has a work horse ready, which runs its next job and nothing
+else."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def slow_job(stack: Stack) -> str:
 
 
 def horse_of(stack: Stack, job: str) -> psutil.Process:
-    (horse,) = eventually(lambda: stack.status(job)["status"] == "started" and stack.horses())
+    (horse,) = eventually(
+        lambda: stack.status(job)["status"] == "started" and stack.horses()
+    )
     assert isinstance(horse, psutil.Process)
     return horse
 
@@ -155,4 +158,7 @@ if not (folder / "result").exists():
     os._exit(5)
 os._exit(0 if os.listdir("/proc/self/task") == before else 4)
 """
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
+        == 0
+    )

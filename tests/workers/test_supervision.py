@@ -19,8 +19,13 @@ def test_a_fit_with_too_little_memory_ends_out_of_memory_and_its_worker_lives(
     stack = start_stack(workers=1, SHORT_WORKERS="0", JOB_MEMORY_BYTES="250000000")
     stack.finished(stack.fit(table(100, 3)))
     workers = {child.pid for child in stack.part("worker").children()}
-    big = pd.DataFrame(np.random.default_rng(0).random((1_000_000, 30)), columns=[f"c{i}" for i in range(30)])
-    status = stack.wait(stack.fit(big.assign(y=1.0 * (big["c0"] > 0.5)), validation="none"))
+    big = pd.DataFrame(
+        np.random.default_rng(0).random((1_000_000, 30)),
+        columns=[f"c{i}" for i in range(30)],
+    )
+    status = stack.wait(
+        stack.fit(big.assign(y=1.0 * (big["c0"] > 0.5)), validation="none")
+    )
     assert (status["status"], status["error"]["code"]) == ("failed", "out_of_memory")
     assert "250 MB" in status["error"]["detail"]
     assert status["attempts"] == 1
@@ -29,7 +34,9 @@ def test_a_fit_with_too_little_memory_ends_out_of_memory_and_its_worker_lives(
     stack.stop()
 
 
-def test_a_job_whose_files_take_too_much_space_ends_scratch_full(start_stack: StartStack) -> None:
+def test_a_job_whose_files_take_too_much_space_ends_scratch_full(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, SHORT_WORKERS="0", JOB_SCRATCH_BYTES="100000")
     slow = slow_table()
     status = stack.wait(stack.fit(slow, validation="none", params='{"max_iter": 2000}'))
@@ -47,25 +54,35 @@ def test_a_running_fit_tells_how_far_it_is(stack: Stack) -> None:
         progress = stack.status(job)["progress"]
         if progress:
             seen.append(progress)
-        return bool(progress and progress["iterations_done"] and progress["iterations_done"] > 20)
+        return bool(
+            progress
+            and progress["iterations_done"]
+            and progress["iterations_done"] > 20
+        )
 
     eventually(has_iterated, timeout_s=40)
     assert seen[-1]["phase"] == "fitting"
     assert seen[-1]["iterations_total"] == 400
     assert 0 < seen[-1]["percent"] < 100
-    assert [each["percent"] for each in seen] == sorted(each["percent"] for each in seen)
+    assert [each["percent"] for each in seen] == sorted(
+        each["percent"] for each in seen
+    )
     # Nothing is known of such jobs yet, but progress tells.
     assert stack.status(job)["eta_s"] > 0
     stack.post("/cancel", id=job).raise_for_status()
     assert (stack.status(job)["progress"], stack.status(job)["eta_s"]) == (None, None)
 
 
-def test_earlier_jobs_tell_how_long_one_of_like_size_takes(start_stack: StartStack) -> None:
+def test_earlier_jobs_tell_how_long_one_of_like_size_takes(
+    start_stack: StartStack,
+) -> None:
     stack = start_stack(workers=1, SHORT_WORKERS="0")
     dataset = stack.upload(slow_table())
     took_s = []
     for _ in range(2):
-        status = stack.finished(stack.post("/fit", id=dataset, validation="none").json()["id"])
+        status = stack.finished(
+            stack.post("/fit", id=dataset, validation="none").json()["id"]
+        )
         took_s.append(status["ended_at"] - status["started_at"])
     job = stack.post("/fit", id=dataset, validation="none").json()["id"]
     first = eventually(lambda: stack.status(job)["eta_s"])

@@ -62,7 +62,10 @@ def look(seen: Horse, set_to: Callable[[float], None], *at_s: float) -> float:
     ],
 )
 def test_waiting_for_the_store_is_no_work(
-    run: Run, hours: Callable[[float], None], said: list[dict[str, Any]], worked_s: float
+    run: Run,
+    hours: Callable[[float], None],
+    said: list[dict[str, Any]],
+    worked_s: float,
 ) -> None:
     reader, writer = os.pipe()
     seen = run("sleep", "60", reader=reader)
@@ -73,7 +76,9 @@ def test_waiting_for_the_store_is_no_work(
     os.close(writer)
 
 
-def test_what_downloads_and_says_so_works(run: Run, hours: Callable[[float], None]) -> None:
+def test_what_downloads_and_says_so_works(
+    run: Run, hours: Callable[[float], None]
+) -> None:
     reader, writer = os.pipe()
     seen, voice = run("sleep", "60", reader=reader), Voice(writer)
     for second in range(10):
@@ -105,7 +110,8 @@ def test_waiting_for_a_job_is_no_work(run: Run, hours: Callable[[float], None]) 
 
 
 @pytest.mark.parametrize(
-    ("command", "was_killed"), [("kill -9 $$", True), ("kill -6 $$", False), ("exit 3", False)]
+    ("command", "was_killed"),
+    [("kill -9 $$", True), ("kill -6 $$", False), ("exit 3", False)],
 )
 def test_how_it_ended_is_known(run: Run, command: str, *, was_killed: bool) -> None:
     reader, writer = os.pipe()

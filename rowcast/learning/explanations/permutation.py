@@ -1,8 +1,8 @@
 """How much worse a model gets when a feature's values are shuffled, within a time budget.
 
-Permutation importance: Breiman, Random Forests, 2001; Fisher, Rudin, Dominici, All Models are Wrong, but Many
-are Useful, 2019. Shuffled copies of a sample are predicted many at once, for a prediction of few rows is
-mostly overhead. What the figures say, and what not: docs/models.md.
+Permutation importance: Breiman, Random Forests, 2001; Fisher, Rudin, Dominici, All Models are
+Wrong, but Many are Useful, 2019. Shuffled copies of a sample are predicted many at once, for a
+prediction of few rows is mostly overhead. What the figures say, and what not: docs/models.md.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ Clock = Callable[[], float]
 
 
 class Loss(NamedTuple):
-    """A loss to be called as `of(predictions, rows)`: the positions of the rows that were predicted."""
+    """A loss to be called as `of(predictions, rows)`: the positions of the rows that were
+    predicted."""
 
     name: str
     of: Callable[[np.ndarray, np.ndarray], float]
 
 
-def log_loss(classes: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Loss:
-    """Return the log loss, in nats, of probabilities of shape (n_rows, n_classes) for a truth (n_rows,).
+def log_loss(
+    classes: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None
+) -> Loss:
+    """Return the log loss, in nats, of probabilities of shape (n_rows, n_classes) for a truth
+    (n_rows,).
 
     The same figure as `scores.classification` gives, in a hundredth of the time.
     """
@@ -54,12 +58,15 @@ def log_loss(classes: np.ndarray, truth: np.ndarray, weights: np.ndarray | None 
 
 
 def rmse(truth: np.ndarray, weights: np.ndarray | None = None) -> Loss:
-    """Return the root mean squared error, in the target's unit, of predictions for a truth (n_rows,)."""
+    """Return the root mean squared error, in the target's unit, of predictions for a truth
+    (n_rows,)."""
     truth = np.asarray(truth, np.float64)
 
     def of(predictions: np.ndarray, rows: np.ndarray) -> float:
         with np.errstate(over="ignore"):
-            return float(np.sqrt(_mean((predictions - truth[rows]) ** 2, rows, weights)))
+            return float(
+                np.sqrt(_mean((predictions - truth[rows]) ** 2, rows, weights))
+            )
 
     return Loss("rmse", of)
 
@@ -81,20 +88,24 @@ def permutation(
     seed: int,
     clock: Clock = time.monotonic,
 ) -> dict[str, Any]:
-    """Return by how much the loss grows when a feature's values are shuffled among rows, for each feature.
+    """Return by how much the loss grows when a feature's values are shuffled among rows, for each
+    feature.
 
-    `frame` holds prepared features, (n_rows, n_prepared), as a DataFrame or an array; `groups` gives for each
-    of the user's features the positions of the columns that come from it, which are shuffled together: the
-    same as shuffling the raw column, since rows are prepared one by one. `predict` takes rows of the frame.
+    `frame` holds prepared features, (n_rows, n_prepared), as a DataFrame or an array; `groups`
+    gives for each of the user's features the positions of the columns that come from it, which are
+    shuffled together: the same as shuffling the raw column, since rows are prepared one by one.
+    `predict` takes rows of the frame.
 
-    First it measures predictions and settles on a sample of rows with which one round over all features fits
-    into the budget: all rows or a power of two times 100, so that timing seldom changes it. There are at most
-    five rounds, and no prediction starts after `budget_s` on the clock. A feature that no round reached has
-    None; one that no column comes from has 0.
+    First it measures predictions and settles on a sample of rows with which one round over all
+    features fits into the budget: all rows or a power of two times 100, so that timing seldom
+    changes it. There are at most five rounds, and no prediction starts after `budget_s` on the
+    clock. A feature that no round reached has None; one that no column comes from has 0.
     """
     watch = _Watch(clock, clock(), budget_s)
     order = np.random.default_rng(seed).permutation(len(frame))[:MAX_ROWS]
-    moving = [name for name, columns in groups.items() if len(columns)] if len(order) else []
+    moving = (
+        [name for name, columns in groups.items() if len(columns)] if len(order) else []
+    )
     probe = _probe(predict, frame, order, len(moving), watch) if moving else _NO_PROBE
     rows = order[: _n_sampled(len(order), len(moving), probe, watch)]
     trial = _Trial(predict, loss, rows, _take(frame, rows), groups, seed)
@@ -108,7 +119,10 @@ def permutation(
         "seconds": watch.spent_s(),
         "was_cut": bool(moving) and (len(rows) < len(order) or n_repeats < MAX_ROUNDS),
         "features": _ranked(
-            {name: increases.get(name, [] if len(groups[name]) else [0.0]) for name in groups}
+            {
+                name: increases.get(name, [] if len(groups[name]) else [0.0])
+                for name in groups
+            }
         ),
     }
 
@@ -152,7 +166,9 @@ class _Trial(NamedTuple):
     seed: int
 
 
-def _probe(predict: Predict, frame: Any, order: np.ndarray, n_features: int, watch: _Watch) -> _Probe:
+def _probe(
+    predict: Predict, frame: Any, order: np.ndarray, n_features: int, watch: _Watch
+) -> _Probe:
     # A small prediction is mostly overhead. A larger one follows as long as it takes, were there no
     # overhead at all, at most half of what is left. It may hold rows more than once, as stacks do.
     n_useful = min(n_features * len(order), _MAX_PROBED_ROWS)
@@ -163,14 +179,19 @@ def _probe(predict: Predict, frame: Any, order: np.ndarray, n_features: int, wat
         before = watch.spent_s()
         predictions = predict(_take(frame, np.resize(order, n_rows)))
         seconds = watch.spent_s() - before
-        # What is made once may have slowed down the smaller prediction, so that its share is bounded.
+        # What is made once may have slowed down the smaller prediction, so that its share is
+        # bounded.
         slope = (seconds - seconds_before) / (n_rows - n_before)
         row_s = max(slope, seconds / n_rows / 4, 1e-9)
         n_affordable = _rung(watch.left_s() / 2, seconds / n_rows, n_useful)
     overhead_s = max(seconds - row_s * n_rows, 0)
     n_timely = (_SHARE_OF_A_CALL * watch.budget_s - overhead_s) / row_s
     n_at_once = max(1, int(min(n_timely, _MAX_CELLS / max(frame.shape[1], 1))))
-    return _Probe(predictions[: len(order)], n_at_once, overhead_s / max(n_at_once, n_rows) + row_s)
+    return _Probe(
+        predictions[: len(order)],
+        n_at_once,
+        overhead_s / max(n_at_once, n_rows) + row_s,
+    )
 
 
 def _rung(seconds: float, seconds_per_row: float, n_rows: int) -> int:
@@ -183,25 +204,38 @@ def _rung(seconds: float, seconds_per_row: float, n_rows: int) -> int:
 
 def _n_sampled(n_rows: int, n_features: int, probe: _Probe, watch: _Watch) -> int:
     # Stacking and the loss take time as well.
-    return _rung(watch.left_s(), 1.2 * probe.seconds_per_row * max(n_features, 1), n_rows)
+    return _rung(
+        watch.left_s(), 1.2 * probe.seconds_per_row * max(n_features, 1), n_rows
+    )
 
 
-def _increases(trial: _Trial, moving: list[str], probe: _Probe, watch: _Watch) -> dict[str, list[float]]:
+def _increases(
+    trial: _Trial, moving: list[str], probe: _Probe, watch: _Watch
+) -> dict[str, list[float]]:
     increases: dict[str, list[float]] = {name: [] for name in moving}
     base, n_rows = probe.predictions, len(trial.rows)
     if len(base) < n_rows and watch.left_s() > 0:
         base = trial.predict(trial.sample)
-    base_loss = trial.loss.of(base[:n_rows], trial.rows) if moving and len(base) >= n_rows else np.nan
+    base_loss = (
+        trial.loss.of(base[:n_rows], trial.rows)
+        if moving and len(base) >= n_rows
+        else np.nan
+    )
     for number, names in _calls(trial, moving, probe):
         if watch.left_s() <= 0:
             break
-        for name, loss in zip(names, _shuffled_losses(trial, names, number), strict=True):
+        for name, loss in zip(
+            names, _shuffled_losses(trial, names, number), strict=True
+        ):
             increases[name].append(loss - base_loss)
     return increases
 
 
-def _calls(trial: _Trial, moving: list[str], probe: _Probe) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of a round with the features to be shuffled for one prediction, round by round."""
+def _calls(
+    trial: _Trial, moving: list[str], probe: _Probe
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of a round with the features to be shuffled for one prediction, round by
+    round."""
     n_at_once = max(1, probe.n_at_once // max(len(trial.rows), 1))
     for number in range(MAX_ROUNDS):
         order = np.random.default_rng([trial.seed, number]).permutation(len(moving))
@@ -213,19 +247,27 @@ def _shuffled_losses(trial: _Trial, names: list[str], number: int) -> list[float
     n_rows = len(trial.rows)
     shuffles = []
     for name in names:
-        # Named, not numbered, so that neither the order of features nor the time changes their shuffles.
+        # Named, not numbered, so that neither the order of features nor the time changes their
+        # shuffles.
         random = np.random.default_rng([trial.seed, zlib.crc32(name.encode()), number])
         shuffles.append((trial.groups[name], random.permutation(n_rows)))
     predictions = trial.predict(_stacked(trial.sample, shuffles))
-    return [trial.loss.of(part, trial.rows) for part in np.split(predictions, len(names))]
+    return [
+        trial.loss.of(part, trial.rows) for part in np.split(predictions, len(names))
+    ]
 
 
 def _take(frame: Any, rows: np.ndarray) -> Any:
-    return frame[rows] if isinstance(frame, np.ndarray) else frame.take(rows).reset_index(drop=True)
+    return (
+        frame[rows]
+        if isinstance(frame, np.ndarray)
+        else frame.take(rows).reset_index(drop=True)
+    )
 
 
 def _stacked(sample: Any, shuffles: list[tuple[Sequence[int], np.ndarray]]) -> Any:
-    """Return one copy of the sample for each (columns, order), in which these columns take that order."""
+    """Return one copy of the sample for each (columns, order), in which these columns take that
+    order."""
     n_rows = len(sample)
     if isinstance(sample, np.ndarray):
         copies = np.repeat(sample[None], len(shuffles), axis=0)
@@ -236,7 +278,9 @@ def _stacked(sample: Any, shuffles: list[tuple[Sequence[int], np.ndarray]]) -> A
     orders: dict[int, np.ndarray] = {}
     for i, (columns, order) in enumerate(shuffles):
         for column in columns:
-            orders.setdefault(column, straight.copy())[i * n_rows : (i + 1) * n_rows] = order
+            orders.setdefault(column, straight.copy())[
+                i * n_rows : (i + 1) * n_rows
+            ] = order
     # Arrays of pandas' own types, such as categories, keep their type when they are taken from.
     stacked = _take(sample, straight)
     for column, order in orders.items():
@@ -248,9 +292,15 @@ def _ranked(increases: Mapping[str, list[float]]) -> list[dict[str, Any]]:
     features = [
         {
             "name": name,
-            "mean": float(np.mean(values)) if values and np.isfinite(values).all() else None,
-            "std": float(np.std(values)) if len(values) > 1 and np.isfinite(values).all() else None,
+            "mean": float(np.mean(values))
+            if values and np.isfinite(values).all()
+            else None,
+            "std": float(np.std(values))
+            if len(values) > 1 and np.isfinite(values).all()
+            else None,
         }
         for name, values in increases.items()
     ]
-    return sorted(features, key=lambda feature: (feature["mean"] is None, -(feature["mean"] or 0)))
+    return sorted(
+        features, key=lambda feature: (feature["mean"] is None, -(feature["mean"] or 0))
+    )

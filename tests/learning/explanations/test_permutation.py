@@ -18,7 +18,8 @@ from tests.support.markdown import rows_of, section_of
 RNG = np.random.default_rng(0)
 N_ROWS = 1_000
 X = RNG.normal(size=(N_ROWS, 4))
-# The first feature says much, the second less, the third nothing, the fourth only together with the second.
+# The first feature says much, the second less, the third nothing, the fourth only together with the
+# second.
 Y = 3 * X[:, 0] + X[:, 1] * (1 + X[:, 3])
 EACH = {f"x{i}": [i] for i in range(4)}
 
@@ -45,11 +46,18 @@ def truth_of(x: np.ndarray) -> np.ndarray:
     return values
 
 
-def measured(frame: Any = X, groups: Any = EACH, *, clock: SlowClock | None = None, **more: Any) -> Any:
+def measured(
+    frame: Any = X, groups: Any = EACH, *, clock: SlowClock | None = None, **more: Any
+) -> Any:
     clock = clock or SlowClock()
     options: dict[str, Any] = {"budget_s": 1.0, "seed": 0, **more}
     figures = permutation.permutation(
-        options.pop("predict", clock.predict), frame, groups, permutation.rmse(Y), clock=clock, **options
+        options.pop("predict", clock.predict),
+        frame,
+        groups,
+        permutation.rmse(Y),
+        clock=clock,
+        **options,
     )
     json.dumps(figures, allow_nan=False)
     return figures
@@ -61,10 +69,21 @@ def means(figures: dict[str, Any]) -> dict[str, float | None]:
 
 @pytest.mark.parametrize("as_frame", [False, True], ids=["array", "frame"])
 def test_features_are_ranked_by_what_they_say(as_frame: bool) -> None:
-    figures = measured(pd.DataFrame(X, index=RNG.permutation(N_ROWS)) if as_frame else X)
-    assert [feature["name"] for feature in figures["features"]] == ["x0", "x1", "x3", "x2"]
+    figures = measured(
+        pd.DataFrame(X, index=RNG.permutation(N_ROWS)) if as_frame else X
+    )
+    assert [feature["name"] for feature in figures["features"]] == [
+        "x0",
+        "x1",
+        "x3",
+        "x2",
+    ]
     assert means(figures)["x2"] == 0
-    assert (figures["n_rows"], figures["n_repeats"], figures["was_cut"]) == (N_ROWS, 5, False)
+    assert (figures["n_rows"], figures["n_repeats"], figures["was_cut"]) == (
+        N_ROWS,
+        5,
+        False,
+    )
 
 
 def test_array_and_frame_give_the_same_figures() -> None:
@@ -93,11 +112,15 @@ def test_columns_of_one_feature_are_shuffled_together() -> None:
 
 
 def test_categories_stay_categories() -> None:
-    frame = pd.DataFrame(X, columns=list("abcd")).assign(a=pd.Categorical(np.where(X[:, 0] > 0, "yes", "no")))
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(
+        a=pd.Categorical(np.where(X[:, 0] > 0, "yes", "no"))
+    )
     seen: list[Any] = []
 
     def predict(rows: pd.DataFrame) -> np.ndarray:
-        seen.append(rows.dtypes.equals(frame.dtypes) and list(rows.columns) == list("abcd"))
+        seen.append(
+            rows.dtypes.equals(frame.dtypes) and list(rows.columns) == list("abcd")
+        )
         return 5 * (rows["a"] == "yes").to_numpy(float)
 
     figures = measured(frame, predict=predict)
@@ -127,7 +150,9 @@ def test_order_of_the_features_changes_nothing() -> None:
     assert means(measured()) == means(measured(groups=dict(reversed(EACH.items()))))
 
 
-def test_shuffles_do_not_depend_on_what_is_predicted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shuffles_do_not_depend_on_what_is_predicted_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(permutation, "MAX_ROUNDS", 1)
     slow, fast = SlowClock(seconds_a_row=0.0002), SlowClock(seconds_a_row=0.000002)
     in_pieces, at_once = measured(X[:400], clock=slow), measured(X[:400], clock=fast)
@@ -176,10 +201,14 @@ def test_few_rows_are_stacked_into_one_prediction_a_round() -> None:
 
 @pytest.mark.parametrize("n_rows", [0, 1])
 def test_hardly_any_rows_are_taken(n_rows: int) -> None:
-    assert set(means(measured(X[:n_rows])).values()) == ({None} if n_rows == 0 else {0.0})
+    assert set(means(measured(X[:n_rows])).values()) == (
+        {None} if n_rows == 0 else {0.0}
+    )
 
 
-@pytest.mark.parametrize("weights", [None, RNG.random(N_ROWS)], ids=["alike", "weighted"])
+@pytest.mark.parametrize(
+    "weights", [None, RNG.random(N_ROWS)], ids=["alike", "weighted"]
+)
 def test_losses_are_those_of_scikit_learn(weights: np.ndarray | None) -> None:
     rows = RNG.permutation(N_ROWS)[:300]
     some = None if weights is None else weights[rows]
@@ -198,7 +227,9 @@ def test_losses_are_those_of_scikit_learn(weights: np.ndarray | None) -> None:
 
 def test_log_loss_of_a_label_that_is_no_class_is_that_of_probability_zero() -> None:
     loss = permutation.log_loss(np.array([0, 1]), np.array([5, 0]))
-    assert loss.of(np.array([[1.0, 0.0]]), np.array([0])) == pytest.approx(-np.log(np.finfo(float).eps))
+    assert loss.of(np.array([[1.0, 0.0]]), np.array([0])) == pytest.approx(
+        -np.log(np.finfo(float).eps)
+    )
 
 
 def test_rows_without_weight_give_no_importance() -> None:
