@@ -1,5 +1,5 @@
 # One image for server, workers and examples: `gunicorn` (the default), `python worker.py` or
-# `python warm.py`.
+# `python online.py`.
 FROM python:3.11-slim-bookworm AS packages
 WORKDIR /build
 COPY requirements.txt constraints.txt ./
@@ -15,11 +15,11 @@ RUN python -m venv --without-pip /venv \
 
 FROM python:3.11-slim-bookworm
 # All that a container writes lies in /tmp, which is its HOME too, and in two volumes that take their owner from
-# here when they are new: /workers, the lock files of the cores and the scratch folders of all workers, and /warm,
-# the socket of the warm workers.
+# here when they are new: /workers, the lock files of the cores and the scratch folders of all workers, and /online,
+# the socket of the online workers.
 RUN groupadd --gid 10001 rowcast \
  && useradd --uid 10001 --gid rowcast --home-dir /tmp --no-create-home --shell /usr/sbin/nologin rowcast \
- && install --directory --owner rowcast --group rowcast /workers /warm
+ && install --directory --owner rowcast --group rowcast /workers /online
 ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 COPY --from=packages /venv /venv
 WORKDIR /app

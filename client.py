@@ -91,16 +91,16 @@ ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 PAGE = 100
 # What a prediction at once takes, and how large its table may be; the service may set a lower
 # limit.
-AT_ONCE = frozenset({"output", "quantiles", "keep"})
-AT_ONCE_BYTES, AT_ONCE_S = 5_000_000, 30.0
+ONLINE_OPTIONS = frozenset({"output", "quantiles", "keep"})
+ONLINE_BYTES, ONLINE_S = 5_000_000, 30.0
 PARQUET = "application/vnd.apache.parquet"
 # A job goes on where the answer at once ends: more rows, time, memory, or a fit that has not ended.
 # A service that answers nothing at once takes no tables in requests.
 BY_JOB = frozenset(
     {
         *(
-            "no_warm_worker",
-            "warm_worker_lost",
+            "no_online_worker",
+            "online_worker_lost",
             "request_too_large",
             "model_too_large",
             "model_not_ready",
@@ -272,13 +272,13 @@ class Client:
         predict().
 
         A small table is sent with the request and answered at once; nothing of it is stored. A
-        larger one is uploaded and predicted by a job, and so is any that no warm worker takes.
+        larger one is uploaded and predicted by a job, and so is any that no online worker takes.
         """
-        if _is_id(data) or set(options) - AT_ONCE:
+        if _is_id(data) or set(options) - ONLINE_OPTIONS:
             return self.download(self.predict(data, model, timeout=None, **options))
         with _opened(data) as body:
-            if 0 < len(body) <= AT_ONCE_BYTES and (
-                answer := self._at_once(body, _id(model), options)
+            if 0 < len(body) <= ONLINE_BYTES and (
+                answer := self._predict_online(body, _id(model), options)
             ):
                 return _read_table(io.BytesIO(answer), ".parquet")
             result_id = self.predict(
@@ -447,7 +447,7 @@ class Client:
     def _dataset_id(self, data: Source) -> str:
         return cast(str, data) if _is_id(data) else self.upload(data)
 
-    def _at_once(
+    def _predict_online(
         self, body: _Body, model_id: str, options: dict[str, Any]
     ) -> bytes | None:
         """Return predictions as Parquet; None where the service would rather have a job."""
@@ -464,10 +464,10 @@ class Client:
             "auth": self._auth,
         }
         post = partial(
-            self._send, "POST", url, timeout=self.timeout_s + AT_ONCE_S, **rest
+            self._send, "POST", url, timeout=self.timeout_s + ONLINE_S, **rest
         )
         try:
-            response = _repeat(post, _passes_at_once)
+            response = _repeat(post, _passes_online)
         except APIError as error:
             if _is_for_jobs(error):
                 return None
@@ -928,7 +928,7 @@ def _await_place(send: Callable[[], T], deadline: float) -> T:
 def _passes(
     error: RowcastError, statuses: Container[int] = PASSING, *, once: bool = False
 ) -> bool:
-    """Say whether to send again: the fault is one that passes, and what may be done but once was
+    """Send whether to send again: the fault is one that passes, and what may be done but once was
     not done."""
     if isinstance(error, APIError):
         is_safe = error.status == 429 or error.code == "store_unavailable" or not once
@@ -938,13 +938,13 @@ def _passes(
     return isinstance(error, ServiceUnreachableError) and not (once and error.sent)
 
 
-def _passes_at_once(error: RowcastError) -> bool:
-    # A job takes over sooner than a warm worker may be free.
+def _passes_online(error: RowcastError) -> bool:
+    # A job takes over sooner than an online worker may be free.
     return not _is_for_jobs(error) and _passes(error)
 
 
 def _is_for_jobs(error: RowcastError) -> bool:
-    """Say whether the service would rather have a job, or a proxy before it takes no such body."""
+    """Send whether the service would rather have a job, or a proxy before it takes no such body."""
     return isinstance(error, APIError) and (error.code in BY_JOB or error.status == 413)
 
 
@@ -1130,7 +1130,7 @@ def _progress(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _activity(job: dict[str, Any]) -> str:
-    """Say what a job is doing, as "fitting 43 %, 1 m 12 s left"."""
+    """Send what a job is doing, as "fitting 43 %, 1 m 12 s left"."""
     progress, eta_s = (
         _progress(job),
         None if job["status"] in FINAL else job.get("eta_s"),
@@ -1154,13 +1154,13 @@ def _duration(seconds: float) -> str:
 
 
 def _is_watched() -> bool:
-    """Say whether a person sees stderr; threads of a pool would write over each other there."""
+    """Send whether a person sees stderr; threads of a pool would write over each other there."""
     alone = threading.current_thread() is threading.main_thread()
     return alone and sys.stderr is not None and (sys.stderr.isatty() or _is_notebook())
 
 
 def _is_notebook() -> bool:
-    """Say whether this is the kernel of a notebook; then IPython has been loaded."""
+    """Send whether this is the kernel of a notebook; then IPython has been loaded."""
     find = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return getattr(find and find(), "kernel", None) is not None
 

@@ -83,7 +83,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         target, weights = options["target"], options["sample_weight"]
         use = options.get("identifiers") == "use"
         table = checks.training(
-            source, target, weights, use_identifiers=use, told=progress.rows
+            source, target, weights, use_identifiers=use, on_progress=progress.rows
         )
         task = learners.task_of(
             table.target, options["task"], max_classes=job.settings.max_classes
@@ -215,7 +215,7 @@ def _download_dataset(
             "data",
             job.folder / "dataset",
             expected=version,
-            told=job.progress.downloaded,
+            on_progress=job.progress.downloaded,
         )
     except ObjectMissing:
         raise DatasetNotFound(

@@ -145,7 +145,7 @@ def predict(query: schemas.PredictRequest) -> Any:
     """Predict rows with a model: those of a dataset by a job, whose id is answered, or those sent
     at once."""
     return (
-        _predict_at_once(query)
+        _predict_online(query)
         if query.dataset_id is None
         else _predict_by_job(query=query)
     )
@@ -180,8 +180,8 @@ def _predict_by_job(query: schemas.PredictRequest) -> tuple[Answer, int]:
     )
 
 
-def _predict_at_once(query: schemas.PredictRequest) -> flask.Response:
-    """Have a warm worker predict the rows of the body; nothing is stored."""
+def _predict_online(query: schemas.PredictRequest) -> flask.Response:
+    """Have an online worker predict the rows of the body; nothing is stored."""
     table, wanted = (
         table_bodies.table_of(query.only_for_jobs()),
         table_bodies.wanted_type(),
@@ -199,7 +199,7 @@ def _predict_at_once(query: schemas.PredictRequest) -> flask.Response:
     settings = parts.settings
     try:
         answer = protocol.ask(
-            settings.warm_socket, question, table, settings.answer_timeout_s
+            settings.online_socket, question, table, settings.online_timeout_s
         )
     except errors.ModelNotFound:
         # The workers know published models alone; Redis may know of a fit that goes on or failed.

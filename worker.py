@@ -44,11 +44,11 @@ import ml
 from rowcast import errors
 from rowcast.config import ConfigurationError, Settings
 from rowcast.ids import time_of
-from rowcast.jobs import Cause, Lanes, completion, estimates, queue, service
+from rowcast.jobs import AttemptError, JobQueue, completion, estimates, queue, service
 from rowcast.observability import logs
 from rowcast.redis_clients import (
-    connect_for_beats,
-    connect_for_keeping,
+    connect_for_heartbeats,
+    connect_for_maintenance,
     connect_for_work,
 )
 from rowcast.store import Storage, object_store
@@ -65,9 +65,9 @@ FUNCTIONS: dict[str, Callable[..., None]] = {"ml.fit": ml.fit, "ml.predict": ml.
 # heard of.
 TICK_S, SPACE_S, HEARTBEAT_S = 0.1, 1.0, 5.0
 # A worker that has had no job for so long makes a work horse ready for the next one.
-SPARE_AFTER_S = 0.1
+STANDBY_AFTER_S = 0.1
 # After one that was lost, or could not be made, it does without for so long.
-SPARE_PAUSE_S = 5.0
+STANDBY_PAUSE_S = 5.0
 # Connections that have been idle for longer may have been cut off on their way.
 STALE_AFTER_S = 30.0
 # How many times as long as a short job its worker rests, as long as a job on several cores runs.
@@ -75,10 +75,10 @@ REST = 3.0
 # A job that was expected to be short, and has run for so long, makes way for those that are.
 MISJUDGED_S = 4 * estimates.SHORT_S
 # Why an attempt was ended that could not help it.
-STOPPED = Cause(
+STOPPED = AttemptError(
     "worker_stopped", "The worker was told to stop before the job had ended."
 )
-NOT_SHORT = Cause(
+NOT_SHORT = AttemptError(
     "not_short", "The job took longer than was expected, and made way for short ones."
 )
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others
@@ -133,13 +133,13 @@ class Worker(rq.worker.Worker):
         self._settings = settings
         self._kind, self._rests_until = kind, 0.0
         self._limits = limits
-        self._lanes = Lanes(connect_for_keeping(settings))
-        self._beats = Lanes(connect_for_beats(settings))
+        self._queue = JobQueue(connect_for_maintenance(settings))
+        self._heartbeat_queue = JobQueue(connect_for_heartbeats(settings))
         self._stop_by: float | None = None
         self._heard_at = 0.0
         self._took = ""
-        self._spare: work_horse.Horse | None = None
-        self._spare_due_at = 0.0
+        self._standby: work_horse.WorkHorse | None = None
+        self._standby_due_at = 0.0
 
     # The life of a worker
 
@@ -170,7 +170,7 @@ class Worker(rq.worker.Worker):
         if time.monotonic() > self._heard_at + HEARTBEAT_S:
             self._heard_at = time.monotonic()
             with suppress(redis.RedisError):
-                super().heartbeat(timeout, cast(Any, self._beats.connection))
+                super().heartbeat(timeout, cast(Any, self._heartbeat_queue.connection))
 
     def set_shutdown_requested_date(self) -> None:
         """Do without the note that RQ makes in Redis, which would hold up the stop while Redis is
@@ -183,7 +183,7 @@ class Worker(rq.worker.Worker):
         """See `subscribe`."""
 
     def run_maintenance_tasks(self) -> None:
-        """Leave it to the keeper."""
+        """Leave it to the maintenance process."""
         self.last_cleaned_at = rq.utils.now()  # type: ignore[assignment]
 
     # Taking a job
@@ -196,7 +196,7 @@ class Worker(rq.worker.Worker):
             try:
                 if job := self._take():
                     return job, self.queues[0]
-                self._await_work()
+                self._wait_for_job()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 log.warning(
                     "Redis does not answer (%s); waiting for it", type(error).__name__
@@ -230,41 +230,43 @@ class Worker(rq.worker.Worker):
             return [lane for lane in lanes if lane != "short"]
         return lanes
 
-    def _await_work(self) -> None:
+    def _wait_for_job(self) -> None:
         if not (lanes := self._lanes_now()):
             time.sleep(TICK_S)
-        elif self._spare or cores.is_any_wide(self._settings.cores_dir):
+        elif self._standby or cores.is_any_wide(self._settings.cores_dir):
             # Not for longer, because a job on several cores may begin or end, and jobs may fall
             # due.
-            self._lanes.await_work(lanes, 1)
-        elif not self._lanes.await_work(lanes, SPARE_AFTER_S):
-            self._keep_spare()
-        if self._spare and not self._spare.is_alive():
-            self._drop_spare()
-            self._spare_due_at = time.monotonic() + SPARE_PAUSE_S
+            self._queue.wait_for_job(lanes, 1)
+        elif not self._queue.wait_for_job(lanes, STANDBY_AFTER_S):
+            self._keep_standby()
+        if self._standby and not self._standby.is_alive():
+            self._drop_standby()
+            self._standby_due_at = time.monotonic() + STANDBY_PAUSE_S
 
-    def _keep_spare(self) -> None:
-        """Have a spare horse, if one can be had: the next job can do without."""
-        if time.monotonic() < self._spare_due_at or cores.is_any_wide(
+    def _keep_standby(self) -> None:
+        """Have a standby work horse, if one can be had: the next job can do without."""
+        if time.monotonic() < self._standby_due_at or cores.is_any_wide(
             self._settings.cores_dir
         ):
             return
         try:
-            self._spare = work_horse.Horse.fork(partial(self._live, rehearses=True))
+            self._standby = work_horse.WorkHorse.fork(
+                partial(self._live, warms_up=True)
+            )
         except OSError as error:
-            log.warning("there is no spare work horse (%s)", error.strerror)
-            self._spare_due_at = time.monotonic() + SPARE_PAUSE_S
+            log.warning("there is no standby work horse (%s)", error.strerror)
+            self._standby_due_at = time.monotonic() + STANDBY_PAUSE_S
 
-    def _drop_spare(self) -> None:
-        if self._spare:
-            self._spare.dismiss()
-            self._spare = None
+    def _drop_standby(self) -> None:
+        if self._standby:
+            self._standby.dismiss()
+            self._standby = None
 
     def _take(self) -> Job | None:
         # From here on a signal to stop waits: a job that was taken must not be dropped.
         self.set_state(WorkerStatus.BUSY)
         self.heartbeat()
-        job_id = self._lanes.take(
+        job_id = self._queue.take(
             self.name, self._lanes_now(), self._settings.worker_ttl_s
         )
         job = self._fetch(job_id) if job_id else None
@@ -275,8 +277,8 @@ class Worker(rq.worker.Worker):
         return job
 
     def _fetch(self, job_id: str) -> Job | None:
-        raw, fields = self._lanes.raw(job_id)
-        if not self._lanes.begin(
+        raw, fields = self._queue.raw(job_id)
+        if not self._queue.confirm_start(
             job_id, int(fields["attempt"]), self._settings.worker_ttl_s
         ):
             return None
@@ -286,7 +288,7 @@ class Worker(rq.worker.Worker):
         if _is_ours(job):
             return job
         log.error("refused a job that Rowcast has not made", extra={"job_id": job_id})
-        self._lanes.settle(job_id, "failed", {}, 3600, attempt=None, stored=True)
+        self._queue.finish(job_id, "failed", {}, 3600, attempt=None, stored=True)
         return None
 
     # The parent's side of a job
@@ -311,21 +313,21 @@ class Worker(rq.worker.Worker):
             self._rests_until = time.monotonic() + REST * self._horse.worked_s
         self.set_state(WorkerStatus.IDLE)
 
-    def _take_horse(self) -> work_horse.Horse:
-        """Return the spare horse, if there is one that is ready, else a new one, for which the job
+    def _take_horse(self) -> work_horse.WorkHorse:
+        """Return the standby work horse, if there is one that is ready, else a new one, for which the job
         waits."""
-        if self._spare and self._spare.awaits_order():
-            spare, self._spare = self._spare, None
-            return spare
-        self._drop_spare()
-        return work_horse.Horse.fork(partial(self._live, rehearses=False))
+        if self._standby and self._standby.awaits_order():
+            standby, self._standby = self._standby, None
+            return standby
+        self._drop_standby()
+        return work_horse.WorkHorse.fork(partial(self._live, warms_up=False))
 
     def _watch(self, job: Job) -> Verdict | None:
         """Look after the horse until it has ended; return why it was killed, if it was."""
         self._meter = memory.Meter(self._horse.pid, self._limits.memory_bytes)
         self._space_due_at = 0.0
         lease = lease_module.Lease(
-            self._beats, job.id, job.attempt, self._settings.worker_ttl_s
+            self._heartbeat_queue, job.id, job.attempt, self._settings.worker_ttl_s
         )
         verdict = None
         while not self._horse.wait(TICK_S):
@@ -371,15 +373,17 @@ class Worker(rq.worker.Worker):
         if verdict == "stopping":
             # The worker stops; that is no death of the job's, and it keeps its place.
             log.info("the worker stops; the job goes back to the queue")
-            attempt.insist(lambda: self._lanes.give_back(job.id, job.attempt, STOPPED))
+            attempt.insist(lambda: self._queue.requeue(job.id, job.attempt, STOPPED))
             return
         if verdict == "not short":
             log.info("the job takes longer than was expected; it goes to the long lane")
-            attempt.insist(lambda: self._lanes.lengthen(job.id, job.attempt, NOT_SHORT))
+            attempt.insist(
+                lambda: self._queue.move_to_long_lane(job.id, job.attempt, NOT_SHORT)
+            )
             return
         where = (
-            self._lanes,
-            Storage(self._settings, object_store.KEEPER, connections=4),
+            self._queue,
+            Storage(self._settings, object_store.MAINTENANCE, connections=4),
             job.id,
             job.fields,
         )
@@ -390,51 +394,53 @@ class Worker(rq.worker.Worker):
             errors.WorkerLost("The job's process died."),
             self._settings.worker_ttl_s,
         )
-        # While the store is away the keeper goes on with it.
+        # While the store is away the maintenance process goes on with it.
         with suppress(errors.StoreUnavailable):
             attempt.insist(lambda: completion.give_up(*where, died, ttl_s=ttl_s))
 
     # The horse's side of a job
 
-    def _live(self, order: int, voice: work_horse.Voice, *, rehearses: bool) -> None:
+    def _live(
+        self, order: int, reports: work_horse.ReportPipe, *, warms_up: bool
+    ) -> None:
         """Run the one job that is ordered in the forked child; 0 if its end, or return, is
         settled."""
         os.setpgrp()
         die_with_parent(self.pid or 0)
         memory.die_first()
-        logs.rename("horse")
+        logs.rename("work horse")
         self._is_horse = True
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        if rehearses:
-            work_horse.be_called("rehearsal")
-            self._rehearse()
-            work_horse.be_called("spare horse")
-            voice.say({"ready": True})
+        if warms_up:
+            work_horse.be_called("warm-up")
+            self._warm_up()
+            work_horse.be_called("standby horse")
+            reports.send({"ready": True})
         waits_since = time.monotonic()
         with os.fdopen(order) as orders:
             line = orders.readline()
         if time.monotonic() > waits_since + STALE_AFTER_S:
-            for lanes in (self._lanes, self._beats):
+            for lanes in (self._queue, self._heartbeat_queue):
                 lanes.connection.connection_pool.disconnect()
         if not line:
             os._exit(0)
-        work_horse.be_called("horse")
+        work_horse.be_called("work horse")
         job = json.loads(line)
         with logs.bind(job_id=job["id"], request_id=job["fields"].get("request_id")):
-            os._exit(self._run(job, voice))
+            os._exit(self._run(job, reports))
 
-    def _run(self, job: dict[str, Any], voice: work_horse.Voice) -> int:
+    def _run(self, job: dict[str, Any], reports: work_horse.ReportPipe) -> int:
         try:
             work: Callable[[], None] = partial(
                 FUNCTIONS[job["function"]], **job["arguments"]
             )
-            parts = (self._settings, self._lanes, self._beats)
+            parts = (self._settings, self._queue, self._heartbeat_queue)
             attempt.Attempt(
                 job["id"],
                 job["fields"],
                 *parts,
                 work,
-                voice.say,
+                reports.send,
                 self._limits.memory_bytes,
             ).run()
         except BaseException as error:
@@ -442,17 +448,17 @@ class Worker(rq.worker.Worker):
             return 1
         return 0
 
-    def _rehearse(self) -> None:
+    def _warm_up(self) -> None:
         """Make ready for a job; it can do without."""
         with suppress(redis.RedisError):
-            self._lanes.connection.ping()
-            self._beats.connection.ping()
+            self._queue.connection.ping()
+            self._heartbeat_queue.connection.ping()
         folder = None
         try:
-            folder = scratch.make(self._scratch_root, f"rehearsal-{uuid4().hex}")
-            warmup.rehearse(self._settings, folder)
+            folder = scratch.make(self._scratch_root, f"warm-up-{uuid4().hex}")
+            warmup.warm_up(self._settings, folder)
         except Exception as error:
-            log.warning("a work horse could not rehearse", exc_info=error)
+            log.warning("a work horse could not warm up", exc_info=error)
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -462,7 +468,7 @@ class Worker(rq.worker.Worker):
 
 
 class Pool(WorkerPool):
-    """The processes of this machine: workers of each kind, and a keeper. One that dies is started
+    """The processes of this machine: workers of each kind, and a maintenance process. One that dies is started
     again."""
 
     def __init__(self, settings: Settings, kinds: Sequence[str]) -> None:
@@ -489,7 +495,7 @@ class Pool(WorkerPool):
             kind for kind in self._kinds if self._kinds.count(kind) > living.count(kind)
         )
         name = f"{kind}-{uuid4().hex}"
-        if kind == "keeper":
+        if kind == "maintenance process":
             process: Any = ForkProcess(target=_keep, args=(self._settings,))
         else:
             ours = partial(
@@ -557,7 +563,11 @@ def main() -> None:
         "starting %d workers, and %d for short jobs", n_workers, settings.short_workers
     )
     ml.warm_up()
-    kinds = ["any"] * n_workers + ["short"] * settings.short_workers + ["keeper"]
+    kinds = (
+        ["any"] * n_workers
+        + ["short"] * settings.short_workers
+        + ["maintenance process"]
+    )
     Pool(settings, kinds).start(logging_level=settings.log_level.upper())
 
 

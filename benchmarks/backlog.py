@@ -145,9 +145,10 @@ def _between_jobs(queue: Queue) -> list[float]:
         queue.stack.hold()
         # The job that the worker was stopped over ends by itself.
         time.sleep(0.5)
-        told = [client.status(job) for job in first]
+        on_progress = [client.status(job) for job in first]
     ended = sorted(
-        (job for job in told if job["ended_at"]), key=lambda job: job["started_at"]
+        (job for job in on_progress if job["ended_at"]),
+        key=lambda job: job["started_at"],
     )
     assert all(job["status"] == "finished" for job in ended), ended
     queue.jobs = sorted(set(queue.jobs) - {job["id"] for job in ended})

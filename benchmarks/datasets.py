@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import sklearn.datasets
 
-from benchmarks import imitations
+from benchmarks import look_alikes
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,17 @@ def _diabetes(path: Path) -> None:
 
 
 def _houses(path: Path) -> None:
-    imitations.house_prices().to_parquet(path, index=False)
+    look_alikes.house_prices().to_parquet(path, index=False)
 
 
 def _bikes(path: Path) -> None:
     # pandas would need one more package for Zstandard.
     with pa.output_stream(path, compression="zstd") as file:
-        imitations.bike_sharing().to_csv(file, index=False)
+        look_alikes.bike_sharing().to_csv(file, index=False)
 
 
 def _credit(path: Path) -> None:
-    imitations.german_credit().to_csv(
+    look_alikes.german_credit().to_csv(
         path, sep=";", decimal=",", encoding="cp1252", index=False
     )
 
@@ -116,7 +116,7 @@ def _credit(path: Path) -> None:
 def _salaries(path: Path) -> None:
     # Without a time in it the file is the same each time.
     compression = {"method": "gzip", "mtime": 1}
-    imitations.employee_salaries().to_json(
+    look_alikes.employee_salaries().to_json(
         path, orient="records", lines=True, compression=compression
     )
 

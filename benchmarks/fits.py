@@ -23,7 +23,7 @@ SHAPES = {"small": (1_000, 10), "large": (75_000, 50)}
 def measure(bench: Bench, size: str, bound: float) -> list[Line]:
     n_rows, n_columns = SHAPES[size]
     train, _ = bench.tables(n_rows, 1_000 if size == "small" else 25_000, n_columns)
-    n_cores, at_once_s = joblib.cpu_count(), []
+    n_cores, parallel_s = joblib.cpu_count(), []
     with Client(bench.stack().url) as client, ExitStack() as others:
         processes = [
             bench.bare,
@@ -32,10 +32,10 @@ def measure(bench: Bench, size: str, bound: float) -> list[Line]:
         dataset = client.upload(train)
         # One of each warms the workers up.
         client.fit(dataset, timeout=None, validation="none")
-        _all_at_once(processes, train)
+        _in_parallel(processes, train)
 
         def bare() -> float:
-            at_once_s.append(_all_at_once(processes, train))
+            parallel_s.append(_in_parallel(processes, train))
             alone_s = bench.bare.ask("fits_on_one_thread", train=train, n=N_ALONE)
             return N_FITS * statistics.median(alone_s) / n_cores
 
@@ -46,7 +46,7 @@ def measure(bench: Bench, size: str, bound: float) -> list[Line]:
         ratio(what, pairs, Target("at most", bound)),
         ratio(
             f"{what}, against as many bare processes as cores",
-            Pairs(at_once_s, pairs.service),
+            Pairs(parallel_s, pairs.service),
         ),
     ]
 
@@ -74,7 +74,7 @@ def _fits(bench: Bench, client: Client, dataset: str, train: Path) -> float:
     )
 
 
-def _all_at_once(processes: list[Bare], train: Path) -> float:
+def _in_parallel(processes: list[Bare], train: Path) -> float:
     """Return the seconds that as many bare fits take where each of these processes does its
     share."""
     with ThreadPoolExecutor(len(processes)) as pool:

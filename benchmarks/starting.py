@@ -44,14 +44,14 @@ def measure_memory(bench: Bench) -> list[Line]:
         time.sleep(3)
         found = {
             mark: started.processes(mark)
-            for mark in ("gunicorn", "worker.py", "warm.py")
+            for mark in ("gunicorn", "worker.py", "online.py")
         }
         samples = [_sample(found) for _ in range(bench.n_runs)]
-    server_mb, worker_mb, warm_mb = zip(*samples, strict=True)
+    server_mb, worker_mb, online_mb = zip(*samples, strict=True)
     return [
         Line(f"{MEMORY}, server process", "MB", server_mb, Target("under", 120)),
         Line(f"{MEMORY}, worker process", "MB", worker_mb, Target("under", 180)),
-        Line(f"{MEMORY}, process that answers at once, with a model", "MB", warm_mb),
+        Line(f"{MEMORY}, process that answers at once, with a model", "MB", online_mb),
     ]
 
 

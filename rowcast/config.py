@@ -354,39 +354,39 @@ class Settings(BaseSettings):
         description="Send webhooks to private addresses as well: this machine and internal "
         "networks.",
     )
-    warm_workers: int = Field(
+    online_workers: int = Field(
         2,
         ge=0,
         le=64,
-        description="Warm workers, which answer small predictions at once; 0: none, so that "
+        description="Online workers, which answer small predictions at once; 0: none, so that "
         "all are jobs.",
     )
-    warm_socket: str = Field(
-        default_factory=partial(_file_of_user, "warm", "socket"),
-        description="Socket by which the server reaches the warm workers of its machine, in a "
+    online_socket: str = Field(
+        default_factory=partial(_file_of_user, "online", "socket"),
+        description="Socket by which the server reaches the online workers of its machine, in a "
         "folder that "
-        "only they can enter. Default: rowcast-warm-<uid>/socket in the temporary folder.",
+        "only they can enter. Default: rowcast-online-<uid>/socket in the temporary folder.",
     )
-    warm_cache_bytes: int = Field(
+    online_cache_bytes: int = Field(
         500_000_000,
         ge=1,
-        description="Most bytes of recently used models that a warm worker keeps.",
+        description="Most bytes of recently used models that an online worker keeps.",
     )
-    warm_memory_bytes: int = Field(
+    online_memory_bytes: int = Field(
         1_500_000_000,
         ge=200_000_000,
-        description="Most memory that a warm worker may take, in bytes; one that takes more is "
+        description="Most memory that an online worker may take, in bytes; one that takes more is "
         "started anew.",
     )
-    answer_max_rows: int = Field(
+    online_max_rows: int = Field(
         10_000, ge=1, description="Most rows that are predicted at once."
     )
-    answer_max_bytes: int = Field(
+    online_max_bytes: int = Field(
         5_000_000,
         ge=1,
         description="Largest table that is predicted at once, in bytes as it is sent.",
     )
-    answer_timeout_s: int = Field(
+    online_timeout_s: int = Field(
         30,
         ge=1,
         le=50,

@@ -20,7 +20,7 @@ RowcastError
 ├── QueueFull               429  as many jobs wait as may
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
-├── ModelTooLarge           413  no warm worker may keep it
+├── ModelTooLarge           413  no online worker may keep it
 ├── NotAcceptable           406  no format that Accept names is given
 ├── UnsupportedMediaType    415
 ├── InvalidTable            422  the table cannot be used; every problem is listed
@@ -34,11 +34,11 @@ RowcastError
 │   ├── ScratchFull              the job's files took more space than they may
 │   └── WorkerLost
 ├── InternalError           500
-├── WarmWorkerLost          500  the process that computed an answer died
+├── OnlineWorkerLost          500  the process that computed an answer died
 └── Unavailable             503  a part behind the service does not answer
     ├── StoreUnavailable    503  nothing was queued
     ├── QueueUnavailable    503
-    ├── NoWarmWorker        503  none was free in time
+    ├── NoOnlineWorker        503  none was free in time
     └── NotReady            503  /readyz found a part that does not answer
 """
 
@@ -231,12 +231,12 @@ class RequestTooLarge(RowcastError):
 
 
 class ModelTooLarge(RowcastError):
-    """The model is too large to be kept by a warm worker."""
+    """The model is too large to be kept by an online worker."""
 
     code, status, title = "model_too_large", 413, "Model too large"
     hint = (
         "Upload the rows and predict them by a job, or ask the operator to raise "
-        "WARM_CACHE_BYTES."
+        "ONLINE_CACHE_BYTES."
     )
 
 
@@ -357,10 +357,10 @@ class InternalError(RowcastError):
     hint = "Try again; if it persists, give the operator the id of the job or the request_id."
 
 
-class WarmWorkerLost(RowcastError):
+class OnlineWorkerLost(RowcastError):
     """The process that computed an answer died, or took too long and was ended."""
 
-    code, status, title = "warm_worker_lost", 500, "Warm worker lost"
+    code, status, title = "online_worker_lost", 500, "Online worker lost"
     hint = (
         "Send fewer rows, or upload them and predict them by a job, which has more time and "
         "memory."
@@ -386,10 +386,10 @@ class QueueUnavailable(Unavailable):
     code, title = "queue_unavailable", "Queue unavailable"
 
 
-class NoWarmWorker(Unavailable):
-    """No warm worker was free in time, or none runs."""
+class NoOnlineWorker(Unavailable):
+    """No online worker was free in time, or none runs."""
 
-    code, title = "no_warm_worker", "No warm worker"
+    code, title = "no_online_worker", "No online worker"
     hint = "Try again after Retry-After, or upload the rows and predict them by a job."
 
 

@@ -36,7 +36,7 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
     )
 
 
-def connect_for_beats(settings: Settings) -> redis.Redis:
+def connect_for_heartbeats(settings: Settings) -> redis.Redis:
     """Return a client that gives up within a second, for who has more to look after than Redis."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
@@ -47,7 +47,7 @@ def connect_for_beats(settings: Settings) -> redis.Redis:
     )
 
 
-def connect_for_keeping(settings: Settings) -> redis.Redis:
+def connect_for_maintenance(settings: Settings) -> redis.Redis:
     """Return a client that connects at once or not at all, and waits for an answer."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),

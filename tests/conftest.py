@@ -42,7 +42,7 @@ def start_lasting_stack(
 @pytest.fixture(scope="session")
 def stack(start_lasting_stack: StartStack) -> Stack:
     """Return the stack that all tests share which break nothing."""
-    return start_lasting_stack(WARM_WORKERS="1")
+    return start_lasting_stack(ONLINE_WORKERS="1")
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,8 @@ from tests.support.waiting import eventually
 
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")
-OURS = ("server", "worker", "warm")
-HOLD_KEYS = {"worker", "warm"}
+OURS = ("server", "worker", "online")
+HOLD_KEYS = {"worker", "online"}
 SECRETS = ("REDIS_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SIGNING_KEYS")
 # Read by Compose itself; it leaves MinIO out when it is empty.
 OF_COMPOSE = {"COMPOSE_PROFILES"}
@@ -258,22 +258,22 @@ def test_service_is_checked_limited_and_hardened(service: str) -> None:
     assert set(found["logging"]["options"]) == {"max-size", "max-file"}
 
 
-def test_server_reaches_the_warm_workers_by_a_socket_in_a_volume_of_both() -> None:
-    found = [services()[name] for name in ("server", "warm")]
-    assert {service["environment"]["WARM_SOCKET"] for service in found} == {
-        "/warm/socket"
+def test_server_reaches_the_online_workers_by_a_socket_in_a_volume_of_both() -> None:
+    found = [services()[name] for name in ("server", "online")]
+    assert {service["environment"]["ONLINE_SOCKET"] for service in found} == {
+        "/online/socket"
     }
-    assert all("warm:/warm" in service["volumes"] for service in found)
+    assert all("online:/online" in service["volumes"] for service in found)
 
 
-def test_warm_workers_fit_into_their_container() -> None:
-    (gigabytes,) = re.findall(r"^(\d+)g$", services()["warm"]["mem_limit"])
+def test_online_workers_fit_into_their_container() -> None:
+    (gigabytes,) = re.findall(r"^(\d+)g$", services()["online"]["mem_limit"])
     settings = Settings()
     assert (
-        settings.warm_workers * settings.warm_memory_bytes + 500_000_000
+        settings.online_workers * settings.online_memory_bytes + 500_000_000
         <= int(gigabytes) << 30
     )
-    assert 2 * settings.warm_cache_bytes < settings.warm_memory_bytes
+    assert 2 * settings.online_cache_bytes < settings.online_memory_bytes
 
 
 def test_server_and_workers_keep_things_for_the_same_time() -> None:
@@ -311,7 +311,7 @@ def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(
 def test_folders_of_a_process_lie_in_a_volume_whose_owner_the_image_sets(
     service: str,
 ) -> None:
-    named = ("CORES_DIR", "SCRATCH_DIR", "WARM_SOCKET")
+    named = ("CORES_DIR", "SCRATCH_DIR", "ONLINE_SOCKET")
     folders = [value for name, value in environment(service).items() if name in named]
     targets = [
         volume.split(":")[1] for volume in services()[service].get("volumes", [])
@@ -331,7 +331,7 @@ def test_image_runs_as_a_user_of_its_own() -> None:
 
 
 def is_in_context(name: str) -> bool:
-    """Say whether the build sees a file or folder of the root; the last matching line decides."""
+    """Send whether the build sees a file or folder of the root; the last matching line decides."""
     is_ignored = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!").rstrip("/")
@@ -422,23 +422,23 @@ def test_worker_is_unhealthy_without_redis() -> None:
     assert found.stderr == "Redis does not answer: ConnectionError\n"
 
 
-def test_warm_workers_are_healthy_while_one_takes_connections(stack: Stack) -> None:
-    path = str(stack.data / "warm" / "socket")
-    eventually(lambda: check("warm_health.py", WARM_SOCKET=path).returncode == 0)
-    (worker,) = stack.part("warm").children()
+def test_online_workers_are_healthy_while_one_takes_connections(stack: Stack) -> None:
+    path = str(stack.data / "online" / "socket")
+    eventually(lambda: check("online_health.py", ONLINE_SOCKET=path).returncode == 0)
+    (worker,) = stack.part("online").children()
     worker.suspend()
-    found = check("warm_health.py", WARM_SOCKET=path)
+    found = check("online_health.py", ONLINE_SOCKET=path)
     worker.resume()
     assert (found.returncode, found.stderr) == (
         1,
-        "no warm worker was free within 8 s\n",
+        "no online worker was free within 8 s\n",
     )
 
 
-def test_warm_workers_are_unhealthy_when_nobody_listens(tmp_path: Path) -> None:
-    found = check("warm_health.py", WARM_SOCKET=str(tmp_path / "socket"))
+def test_online_workers_are_unhealthy_when_nobody_listens(tmp_path: Path) -> None:
+    found = check("online_health.py", ONLINE_SOCKET=str(tmp_path / "socket"))
     assert found.returncode == 1
-    assert found.stderr.startswith("no warm worker listens")
+    assert found.stderr.startswith("no online worker listens")
 
 
 def test_keys_of_a_stack_are_changed_without_losing_its_models(

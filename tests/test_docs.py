@@ -92,7 +92,7 @@ def test_settings_table_is_the_settings() -> None:
         "description",
     )
     assert [(r[0], r[1], r[2], r[4]) for r in rows] == settings_rows()
-    readers = {"server", "worker", "warm"}
+    readers = {"server", "worker", "online"}
     assert all(row[3] == "all" or set(row[3].split(", ")) <= readers for row in rows)
 
 
@@ -292,7 +292,7 @@ def test_readme_curl_transcript_can_be_pasted_line_by_line() -> None:
         subprocess.run(["bash", "-n", "-c", line], check=True)
 
 
-def test_curl_examples_of_predictions_at_once_run(stack: Stack, tmp_path: Path) -> None:
+def test_curl_examples_of_online_predictions_run(stack: Stack, tmp_path: Path) -> None:
     homes = pd.DataFrame(
         {"rooms": [1.0, 2, 3, 4, None] * 12, "city": ["Ulm", "Bonn", "Kiel"] * 20}
     )
@@ -304,9 +304,9 @@ def test_curl_examples_of_predictions_at_once_run(stack: Stack, tmp_path: Path) 
         re.sub(r"(?<=model_id=)[0-9a-f-]{36}", model_id, adapted(command, stack))
         for command in re.findall(r"^\$ (curl .*)$", examples, re.MULTILINE)
     ]
-    # Warm workers start slower than their server.
+    # Online workers start slower than their server.
     eventually(
-        lambda: "no_warm_worker" not in run(["bash", "-c", commands[0]], tmp_path)
+        lambda: "no_online_worker" not in run(["bash", "-c", commands[0]], tmp_path)
     )
     records, csv = (run(["bash", "-c", command], tmp_path) for command in commands)
     assert [set(row) for row in json.loads(records)] == [{"price"}] * 2

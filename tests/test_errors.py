@@ -43,11 +43,11 @@ STATUS_OF_CODE = {
     "unsupported_media_type": 415,
     "invalid_table": 422,
     "internal_error": 500,
-    "warm_worker_lost": 500,
+    "online_worker_lost": 500,
     "not_ready": 503,
     "store_unavailable": 503,
     "queue_unavailable": 503,
-    "no_warm_worker": 503,
+    "no_online_worker": 503,
 }
 
 each_error = pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from tests.support import ROOT, house
 from tests.support.house import imports_of, loaded_by, roots
 
-DOORS = {"server", "worker", "warm", "ml", "client"}
+DOORS = {"server", "worker", "online", "ml", "client"}
 RUNNABLE = {path.stem for path in ROOT.glob("*.py")} | {"gunicorn.conf"}
 PACKAGE = {
     name: path for name, path in house.MODULES.items() if name.startswith("rowcast.")
@@ -95,7 +95,7 @@ def test_only_workers_import_the_work() -> None:
     importers = {
         path.stem for path in ROOT.glob("*.py") if "ml" in roots(imports_of(path))
     }
-    assert importers <= {"worker", "warm"}
+    assert importers <= {"worker", "online"}
     for door in DOORS:
         assert not roots(imports_of(ROOT / f"{door}.py")) & (DOORS - {"ml", door}), door
 

@@ -44,7 +44,7 @@ OPEN_ENDPOINTS = (
     "/estimators.py",
 )
 MAX_BODY_BYTES = 1_000_000
-# Where a body may be a table, up to ANSWER_MAX_BYTES.
+# Where a body may be a table, up to ONLINE_MAX_BYTES.
 TABLE_PATHS = ("/predict",)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -243,7 +243,7 @@ def _install(app: OpenAPI, settings: Settings) -> None:
         )
         flask.g.owner = "default"
         if flask.request.path in TABLE_PATHS:
-            flask.request.max_content_length = settings.answer_max_bytes
+            flask.request.max_content_length = settings.online_max_bytes
         if owners and not _is_open(flask.request.path):
             flask.g.owner = _owner_of_key(
                 owners, flask.request.headers.get("Authorization", "")

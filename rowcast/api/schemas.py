@@ -315,7 +315,7 @@ class JobAnswer(Answer):
     )
 
 
-class Cause(BaseModel):
+class AttemptError(BaseModel):
     """Why a job failed."""
 
     code: str = Field(description="A stable word to branch on.")
@@ -372,7 +372,7 @@ class StatusAnswer(Answer):
     )
     dataset_id: str | None
     model_id: str | None
-    error: Cause | None
+    error: AttemptError | None
 
 
 class JobsAnswer(Answer):

@@ -33,7 +33,7 @@ def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
     # Nobody looks for this tombstone. It keeps the folder: some stores remove one that becomes
     # empty, and fail who uploads to its neighbour at that moment.
-    _bury(storage, "datasets", owner, dataset_id)
+    _write_tombstone(storage, "datasets", owner, dataset_id)
     _empty(storage, "datasets", owner, dataset_id)
 
 
@@ -55,7 +55,7 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
         or publications.results_of(storage, owner, model_id)
     ):
         raise ModelNotFound(f"There is no model {model_id}.")
-    _bury(storage, "models", owner, model_id)
+    _write_tombstone(storage, "models", owner, model_id)
     # Before anything is removed, so that asking again comes here again if it fails.
     jobs.note_deletion()
     # Those that are noted later find the tombstone.
@@ -80,7 +80,7 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
         storage, owner, result_id
     ):
         raise JobNotFound(f"There is no result {result_id}.")
-    _bury(storage, "results", owner, result_id)
+    _write_tombstone(storage, "results", owner, result_id)
     if model_id := publications.model_of(storage, owner, result_id):
         storage.delete("results", owner, model_id, [publications.note_of(result_id)])
     _empty(storage, "results", owner, result_id)
@@ -102,13 +102,15 @@ def _running(
 
 
 def _remove_result(storage: Storage, owner: str, model_id: str, result_id: str) -> None:
-    _bury(storage, "results", owner, result_id)
+    _write_tombstone(storage, "results", owner, result_id)
     _empty(storage, "results", owner, result_id)
     # Last, so that a deletion that failed before finds the result again.
     storage.delete("results", owner, model_id, [publications.note_of(result_id)])
 
 
-def _bury(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
+def _write_tombstone(
+    storage: Storage, bucket: Bucket, owner: str, identifier: str
+) -> None:
     storage.write(bucket, owner, identifier, publications.TOMBSTONE, b"")
 
 

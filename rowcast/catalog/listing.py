@@ -30,7 +30,7 @@ N_JOBS = 64
 # waiting.
 PATIENCE_S = 1.0
 SCORES = ("accuracy", "r2")
-_TOLD = ("created_at", "dataset_id", "target", "task", "learner", "n_rows")
+_SHOWN = ("created_at", "dataset_id", "target", "task", "learner", "n_rows")
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,24 @@ def jobs(
 
 
 def _job_ids(
-    queue: Jobs,
+    jobs: Jobs,
     storage: Storage,
     owner: str,
     before: str | None,
     wanted: dict[str, str],
 ) -> Iterator[str]:
     """Yield the ids among which the wanted jobs are, newest first, each once."""
-    lanes, status = queue.lanes, wanted.get("status")
+    queue, status = jobs.queue, wanted.get("status")
     # What has not ended only Redis knows.
     if status == "queued":
-        return lanes.queued(owner, before)
+        return queue.queued(owner, before)
     if status == "started":
-        return lanes.running(owner, before)
+        return queue.running(owner, before)
     # Who looks for ended jobs need not look at thousands that wait.
-    waiting = set(lanes.queued(owner, None)) if status in FINAL else ()
+    waiting = set(queue.queued(owner, None)) if status in FINAL else ()
     known = (
         identifier
-        for identifier in lanes.known(owner, before)
+        for identifier in queue.known(owner, before)
         if identifier not in waiting
     )
     kinds: list[Kind] = [
@@ -207,7 +207,7 @@ def _model(storage: Storage, owner: str, model_id: str) -> dict[str, Any] | None
         found = publications.find(storage, "fit", owner, model_id)
         if found is None:
             return None
-        told = {name: found.manifest[name] for name in _TOLD}
+        told = {name: found.manifest[name] for name in _SHOWN}
     except (ModelUntrusted, KeyError):
         return None
     return {"id": model_id, **told, "score": score_of(found.manifest)}

@@ -184,12 +184,12 @@ def _old_ids(work: _Sweep, day: _Day) -> Contents:
 def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
     """Remove what is to go under some ids, and return how many ids that were."""
     noted = {id_: publications.notes_in(list(names)) for id_, names in contents.items()}
-    tombs = [
+    tombstones = [
         id_ for id_, names in contents.items() if set(names) == {publications.TOMBSTONE}
     ]
     things = [
         id_
-        for id_ in contents.keys() - tombs
+        for id_ in contents.keys() - tombstones
         if not noted[id_] and _may_go(work, day, id_, contents)
     ]
     needed = work.is_needed(day.owner, things) if things else set()
@@ -198,8 +198,10 @@ def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
     for identifier in gone:
         _remove(work.storage, day, identifier)
     if not day.is_newest:
-        _remove_tombs(
-            work, day, {id_: contents[id_][publications.TOMBSTONE] for id_ in tombs}
+        _remove_tombstones(
+            work,
+            day,
+            {id_: contents[id_][publications.TOMBSTONE] for id_ in tombstones},
         )
         _remove_notes(work, day, noted)
     return len(gone)
@@ -261,8 +263,8 @@ def _remove(storage: Storage, day: _Day, identifier: str) -> None:
     storage.delete(day.bucket, day.owner, identifier, left)
 
 
-def _remove_tombs(work: _Sweep, day: _Day, dug_at: dict[str, float]) -> None:
-    for identifier, since in dug_at.items():
+def _remove_tombstones(work: _Sweep, day: _Day, deleted_at: dict[str, float]) -> None:
+    for identifier, since in deleted_at.items():
         if work.is_over(since, 1):
             work.storage.delete(
                 day.bucket, day.owner, identifier, [publications.TOMBSTONE]

@@ -1,14 +1,14 @@
 """A job, from its submission to its final record."""
 
-from rowcast.jobs.queue import Cause, Lanes
+from rowcast.jobs.queue import AttemptError, JobQueue
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.jobs.status import FINAL, Status
 
 __all__ = [
     "FINAL",
-    "Cause",
+    "AttemptError",
+    "JobQueue",
     "Jobs",
-    "Lanes",
     "Status",
     "Submission",
     "completion",

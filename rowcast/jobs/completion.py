@@ -1,6 +1,6 @@
 """How a job ends: a final record in the store, and a final state in Redis that says the same.
 
-Whoever ends it, a work horse, its worker, the keeper or a request to cancel it: it happens once.
+Whoever ends it, a work horse, its worker, the maintenance process or a request to cancel it: it happens once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from rowcast import errors
-from rowcast.jobs.queue import Cause, Lanes
+from rowcast.jobs.queue import AttemptError, JobQueue
 from rowcast.jobs.status import Status, final_record
 from rowcast.store import Storage, publications
 
@@ -23,7 +23,7 @@ ORPHANS_S = 0.5
 
 
 def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
-    lanes: Lanes,
+    queue: JobQueue,
     storage: Storage,
     job_id: str,
     fields: dict[str, str],
@@ -43,22 +43,22 @@ def end(  # noqa: PLR0917 - where it is kept, which job, how it ended
         StoreUnavailable: the store does not answer, and the job has finished.
         redis.RedisError: Redis does not answer.
     """
-    if attempt is not None and not lanes.is_ours(job_id, attempt):
+    if attempt is not None and not queue.is_ours(job_id, attempt):
         return False
-    kept = _record(lanes, job_id, fields, status, error=error, lines=lines)
+    kept = _record(queue, job_id, fields, status, error=error, lines=lines)
     is_stored = _store(storage, fields, kept, must=status == "finished")
-    outcome = lanes.settle(
+    outcome = queue.finish(
         job_id, status, kept, _ttl_s(fields), attempt=attempt, stored=is_stored
     )
     if outcome == "ok":
         log.info("the job has %s%s", status, f": {error.code}" if error else "")
         if status != "finished" and fields["kind"] == "fit" and is_stored:
-            end_orphaned(lanes, limit_s=ORPHANS_S)
+            end_orphaned(queue, limit_s=ORPHANS_S)
     return outcome == "ok"
 
 
 def _record(
-    lanes: Lanes,
+    queue: JobQueue,
     job_id: str,
     fields: dict[str, str],
     status: Status,
@@ -69,7 +69,7 @@ def _record(
     """Return a job's final record as it is kept: with its log, and the number that it is filed
     under."""
     record = final_record(job_id, fields, status, error.cause() if error else None)
-    told = lines if lines is not None else lanes.log(job_id)
+    told = lines if lines is not None else queue.log(job_id)
     return {**record, "log": told, "number": int(fields.get("attempt") or 0)}
 
 
@@ -95,7 +95,7 @@ def _store(
 
 
 def lose(
-    lanes: Lanes,
+    queue: JobQueue,
     storage: Storage,
     job_id: str,
     fields: dict[str, str],
@@ -107,7 +107,7 @@ def lose(
         redis.RedisError: Redis does not answer.
     """
     attempt = fields["attempt"]
-    fields = lanes.fields(job_id)
+    fields = queue.fields(job_id)
     # It may have ended the job itself, as the last thing that it did.
     if (fields.get("status"), fields.get("attempt")) != ("started", attempt):
         return
@@ -117,11 +117,11 @@ def lose(
         )
     except errors.StoreUnavailable:
         has_published = False
-    _end_for(lanes, storage, job_id, fields, None if has_published else error)
+    _end_for(queue, storage, job_id, fields, None if has_published else error)
 
 
 def give_up(
-    lanes: Lanes,
+    queue: JobQueue,
     storage: Storage,
     job_id: str,
     fields: dict[str, str],
@@ -138,34 +138,40 @@ def give_up(
             again. redis.RedisError: Redis does not answer.
     """
     attempt, most = int(fields["attempt"]), int(fields.get("max_attempts") or 3)
-    number = lanes.give_up(
-        job_id, attempt, Cause(error.code, error.detail), max_attempts=most, ttl_s=ttl_s
+    number = queue.give_up(
+        job_id,
+        attempt,
+        AttemptError(error.code, error.detail),
+        max_attempts=most,
+        ttl_s=ttl_s,
     )
     if number is None:
         log.warning("%s", error.detail)
         return
-    fields = {**lanes.fields(job_id), "attempt": str(number)}
+    fields = {**queue.fields(job_id), "attempt": str(number)}
     has_published = publications.start_again(
         storage, _kind(fields), fields["owner"], job_id, number
     )
     lost = errors.WorkerLost(
         f"{error.detail} It was tried {fields.get('deaths', most)} times in all."
     )
-    _end_for(lanes, storage, job_id, fields, None if has_published else lost)
+    _end_for(queue, storage, job_id, fields, None if has_published else lost)
 
 
 def _end_for(
-    lanes: Lanes,
+    queue: JobQueue,
     storage: Storage,
     job_id: str,
     fields: dict[str, str],
     error: errors.RowcastError | None,
 ) -> None:
     status: Status = "failed" if error else "finished"
-    end(lanes, storage, job_id, fields, status, error, attempt=int(fields["attempt"]))
+    end(queue, storage, job_id, fields, status, error, attempt=int(fields["attempt"]))
 
 
-def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) -> str:
+def cancel(
+    queue: JobQueue, storage: Storage, job_id: str, fields: dict[str, str]
+) -> str:
     """Cancel a job, and return "ok" or the final status that it has already.
 
     Here Redis comes first: it decides whether the job had ended before. Then the store gets a
@@ -174,19 +180,19 @@ def cancel(lanes: Lanes, storage: Storage, job_id: str, fields: dict[str, str]) 
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    record = _record(lanes, job_id, fields, "canceled")
-    outcome = lanes.settle(
+    record = _record(queue, job_id, fields, "canceled")
+    outcome = queue.finish(
         job_id, "canceled", record, _ttl_s(fields), attempt=None, stored=False
     )
     if outcome == "ok":
         log.info("the job has been canceled")
-        # There may be thousands, and the caller waits: a keeper ends what is left.
-        if _record_late(lanes, storage, job_id, fields, record):
-            end_orphaned(lanes, limit_s=ORPHANS_S)
+        # There may be thousands, and the caller waits: a maintenance process ends what is left.
+        if _record_late(queue, storage, job_id, fields, record):
+            end_orphaned(queue, limit_s=ORPHANS_S)
     return outcome
 
 
-def end_orphaned(lanes: Lanes, *, limit_s: float = math.inf) -> None:
+def end_orphaned(queue: JobQueue, *, limit_s: float = math.inf) -> None:
     """End the jobs that waited for a fit which has ended without a model, for `limit_s` seconds at
     most.
 
@@ -196,37 +202,37 @@ def end_orphaned(lanes: Lanes, *, limit_s: float = math.inf) -> None:
         redis.RedisError: Redis does not answer.
     """
     deadline = time.monotonic() + limit_s
-    for job_id in lanes.orphaned():
+    for job_id in queue.orphaned():
         if time.monotonic() >= deadline:
             return
-        if fields := lanes.fields(job_id):
+        if fields := queue.fields(job_id):
             fit = fields.get("waits_for", "")
             error = errors.DependencyFailed(
                 f"The fit {fit}, which should have made the model, made none."
             )
-            record = _record(lanes, job_id, fields, "failed", error=error, lines=[])
-            lanes.settle(
+            record = _record(queue, job_id, fields, "failed", error=error, lines=[])
+            queue.finish(
                 job_id, "failed", record, _ttl_s(fields), attempt=None, stored=False
             )
-        lanes.adopted(job_id)
+        queue.adopted(job_id)
 
 
-def store_late(lanes: Lanes, storage: Storage) -> None:
+def store_late(queue: JobQueue, storage: Storage) -> None:
     """Write the records of jobs that ended while the store was away."""
-    for job_id in lanes.unrecorded():
-        fields = lanes.fields(job_id)
+    for job_id in queue.unrecorded():
+        fields = queue.fields(job_id)
         record = fields.get("record")
         if record and not _record_late(
-            lanes, storage, job_id, fields, json.loads(record)
+            queue, storage, job_id, fields, json.loads(record)
         ):
             # The others would only wait for it as well, one after the other.
             return
         if not record:
-            lanes.recorded(job_id)
+            queue.recorded(job_id)
 
 
 def _record_late(
-    lanes: Lanes,
+    queue: JobQueue,
     storage: Storage,
     job_id: str,
     fields: dict[str, str],
@@ -246,7 +252,7 @@ def _record_late(
             "the store does not answer; the job's record is in Redis alone for now"
         )
         return False
-    lanes.recorded(job_id)
+    queue.recorded(job_id)
     return True
 
 

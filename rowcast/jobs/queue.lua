@@ -15,7 +15,19 @@ local OUTAGE_APART_S = 600
 local SILENCE_S, QUIET_S = 3, 6
 
 local function job_key(id) return 'rq:job:' .. id end
-local function field(id, name) return redis.call('HGET', job_key(id), name) or '' end
+-- A job that the last version queued has the field under its old name.
+local function field(id, name)
+  local value = redis.call('HGET', job_key(id), name)
+  if not value and RENAMED[name] then value = redis.call('HGET', job_key(id), RENAMED[name]) end
+  return value or ''
+end
+
+-- Add one to a field that may stand under its old name, and return the sum.
+local function increment(id, name)
+  local sum = (tonumber(field(id, name)) or 0) + 1
+  redis.call('HSET', job_key(id), name, sum)
+  return sum
+end
 local function lane_key(lane, owner) return 'rowcast:lane:' .. lane .. ':' .. owner end
 
 local function now()
@@ -44,14 +56,14 @@ end
 
 -- Put a job into its lane, at the place that it always had.
 local function stand(id)
-  local owner, lane, rank = field(id, 'owner'), field(id, 'lane'), field(id, 'rank')
-  if rank == '' then
+  local owner, lane, score = field(id, 'owner'), field(id, 'lane'), field(id, 'queue_score')
+  if score == '' then
     local step = AHEAD[field(id, 'priority')] or AHEAD.normal
-    rank = string.format('%.0f', step * PRIORITY_STEP + redis.call('INCR', 'rowcast:arrivals'))
-    redis.call('HSET', job_key(id), 'rank', rank)
+    score = string.format('%.0f', step * PRIORITY_STEP + redis.call('INCR', 'rowcast:arrivals'))
+    redis.call('HSET', job_key(id), 'queue_score', score)
   end
   redis.call('HSET', job_key(id), 'status', 'queued')
-  redis.call('ZADD', lane_key(lane, owner), rank, id)
+  redis.call('ZADD', lane_key(lane, owner), score, id)
   note_queued(id, owner)
   if not redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner) then
     redis.call('ZADD', 'rowcast:turns:' .. lane, redis.call('INCR', 'rowcast:clock'), owner)
@@ -143,7 +155,7 @@ local function remember_for(id, ttl_s)
   end
 end
 
--- Workers and keepers call every second. When none has called for SILENCE_S, Redis was away or hung, and every
+-- Workers and maintenance processes call every second. When none has called for SILENCE_S, Redis was away or hung, and every
 -- running job's lease may have ended: for QUIET_S nobody is taken for lost, until the living were heard again.
 local function listen()
   local heard_at = tonumber(redis.call('GET', 'rowcast:heard') or '0')
@@ -193,17 +205,17 @@ function call.take(worker, ttl_s, ...)
   return ''
 end
 
--- Say that an attempt is about to run. One that was taken by a worker which died first, or never heard that
+-- Send that an attempt is about to run. One that was taken by a worker which died first, or never heard that
 -- the job is its own, is no death of the job's.
-function call.begin(id, attempt, ttl_s)
+function call.confirm_start(id, attempt, ttl_s)
   listen()
   if not is_run_by(id, attempt) then return 0 end
-  redis.call('HSET', job_key(id), 'begun', attempt)
+  redis.call('HSET', job_key(id), 'confirmed_attempt', attempt)
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
   return 1
 end
 
-function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
+function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
   listen()
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
   -- The last words of an attempt come after it has given its job back.
@@ -218,7 +230,7 @@ function call.beat(id, attempt, ttl_s, progress, max_lines, ...)
 end
 
 -- End a job for good. An attempt may end only the job that it still runs; without one, whoever asks may.
-function call.settle(id, attempt, status, record, ttl_s, is_recorded)
+function call.finish(id, attempt, status, record, ttl_s, is_recorded)
   local before = field(id, 'status')
   if before == '' then return 'gone' end
   if FINAL[before] then return before end
@@ -242,9 +254,9 @@ function call.recorded(id)
   remember_for(id, tonumber(field(id, 'keep_s')) or 3600)
 end
 
-local function note_cause(id, cause)
-  local causes = field(id, 'causes')
-  redis.call('HSET', job_key(id), 'causes', causes == '' and cause or causes .. '\n' .. cause)
+local function note_attempt_error(id, error_line)
+  local errors = field(id, 'attempt_errors')
+  redis.call('HSET', job_key(id), 'attempt_errors', errors == '' and error_line or errors .. '\n' .. error_line)
 end
 
 local function queue_again(id, delay_s)
@@ -256,12 +268,12 @@ end
 
 -- Queue a job again that an attempt could not end. Waiting for a part that is away leaves the job where it is
 -- once it has lasted for too long, for the caller to end.
-function call.give_back(id, attempt, cause, delay_s, max_wait_s)
+function call.requeue(id, attempt, error_line, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
   delay_s = tonumber(delay_s)
   -- What came long after the last wait is another outage, and of each only the beginning is told.
   local is_new = now() - (tonumber(field(id, 'waited_at')) or 0) > OUTAGE_APART_S
-  if delay_s == 0 or is_new then note_cause(id, cause) end
+  if delay_s == 0 or is_new then note_attempt_error(id, error_line) end
   if delay_s > 0 then
     if is_new then redis.call('HSET', job_key(id), 'waits_since', text(now())) end
     redis.call('HSET', job_key(id), 'waited_at', text(now()))
@@ -271,9 +283,9 @@ function call.give_back(id, attempt, cause, delay_s, max_wait_s)
 end
 
 -- Queue a job again in the long lane that was taken for short.
-function call.lengthen(id, attempt, cause)
+function call.move_to_long_lane(id, attempt, error_line)
   if not is_run_by(id, attempt) then return 'lost' end
-  note_cause(id, cause)
+  note_attempt_error(id, error_line)
   redis.call('HSET', job_key(id), 'lane', 'long')
   return queue_again(id, 0)
 end
@@ -281,14 +293,14 @@ end
 -- Count the death of an attempt, and queue its job again. After the last one whoever tells of it takes the
 -- number of a further attempt, which runs nothing and ends the job: the dead one may only sleep, and must not
 -- end it otherwise when it wakes up. Should that one die as well, the next to see it takes over in its turn.
-function call.give_up(id, attempt, cause, max_attempts, ttl_s)
+function call.give_up(id, attempt, error_line, max_attempts, ttl_s)
   if not is_run_by(id, attempt) then return 'lost' end
-  if field(id, 'burials') == '' then
-    if field(id, 'begun') ~= attempt then return queue_again(id, 0) end
-    note_cause(id, cause)
-    if redis.call('HINCRBY', job_key(id), 'deaths', 1) < tonumber(max_attempts) then return queue_again(id, 0) end
+  if field(id, 'closing_attempts') == '' then
+    if field(id, 'confirmed_attempt') ~= attempt then return queue_again(id, 0) end
+    note_attempt_error(id, error_line)
+    if increment(id, 'crashes') < tonumber(max_attempts) then return queue_again(id, 0) end
   end
-  redis.call('HINCRBY', job_key(id), 'burials', 1)
+  increment(id, 'closing_attempts')
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
   return tostring(redis.call('HINCRBY', job_key(id), 'attempt', 1))
 end

@@ -1,6 +1,6 @@
 """The queue in Redis: two lanes, in which owners take turns, and the leases of running jobs.
 
-Every change of a job's state is one call of `lanes.lua`, so it happens as a whole or not at all,
+Every change of a job's state is one call of `queue.lua`, so it happens as a whole or not at all,
 whoever dies meanwhile. Only the attempt that holds a job's lease may end it or give it back: one
 that was given up for dead, and wakes up again, is refused.
 """
@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import redis
-from rq.exceptions import DeserializationError
-from rq.job import Job
 
 from rowcast.errors import QueueUnavailable
+from rowcast.jobs import earlier_version
 from rowcast.webhooks import delivery
 
 Lane = Literal["short", "long"]
@@ -32,14 +31,13 @@ LANES: tuple[Lane, ...] = ("long", "short")
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
-_SCRIPT = delivery.ENQUEUE + Path(__file__).with_name("queue.lua").read_text(
-    encoding="utf-8"
-)
+_QUEUE = Path(__file__).with_name("queue.lua").read_text(encoding="utf-8")
+_SCRIPT = earlier_version.RENAMED_LUA + delivery.ENQUEUE + _QUEUE
 _BATCH = 200
 
 
 @dataclass(frozen=True)
-class Cause:
+class AttemptError:
     """Why an attempt did not end its job."""
 
     code: str
@@ -57,7 +55,7 @@ class Cause:
         )
 
 
-class Lanes:
+class JobQueue:
     """The queue. Everything raises redis.RedisError where Redis does not answer."""
 
     def __init__(self, connection: redis.Redis) -> None:
@@ -189,15 +187,15 @@ class Lanes:
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
         """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by
-        `beat`."""
+        `renew_lease`."""
         return self._call("take", worker, ttl_s, *lanes) or None
 
-    def begin(self, job_id: str, attempt: int, ttl_s: float) -> bool:
-        """Say that an attempt is about to run, from when on its death counts; False if it is not
+    def confirm_start(self, job_id: str, attempt: int, ttl_s: float) -> bool:
+        """Send that an attempt is about to run, from when on its death counts; False if it is not
         ours."""
-        return bool(self._call("begin", job_id, attempt, ttl_s))
+        return bool(self._call("confirm_start", job_id, attempt, ttl_s))
 
-    def await_work(self, lanes: Sequence[Lane], timeout_s: float) -> bool:
+    def wait_for_job(self, lanes: Sequence[Lane], timeout_s: float) -> bool:
         """Return True when a job may have come, False after `timeout_s` seconds."""
         return (
             self.connection.blpop(
@@ -219,7 +217,7 @@ class Lanes:
         found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
         return found in ([None, None], [b"started", str(attempt).encode()])
 
-    def beat(
+    def renew_lease(
         self,
         job_id: str,
         attempt: int,
@@ -231,14 +229,16 @@ class Lanes:
         ours."""
         told = lines[-MAX_LOG_LINES:]
         return bool(
-            self._call("beat", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told)
+            self._call(
+                "renew_lease", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told
+            )
         )
 
-    def give_back(
+    def requeue(
         self,
         job_id: str,
         attempt: int,
-        cause: Cause,
+        cause: AttemptError,
         *,
         delay_s: float = 0,
         max_wait_s: float = 0,
@@ -250,18 +250,22 @@ class Lanes:
         """
         told = cause.of(attempt)
         return cast(
-            Outcome, self._call("give_back", job_id, attempt, told, delay_s, max_wait_s)
+            Outcome, self._call("requeue", job_id, attempt, told, delay_s, max_wait_s)
         )
 
-    def lengthen(self, job_id: str, attempt: int, cause: Cause) -> Outcome:
+    def move_to_long_lane(
+        self, job_id: str, attempt: int, cause: AttemptError
+    ) -> Outcome:
         """Queue a job again, in the long lane, that was expected to be short and is not."""
-        return cast(Outcome, self._call("lengthen", job_id, attempt, cause.of(attempt)))
+        return cast(
+            Outcome, self._call("move_to_long_lane", job_id, attempt, cause.of(attempt))
+        )
 
     def give_up(
         self,
         job_id: str,
         attempt: int,
-        cause: Cause,
+        cause: AttemptError,
         *,
         max_attempts: int,
         ttl_s: float,
@@ -278,7 +282,7 @@ class Lanes:
 
     # What ends a job
 
-    def settle(
+    def finish(
         self,
         job_id: str,
         status: str,
@@ -298,7 +302,7 @@ class Lanes:
         told = "" if attempt is None else attempt
         return str(
             self._call(
-                "settle", job_id, told, status, json.dumps(record), ttl_s, int(stored)
+                "finish", job_id, told, status, json.dumps(record), ttl_s, int(stored)
             )
         )
 
@@ -363,31 +367,8 @@ def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
         name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()
     }
     if fields and "enqueued" not in fields:
-        return {**_of_earlier_version(job_id, raw), **fields}
-    return fields
-
-
-def _of_earlier_version(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
-    """Return our fields of a job that a version before lanes has queued: they are in RQ's.
-
-    None of a job that is nobody's.
-    """
-    job = Job(job_id, connection=redis.Redis(), serializer="json")
-    try:
-        job.restore(raw)
-        known = {
-            "owner": job.meta["owner"],
-            "kind": job.meta["kind"],
-            "request_id": job.meta.get("request_id"),
-            "attempt": job.meta.get("attempts"),
-            "record": json.dumps(job.meta["record"]) if "record" in job.meta else None,
-            "enqueued": job.enqueued_at.timestamp() if job.enqueued_at else None,
-            "dataset_id": job.kwargs.get("dataset_id"),
-            "model_id": job.kwargs.get("model_id"),
-        }
-    except (DeserializationError, ValueError, KeyError, AttributeError, TypeError):
-        return {}
-    return {name: str(value) for name, value in known.items() if value is not None}
+        return {**earlier_version.fields_in_meta(job_id, raw), **fields}
+    return earlier_version.with_new_names(fields)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.ids import time_of
 from rowcast.jobs import completion, estimates
 from rowcast.jobs.estimates import Expectation, Work
-from rowcast.jobs.queue import ENDS, Lanes, Priority, our_errors
+from rowcast.jobs.queue import ENDS, JobQueue, Priority, our_errors
 from rowcast.jobs.status import FINAL, status_of, without_log
 from rowcast.store import Kind, Storage, invalidation, publications
 
@@ -57,7 +57,7 @@ class Jobs:
         self, connection: redis.Redis, settings: Settings, storage: Storage
     ) -> None:
         """Use a connection made by `connect_for_requests`."""
-        self.lanes = Lanes(connection)
+        self.queue = JobQueue(connection)
         self._connection = connection
         self._settings = settings
         self._storage = storage
@@ -85,7 +85,7 @@ class Jobs:
                 self._connection, *work[:4], effort=work.effort
             )
             fields = _fields(submission, expected, self._settings, self._connection)
-            refusal = self.lanes.submit(
+            refusal = self.queue.submit(
                 submission.job_id, submission.owner, fields, **limits
             )
         if refusal == "owner_full":
@@ -118,9 +118,9 @@ class Jobs:
         if time_of(job_id) is None:
             return None
         with our_errors():
-            fields = self.lanes.fields(job_id)
+            fields = self.queue.fields(job_id)
             position = (
-                self.lanes.position(job_id, fields)
+                self.queue.position(job_id, fields)
                 if fields.get("status") == "queued"
                 else None
             )
@@ -140,13 +140,13 @@ class Jobs:
             QueueUnavailable: Redis does not answer.
         """
         with our_errors():
-            found = dict(zip(job_ids, self.lanes.fields_of(job_ids), strict=True))
+            found = dict(zip(job_ids, self.queue.fields_of(job_ids), strict=True))
             waiting = {
                 job_id: fields
                 for job_id, fields in found.items()
                 if fields.get("status") == "queued"
             }
-            positions = self.lanes.positions(waiting)
+            positions = self.queue.positions(waiting)
         return {
             job_id: _told(owner, job_id, fields, positions.get(job_id))
             for job_id, fields in found.items()
@@ -161,11 +161,11 @@ class Jobs:
         if time_of(job_id) is None:
             return None
         with our_errors():
-            fields = self.lanes.fields(job_id)
+            fields = self.queue.fields(job_id)
             if fields and not _is_of(owner, fields):
                 return None
             if fields and "record" not in fields:
-                return self.lanes.log(job_id)
+                return self.queue.log(job_id)
         record = (
             json.loads(fields["record"])
             if fields
@@ -240,7 +240,7 @@ class Jobs:
         if status["status"] not in FINAL:
             with our_errors():
                 completion.cancel(
-                    self.lanes, self._storage, job_id, self.lanes.fields(job_id)
+                    self.queue, self._storage, job_id, self.queue.fields(job_id)
                 )
             status = self.status(owner, job_id)
         if status and status["status"] in FINAL - {"canceled"}:
@@ -248,7 +248,7 @@ class Jobs:
         return status
 
     def note_deletion(self) -> None:
-        """Have warm workers look for their models again. Raises QueueUnavailable."""
+        """Have online workers look for their models again. Raises QueueUnavailable."""
         with our_errors():
             invalidation.note_deletion(self._connection)
 

@@ -49,7 +49,8 @@ def status_of(
         "started_at": _seconds(started),
         "ended_at": _seconds(fields.get("ended")) if status in FINAL else None,
         # What was only there to end the job was no attempt to run it.
-        "attempts": int(fields.get("attempt") or 0) - int(fields.get("burials") or 0),
+        "attempts": int(fields.get("attempt") or 0)
+        - int(fields.get("closing_attempts") or 0),
         "earlier": [json.loads(line) for line in fields.get("causes", "").splitlines()],
         "priority": fields.get("priority", "normal"),
         "position": position if status == "queued" else None,

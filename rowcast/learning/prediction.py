@@ -110,7 +110,7 @@ def write(
     predictor: Predictor,
     source: Source,
     plan: Plan,
-    told: formats.Told = formats.untold,
+    on_progress: formats.OnProgress = formats.ignore_progress,
 ) -> dict[str, Any]:
     """Predict all rows of a table, one out for each row in, in order, and return what they were
     like.
@@ -125,7 +125,7 @@ def write(
         for batch in batches(predictor, source, plan, tally):
             if batch is not None:
                 put(batch)
-            told(tally.n_rows, source.n_rows, source.n_rows_expected)
+            on_progress(tally.n_rows, source.n_rows, source.n_rows_expected)
     tally.refuse()
     return tally.report()
 

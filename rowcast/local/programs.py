@@ -171,11 +171,14 @@ class Parts:
             ROOT,
         )
 
-    def warm(self) -> Program:
-        """The warm workers, which have what workers have."""
-        argv = [sys.executable, "warm.py"]
+    def online(self) -> Program:
+        """The online workers, which have what workers have."""
+        argv = [sys.executable, "online.py"]
         return Program(
-            "warm", argv, self._settings(without="API_KEYS") | self._of_workers(), ROOT
+            "online",
+            argv,
+            self._settings(without="API_KEYS") | self._of_workers(),
+            ROOT,
         )
 
     def _of_workers(self) -> dict[str, str]:
@@ -248,7 +251,7 @@ class Parts:
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
         settings["PYTHONUNBUFFERED"] = "1"
-        settings["WARM_SOCKET"] = self.environ.get("WARM_SOCKET") or _socket_path(
+        settings["ONLINE_SOCKET"] = self.environ.get("ONLINE_SOCKET") or _socket_path(
             self.data
         )
         # The server refuses a callback_url for which it sees no secret; the worker signs.
@@ -265,13 +268,13 @@ class Parts:
 
 
 def _socket_path(data: Path) -> str:
-    """Return where the warm workers listen; the kernel takes no long paths."""
-    path = data / "warm" / "socket"
+    """Return where the online workers listen; the kernel takes no long paths."""
+    path = data / "online" / "socket"
     if len(bytes(path)) <= _LONGEST_SOCKET_BYTES:
         return str(path)
     name = hashlib.sha256(bytes(path)).hexdigest()[:16]
     return str(
-        Path(tempfile.gettempdir()) / f"rowcast-warm-{os.getuid()}-{name}" / "socket"
+        Path(tempfile.gettempdir()) / f"rowcast-online-{os.getuid()}-{name}" / "socket"
     )
 
 

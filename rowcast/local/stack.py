@@ -2,7 +2,7 @@
 
     python -m rowcast.local [--port 8000] [--data .rowcast] [--workers N] [-- COMMAND ...]
 
-Redis, an S3 store, the server, the workers and the warm workers run on loopback, with secrets made
+Redis, an S3 store, the server, the workers and the online workers run on loopback, with secrets made
 once and kept in the data folder. When `/readyz` says so, one line on standard output tells where
 the server is; the lines of all parts go to standard error. Ctrl-C or SIGTERM stops everything, the
 worker first, which may finish its jobs; a second one stops at once. With COMMAND, that runs with
@@ -93,7 +93,10 @@ class Stack:
         self._parts = parts
         self._supervisor = supervisor
         self._say = say
-        self._grace_s, self._warm_workers = settings.stop_grace_s, settings.warm_workers
+        self._grace_s, self._online_workers = (
+            settings.stop_grace_s,
+            settings.online_workers,
+        )
 
     def start(self) -> None:
         """Start all parts and wait until the server can serve.
@@ -114,7 +117,7 @@ class Stack:
             self._supervisor.start(program)
         for program in programs:
             self._await(program.name, answers[program.name])
-        for program in (self._parts.server(), self._parts.worker(), *self._warm()):
+        for program in (self._parts.server(), self._parts.worker(), *self._online()):
             self._supervisor.start(program)
         self._await("server", partial(_is_ready, ports.server))
 
@@ -151,8 +154,8 @@ class Stack:
             process.returncode if process.returncode >= 0 else 128 - process.returncode
         )
 
-    def _warm(self) -> list[Program]:
-        return [self._parts.warm()] if self._warm_workers else []
+    def _online(self) -> list[Program]:
+        return [self._parts.online()] if self._online_workers else []
 
     def stop(self) -> None:
         """Stop the worker, then the server, then what they stand on; a further signal hurries
@@ -160,7 +163,7 @@ class Stack:
         n_before = len(self._supervisor.signals)
         self._stop_worker(lambda: len(self._supervisor.signals) > n_before)
         self._supervisor.stop("server", limit_s=SERVER_STOP_LIMIT_S)
-        self._supervisor.stop("warm", limit_s=SERVER_STOP_LIMIT_S)
+        self._supervisor.stop("online", limit_s=SERVER_STOP_LIMIT_S)
         self._supervisor.stop("redis", "store", limit_s=STORE_STOP_LIMIT_S)
 
     def _stop_worker(self, hurried: Callable[[], bool]) -> None:
@@ -180,7 +183,7 @@ class Stack:
             )
             self._supervisor.wait_until(over, limit_s=self._grace_s + REQUEUE_LIMIT_S)
         if hurried():
-            self._supervisor.kill("worker", "server", "warm")
+            self._supervisor.kill("worker", "server", "online")
         self._supervisor.kill("worker")
 
     def _jobs_can_finish(self) -> bool:

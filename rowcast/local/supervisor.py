@@ -37,7 +37,7 @@ LINE_LIMIT_BYTES = 65_536
 GATHER_S = 0.01
 N_RECENT_LINES = 20
 
-_COLOURS = {"server": 32, "worker": 36, "warm": 34, "redis": 35, "store": 33}
+_COLOURS = {"server": 32, "worker": 36, "online": 34, "redis": 35, "store": 33}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ESCAPES = {
     code: f"\\x{code:02x}"
@@ -188,12 +188,12 @@ class Supervisor:
             key.data()
         for child in self._children.values():
             if child.process and child.process.poll() is not None:
-                self._bury(child, child.process)
+                self._write_tombstone(child, child.process)
             if child.restart_at <= time.monotonic():
                 self._launch(child)
 
     def running(self, *names: str) -> bool:
-        """Say whether any of these children runs."""
+        """Send whether any of these children runs."""
         return any(
             self._children[name].process for name in names if name in self._children
         )
@@ -214,7 +214,7 @@ class Supervisor:
             if child.process:
                 _kill_group(child.process.pid)
                 child.process.wait()
-                self._bury(child, child.process)
+                self._write_tombstone(child, child.process)
 
     def stop(self, *names: str, limit_s: float) -> None:
         """Ask children to end, and kill those that have not after `limit_s`."""
@@ -264,7 +264,7 @@ class Supervisor:
             os.close(child.output)
             child.output = None
 
-    def _bury(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+    def _write_tombstone(self, child: Child, process: subprocess.Popen[bytes]) -> None:
         # What it had started, such as the server's workers, may still hold its port.
         _kill_group(process.pid)
         self._read(child)

@@ -1,4 +1,4 @@
-"""The models that a warm worker keeps in memory: recently used ones, bounded by bytes, none that
+"""The models that an online worker keeps in memory: recently used ones, bounded by bytes, none that
 was deleted.
 
 Whoever deletes a model counts it in Redis, once its tombstone is in the store. A kept model is
@@ -25,7 +25,7 @@ from rowcast.learning import Predictor
 from rowcast.store import Storage, invalidation, loading, publications
 from rowcast.system import memory
 
-log = logging.getLogger("rowcast.warm")
+log = logging.getLogger("rowcast.online")
 
 # What was removed behind Rowcast's back, or by its retention, is noticed after so long.
 TRUSTED_S = 10.0

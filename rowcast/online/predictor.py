@@ -36,9 +36,9 @@ class Bounds:
         """Return the bounds that the settings set."""
         limits = Limits.of(settings)
         most = min(
-            limits.max_unpacked_bytes, UNPACKED_TIMES * settings.answer_max_bytes
+            limits.max_unpacked_bytes, UNPACKED_TIMES * settings.online_max_bytes
         )
-        return cls(settings.answer_max_rows, replace(limits, max_unpacked_bytes=most))
+        return cls(settings.online_max_rows, replace(limits, max_unpacked_bytes=most))
 
 
 def answer(
@@ -103,7 +103,7 @@ def _batches(
 def _check_rows(n_rows: int, bounds: Bounds) -> None:
     if n_rows > bounds.max_rows:
         raise RequestTooLarge(
-            f"The table has more than {bounds.max_rows:,} rows (ANSWER_MAX_ROWS).",
+            f"The table has more than {bounds.max_rows:,} rows (ONLINE_MAX_ROWS).",
             hint="Send fewer rows at once, or upload them and predict them by a job.",
         )
 

@@ -73,8 +73,8 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
     """Return the predictions for a table, as the question wants them.
 
     Raises:
-        NoWarmWorker: none was free within half a second, or none runs.
-        WarmWorkerLost: it died, or needed more than `timeout_s` seconds.
+        NoOnlineWorker: none was free within half a second, or none runs.
+        OnlineWorkerLost: it died, or needed more than `timeout_s` seconds.
         RowcastError: whatever the worker refuses the question for.
     """
     with _connected(path, timeout_s + MARGIN_S) as connection:
@@ -82,12 +82,12 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
             connection.send_bytes(json.dumps(asdict(question)).encode())
             connection.send_bytes(table)
             if not connection.poll(timeout_s + MARGIN_S):
-                raise errors.WarmWorkerLost(
+                raise errors.OnlineWorkerLost(
                     f"There was no answer within {timeout_s:g} s."
                 )
             kind, content = connection.recv_bytes(), connection.recv_bytes()
         except (EOFError, OSError):
-            raise errors.WarmWorkerLost(
+            raise errors.OnlineWorkerLost(
                 f"The process that computed the answer died, or was ended after {timeout_s:g} s."
             ) from None
     if kind == _ERROR:
@@ -107,8 +107,8 @@ def _connected(path: str, silence_s: float) -> Iterator[Connection]:
             # As many wait already as the kernel keeps.
             raise _none_free() from None
         except OSError as error:
-            raise errors.NoWarmWorker(
-                f"No warm worker runs ({error.strerror or error})."
+            raise errors.NoOnlineWorker(
+                f"No online worker runs ({error.strerror or error})."
             ) from None
         attempt.settimeout(None)
         # A worker that is stopped, with its parent, takes no more of a table than the kernel holds.
@@ -128,8 +128,8 @@ def _connected(path: str, silence_s: float) -> Iterator[Connection]:
         yield connection
 
 
-def _none_free() -> errors.NoWarmWorker:
-    return errors.NoWarmWorker(f"No warm worker was free within {PATIENCE_S:g} s.")
+def _none_free() -> errors.NoOnlineWorker:
+    return errors.NoOnlineWorker(f"No online worker was free within {PATIENCE_S:g} s.")
 
 
 # The worker's side

@@ -75,7 +75,7 @@ class Patience:
 SERVER = Patience(connect_s=0.8, read_s=1.8, tries=1)
 WORKER = Patience(connect_s=3.0, read_s=30.0, tries=8)
 # Who keeps the queue true has more to do than to wait for the store, and comes back soon.
-KEEPER = Patience(connect_s=0.8, read_s=5.0, tries=1)
+MAINTENANCE = Patience(connect_s=0.8, read_s=5.0, tries=1)
 _LONGEST_BACKOFF_S = 5.0
 _PAUSE_S = 1.0
 
@@ -210,7 +210,7 @@ class Storage:
         path: Path,
         *,
         expected: Version | None = None,
-        told: Callable[[int, int], None] = lambda *_: None,
+        on_progress: Callable[[int, int], None] = lambda *_: None,
     ) -> str:
         """Write an object to `path` and return the SHA-256 of its bytes, in hexadecimal.
 
@@ -229,7 +229,7 @@ class Storage:
                 raise DatasetChanged(
                     f"Dataset {identifier} was uploaded again after the job was submitted."
                 )
-            return _save(response, file, lambda done: told(done, found.size))
+            return _save(response, file, lambda done: on_progress(done, found.size))
 
     def write(
         self,
@@ -447,14 +447,14 @@ class _DiskError(Exception):
 
 
 def _save(
-    response: Any, file: BinaryIO, told: Callable[[int], None] = lambda _: None
+    response: Any, file: BinaryIO, on_progress: Callable[[int], None] = lambda _: None
 ) -> str:
     """Write an answer to a file and return the SHA-256 of its bytes."""
     digest = hashlib.sha256()
     for chunk in response.stream(_CHUNK_BYTES):
         digest.update(chunk)
         _write_to_disk(file, chunk)
-        told(file.tell())
+        on_progress(file.tell())
     return digest.hexdigest()
 
 

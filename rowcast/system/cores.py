@@ -6,7 +6,7 @@ and nothing else keeps the machine busy. It never runs more threads than it hold
 threads spin while they wait for one another, so that two fits with two threads each on two cores,
 or one beside any other program, take up to a hundred times as long. Locks are `flock`s, so a killed
 job frees its cores at once. A job on several cores also holds the file `wide`, so that workers can
-see that one runs. Who rehearses holds the file `rehearsal`, and no seat. Only the work horse takes
+see that one runs. Who warms up holds the file `warm-up`, and no seat. Only the work horse takes
 them, and it must start no children, which would inherit and keep them.
 """
 
@@ -32,8 +32,8 @@ BIG_CELLS = 200_000
 _MAX_OVERFLOW = 1024
 # Cores are given out within milliseconds.
 ALLOCATION_PATIENCE_S = 2.0
-# Rehearsals take a tenth of a second, each of as many as there are workers.
-REHEARSAL_PATIENCE_S = 0.5
+# Warm-ups take a tenth of a second, each of as many as there are workers.
+WARM_UP_PATIENCE_S = 0.5
 _STAT = Path("/proc/stat")
 
 
@@ -67,7 +67,7 @@ class Seat:
         """Take a core in place of an overflow seat, and all free cores where the rule above
         allows."""
         if wants_all:
-            _await_rehearsals(self.folder)
+            _wait_for_warm_ups(self.folder)
         with _allocation(self.folder):
             free = [
                 fd
@@ -114,7 +114,7 @@ def is_any_wide(folder: str | Path) -> bool:
 
 
 @contextmanager
-def rehearsal(folder: str | Path) -> Iterator[bool]:
+def warm_up(folder: str | Path) -> Iterator[bool]:
     """Compute for a moment without a seat; False if that must not be, as a job runs on several
     cores.
 
@@ -122,7 +122,7 @@ def rehearsal(folder: str | Path) -> Iterator[bool]:
     """
     folder = private(Path(folder))
     with _allocation(folder):
-        held = None if is_any_wide(folder) else _shared(folder / "rehearsal")
+        held = None if is_any_wide(folder) else _shared(folder / "warm-up")
     try:
         yield held is not None
     finally:
@@ -130,11 +130,11 @@ def rehearsal(folder: str | Path) -> Iterator[bool]:
             os.close(held)
 
 
-def _await_rehearsals(folder: Path) -> None:
-    """Wait until nobody rehearses; go on without if that takes too long."""
-    deadline = time.monotonic() + REHEARSAL_PATIENCE_S
+def _wait_for_warm_ups(folder: Path) -> None:
+    """Wait until nobody warms up; go on without if that takes too long."""
+    deadline = time.monotonic() + WARM_UP_PATIENCE_S
     while time.monotonic() < deadline:
-        if (fd := _lock(folder / "rehearsal")) is not None:
+        if (fd := _lock(folder / "warm-up")) is not None:
             os.close(fd)
             return
         time.sleep(0.005)

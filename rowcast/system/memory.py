@@ -55,7 +55,7 @@ def limit_per_job(settings: Settings, n_workers: int) -> int:
     imported.
 
     Without JOB_MEMORY_BYTES: the smaller of the container's limit and the machine's memory, less
-    what the pool takes now, its workers and keeper will, and a margin, divided by `n_workers`, the
+    what the pool takes now, its workers and maintenance process will, and a margin, divided by `n_workers`, the
     jobs at once.
     """
     if settings.job_memory_bytes:

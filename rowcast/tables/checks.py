@@ -18,7 +18,7 @@ from rowcast.errors import InvalidTable
 from rowcast.tables import columns, drift
 from rowcast.tables import target as labels
 from rowcast.tables.columns import Feature, Unreadable, Values
-from rowcast.tables.formats import Sample, Source, Told, untold
+from rowcast.tables.formats import OnProgress, Sample, Source, ignore_progress
 
 DEFAULT_TARGET = "y"
 OTHER_TARGETS = ("target", "label", "class")
@@ -203,7 +203,7 @@ def training(
     weights: str | None = None,
     *,
     use_identifiers: bool = False,
-    told: Told = untold,
+    on_progress: OnProgress = ignore_progress,
 ) -> Training:
     """Read all rows and return what a model can be fitted on; identifiers are left out unless asked
     for.
@@ -215,7 +215,7 @@ def training(
     """
     check_fit(source, target, weights)
     table, decimal, untyped = (
-        source.read(told=told),
+        source.read(on_progress=on_progress),
         source.format.decimal or ".",
         is_untyped(source),
     )

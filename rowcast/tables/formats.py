@@ -31,14 +31,14 @@ Batches = Callable[[Sequence[int], int], Iterator[pa.RecordBatch]]
 Chunks = Callable[[], Iterator[bytes]]
 # Is told how many rows are done, how many there are, if the file says so, and how many to expect if
 # not.
-Told = Callable[[int, int | None, int | None], None]
+OnProgress = Callable[[int, int | None, int | None], None]
 
 # What is not larger is read by one request, not by one for each part of it.
 _SMALL_BYTES = 262_144
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
 
 
-def untold(done: int, total: int | None, expected: int | None) -> None:
+def ignore_progress(done: int, total: int | None, expected: int | None) -> None:
     """Tell nobody how many rows are done."""
 
 
@@ -121,7 +121,9 @@ class Source:
                     yield part
 
     def read(
-        self, columns: Collection[str] | None = None, told: Told = untold
+        self,
+        columns: Collection[str] | None = None,
+        on_progress: OnProgress = ignore_progress,
     ) -> pa.Table:
         """Return all rows of these columns. `told` is called after each batch.
 
@@ -138,7 +140,7 @@ class Source:
             self.limits.check_table(n_bytes)
             found.append(batch.replace_schema_metadata(self.schema.metadata))
             n_rows += batch.num_rows
-            told(n_rows, self.n_rows, self.n_rows_expected)
+            on_progress(n_rows, self.n_rows, self.n_rows_expected)
         return pa.Table.from_batches(found, schema=schema)
 
     def _wanted(self, columns: Collection[str] | None) -> list[int]:
@@ -156,7 +158,7 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
         InvalidTable: it is no table, or the part that is read shows what is wrong with it.
     """
     if size <= _SMALL_BYTES:
-        read = _read_at_once(size, read)
+        read = _read_in_one(size, read)
     head = read(0, min(size, file_types.HEAD_BYTES))
     kind = file_types.kind_of(head)
     if kind == "parquet":
@@ -182,7 +184,7 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     return Sample(found.format, found.schema, found.rows, n_bytes=n_bytes)
 
 
-def _read_at_once(size: int, read: Read) -> Read:
+def _read_in_one(size: int, read: Read) -> Read:
     content = read(0, size)
     return lambda offset, length: content[offset : offset + length]
 

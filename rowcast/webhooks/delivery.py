@@ -4,7 +4,7 @@ has it.
 What is to be sent stands in Redis: `rowcast:webhooks`, a sorted set of names by the time when they
 are due, and a hash `rowcast:webhook:<name>` each. The name is the job's id; where a job that had
 ended is told to one more URL (`reuse`), `<id>:<digest of the URL>`. Whoever sends moves the time by
-a lease first, so that several keepers never send the same at once, and what a killed one had begun
+a lease first, so that several maintenance processes never send the same at once, and what a killed one had begun
 is due again. So a receiver gets each webhook at least once, always under the same `webhook-id`.
 
 A URL is given by a caller, so it must not lead into our own network. Names are resolved once, right
@@ -74,7 +74,7 @@ local function resting(owner, url)
 end
 """
 
-# The try is counted before it is made, so that one which kills its keeper is not repeated for ever.
+# The try is counted before it is made, so that one which kills its maintenance process is not repeated for ever.
 # Webhooks whose receiver rests are due when it has; so many are looked at that Redis answers within
 # milliseconds.
 _CLAIM = f"""{_RESTING}

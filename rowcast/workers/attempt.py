@@ -18,7 +18,15 @@ import redis
 
 from rowcast import errors
 from rowcast.config import Settings
-from rowcast.jobs import Cause, Lanes, Status, completion, context, estimates, reuse
+from rowcast.jobs import (
+    AttemptError,
+    JobQueue,
+    Status,
+    completion,
+    context,
+    estimates,
+    reuse,
+)
 from rowcast.jobs import log as joblog
 from rowcast.learning import Progress
 from rowcast.store import Storage, deduplication, object_store, publications
@@ -33,7 +41,7 @@ MAX_DELAY_S = 30.0
 
 @dataclass
 class Attempt:
-    """An attempt: `work` is the job's function, `say` sends a message to the worker and never
+    """An attempt: `work` is the job's function, `send` sends a message to the worker and never
     waits.
 
     `beats` are the lanes by a connection that gives up soon: what the job notes and asks is not
@@ -44,10 +52,10 @@ class Attempt:
     job_id: str
     fields: dict[str, str]
     settings: Settings
-    lanes: Lanes
-    beats: Lanes
+    queue: JobQueue
+    heartbeat_queue: JobQueue
     work: Callable[[], None]
-    say: Callable[[dict[str, Any]], None]
+    send: Callable[[dict[str, Any]], None]
     memory_bytes: int
     lines: deque[str] = field(default_factory=deque)
 
@@ -66,7 +74,7 @@ class Attempt:
     def run(self) -> None:
         """Do the work, and settle what becomes of the job."""
         with joblog.recorded(
-            self._earlier_lines(), lambda line: self.say({"log": line})
+            self._earlier_lines(), lambda line: self.send({"log": line})
         ) as self.lines:
             try:
                 self._do()
@@ -78,7 +86,7 @@ class Attempt:
 
     def _earlier_lines(self) -> list[str]:
         with suppress(redis.RedisError):
-            return self.lanes.log(self.job_id) if self.number > 1 else []
+            return self.queue.log(self.job_id) if self.number > 1 else []
         return []
 
     def _do(self) -> None:
@@ -89,7 +97,7 @@ class Attempt:
             storage, kind, self.owner, self.job_id, self.number
         ):
             return
-        notes = self.beats.connection
+        notes = self.heartbeat_queue.connection
         surroundings = context.Run(
             owner=self.owner,
             attempt=self.number,
@@ -99,8 +107,8 @@ class Attempt:
             folder=scratch.make(
                 Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)
             ),
-            others_wait=partial(_do_others_wait, self.beats),
-            progress=Progress(self.say),
+            others_wait=partial(_do_others_wait, self.heartbeat_queue),
+            progress=Progress(self.send),
             note_digest=partial(deduplication.note, notes, self.owner),
             note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),
         )
@@ -109,7 +117,7 @@ class Attempt:
 
     def _fail(self, error: Exception) -> None:
         """Give a job back that lacks only a part which is away; end any other as failed."""
-        self.say({"ending": True})
+        self.send({"ending": True})
         cause = self._cause_of(error)
         lacks_a_part = isinstance(cause, errors.Unavailable) or scratch.is_full(error)
         if lacks_a_part and insist(lambda: self._wait_outside(cause)) != "exhausted":
@@ -136,10 +144,10 @@ class Attempt:
 
     def _wait_outside(self, cause: errors.RowcastError) -> str:
         """Give the job back for a while, which does not count as a death."""
-        return self.lanes.give_back(
+        return self.queue.requeue(
             self.job_id,
             self.number,
-            Cause(cause.code, cause.detail),
+            AttemptError(cause.code, cause.detail),
             delay_s=min(2.0**self.number, MAX_DELAY_S),
             max_wait_s=self.settings.outage_wait_s,
         )
@@ -149,9 +157,9 @@ class Attempt:
         store = (
             self.publisher
             if status == "finished"
-            else Storage(self.settings, object_store.KEEPER, connections=4)
+            else Storage(self.settings, object_store.MAINTENANCE, connections=4)
         )
-        told = (self.lanes, store, self.job_id, self.fields, status, error)
+        told = (self.queue, store, self.job_id, self.fields, status, error)
         insist(
             lambda: completion.end(*told, lines=list(self.lines), attempt=self.number)
         )
@@ -163,13 +171,13 @@ class Attempt:
             took_s = time.monotonic() - self.began
             with suppress(redis.RedisError):
                 estimates.note(
-                    self.lanes.connection, *work[:4], took_s, effort=work.effort
+                    self.queue.connection, *work[:4], took_s, effort=work.effort
                 )
 
 
-def _do_others_wait(lanes: Lanes) -> bool:
+def _do_others_wait(queue: JobQueue) -> bool:
     try:
-        return lanes.anybody_waits()
+        return queue.anybody_waits()
     except redis.RedisError:
         return True
 

@@ -9,12 +9,12 @@ from contextlib import suppress
 
 import redis
 
-from rowcast.jobs import Lanes, queue
-from rowcast.workers.work_horse import Horse
+from rowcast.jobs import JobQueue, queue
+from rowcast.workers.work_horse import WorkHorse
 
 log = logging.getLogger("rowcast.worker")
 
-LOOK_S, BEAT_S = 0.25, 1.0
+LOOK_S, RENEW_S = 0.25, 1.0
 # A Redis that does not answer is left alone for so long.
 PAUSE_S = 2.0
 
@@ -22,51 +22,53 @@ PAUSE_S = 2.0
 class Lease:
     """The hold of one attempt on its job."""
 
-    def __init__(self, lanes: Lanes, job_id: str, attempt: int, ttl_s: float) -> None:
+    def __init__(
+        self, queue: JobQueue, job_id: str, attempt: int, ttl_s: float
+    ) -> None:
         """Begin with what taking the job has given: the first lease.
 
         The connection of `lanes` gives up soon: while Redis is away the worker still looks after
         its job.
         """
         self._job_id, self._attempt = job_id, attempt
-        self._lanes, self._ttl_s = lanes, ttl_s
+        self._queue, self._ttl_s = queue, ttl_s
         # A job that ends before needs neither.
-        self._look_at = self._beat_at = time.monotonic() + LOOK_S
+        self._look_at = self._renew_at = time.monotonic() + LOOK_S
         self._told = ""
 
-    def is_held(self, horse: Horse) -> bool:
+    def is_held(self, horse: WorkHorse) -> bool:
         """Tell whether the job is still ours; called often, it asks only so often.
 
         While Redis is away it is: nobody else can take the job then.
         """
         now = time.monotonic()
         try:
-            if now >= self._beat_at:
-                self._look_at, self._beat_at = now + LOOK_S, now + BEAT_S
+            if now >= self._renew_at:
+                self._look_at, self._renew_at = now + LOOK_S, now + RENEW_S
                 return self.tell(horse)
             if now >= self._look_at:
                 self._look_at = now + LOOK_S
-                return self._lanes.is_ours(self._job_id, self._attempt)
+                return self._queue.is_ours(self._job_id, self._attempt)
         except redis.RedisError as error:
             log.warning(
                 "Redis does not answer (%s); the job runs on", type(error).__name__
             )
-            self._look_at = self._beat_at = time.monotonic() + PAUSE_S
+            self._look_at = self._renew_at = time.monotonic() + PAUSE_S
         return True
 
-    def tell(self, horse: Horse) -> bool:
+    def tell(self, horse: WorkHorse) -> bool:
         """Renew the lease, and pass on what the horse has said since the last time."""
         progress = horse.progress if horse.progress != self._told else ""
         # More are not kept, and a script takes only so many arguments.
         lines = horse.lines[-queue.MAX_LOG_LINES :]
-        held = self._lanes.beat(
+        held = self._queue.renew_lease(
             self._job_id, self._attempt, self._ttl_s, progress, lines
         )
         self._told = horse.progress
         horse.lines = []
         return held
 
-    def close(self, horse: Horse) -> None:
+    def close(self, horse: WorkHorse) -> None:
         """Pass on the last words, if anybody hears them."""
         with suppress(redis.RedisError):
             self.tell(horse)

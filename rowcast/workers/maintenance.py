@@ -1,4 +1,4 @@
-"""The keeper: a process beside the workers that keeps the queue true and the house clean.
+"""The maintenance process: a process beside the workers that keeps the queue true and the house clean.
 
 Any number of them may run; each duty is safe to do twice, or done by whoever comes first.
 """
@@ -20,20 +20,20 @@ import redis
 from rowcast import errors
 from rowcast.catalog import retention
 from rowcast.config import Settings
-from rowcast.jobs import Jobs, Lanes, completion
+from rowcast.jobs import JobQueue, Jobs, completion
 from rowcast.observability import logs
-from rowcast.redis_clients import connect_for_keeping
+from rowcast.redis_clients import connect_for_maintenance
 from rowcast.store import Storage, object_store
 from rowcast.system import scratch
 from rowcast.webhooks import delivery
 
-log = logging.getLogger("rowcast.keeper")
+log = logging.getLogger("rowcast.maintenance process")
 
 REMOVE_EVERY_S, REMOVE_FOR_S = 600.0, 60.0
 
 
 @dataclass(frozen=True)
-class Duty:
+class PeriodicTask:
     """Something to do every so many seconds, in a thread of its own, so that none waits for
     another."""
 
@@ -56,36 +56,38 @@ class Duty:
             time.sleep(self.every_s)
 
 
-class Keeper:
+class Maintenance:
     """What is done, by whom, how often."""
 
     def __init__(self, settings: Settings) -> None:
         """Connect lazily."""
         self._settings = settings
-        self._lanes = Lanes(connect_for_keeping(settings))
+        self._queue = JobQueue(connect_for_maintenance(settings))
         self._storage = Storage(settings, object_store.WORKER, connections=4)
         # Where the queue waits for it, it waits for no store, and comes back soon.
-        self._hasty_storage = Storage(settings, object_store.KEEPER, connections=4)
+        self._impatient_storage = Storage(
+            settings, object_store.MAINTENANCE, connections=4
+        )
         self._name = f"{socket.gethostname()}-{os.getpid()}"
-        self.duties = [
-            Duty(self.recover, 1.0),
-            Duty(self.end_orphaned, 1.0),
-            Duty(self.store_late, 2.0),
-            Duty(self.reconcile, 10.0),
-            Duty(self.forget_dead_workers, 60.0),
-            Duty(self.report_space, 5.0),
-            Duty(self.remove_old, REMOVE_EVERY_S),
+        self.tasks = [
+            PeriodicTask(self.recover, 1.0),
+            PeriodicTask(self.end_orphaned, 1.0),
+            PeriodicTask(self.store_late, 2.0),
+            PeriodicTask(self.reconcile, 10.0),
+            PeriodicTask(self.forget_dead_workers, 60.0),
+            PeriodicTask(self.report_space, 5.0),
+            PeriodicTask(self.remove_old, REMOVE_EVERY_S),
         ]
 
     def send_webhooks(self) -> None:
         """Begin to send webhooks as they fall due, in threads of their own."""
-        connection = connect_for_keeping(self._settings)
+        connection = connect_for_maintenance(self._settings)
         jobs = Jobs(connection, self._settings, self._storage)
         delivery.start(connection, self._settings, jobs.status, threading.Event())
 
     def recover(self) -> None:
         """Give the jobs of silent workers to others."""
-        for job_id in self._lanes.expired():
+        for job_id in self._queue.expired():
             try:
                 self._recover(job_id)
             except (errors.RowcastError, LookupError, ValueError):
@@ -93,40 +95,45 @@ class Keeper:
                 log.exception("a job could not be recovered", extra={"job_id": job_id})
 
     def _recover(self, job_id: str) -> None:
-        fields, ttl_s = self._lanes.fields(job_id), self._settings.worker_ttl_s
+        fields, ttl_s = self._queue.fields(job_id), self._settings.worker_ttl_s
         silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
         with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
             completion.give_up(
-                self._lanes, self._hasty_storage, job_id, fields, silence, ttl_s=ttl_s
+                self._queue,
+                self._impatient_storage,
+                job_id,
+                fields,
+                silence,
+                ttl_s=ttl_s,
             )
 
     def end_orphaned(self) -> None:
         """End the jobs whose fit made no model."""
-        completion.end_orphaned(self._lanes)
+        completion.end_orphaned(self._queue)
 
     def store_late(self) -> None:
         """Write the records of jobs that ended while the store was away."""
-        completion.store_late(self._lanes, self._hasty_storage)
+        completion.store_late(self._queue, self._impatient_storage)
 
     def reconcile(self) -> None:
         """Put jobs that stand nowhere back into the queue."""
-        if moved := self._lanes.reconcile():
+        if moved := self._queue.reconcile():
             log.warning("%d jobs stood nowhere, and are in the queue again", moved)
 
     def forget_dead_workers(self) -> None:
         """Keep RQ's list of workers from growing with each that is killed."""
-        self._lanes.forget_dead_workers()
+        self._queue.forget_dead_workers()
 
     def report_space(self) -> None:
         """Tell /readyz how much scratch space is left here."""
-        scratch.report(self._lanes.connection, self._name, self._settings)
+        scratch.report(self._queue.connection, self._name, self._settings)
 
     def remove_old(self) -> None:
         """Remove what is older than a setting says."""
         retention.sweep(
             self._storage,
             self._settings,
-            lambda owner, _: self._lanes.needed(owner),
+            lambda owner, _: self._queue.needed(owner),
             now=time.time(),
             limit_s=REMOVE_FOR_S,
         )
@@ -134,10 +141,10 @@ class Keeper:
 
 def run(settings: Settings) -> None:
     """Do all duties until told to stop."""
-    logs.rename("keeper")
-    keeper = Keeper(settings)
-    keeper.send_webhooks()
-    for duty in keeper.duties:
-        threading.Thread(target=duty.run, name=duty.do.__name__, daemon=True).start()
+    logs.rename("maintenance process")
+    maintenance = Maintenance(settings)
+    maintenance.send_webhooks()
+    for task in maintenance.tasks:
+        threading.Thread(target=task.run, name=task.do.__name__, daemon=True).start()
     while True:
         signal.pause()

@@ -1,4 +1,4 @@
-"""A rehearsal: a work horse that waits for its job asks the store, and fits and predicts a toy
+"""A warm-up: a work horse that waits for its job asks the store, and fits and predicts a toy
 table.
 
 What is slow the first time in a process is slow then: its memory is its worker's until it is
@@ -27,7 +27,7 @@ from rowcast.tables import checks, formats
 N_ROWS, N_COLUMNS, MAX_ITER = 1_000, 10, 5
 
 
-def rehearse(settings: Settings, folder: Path) -> None:
+def warm_up(settings: Settings, folder: Path) -> None:
     """Do once in this process what the jobs do, as far as nobody sees it; `folder` is for files.
 
     Raises:
@@ -36,22 +36,25 @@ def rehearse(settings: Settings, folder: Path) -> None:
     _ask_the_store(settings)
     pa.set_cpu_count(1)
     with (
-        cores.rehearsal(settings.cores_dir) as may_compute,
+        cores.warm_up(settings.cores_dir) as may_compute,
         cores.libraries().limit(limits=1),
     ):
         if may_compute:
-            _write_toy(folder / "dataset")
+            _write_small_table(folder / "dataset")
             _predict(settings, folder, _fit(settings, folder))
 
 
 def _ask_the_store(settings: Settings) -> None:
-    storage, nothing = Storage(settings, object_store.KEEPER, connections=1), new_id()
+    storage, nothing = (
+        Storage(settings, object_store.MAINTENANCE, connections=1),
+        new_id(),
+    )
     with suppress(StoreUnavailable, ObjectMissing):
         storage.names("models", "default", nothing)
         storage.read("models", "default", nothing, "data")
 
 
-def _write_toy(path: Path) -> None:
+def _write_small_table(path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {f"col_{place}": rng.normal(size=N_ROWS) for place in range(N_COLUMNS)}
     target = (columns["col_0"] > 0).astype(np.int64)

@@ -23,7 +23,7 @@ MAX_LINE_BYTES = 4_000
 SILENT_S, HANGS_S = 1.0, 300.0
 
 
-class Horse:
+class WorkHorse:
     """A child process that runs one attempt of a job; `give` it the job, `wait` for and `kill`
     it."""
 
@@ -45,7 +45,7 @@ class Horse:
         os.set_blocking(reader, False)
 
     @classmethod
-    def fork(cls, live: Callable[[int, Voice], None]) -> Horse:
+    def fork(cls, live: Callable[[int, ReportPipe], None]) -> WorkHorse:
         """Return a horse that lives so: it is given where to read its order, and its voice, and
         then ends.
 
@@ -61,15 +61,15 @@ class Horse:
             for end in ends:
                 os.close(end)
             raise
-        reader, voice, order, orders = ends
+        reader, reports, order, orders = ends
         if pid == 0:
             try:
                 os.close(reader)
                 os.close(orders)
-                live(order, Voice(voice))
+                live(order, ReportPipe(reports))
             finally:
                 os._exit(1)
-        os.close(voice)
+        os.close(reports)
         os.close(order)
         return cls(pid, reader, orders)
 
@@ -166,7 +166,7 @@ def be_called(name: str) -> None:
         Path("/proc/self/comm").write_text(name)
 
 
-class Voice:
+class ReportPipe:
     """The horse's end of the pipe. It never waits: a worker that does not listen misses
     something."""
 
@@ -175,7 +175,7 @@ class Voice:
         os.set_blocking(writer, False)
         self._writer = writer
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send a message of up to 4,000 bytes, whole or not at all."""
         line = json.dumps(message).encode() + b"\n"
         # Up to 4,096 bytes the kernel writes as a whole (PIPE_BUF).

@@ -187,8 +187,8 @@ def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
     line = next(
         line for line in stack.get("/models").json()["models"] if line["id"] == model_id
     )
-    told = {name: line[name] for name in ("target", "task", "learner", "n_rows")}
-    assert told == {
+    on_progress = {name: line[name] for name in ("target", "task", "learner", "n_rows")}
+    assert on_progress == {
         "target": "y",
         "task": "classification",
         "learner": "boosting",
@@ -198,7 +198,7 @@ def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
         stack.status(model_id)["ended_at"], abs=5
     )
     assert line["dataset_id"] == stack.status(model_id)["dataset_id"]
-    assert set(line) == {*told, "id", "created_at", "dataset_id", "score"}
+    assert set(line) == {*on_progress, "id", "created_at", "dataset_id", "score"}
 
 
 @pytest.mark.parametrize(
@@ -275,9 +275,9 @@ def test_what_is_no_finished_model_is_not_listed(
     ],
 )
 def test_parameters_of_listings_are_checked(
-    path: str, params: dict[str, Any], told: str, stack: Stack
+    path: str, params: dict[str, Any], on_progress: str, stack: Stack
 ) -> None:
-    assert told in str(
+    assert on_progress in str(
         assert_problem(stack.get(path, **params), 400, "invalid_request")["detail"]
     )
 
@@ -306,11 +306,11 @@ def test_manifest_of_a_model_is_told_without_its_signature(
     found = publications.find(stack.storage(), "fit", "default", model_id)
     assert found is not None
     assert "signature" in found.manifest
-    told = {
+    on_progress = {
         name: value for name, value in found.manifest.items() if name != "signature"
     }
     # When it goes follows from the settings, which may change after it was made.
-    assert about == {**told, "expires_at": None}
+    assert about == {**on_progress, "expires_at": None}
     assert about["id"] == model_id
 
 

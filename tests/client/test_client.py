@@ -1124,7 +1124,7 @@ def at_once(service: Server, objects: dict[str, bytes]) -> Server:
 @pytest.mark.parametrize(
     "convert", [str, Path, Path.read_bytes, Path.open, pd.read_parquet]
 )
-def test_small_table_is_predicted_at_once(client, at_once, store, tmp_path, convert):
+def test_small_table_is_predicted_online(client, at_once, store, tmp_path, convert):
     path = tmp_path / "new.parquet"
     PREDICTIONS.to_parquet(path)
     data = io.BytesIO(path.read_bytes()) if convert is Path.open else convert(path)
@@ -1147,7 +1147,7 @@ def test_small_table_is_predicted_at_once(client, at_once, store, tmp_path, conv
     assert (client.jobs, store.requests) == ([], [])
 
 
-def test_key_is_sent_with_a_prediction_at_once(at_once, table):
+def test_key_is_sent_with_a_online_prediction(at_once, table):
     with Client(at_once.url, api_key="a-key") as client:
         client.predict_table(table, "m1")
     assert at_once.requests[0].headers["authorization"] == "Bearer a-key"
@@ -1183,8 +1183,8 @@ def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, siz
     "answer",
     [
         *(
-            problem(503, "no_warm_worker"),
-            problem(500, "warm_worker_lost"),
+            problem(503, "no_online_worker"),
+            problem(500, "online_worker_lost"),
             problem(413, "request_too_large"),
         ),
         *(problem(413, "model_too_large"), problem(409, "model_not_ready")),
@@ -1192,7 +1192,7 @@ def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, siz
         *(problem(415, "unsupported_media_type"), Reply(413, b"<h1>Too large</h1>")),
     ],
 )
-def test_what_is_not_answered_at_once_is_predicted_by_a_job(
+def test_what_is_not_predicted_online_is_predicted_by_a_job(
     client, service, table, pauses, answer
 ):
     service.queued["/predict"] = [answer]
@@ -1215,7 +1215,7 @@ def test_what_is_not_answered_at_once_is_predicted_by_a_job(
         (problem(500, "internal_error"), APIError),
     ],
 )
-def test_what_is_wrong_with_a_prediction_at_once_is_no_reason_for_a_job(
+def test_what_is_wrong_with_a_online_prediction_is_no_reason_for_a_job(
     client, service, table, answer, error
 ):
     service.queued["/predict"] = [answer]
@@ -1226,7 +1226,7 @@ def test_what_is_wrong_with_a_prediction_at_once_is_no_reason_for_a_job(
 
 
 @pytest.mark.parametrize("fault", [DROP, Reply(502), problem(503, "store_unavailable")])
-def test_prediction_at_once_is_repeated_after_a_fault_that_passes(
+def test_online_prediction_is_repeated_after_a_fault_that_passes(
     client, at_once, table, pauses, fault
 ):
     at_once.queued["/predict"].insert(0, fault)
@@ -1235,7 +1235,7 @@ def test_prediction_at_once_is_repeated_after_a_fault_that_passes(
     assert len(pauses) == 1
 
 
-def test_answer_at_once_of_another_program_is_an_error(client, service, table):
+def test_online_answer_of_another_program_is_an_error(client, service, table):
     service.queued["/predict"] = [
         Reply(200, b"<h1>Welcome</h1>", {"Content-Type": "text/html"})
     ]
@@ -1485,19 +1485,19 @@ def test_every_kind_of_data_gives_the_same_predictions(live, tmp_path):
     assert (first["y"] == frame["y"]).mean() > 0.9
 
 
-def test_small_table_is_answered_at_once_with_what_a_job_says(live):
+def test_small_table_is_predicted_online_with_what_a_job_says(live):
     frame = numbers(90, 3).assign(
         day=pd.Timestamp("2024-02-29"), y=[1.5 * i for i in range(90)]
     )
     model_id = live.fit(frame, None)
 
-    def is_answered_at_once() -> bool:
+    def is_answered_online() -> bool:
         n_jobs = len(live.jobs)
         live.predict_table(frame, model_id)
         return len(live.jobs) == n_jobs
 
-    # Warm workers start slower than their server.
-    eventually(is_answered_at_once)
+    # Online workers start slower than their server.
+    eventually(is_answered_online)
     for options in (
         {},
         {"output": "quantiles", "quantiles": [0.1, 0.9], "keep": ["day", "col_0"]},
@@ -1509,7 +1509,7 @@ def test_small_table_is_answered_at_once_with_what_a_job_says(live):
         pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_service_without_warm_workers_predicts_by_jobs(start_stack):
+def test_service_without_online_workers_predicts_by_jobs(start_stack):
     with Client(start_stack(workers=1).url) as connected:
         frame = numbers(50, 2)
         model_id = connected.fit(frame, None)

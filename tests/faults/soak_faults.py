@@ -84,8 +84,8 @@ class Wrecker:
             if child.pid in known
         }
 
-    def keepers(self) -> list[psutil.Process]:
-        """Return the keepers of the pool: its children that are no workers."""
+    def maintenances(self) -> list[psutil.Process]:
+        """Return the maintenance processes of the pool: its children that are no workers."""
         workers = self.workers()
         return [
             child
@@ -211,14 +211,16 @@ def kill_pool(wrecker: Wrecker) -> float:
     )
 
 
-def kill_keeper(wrecker: Wrecker) -> float | None:
-    """Kill the keeper."""
-    before = wrecker.keepers()
+def kill_maintenance(wrecker: Wrecker) -> float | None:
+    """Kill the maintenance process."""
+    before = wrecker.maintenances()
     if len(before) != 1:
         return None
     since = time.monotonic()
     kill(*before)
-    return until(lambda: bool(wrecker.keepers()) and wrecker.keepers() != before, since)
+    return until(
+        lambda: bool(wrecker.maintenances()) and wrecker.maintenances() != before, since
+    )
 
 
 def kill_part(wrecker: Wrecker, part: str) -> float:
@@ -272,7 +274,9 @@ FAULTS = {
         stop_running, 2, "", f"{AGAIN}; they wake up afterwards"
     ),
     "pool of workers killed": Fault(kill_pool, 2, "worker", f"{AGAIN}, for each"),
-    "keeper killed": Fault(kill_keeper, 2, "", "another keeper is there"),
+    "maintenance process killed": Fault(
+        kill_maintenance, 2, "", "another maintenance process is there"
+    ),
     "Redis killed": Fault(lambda it: kill_part(it, "redis"), 3, "redis", TAKES),
     "Redis stopped for 3 to 20 s": Fault(
         lambda it: stop_part(it, "redis"), 2, "", f"{TAKES}; after the stop"

@@ -37,7 +37,7 @@ def gate(store: ExternalStore) -> Iterator[Gate]:
     store.gate.open()
 
 
-class Sleeper:
+class StalledWorker:
     """A worker and its horse, stopped in the middle of a fit."""
 
     def __init__(self, stack: Stack) -> None:
@@ -63,10 +63,10 @@ class Sleeper:
 
 
 @pytest.fixture
-def sleeper(gated: Stack) -> Iterator[Sleeper]:
-    sleeper = Sleeper(gated)
-    yield sleeper
-    resume(sleeper.worker, sleeper.horse)
+def stalled(gated: Stack) -> Iterator[StalledWorker]:
+    stalled = StalledWorker(gated)
+    yield stalled
+    resume(stalled.worker, stalled.horse)
     gated.finished(gated.fit(table(100, 3)))
 
 
@@ -84,71 +84,71 @@ def what_is_seen(stack: Stack, store: ExternalStore, job: str) -> dict[str, Any]
 
 
 def test_a_run_that_sleeps_longer_than_its_lease_changes_nothing_when_it_wakes_up(
-    gated: Stack, store: ExternalStore, sleeper: Sleeper
+    gated: Stack, store: ExternalStore, stalled: StalledWorker
 ) -> None:
-    sleeper.sleep()
-    status = gated.finished(sleeper.job)
+    stalled.sleep()
+    status = gated.finished(stalled.job)
     assert status["attempts"] == 2
     assert [cause["code"] for cause in status["earlier"]] == ["worker_lost"]
-    before = what_is_seen(gated, store, sleeper.job)
+    before = what_is_seen(gated, store, stalled.job)
     assert "2/manifest.json" in before["versions"]
-    sleeper.wake_horse()
+    stalled.wake_horse()
     # It went on to its end, and took back what it had published too late.
-    names = store.storage().names("models", "default", sleeper.job)
+    names = store.storage().names("models", "default", stalled.job)
     assert not [name for name in names if name.startswith("1/")]
-    assert what_is_seen(gated, store, sleeper.job) == before
+    assert what_is_seen(gated, store, stalled.job) == before
 
 
 def test_a_run_that_wakes_up_while_another_runs_is_killed(
-    gated: Stack, sleeper: Sleeper
+    gated: Stack, stalled: StalledWorker
 ) -> None:
-    sleeper.sleep()
+    stalled.sleep()
     other = eventually(
         lambda: (
-            gated.status(sleeper.job)["attempts"] == 2
+            gated.status(stalled.job)["attempts"] == 2
             and next(
-                (horse for horse in gated.horses() if horse != sleeper.horse), None
+                (horse for horse in gated.horses() if horse != stalled.horse), None
             )
         )
     )
-    sleeper.wake()
-    assert gated.finished(sleeper.job)["attempts"] == 2
+    stalled.wake()
+    assert gated.finished(stalled.job)["attempts"] == 2
     eventually(lambda: not is_alive(other))
 
 
 def test_a_manifest_that_arrives_after_another_attempt_has_taken_over_does_not_count(
-    gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper
+    gated: Stack, store: ExternalStore, gate: Gate, stalled: StalledWorker
 ) -> None:
     gate.hold(asked=b"/1/manifest.json HTTP")
     assert gate.is_held.wait(60)
     # Its file is there, its manifest on the way.
-    sleeper.sleep()
-    assert gated.finished(sleeper.job)["attempts"] == 2
-    before = what_is_seen(gated, store, sleeper.job)
+    stalled.sleep()
+    assert gated.finished(stalled.job)["attempts"] == 2
+    before = what_is_seen(gated, store, stalled.job)
     gate.open()
     eventually(
         lambda: (
-            "1/manifest.json" in store.storage().names("models", "default", sleeper.job)
+            "1/manifest.json" in store.storage().names("models", "default", stalled.job)
         )
     )
-    assert what_is_seen(gated, store, sleeper.job) == before
-    sleeper.wake()
-    assert what_is_seen(gated, store, sleeper.job) == before
+    assert what_is_seen(gated, store, stalled.job) == before
+    stalled.wake()
+    assert what_is_seen(gated, store, stalled.job) == before
 
 
 def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
-    gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper
+    gated: Stack, store: ExternalStore, gate: Gate, stalled: StalledWorker
 ) -> None:
     gate.hold(asked=b"/1/manifest.json HTTP")
     assert gate.is_held.wait(60)
-    sleeper.sleep()
-    assert gated.post("/cancel", id=sleeper.job).json()["status"] == "canceled"
-    before = what_is_seen(gated, store, sleeper.job)
+    stalled.sleep()
+    assert gated.post("/cancel", id=stalled.job).json()["status"] == "canceled"
+    before = what_is_seen(gated, store, stalled.job)
     assert before["model"]["code"] == "model_failed"
     gate.open()
-    sleeper.wake_horse()
-    assert what_is_seen(gated, store, sleeper.job) == before
-    names = store.storage().names("models", "default", sleeper.job)
+    stalled.wake_horse()
+    assert what_is_seen(gated, store, stalled.job) == before
+    names = store.storage().names("models", "default", stalled.job)
     assert not [name for name in names if name.startswith("1/")]
 
 
@@ -156,26 +156,30 @@ def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
     "published", [False, True], ids=["before it published", "while it published"]
 )
 def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
-    gated: Stack, store: ExternalStore, gate: Gate, sleeper: Sleeper, published: bool
+    gated: Stack,
+    store: ExternalStore,
+    gate: Gate,
+    stalled: StalledWorker,
+    published: bool,
 ) -> None:
-    gated.redis().hset(KEY.format(sleeper.job), "max_attempts", 1)
+    gated.redis().hset(KEY.format(stalled.job), "max_attempts", 1)
     if published:
         gate.hold(asked=b"/1/manifest.json HTTP")
         assert gate.is_held.wait(60)
-    sleeper.sleep()
-    status = gated.wait(sleeper.job)
+    stalled.sleep()
+    status = gated.wait(stalled.job)
     assert (status["status"], status["error"]["code"], status["attempts"]) == (
         "failed",
         "worker_lost",
         1,
     )
-    before = what_is_seen(gated, store, sleeper.job)
+    before = what_is_seen(gated, store, stalled.job)
     assert before["model"]["code"] == "model_failed"
     gate.open()
-    sleeper.wake_horse()
-    names = store.storage().names("models", "default", sleeper.job)
+    stalled.wake_horse()
+    names = store.storage().names("models", "default", stalled.job)
     assert not [name for name in names if name.startswith("1/")]
-    assert what_is_seen(gated, store, sleeper.job) == before
+    assert what_is_seen(gated, store, stalled.job) == before
     # What the store alone would say is the same.
-    gated.redis().delete(KEY.format(sleeper.job))
-    assert what_is_seen(gated, store, sleeper.job) == before
+    gated.redis().delete(KEY.format(stalled.job))
+    assert what_is_seen(gated, store, stalled.job) == before

@@ -16,12 +16,12 @@ from rowcast.ids import new_id
 from rowcast.jobs import completion, publishing
 from rowcast.jobs.context import Run
 from rowcast.jobs.estimates import Work
-from rowcast.jobs.queue import LANES, Cause
+from rowcast.jobs.queue import LANES, AttemptError
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
 from rowcast.workers.attempt import Attempt
-from rowcast.workers.maintenance import Keeper
+from rowcast.workers.maintenance import Maintenance
 from tests.support.stack import Stack
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
@@ -59,15 +59,15 @@ def submit(
 
 def started(jobs: Jobs) -> str:
     job_id = submit(jobs)
-    assert jobs.lanes.take("test", LANES, 60) == job_id
-    assert jobs.lanes.begin(job_id, 1, 60)
+    assert jobs.queue.take("test", LANES, 60) == job_id
+    assert jobs.queue.confirm_start(job_id, 1, 60)
     return job_id
 
 
 def give_up(jobs: Jobs, storage: Storage, job_id: str) -> None:
     """Take the only attempt that the job has for dead."""
     completion.give_up(
-        jobs.lanes, storage, job_id, jobs.lanes.fields(job_id), SILENT, ttl_s=60
+        jobs.queue, storage, job_id, jobs.queue.fields(job_id), SILENT, ttl_s=60
     )
 
 
@@ -78,17 +78,17 @@ def publish(settings: Settings, storage: Storage, folder: Path, job_id: str) -> 
 
 
 def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) -> bool:
-    return completion.end(jobs.lanes, storage, job_id, fields, "finished", attempt=1)
+    return completion.end(jobs.queue, storage, job_id, fields, "finished", attempt=1)
 
 
 def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
     """Run the first attempt of a job, in this process."""
     Attempt(
         job_id,
-        jobs.lanes.fields(job_id),
+        jobs.queue.fields(job_id),
         settings,
-        jobs.lanes,
-        jobs.lanes,
+        jobs.queue,
+        jobs.queue,
         work,
         lambda _: None,
         10**9,
@@ -97,7 +97,7 @@ def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -
 
 def forgotten(jobs: Jobs, job_id: str) -> dict[str, Any]:
     """Return the status once Redis does not know the job any more."""
-    jobs.lanes.connection.flushall()
+    jobs.queue.connection.flushall()
     status = jobs.status("ann", job_id)
     assert status is not None
     return status
@@ -107,7 +107,7 @@ def test_the_last_attempt_cannot_finish_a_job_that_has_failed_because_of_it(
     jobs: Jobs, settings: Settings, storage: Storage, tmp_path: Path
 ) -> None:
     job_id = started(jobs)
-    fields = jobs.lanes.fields(job_id)
+    fields = jobs.queue.fields(job_id)
     give_up(jobs, storage, job_id)
     failed = jobs.status("ann", job_id)
     assert failed is not None
@@ -124,17 +124,17 @@ def test_an_attempt_that_is_given_up_for_the_last_time_holds_its_job_no_more(
     jobs: Jobs, storage: Storage
 ) -> None:
     job_id = started(jobs)
-    fields = jobs.lanes.fields(job_id)
-    cause = Cause("worker_lost", "Nobody has heard of the worker.")
-    assert jobs.lanes.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) == 2
-    assert jobs.lanes.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) is None
-    assert not jobs.lanes.is_ours(job_id, 1)
-    assert not jobs.lanes.beat(job_id, 1, 60)
+    fields = jobs.queue.fields(job_id)
+    cause = AttemptError("worker_lost", "Nobody has heard of the worker.")
+    assert jobs.queue.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) == 2
+    assert jobs.queue.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) is None
+    assert not jobs.queue.is_ours(job_id, 1)
+    assert not jobs.queue.renew_lease(job_id, 1, 60)
     assert not end_late(jobs, storage, job_id, fields)
-    assert jobs.lanes.fields(job_id)["deaths"] == "1"
+    assert jobs.queue.fields(job_id)["deaths"] == "1"
     # Who comes next ends it.
     give_up(jobs, storage, job_id)
-    assert jobs.lanes.fields(job_id)["status"] == "failed"
+    assert jobs.queue.fields(job_id)["status"] == "failed"
 
 
 def test_a_job_that_published_before_it_was_given_up_has_finished(
@@ -160,8 +160,8 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(
     begun = time.monotonic()
     run(jobs, job_id, away, refuse)
     assert time.monotonic() - begun < 4
-    assert jobs.lanes.fields(job_id)["status"] == "failed"
-    completion.store_late(jobs.lanes, stack.storage())
+    assert jobs.queue.fields(job_id)["status"] == "failed"
+    completion.store_late(jobs.queue, stack.storage())
     assert forgotten(jobs, job_id)["error"]["code"] == "invalid_table"
 
 
@@ -177,7 +177,12 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(
     ],
 )
 def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(
-    jobs: Jobs, stack: Stack, tmp_path: Path, fault: Exception, code: str, told: str
+    jobs: Jobs,
+    stack: Stack,
+    tmp_path: Path,
+    fault: Exception,
+    code: str,
+    on_progress: str,
 ) -> None:
     def fail() -> None:
         raise fault
@@ -187,7 +192,7 @@ def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(
     status = jobs.status("ann", job_id)
     assert status is not None
     assert status["error"]["code"] == code
-    assert status["error"]["detail"].endswith(told)
+    assert status["error"]["detail"].endswith(on_progress)
 
 
 def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(
@@ -197,41 +202,41 @@ def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(
     fit = submit(jobs)
     waiting = {submit(jobs, "predict", waits_for=fit) for _ in range(100)}
     jobs.cancel("ann", fit)
-    assert set(jobs.lanes.orphaned()) == waiting
-    completion.end_orphaned(jobs.lanes)
-    assert {jobs.lanes.fields(job_id)["status"] for job_id in waiting} == {"failed"}
+    assert set(jobs.queue.orphaned()) == waiting
+    completion.end_orphaned(jobs.queue)
+    assert {jobs.queue.fields(job_id)["status"] for job_id in waiting} == {"failed"}
 
 
-def test_canceling_a_fit_beside_a_store_that_is_away_leaves_its_predictions_to_the_keeper(
+def test_canceling_a_fit_beside_a_store_that_is_away_leaves_its_predictions_to_the_maintenance_process(
     jobs: Jobs, stack: Stack
 ) -> None:
     fit = submit(jobs)
     waiting = submit(jobs, "predict", waits_for=fit)
     away = Storage(stack.settings(s3_endpoint=NOWHERE))
-    assert completion.cancel(jobs.lanes, away, fit, jobs.lanes.fields(fit)) == "ok"
-    assert jobs.lanes.orphaned() == [waiting]
+    assert completion.cancel(jobs.queue, away, fit, jobs.queue.fields(fit)) == "ok"
+    assert jobs.queue.orphaned() == [waiting]
 
 
 def test_a_job_that_cannot_be_helped_does_not_keep_others_from_being_recovered(
     jobs: Jobs, settings: Settings, storage: Storage
 ) -> None:
-    keeper = Keeper(settings)
-    keeper._lanes, keeper._hasty_storage = jobs.lanes, storage
+    maintenance = Maintenance(settings)
+    maintenance._queue, maintenance._impatient_storage = jobs.queue, storage
     damaged, lost = started(jobs), started(jobs)
-    jobs.lanes.connection.hdel(f"rq:job:{damaged}", "attempt")
-    jobs.lanes.connection.zadd("rowcast:running", {damaged: 0, lost: 1})
+    jobs.queue.connection.hdel(f"rq:job:{damaged}", "attempt")
+    jobs.queue.connection.zadd("rowcast:running", {damaged: 0, lost: 1})
     # Redis has just begun to hear of workers, and would wait until it had heard of all that live.
-    jobs.lanes.connection.delete("rowcast:quiet")
-    keeper.recover()
-    assert jobs.lanes.fields(lost)["status"] == "failed"
+    jobs.queue.connection.delete("rowcast:quiet")
+    maintenance.recover()
+    assert jobs.queue.fields(lost)["status"] == "failed"
 
 
 def test_workers_that_were_killed_are_struck_from_the_list(jobs: Jobs) -> None:
-    connection = jobs.lanes.connection
+    connection = jobs.queue.connection
     connection.hset("rq:worker:living", "birth", "now")
     for key in ("rq:workers", "rq:workers:rowcast"):
         connection.sadd(key, "rq:worker:living", "rq:worker:killed")
-    jobs.lanes.forget_dead_workers()
+    jobs.queue.forget_dead_workers()
     for key in ("rq:workers", "rq:workers:rowcast"):
         assert connection.smembers(key) == {b"rq:worker:living"}
 
@@ -240,17 +245,21 @@ def test_last_words_of_an_attempt_that_gave_its_job_back_are_in_the_log(
     jobs: Jobs,
 ) -> None:
     job_id = started(jobs)
-    jobs.lanes.give_back(
-        job_id, 1, Cause("worker_stopped", "The worker was told to stop.")
+    jobs.queue.requeue(
+        job_id, 1, AttemptError("worker_stopped", "The worker was told to stop.")
     )
-    assert not jobs.lanes.beat(job_id, 1, 60, "", ["The job goes back to the queue."])
+    assert not jobs.queue.renew_lease(
+        job_id, 1, 60, "", ["The job goes back to the queue."]
+    )
     assert jobs.log("ann", job_id) == ["The job goes back to the queue."]
-    assert jobs.lanes.take("test", LANES, 60) == job_id
-    jobs.lanes.beat(job_id, 1, 60, "", ["Too late."])
+    assert jobs.queue.take("test", LANES, 60) == job_id
+    jobs.queue.renew_lease(job_id, 1, 60, "", ["Too late."])
     assert jobs.log("ann", job_id) == ["The job goes back to the queue."]
 
 
 def test_a_worker_that_could_not_speak_for_long_is_still_heard(jobs: Jobs) -> None:
     job_id = started(jobs)
-    assert jobs.lanes.beat(job_id, 1, 60, "", [f"line {n}" for n in range(10_000)])
+    assert jobs.queue.renew_lease(
+        job_id, 1, 60, "", [f"line {n}" for n in range(10_000)]
+    )
     assert jobs.log("ann", job_id) == [f"line {n}" for n in range(9_500, 10_000)]

@@ -253,8 +253,8 @@ def test_without_workers_for_short_jobs_the_lanes_take_turns(one: Stack) -> None
         for _ in range(2)
     ]
     short = one.fit(table(100, 3), learner="baseline")
-    lanes = [one.redis().hget(f"rq:job:{job}", "lane") for job in (*long, short)]
-    assert lanes == [b"long", b"long", b"short"]
+    queue = [one.redis().hget(f"rq:job:{job}", "lane") for job in (*long, short)]
+    assert queue == [b"long", b"long", b"short"]
     canceled(one, running)
     assert one.finished(short)
     assert "queued" in [one.status(job)["status"] for job in long]

@@ -25,7 +25,7 @@ from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.jobs import completion, log
 from rowcast.jobs.estimates import Work
-from rowcast.jobs.queue import LANES, Lanes
+from rowcast.jobs.queue import LANES, JobQueue
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store import publications
@@ -75,7 +75,7 @@ class Queue:
         """Put many predictions into the queue at once."""
         pipeline = self.connection.pipeline(transaction=False)
         jobs = self.jobs
-        jobs.lanes = Lanes(pipeline)
+        jobs.queue = JobQueue(pipeline)
         for _ in range(n_jobs):
             arguments = {"dataset_id": UNKNOWN, "model_id": UNKNOWN, "options": {}}
             jobs.submit(submission("predict", self.owner, new_id(), arguments))
@@ -83,16 +83,16 @@ class Queue:
 
     def start(self, job_id: str) -> None:
         """Let a worker take a job, which must be the next."""
-        assert self.jobs.lanes.take("test", LANES, 60) == job_id
+        assert self.jobs.queue.take("test", LANES, 60) == job_id
 
     def log(self, job_id: str, *lines: str) -> None:
-        self.jobs.lanes.beat(job_id, 1, 60, "", lines)
+        self.jobs.queue.renew_lease(job_id, 1, 60, "", lines)
 
     def end(self, job_id: str, error: errors.RowcastError | None = None) -> None:
-        lanes = self.jobs.lanes
+        queue = self.jobs.queue
         status: Any = "failed" if error else "finished"
         assert completion.end(
-            lanes, self.storage, job_id, lanes.fields(job_id), status, error, attempt=1
+            queue, self.storage, job_id, queue.fields(job_id), status, error, attempt=1
         )
 
     def run(
@@ -502,7 +502,7 @@ def test_events_tell_of_every_change_and_end_with_the_job(
     for change in (
         lambda: queue.start(first),
         lambda: queue.start(job),
-        lambda: queue.jobs.lanes.beat(
+        lambda: queue.jobs.queue.renew_lease(
             job, 1, 60, json.dumps({"phase": "fitting", "percent": 40.0})
         ),
         lambda: queue.end(job, errors.InvalidTable("Bad.")),
@@ -524,12 +524,12 @@ def test_events_tell_of_every_change_and_end_with_the_job(
 
 def test_the_time_to_go_alone_is_no_news() -> None:
     status = {"status": "started", "progress": {"percent": 40.0}}
-    told = list(
+    on_progress = list(
         events.stream(
             [{**status, "eta_s": 3.0}, {**status, "eta_s": 2.5}], lambda: True
         )
     )
-    assert len([chunk for chunk in told if chunk.startswith("event: ")]) == 1
+    assert len([chunk for chunk in on_progress if chunk.startswith("event: ")]) == 1
 
 
 def test_the_end_comes_at_once_and_other_changes_twice_a_second(

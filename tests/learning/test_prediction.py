@@ -90,7 +90,7 @@ def test_rows_are_told_batch_by_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction, "MAX_BATCH_ROWS", 150)
-    told: list[tuple[int, int | None, int | None]] = []
+    on_progress: list[tuple[int, int | None, int | None]] = []
     with threadpoolctl.threadpool_limits(1):
         source = source_of(TABLE)
         prediction.write(
@@ -98,9 +98,9 @@ def test_rows_are_told_batch_by_batch(
             CLASSIFIER,
             source,
             Plan(),
-            lambda *counts: told.append(counts),
+            lambda *counts: on_progress.append(counts),
         )
-    assert told == [(150, 400, None), (300, 400, None), (400, 400, None)]
+    assert on_progress == [(150, 400, None), (300, 400, None), (400, 400, None)]
 
 
 # What is written

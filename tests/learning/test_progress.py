@@ -128,17 +128,19 @@ def test_folds_are_parts_of_one_phase(
     progress: Progress, clock: Clock, sent: list[dict[str, Any]]
 ) -> None:
     progress.phase("validating")
-    told = []
+    on_progress = []
     for number in range(5):
         with progress.fold(number, 5):
             progress.phase("fitting")
             clock.now += 1
             progress.iterations(30, 100)
-            told.append((sent[-1]["iterations_done"], sent[-1]["iterations_total"]))
+            on_progress.append(
+                (sent[-1]["iterations_done"], sent[-1]["iterations_total"])
+            )
     clock.now += 1
     progress.iterations(500, 500)
     assert {message["phase"] for message in sent} == {"validating"}
-    assert told == [(30, 500), (130, 500), (230, 500), (330, 500), (430, 500)]
+    assert on_progress == [(30, 500), (130, 500), (230, 500), (330, 500), (430, 500)]
 
 
 def test_durations_add_up_what_a_phase_took_each_time(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import sklearn.datasets
 
-from benchmarks import imitations
+from benchmarks import look_alikes
 from benchmarks.datasets import DATASETS, Dataset
 from benchmarks.quality import READ, Row
 from tests.support.markdown import rows_of, text_of
@@ -103,10 +103,10 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
 }
 MADE = {
-    "house prices": imitations.house_prices,
-    "bike sharing": imitations.bike_sharing,
-    "employee salaries": imitations.employee_salaries,
-    "German credit": imitations.german_credit,
+    "house prices": look_alikes.house_prices,
+    "bike sharing": look_alikes.bike_sharing,
+    "employee salaries": look_alikes.employee_salaries,
+    "German credit": look_alikes.german_credit,
 }
 
 

@@ -61,7 +61,7 @@ def eventually(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Say whether a process and all its threads run no more, whoever has to collect it."""
+    """Send whether a process and all its threads run no more, whoever has to collect it."""
     try:
         if not process.is_running():
             return True
@@ -381,7 +381,7 @@ class Terminal(io.StringIO):
     """A stream that says that a person watches."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Send so."""
         return True
 
 

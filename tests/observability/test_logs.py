@@ -64,8 +64,8 @@ log.info("outside")
 
 
 def test_fork_calls_itself_by_its_own_name() -> None:
-    (line,) = lines('logs.rename("horse"); log.info("x")')
-    assert line["process"] == "horse"
+    (line,) = lines('logs.rename("work horse"); log.info("x")')
+    assert line["process"] == "work horse"
 
 
 def test_lines_below_the_level_are_left_out() -> None:

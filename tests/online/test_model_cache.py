@@ -1,4 +1,4 @@
-"""What a warm worker keeps in memory: bounded by bytes, none that was deleted, on a real store and
+"""What an online worker keeps in memory: bounded by bytes, none that was deleted, on a real store and
 Redis."""
 
 from __future__ import annotations

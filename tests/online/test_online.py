@@ -1,4 +1,4 @@
-"""Small tables that are answered at once, by real warm workers: the same numbers as a job's, and no
+"""Small tables that are answered at once, by real online workers: the same numbers as a job's, and no
 trace."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import pytest
 import requests
 from pyarrow import ipc
 
-from rowcast.errors import InvalidTable, NoWarmWorker, WarmWorkerLost
+from rowcast.errors import InvalidTable, NoOnlineWorker, OnlineWorkerLost
 from rowcast.online import protocol
 from rowcast.online.protocol import Question
 from tests.support.stack import Stack, StartStack, submitted
@@ -157,7 +157,7 @@ def ask(
 
 
 def ready(stack: Stack) -> Stack:
-    """Return a stack once its warm workers, which start slower than its server, take questions."""
+    """Return a stack once its online workers, which start slower than its server, take questions."""
     eventually(lambda: ask(stack, UNKNOWN, ONE).status_code == 404)
     return stack
 
@@ -177,7 +177,7 @@ def answered(answer: requests.Response) -> list[dict[str, Any]]:
     return found
 
 
-def told(content: bytes, kind: str) -> Any:
+def on_progress(content: bytes, kind: str) -> Any:
     """Return what an answer of a media type, or the result of a job, says: rows or a table."""
     if kind == JSON:
         return json.loads(content)
@@ -190,7 +190,7 @@ def told_by_job(content: bytes, kind: str) -> Any:
     """Return what the result of a job says, as `told` does of an answer of the media type."""
     if kind == JSON:
         return [json.loads(line) for line in content.splitlines()]
-    return told(content, PARQUET if kind == ARROW else kind)
+    return on_progress(content, PARQUET if kind == ARROW else kind)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -247,7 +247,7 @@ def test_every_body_and_every_answer_say_what_a_job_says(
     expected = by_job(
         body, classifier, FORMATS[accept], "probabilities", json.dumps(keep)
     )
-    assert told(found.content, accept) == told_by_job(expected, accept)
+    assert on_progress(found.content, accept) == told_by_job(expected, accept)
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -500,11 +500,11 @@ def test_eight_threads_at_once_get_the_right_answers_each(
         assert list(pool.map(predicted, range(64))) == expected * 8
 
 
-def test_warm_worker_computes_with_one_thread_and_has_no_children(
+def test_online_worker_computes_with_one_thread_and_has_no_children(
     stack: Stack, model_id: str
 ) -> None:
     answered(ask(stack, model_id, parquet(table(10_000)), PARQUET))
-    (worker,) = stack.part("warm").children()
+    (worker,) = stack.part("online").children()
     assert worker.children() == []
     # A team of OpenMP or BLAS threads would have computed meanwhile, on a machine with a second
     # core.
@@ -520,10 +520,10 @@ def small(start_stack: StartStack) -> Stack:
     """Return a stack of two owners that takes and keeps little; requests are ann's."""
     stack = start_stack(
         workers=1,
-        WARM_WORKERS="1",
-        ANSWER_MAX_ROWS="100",
-        ANSWER_MAX_BYTES="20000",
-        WARM_CACHE_BYTES="700000",
+        ONLINE_WORKERS="1",
+        ONLINE_MAX_ROWS="100",
+        ONLINE_MAX_BYTES="20000",
+        ONLINE_CACHE_BYTES="700000",
         API_KEYS="ann:ann-key-0001,bob:bob-key-0002",
     )
     stack.headers = ANN
@@ -584,7 +584,7 @@ def test_model_that_is_too_large_is_413_and_others_are_answered_all_the_same(
     )
     assert small.get(f"/models/{large}").json()["file"]["size"] > 700_000
     problem = refused(ask(small, large, records(rows[:2])), 413, "model_too_large")
-    assert "WARM_CACHE_BYTES" in problem["hint"]
+    assert "ONLINE_CACHE_BYTES" in problem["hint"]
     others = [
         small.fitted(rows, seed=i, validation="none", params='{"max_iter": 30}')
         for i in range(4)
@@ -601,15 +601,15 @@ def test_model_that_is_too_large_is_413_and_others_are_answered_all_the_same(
         ] == labels
 
 
-def test_without_warm_workers_there_is_a_503_at_once(small: Stack, anns: str) -> None:
-    warm = small.part("warm")
-    with stopped(warm):
-        for worker in warm.children():
+def test_without_online_workers_there_is_a_503_at_once(small: Stack, anns: str) -> None:
+    tree = small.part("online")
+    with stopped(tree):
+        for worker in tree.children():
             worker.kill()
-        gone = Path(small.data, "warm", "socket")
+        gone = Path(small.data, "online", "socket")
         gone.rename(gone.with_name("aside"))
         answer = ask(small, anns, records(table(2, 3)))
-        refused(answer, 503, "no_warm_worker")
+        refused(answer, 503, "no_online_worker")
         assert answer.headers["Retry-After"] == "1"
         gone.with_name("aside").rename(gone)
     eventually(lambda: ask(small, anns, records(table(2, 3))).status_code == 200)
@@ -625,10 +625,10 @@ def rough(start_stack: StartStack) -> Stack:
     return ready(
         start_stack(
             workers=1,
-            WARM_WORKERS="2",
-            ANSWER_MAX_ROWS="10000000",
-            ANSWER_MAX_BYTES="100000000",
-            WARM_MEMORY_BYTES="600000000",
+            ONLINE_WORKERS="2",
+            ONLINE_MAX_ROWS="10000000",
+            ONLINE_MAX_BYTES="100000000",
+            ONLINE_MEMORY_BYTES="600000000",
         )
     )
 
@@ -721,8 +721,8 @@ def stopped(*processes: psutil.Process) -> Iterator[None]:
                 process.resume()
 
 
-def warm(stack: Stack) -> list[psutil.Process]:
-    return list(stack.part("warm").children())
+def online_workers(stack: Stack) -> list[psutil.Process]:
+    return list(stack.part("online").children())
 
 
 @contextmanager
@@ -730,7 +730,7 @@ def at_work(
     stack: Stack, model_id: str
 ) -> Iterator[tuple[psutil.Process, Future[requests.Response]]]:
     """Yield the worker that computes the answer to a question that takes long, and the request."""
-    before = {worker: worker.cpu_times().user for worker in warm(stack)}
+    before = {worker: worker.cpu_times().user for worker in online_workers(stack)}
     with ThreadPoolExecutor(1) as pool:
         request = pool.submit(
             ask, stack, model_id, parquet(table(200_000)), PARQUET, PARQUET
@@ -748,8 +748,8 @@ def at_work(
 def is_replaced(
     stack: Stack, worker: psutil.Process, others: list[psutil.Process]
 ) -> bool:
-    """Say whether another runs in the place of a worker, beside those that were there."""
-    found = warm(stack)
+    """Send whether another runs in the place of a worker, beside those that were there."""
+    found = online_workers(stack)
     return (
         worker not in found
         and len(found) == len(others) + 1
@@ -760,15 +760,15 @@ def is_replaced(
 def test_killed_worker_fails_its_question_alone_and_is_started_again(
     rough: Stack, forest: str
 ) -> None:
-    parent = rough.part("warm")
+    parent = rough.part("online")
     with at_work(rough, forest) as (worker, request):
-        others = [other for other in warm(rough) if other != worker]
+        others = [other for other in online_workers(rough) if other != worker]
         worker.kill()
-        refused(request.result(), 500, "warm_worker_lost")
+        refused(request.result(), 500, "online_worker_lost")
         for _ in range(3):
             answered(ask(rough, forest, ONE))
     eventually(lambda: is_replaced(rough, worker, others))
-    assert rough.part("warm") == parent
+    assert rough.part("online") == parent
     assert not list((rough.data / "scratch").glob(f"*{worker.pid}*"))
     for _ in range(8):
         answered(ask(rough, forest, ONE))
@@ -785,10 +785,10 @@ def test_busy_worker_keeps_nobody_from_the_other(rough: Stack, forest: str) -> N
 def test_when_no_worker_is_free_there_is_a_503_after_half_a_second(
     rough: Stack, forest: str
 ) -> None:
-    with stopped(*warm(rough)):
+    with stopped(*online_workers(rough)):
         started = time.monotonic()
         answer = ask(rough, forest, ONE)
-        refused(answer, 503, "no_warm_worker")
+        refused(answer, 503, "no_online_worker")
         assert 0.4 < time.monotonic() - started < 5
         assert answer.headers["Retry-After"] == "1"
     answered(ask(rough, forest, ONE))
@@ -797,17 +797,20 @@ def test_when_no_worker_is_free_there_is_a_503_after_half_a_second(
 def test_worker_that_takes_too_much_memory_is_replaced(
     rough: Stack, forest: str
 ) -> None:
-    before = warm(rough)
+    before = online_workers(rough)
     body = (
         b"["
         + b",".join([json.dumps({f"col_{i}": i for i in range(10)}).encode()] * 700_000)
         + b"]"
     )
-    refused(ask(rough, forest, body), 500, "warm_worker_lost")
+    refused(ask(rough, forest, body), 500, "online_worker_lost")
     eventually(
-        lambda: len(warm(rough)) == 2 and len(set(warm(rough)) & set(before)) == 1
+        lambda: (
+            len(online_workers(rough)) == 2
+            and len(set(online_workers(rough)) & set(before)) == 1
+        )
     )
-    assert "The warm worker is ended" in (rough.data / "test.log").read_text()
+    assert "The online worker is ended" in (rough.data / "test.log").read_text()
     answered(ask(rough, forest, ONE))
 
 
@@ -816,18 +819,18 @@ def test_end_of_the_tree_leaves_nobody_and_the_stack_starts_it_again(
     rough: Stack, forest: str, end: signal.Signals
 ) -> None:
     answered(ask(rough, forest, ONE))
-    parent, workers = rough.part("warm"), warm(rough)
+    parent, workers = rough.part("online"), online_workers(rough)
     parent.send_signal(end)
     gone, alive = psutil.wait_procs([parent, *workers], timeout=20)
     assert (len(gone), alive) == (3, [])
     eventually(lambda: ask(rough, forest, ONE).status_code == 200)
-    assert rough.part("warm") != parent
+    assert rough.part("online") != parent
 
 
 def test_word_to_stop_lets_the_question_in_hand_be_answered(
     rough: Stack, forest: str
 ) -> None:
-    parent = rough.part("warm")
+    parent = rough.part("online")
     with at_work(rough, forest) as (_, request):
         parent.terminate()
         assert request.result().status_code == 200
@@ -838,11 +841,11 @@ def test_worker_that_takes_too_long_is_ended_and_replaced(
     start_stack: StartStack,
 ) -> None:
     stack = start_stack(
-        workers=1, WARM_WORKERS="1", ANSWER_TIMEOUT_S="1", ANSWER_MAX_ROWS="10000000"
+        workers=1, ONLINE_WORKERS="1", ONLINE_TIMEOUT_S="1", ONLINE_MAX_ROWS="10000000"
     )
     model_id = ready(stack).fitted(table(60, 3))
-    (worker,) = warm(stack)
-    path = str(stack.data / "warm" / "socket")
+    (worker,) = online_workers(stack)
+    path = str(stack.data / "online" / "socket")
     # It waits for the rest of a question, which never comes.
     with protocol._connected(path, 30) as connection:
         assert connection.poll(20)
@@ -862,7 +865,7 @@ QUESTION = Question("default", "request-1", "model-1", "labels", (0.5,), (), JSO
 
 @pytest.fixture
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("s") / "warm" / "socket")
+    return str(tmp_path_factory.mktemp("s") / "online" / "socket")
 
 
 @contextmanager
@@ -908,7 +911,7 @@ def test_refusal_of_a_worker_is_that_of_the_server(path: str) -> None:
 def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(
     path: str,
 ) -> None:
-    with serving(path, lambda _: None), pytest.raises(WarmWorkerLost):
+    with serving(path, lambda _: None), pytest.raises(OnlineWorkerLost):
         protocol.ask(path, QUESTION, b"x" * 10_000_000, 5)
 
 
@@ -918,7 +921,7 @@ def test_worker_that_takes_no_more_of_a_table_is_not_waited_for_without_end(
     monkeypatch.setattr(protocol, "MARGIN_S", 0.0)
     done = threading.Event()
     with serving(path, lambda _: done.wait(20)):
-        with pytest.raises(WarmWorkerLost):
+        with pytest.raises(OnlineWorkerLost):
             protocol.ask(path, QUESTION, b"x" * 10_000_000, 1)
         done.set()
 
@@ -945,10 +948,10 @@ def test_worker_lives_on_after_a_question_that_it_does_not_understand(
 
 
 def test_server_that_finds_nobody_says_so(path: str) -> None:
-    with pytest.raises(NoWarmWorker, match="No warm worker runs"):
+    with pytest.raises(NoOnlineWorker, match="No online worker runs"):
         protocol.ask(path, QUESTION, b"", 5)
     protocol.listen(path).close()
-    with pytest.raises(NoWarmWorker, match="No warm worker runs"):
+    with pytest.raises(NoOnlineWorker, match="No online worker runs"):
         protocol.ask(path, QUESTION, b"", 5)
 
 
@@ -958,7 +961,7 @@ def test_more_waiting_requests_than_the_kernel_keeps_are_told_that_nobody_is_fre
     monkeypatch.setattr(protocol, "_BACKLOG", 0)
     with protocol.listen(path), socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(path)
-        with pytest.raises(NoWarmWorker, match="was free"):
+        with pytest.raises(NoOnlineWorker, match="was free"):
             protocol.ask(path, QUESTION, b"", 5)
 
 

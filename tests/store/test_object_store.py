@@ -534,7 +534,7 @@ class _OddAnswers(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the names are http.server's
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the name is http.server's
-        """Say nothing."""
+        """Send nothing."""
 
 
 @pytest.fixture(scope="module")

@@ -132,12 +132,12 @@ class Stack:
 
     def part(self, name: str) -> psutil.Process:
         """Return the process of a part: redis, store, server (gunicorn's master), worker (the
-        pool), warm."""
+        pool), online."""
         marks = {
             "redis": ("valkey", "redis"),
             "store": ("rclone", "minio"),
             "server": ("gunicorn",),
-            "warm": ("warm.py",),
+            "online": ("online.py",),
         }
         for child in psutil.Process(self.process.pid).children():
             line = " ".join(child.cmdline()[:3])
@@ -147,15 +147,15 @@ class Stack:
 
     def horses(self) -> list[psutil.Process]:
         """Return the work horses that run a job now."""
-        return self._horses("horse")
+        return self._horses("work horse")
 
-    def spare_horses(self) -> list[psutil.Process]:
+    def standby_horses(self) -> list[psutil.Process]:
         """Return the work horses that are ready for the next job."""
-        return self._horses("spare horse")
+        return self._horses("standby horse")
 
-    def rehearsing_horses(self) -> list[psutil.Process]:
+    def warming_horses(self) -> list[psutil.Process]:
         """Return the work horses that are not ready yet."""
-        return self._horses("rehearsal")
+        return self._horses("warm-up")
 
     def _horses(self, name: str) -> list[psutil.Process]:
         found = [
@@ -224,12 +224,12 @@ def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> S
         process = subprocess.Popen(
             [*command, "--workers", str(workers)],
             cwd=ROOT,
-            # Most tests need no warm workers, which take a second or two of both cores to start.
+            # Most tests need no online workers, which take a second or two of both cores to start.
             env={
                 **environment,
                 **STORE,
                 "CORES_DIR": str(data / "cores"),
-                "WARM_WORKERS": "0",
+                "ONLINE_WORKERS": "0",
                 **settings,
             },
             stdout=subprocess.PIPE,

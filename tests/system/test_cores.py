@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 # Every connection is a job: a fork that takes a seat when it is told to, and says what it holds and
 # how many threads it may start. The number of cores, and who else runs on them, are those of a
 # made-up machine.
-NURSERY = """
+JOB_FACTORY = """
 import json, os, pathlib, signal, socket, sys
 import joblib, pyarrow, sklearn.ensemble, threadpoolctl
 from rowcast.system import cores
@@ -68,7 +68,7 @@ class Job:
     """A process that holds a seat when told to."""
 
     def __init__(self, port: int, machine: dict[str, Any]) -> None:
-        """Have the nursery on that port fork it."""
+        """Have the job_factory on that port fork it."""
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             self._stream = connection.makefile("rw")
         self._pid = self._tell(machine)["pid"]
@@ -105,10 +105,10 @@ StartJobs = Callable[..., list[Job]]
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[int]:
+def job_factory() -> Iterator[int]:
     """Return the port of the process that forks the jobs."""
     with subprocess.Popen(
-        [sys.executable, "-c", NURSERY], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", JOB_FACTORY], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
@@ -116,7 +116,7 @@ def nursery() -> Iterator[int]:
 
 
 @pytest.fixture
-def start_jobs(nursery: int, tmp_path: Path) -> Iterator[StartJobs]:
+def start_jobs(job_factory: int, tmp_path: Path) -> Iterator[StartJobs]:
     """Return a function that starts n jobs on a machine of so many cores (0: this one) and busy
     programs."""
     jobs: list[Job] = []
@@ -130,7 +130,7 @@ def start_jobs(nursery: int, tmp_path: Path) -> Iterator[StartJobs]:
             "stat": str(stat),
             "n_cores": n_cores,
         }
-        jobs.extend(Job(nursery, machine) for _ in range(n))
+        jobs.extend(Job(job_factory, machine) for _ in range(n))
         return jobs[-n:]
 
     yield start
@@ -312,29 +312,29 @@ with cores.seat({str(tmp_path)!r}) as seat:
     assert ran.stdout == "1\n"
 
 
-def test_a_job_that_wants_all_cores_waits_for_rehearsals(
+def test_a_job_that_wants_all_cores_waits_for_warm_ups(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     (job,) = start_jobs(1, n_cores=4, n_busy=1)
     job.sit()
     with ThreadPoolExecutor(1) as pool:
-        with cores.rehearsal(tmp_path / "cores") as may_compute:
+        with cores.warm_up(tmp_path / "cores") as may_compute:
             assert may_compute
             computing = pool.submit(job.compute)
             time.sleep(0.05)
-            # Who rehearses is what keeps the machine busy.
+            # Who warms up is what keeps the machine busy.
             (tmp_path / "stat").write_text("procs_running 1\n")
         assert computing.result()["n_cores"] == 4
 
 
-def test_nobody_rehearses_beside_a_job_on_several_cores(
+def test_nobody_warms_up_beside_a_job_on_several_cores(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     (job,) = start_jobs(1, n_cores=4)
     job.sit()
     assert job.compute()["n_cores"] == 4
-    with cores.rehearsal(tmp_path / "cores") as may_compute:
+    with cores.warm_up(tmp_path / "cores") as may_compute:
         assert not may_compute
     job.leave()
-    with cores.rehearsal(tmp_path / "cores") as may_compute:
+    with cores.warm_up(tmp_path / "cores") as may_compute:
         assert may_compute

@@ -411,7 +411,7 @@ def test_nothing_is_sent_without_a_signature(
     assert len(receiver.requests) == 1
 
 
-# Several keepers, and dead ones.
+# Several maintenance processes, and dead ones.
 
 
 def test_several_threads_deliver_each_once(
@@ -424,7 +424,7 @@ def test_several_threads_deliver_each_once(
     assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == job_ids
 
 
-def test_what_a_killed_keeper_had_begun_is_sent_again(
+def test_what_a_killed_maintenance_process_had_begun_is_sent_again(
     connection: redis.Redis, receiver: Receiver, redis_server: RedisServer
 ) -> None:
     is_over = threading.Event()
@@ -438,9 +438,9 @@ settings = Settings(webhook_secrets={SECRET!r}, webhook_allow_private=True)
 connection = redis.Redis(unix_socket_path={str(redis_server.socket)!r})
 delivery.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id}}, {NOW})
 """
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as keeper:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as maintenance:
         eventually(lambda: receiver.requests)
-        keeper.send_signal(signal.SIGKILL)
+        maintenance.send_signal(signal.SIGKILL)
     is_over.set()
     receiver.answer = answering(200)
     assert deliver(connection, NOW + delivery.LEASE_S - 1) == 0
@@ -451,13 +451,13 @@ delivery.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id
     ]
 
 
-def test_keeper_that_wakes_up_too_late_changes_nothing(
+def test_maintenance_process_that_wakes_up_too_late_changes_nothing(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         receiver.answer = answering(500)
         if len(receiver.requests) == 1:
-            # While the first keeper waits for its answer, another takes over.
+            # While the first maintenance process waits for its answer, another takes over.
             deliver(connection, NOW + delivery.LEASE_S)
             postponed.append(due(connection))
         receiver.answer(handler)

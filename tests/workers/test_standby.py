@@ -1,4 +1,4 @@
-"""Spare horses: a worker that waits has a work horse ready, which runs its next job and nothing
+"""Standby work horses: a worker that waits has a work horse ready, which runs its next job and nothing
 else."""
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def alone(start_stack: StartStack) -> Stack:
     return start_stack(workers=1, SHORT_WORKERS="0")
 
 
-def spare_of(stack: Stack) -> psutil.Process:
-    """Return the spare horse once it is ready."""
-    (spare,) = eventually(stack.spare_horses)
-    assert isinstance(spare, psutil.Process)
-    return spare
+def standby_of(stack: Stack) -> psutil.Process:
+    """Return the standby work horse once it is ready."""
+    (standby,) = eventually(stack.standby_horses)
+    assert isinstance(standby, psutil.Process)
+    return standby
 
 
 def slow_job(stack: Stack) -> str:
@@ -45,14 +45,14 @@ def horse_of(stack: Stack, job: str) -> psutil.Process:
     return horse
 
 
-def stopped_in_rehearsal(stack: Stack) -> psutil.Process:
+def stopped_in_warm_up(stack: Stack) -> psutil.Process:
     """Have jobs run until the horse after one is caught before it is ready."""
 
     def caught() -> psutil.Process | None:
         stack.finished(stack.fit(table(100, 3), validation="none"))
-        (horse,) = eventually(stack.rehearsing_horses)
+        (horse,) = eventually(stack.warming_horses)
         horse.suspend()
-        if horse.name() == "rehearsal":
+        if horse.name() == "warm-up":
             return horse
         horse.resume()
         return None
@@ -61,14 +61,14 @@ def stopped_in_rehearsal(stack: Stack) -> psutil.Process:
     return found
 
 
-def test_the_spare_horse_runs_the_next_job_and_no_other(alone: Stack) -> None:
-    spare = spare_of(alone)
+def test_the_standby_horse_runs_the_next_job_and_no_other(alone: Stack) -> None:
+    standby = standby_of(alone)
     job = slow_job(alone)
-    assert horse_of(alone, job) == spare
-    assert not alone.spare_horses()
+    assert horse_of(alone, job) == standby
+    assert not alone.standby_horses()
     alone.finished(job)
-    assert spare_of(alone).pid != spare.pid
-    assert not spare.is_running()
+    assert standby_of(alone).pid != standby.pid
+    assert not standby.is_running()
 
 
 @contextmanager
@@ -91,61 +91,63 @@ def watched(look: Callable[[], list[psutil.Process]]) -> Iterator[set[int]]:
         watcher.join()
 
 
-def test_jobs_that_wait_have_no_rehearsal_between_them(alone: Stack) -> None:
-    spare_of(alone)
+def test_jobs_that_wait_have_no_warm_up_between_them(alone: Stack) -> None:
+    standby_of(alone)
     with alone.frozen():
         jobs = [slow_job(alone) for _ in range(3)]
-    with watched(alone.rehearsing_horses) as rehearsing:
+    with watched(alone.warming_horses) as warming:
         for job in jobs[:-1]:
             horse_of(alone, job)
             assert alone.post("/cancel", id=job).ok
         horse_of(alone, jobs[-1])
-        assert not rehearsing
+        assert not warming
         alone.finished(jobs[-1])
-        spare_of(alone)
-    assert rehearsing
+        standby_of(alone)
+    assert warming
 
 
-def test_a_spare_horse_that_was_killed_is_replaced(alone: Stack) -> None:
-    spare = spare_of(alone)
-    spare.kill()
-    eventually(lambda: not spare.is_running())
-    spare_of(alone)
+def test_a_standby_horse_that_was_killed_is_replaced(alone: Stack) -> None:
+    standby = standby_of(alone)
+    standby.kill()
+    eventually(lambda: not standby.is_running())
+    standby_of(alone)
 
 
-def test_a_spare_horse_that_was_killed_costs_no_attempt(alone: Stack) -> None:
-    spare = spare_of(alone)
+def test_a_standby_horse_that_was_killed_costs_no_attempt(alone: Stack) -> None:
+    standby = standby_of(alone)
     with alone.frozen():
         job = alone.fit(table(), validation="none")
-        spare.kill()
-        eventually(lambda: spare.status() == psutil.STATUS_ZOMBIE)
+        standby.kill()
+        eventually(lambda: standby.status() == psutil.STATUS_ZOMBIE)
     status = alone.finished(job)
     assert (status["attempts"], status["earlier"]) == (1, [])
 
 
-def test_a_horse_that_still_rehearses_is_not_waited_for(alone: Stack) -> None:
+def test_a_horse_that_still_warms_up_is_not_waited_for(alone: Stack) -> None:
     dataset = alone.upload(slow_table())
-    rehearsing = stopped_in_rehearsal(alone)
+    warming = stopped_in_warm_up(alone)
     job = submitted(alone.post("/fit", id=dataset, validation="none"))
-    assert horse_of(alone, job) != rehearsing
-    assert not rehearsing.is_running()
+    assert horse_of(alone, job) != warming
+    assert not warming.is_running()
     alone.finished(job)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_spare_horse_goes_with_its_worker(alone: Stack, how: signal.Signals) -> None:
-    spare = spare_of(alone)
-    spare.parent().send_signal(how)
-    eventually(lambda: not spare.is_running())
+def test_a_standby_horse_goes_with_its_worker(
+    alone: Stack, how: signal.Signals
+) -> None:
+    standby = standby_of(alone)
+    standby.parent().send_signal(how)
+    eventually(lambda: not standby.is_running())
     alone.finished(alone.fit(table(), validation="none"))
 
 
-def test_a_rehearsal_starts_no_thread_and_no_program(tmp_path: Path) -> None:
+def test_a_warm_up_starts_no_thread_and_no_program(tmp_path: Path) -> None:
     code = f"""
 import os, sys, worker, ml
 from pathlib import Path
 from rowcast.config import Settings
-from rowcast.rehearsal import rehearse
+from rowcast.workers.warmup import warm_up
 ml.warm_up()
 if os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
@@ -153,7 +155,7 @@ before = os.listdir("/proc/self/task")
 starts = ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system")
 sys.addaudithook(lambda event, _: os._exit(3) if event in starts else None)
 folder = Path({str(tmp_path)!r})
-rehearse(Settings(s3_endpoint="http://127.0.0.1:9", cores_dir=str(folder / "cores")), folder)
+warm_up(Settings(s3_endpoint="http://127.0.0.1:9", cores_dir=str(folder / "cores")), folder)
 if not (folder / "result").exists():
     os._exit(5)
 os._exit(0 if os.listdir("/proc/self/task") == before else 4)

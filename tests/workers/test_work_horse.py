@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from rowcast.workers import work_horse
-from rowcast.workers.work_horse import HANGS_S, Horse, Voice
+from rowcast.workers.work_horse import HANGS_S, ReportPipe, WorkHorse
 
-Run = Callable[..., Horse]
+Run = Callable[..., WorkHorse]
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def run() -> Iterator[Run]:
     """Return a function that starts a process as a horse; it says nothing itself."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*command: str, **pipes: int) -> Horse:
+    def start(*command: str, **pipes: int) -> WorkHorse:
         started.append(subprocess.Popen(command))
-        return Horse(started[-1].pid, **pipes)
+        return WorkHorse(started[-1].pid, **pipes)
 
     yield start
     for process in started:
@@ -43,7 +43,7 @@ def run() -> Iterator[Run]:
         process.wait()
 
 
-def look(seen: Horse, set_to: Callable[[float], None], *at_s: float) -> float:
+def look(seen: WorkHorse, set_to: Callable[[float], None], *at_s: float) -> float:
     """Look at the horse at these times, and return for how long it has worked."""
     for each in at_s:
         set_to(each)
@@ -70,7 +70,7 @@ def test_waiting_for_the_store_is_no_work(
     reader, writer = os.pipe()
     seen = run("sleep", "60", reader=reader)
     for message in said:
-        Voice(writer).say(message)
+        ReportPipe(writer).send(message)
     look(seen, hours, 0)
     assert look(seen, hours, 1, 2, 3, 10) == worked_s
     os.close(writer)
@@ -80,9 +80,9 @@ def test_what_downloads_and_says_so_works(
     run: Run, hours: Callable[[float], None]
 ) -> None:
     reader, writer = os.pipe()
-    seen, voice = run("sleep", "60", reader=reader), Voice(writer)
+    seen, reports = run("sleep", "60", reader=reader), ReportPipe(writer)
     for second in range(10):
-        voice.say({"phase": "downloading"})
+        reports.send({"phase": "downloading"})
         look(seen, hours, second, second + 0.5)
     assert seen.worked_s == 9.5
     os.close(writer)

@@ -144,11 +144,11 @@ class _Watch(NamedTuple):
 class _Probe(NamedTuple):
     """Predictions of the first rows in their order, and what predictions cost.
 
-    `n_at_once` rows are to be predicted by one call, which then takes `seconds_per_row`.
+    `n_per_call` rows are to be predicted by one call, which then takes `seconds_per_row`.
     """
 
     predictions: np.ndarray
-    n_at_once: int
+    n_per_call: int
     seconds_per_row: float
 
 
@@ -186,11 +186,11 @@ def _probe(
         n_affordable = _rung(watch.left_s() / 2, seconds / n_rows, n_useful)
     overhead_s = max(seconds - row_s * n_rows, 0)
     n_timely = (_SHARE_OF_A_CALL * watch.budget_s - overhead_s) / row_s
-    n_at_once = max(1, int(min(n_timely, _MAX_CELLS / max(frame.shape[1], 1))))
+    n_per_call = max(1, int(min(n_timely, _MAX_CELLS / max(frame.shape[1], 1))))
     return _Probe(
         predictions[: len(order)],
-        n_at_once,
-        overhead_s / max(n_at_once, n_rows) + row_s,
+        n_per_call,
+        overhead_s / max(n_per_call, n_rows) + row_s,
     )
 
 
@@ -236,11 +236,11 @@ def _calls(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of a round with the features to be shuffled for one prediction, round by
     round."""
-    n_at_once = max(1, probe.n_at_once // max(len(trial.rows), 1))
+    n_per_call = max(1, probe.n_per_call // max(len(trial.rows), 1))
     for number in range(MAX_ROUNDS):
         order = np.random.default_rng([trial.seed, number]).permutation(len(moving))
-        for start in range(0, len(moving), n_at_once):
-            yield number, [moving[i] for i in order[start : start + n_at_once]]
+        for start in range(0, len(moving), n_per_call):
+            yield number, [moving[i] for i in order[start : start + n_per_call]]
 
 
 def _shuffled_losses(trial: _Trial, names: list[str], number: int) -> list[float]:

@@ -150,7 +150,7 @@ def test_order_of_the_features_changes_nothing() -> None:
     assert means(measured()) == means(measured(groups=dict(reversed(EACH.items()))))
 
 
-def test_shuffles_do_not_depend_on_what_is_predicted_at_once(
+def test_shuffles_do_not_depend_on_what_is_predicted_online(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(permutation, "MAX_ROUNDS", 1)

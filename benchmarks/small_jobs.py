@@ -24,7 +24,7 @@ COST = "what a stream of toys costs a long fit"
 
 
 def measure(bench: Bench) -> list[Line]:
-    toys: list[float] = []
+    small_jobs: list[float] = []
     alone, beside, first = [], [], []
     with Client(bench.stack().url) as client:
         toy = client.upload(bench.tables(1_000, 1_000, 10).train)
@@ -32,21 +32,23 @@ def measure(bench: Bench) -> list[Line]:
         for _ in range(bench.n_runs):
             # One for each run: a fit may have no more iterations than last for some minutes.
             job = _long_fit(bench, client)
-            before, began = _speed(client, job, ALONE_S), len(toys)
+            before, began = _speed(client, job, ALONE_S), len(small_jobs)
             beside.append(
-                _speed(client, job, STREAM_S, lambda: toys.append(_toy(client, toy)))
+                _speed(
+                    client, job, STREAM_S, lambda: small_jobs.append(_toy(client, toy))
+                )
             )
-            first.append(toys[began])
+            first.append(small_jobs[began])
             alone.append(statistics.mean([before, _speed(client, job, ALONE_S)]))
             client.cancel(job)
-    return _lines(first, toys, Pairs(alone, beside, "iterations/s"))
+    return _lines(first, small_jobs, Pairs(alone, beside, "iterations/s"))
 
 
-def _lines(first: list[float], toys: list[float], speeds: Pairs) -> list[Line]:
+def _lines(first: list[float], small_jobs: list[float], speeds: Pairs) -> list[Line]:
     cost = [100 * (1 - share) for share in speeds.ratios()]
     return [
         Line(FIRST, "s", first, Target("at most", 1)),
-        Line(EACH, "s", toys),
+        Line(EACH, "s", small_jobs),
         Line(COST, "%", cost, Target("at most", 25), speeds),
     ]
 

@@ -127,5 +127,5 @@ end
 
 BENCHMARKS = [
     Benchmark("at_once", WHAT, measure_latency),
-    Benchmark("at_once_rate", RATE, measure_rate),
+    Benchmark("online_rate", RATE, measure_rate),
 ]

@@ -1,4 +1,4 @@
-"""Exit with 0 when a warm worker of this container takes a connection in time.
+"""Exit with 0 when an online worker of this container takes a connection in time.
 
 That takes all of it: the tree listens, and has a worker that is free and does not hang. The worker
 finds that nobody asks it anything, and goes on.
@@ -20,13 +20,13 @@ def main() -> None:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT_S)
-            connection.connect(os.environ["WARM_SOCKET"])
+            connection.connect(os.environ["ONLINE_SOCKET"])
             if not connection.recv(1):
-                sys.exit("the warm worker that took the connection ended")
+                sys.exit("the online worker that took the connection ended")
     except TimeoutError:
-        sys.exit(f"no warm worker was free within {TIMEOUT_S} s")
+        sys.exit(f"no online worker was free within {TIMEOUT_S} s")
     except OSError as error:
-        sys.exit(f"no warm worker listens: {error}")
+        sys.exit(f"no online worker listens: {error}")
 
 
 if __name__ == "__main__":

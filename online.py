@@ -1,4 +1,4 @@
-"""The warm workers: they keep recently used models in memory, and answer small predictions at once.
+"""The online workers: they keep recently used models in memory, and answer small predictions at once.
 
 A tree of its own beside the workers of the queue: a parent that binds the socket and computes
 nothing, and children that take one connection after the other. Children are forked before their
@@ -31,11 +31,11 @@ from rowcast import errors
 from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import logs
 from rowcast.online import model_cache, predictor, protocol
-from rowcast.redis_clients import connect_for_beats
+from rowcast.redis_clients import connect_for_heartbeats
 from rowcast.store import Storage, loading, object_store
 from rowcast.system import cores, die_with_parent, memory, scratch
 
-log = logging.getLogger("rowcast.warm")
+log = logging.getLogger("rowcast.online")
 
 # How often the children are looked at, and how soon one that died at once is started again.
 TICK_S, PAUSE_S = 0.1, 1.0
@@ -48,7 +48,7 @@ STOP_S = 5.0
 
 @dataclass
 class Child:
-    """A warm worker as its parent sees it; `busy_since` is shared memory, 0 while it waits."""
+    """An online worker as its parent sees it; `busy_since` is shared memory, 0 while it waits."""
 
     process: ForkProcess
     meter: memory.Meter
@@ -57,10 +57,10 @@ class Child:
 
 
 class Tree:
-    """The warm workers, kept alive until a signal says to stop."""
+    """The online workers, kept alive until a signal says to stop."""
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
-        """Have `settings.warm_workers` children take the connections of a socket."""
+        """Have `settings.online_workers` children take the connections of a socket."""
         self._settings, self._listener = settings, listener
         self._children: list[Child] = []
         self._is_stopping = False
@@ -69,7 +69,7 @@ class Tree:
         """Watch over the children until SIGTERM or Ctrl-C, then stop them."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._children = [self._start() for _ in range(self._settings.warm_workers)]
+        self._children = [self._start() for _ in range(self._settings.online_workers)]
         while not self._is_stopping:
             time.sleep(TICK_S)
             self._children = [self._look_after(child) for child in self._children]
@@ -85,7 +85,7 @@ class Tree:
             args=(self._settings, self._listener, busy_since, os.getpid()),
         )
         process.start()
-        meter = memory.Meter(process.pid or 0, self._settings.warm_memory_bytes)
+        meter = memory.Meter(process.pid or 0, self._settings.online_memory_bytes)
         return Child(process, meter, busy_since)
 
     def _look_after(self, child: Child) -> Child:
@@ -96,7 +96,7 @@ class Tree:
         if time.monotonic() < child.started_at + PAUSE_S:
             return child
         log.warning(
-            "a warm worker ended (%s); another is started", child.process.exitcode
+            "an online worker ended (%s); another is started", child.process.exitcode
         )
         child.process.close()
         # What it was at work on lies there still.
@@ -107,15 +107,15 @@ class Tree:
         busy_since = child.busy_since.value
         if (
             busy_since
-            and time.monotonic() > busy_since + self._settings.answer_timeout_s
+            and time.monotonic() > busy_since + self._settings.online_timeout_s
         ):
             log.warning(
-                "a warm worker takes longer than %d s; it is ended",
-                self._settings.answer_timeout_s,
+                "an online worker takes longer than %d s; it is ended",
+                self._settings.online_timeout_s,
             )
             child.process.kill()
         elif child.meter.is_over():
-            log.warning("%s The warm worker is ended.", child.meter.failure().detail)
+            log.warning("%s The online worker is ended.", child.meter.failure().detail)
             child.process.kill()
 
     def _end_all(self) -> None:
@@ -138,12 +138,12 @@ def _serve(
     die_with_parent(parent_pid)
     memory.die_first()
     wish = _Wish(busy_since)
-    folder = scratch.make(Path(settings.scratch_dir), f"warm-{uuid.uuid4().hex}")
+    folder = scratch.make(Path(settings.scratch_dir), f"online-{uuid.uuid4().hex}")
     cache = model_cache.ModelCache(
         Storage(settings, object_store.SERVER, connections=2),
-        connect_for_beats(settings),
+        connect_for_heartbeats(settings),
         [key.get_secret_value() for key in settings.signing_keys],
-        settings.warm_cache_bytes,
+        settings.online_cache_bytes,
         folder,
     )
     answer = partial(_answer, cache, predictor.Bounds.of(settings), folder / "table")
@@ -206,23 +206,23 @@ def _outcome(
 
 
 def main() -> None:
-    """Run the warm workers until SIGTERM or Ctrl-C."""
+    """Run the online workers until SIGTERM or Ctrl-C."""
     try:
         settings = Settings.from_environment()
         if not settings.signing_keys:
             raise ConfigurationError(
-                "SIGNING_KEYS: warm workers verify models and need at least one key"
+                "SIGNING_KEYS: online workers verify models and need at least one key"
             )
-        if not settings.warm_workers:
-            raise ConfigurationError("WARM_WORKERS: with 0 there is nothing to run")
+        if not settings.online_workers:
+            raise ConfigurationError("ONLINE_WORKERS: with 0 there is nothing to run")
     except ConfigurationError as error:
         sys.exit(f"rowcast: {error}")
-    logs.configure(settings, "warm")
+    logs.configure(settings, "online")
     try:
-        listener = protocol.listen(settings.warm_socket)
+        listener = protocol.listen(settings.online_socket)
     except OSError as error:
-        sys.exit(f"rowcast: WARM_SOCKET: {error}")
-    log.info("starting %d warm workers", settings.warm_workers)
+        sys.exit(f"rowcast: ONLINE_SOCKET: {error}")
+    log.info("starting %d online workers", settings.online_workers)
     ml.warm_up()
     scratch.sweep(Path(settings.scratch_dir))
     Tree(settings, listener).run()

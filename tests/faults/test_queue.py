@@ -1,0 +1,182 @@
+"""The queue in Redis when those who work on it die or are silent, without a worker: calls in any
+order."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+import redis
+
+from rowcast.ids import new_id
+from rowcast.jobs.queue import MAX_LOG_LINES, AttemptError, JobQueue
+from rowcast.workers.lease import Lease
+from rowcast.workers.work_horse import WorkHorse
+
+LOST = AttemptError("worker_lost", "nobody heard of it")
+TTL_S = 30
+
+
+@pytest.fixture
+def queue(connection: redis.Redis) -> JobQueue:
+    # The first call after a silence calms everybody down; these tests begin in the middle.
+    connection.set("rowcast:heard", time.time())
+    return JobQueue(connection)
+
+
+def submitted(queue: JobQueue, **fields: str) -> str:
+    job_id = new_id()
+    all_fields = {
+        "kind": "fit",
+        "lane": "long",
+        "priority": "normal",
+        "status": "queued",
+        **fields,
+    }
+    assert queue.submit(job_id, "ann", all_fields, max_of_owner=9, max_of_all=9) is None
+    return job_id
+
+
+def status(queue: JobQueue, job_id: str) -> str:
+    return queue.fields(job_id)["status"]
+
+
+def taken(
+    queue: JobQueue, *, begun: bool = True, ttl_s: float = TTL_S
+) -> tuple[str, int]:
+    """Take the next job as a worker does that is never heard of again; return it with its
+    attempt."""
+    job_id = queue.take("a worker", ["long", "short"], ttl_s)
+    assert job_id
+    attempt = int(queue.fields(job_id)["attempt"])
+    assert not begun or queue.confirm_start(job_id, attempt, ttl_s)
+    return job_id, attempt
+
+
+def given_up(
+    queue: JobQueue, job_id: str, attempt: int, max_attempts: int = 3
+) -> int | None:
+    return queue.give_up(job_id, attempt, LOST, max_attempts=max_attempts, ttl_s=0)
+
+
+def test_a_job_whose_worker_died_before_it_began_has_lost_no_attempt(
+    queue: JobQueue,
+) -> None:
+    job_id = submitted(queue)
+    for _ in range(5):
+        assert given_up(queue, *taken(queue, begun=False)) is None
+    assert status(queue, job_id) == "queued"
+    assert "causes" not in queue.fields(job_id)
+
+
+def test_the_last_death_makes_one_the_final_attempt_and_the_dead_may_do_nothing(
+    queue: JobQueue,
+) -> None:
+    job_id = submitted(queue)
+    assert given_up(queue, *taken(queue)) is None
+    _, attempt = taken(queue)
+    number = given_up(queue, job_id, attempt, max_attempts=2)
+    assert number == attempt + 1
+    assert (
+        queue.finish(job_id, "finished", {}, 60, attempt=attempt, stored=True) == "lost"
+    )
+    assert not queue.renew_lease(job_id, attempt, TTL_S)
+    assert queue.finish(job_id, "failed", {}, 60, attempt=number, stored=True) == "ok"
+
+
+def test_an_final_attempt_that_dies_is_followed_by_another_and_told_of_once(
+    queue: JobQueue,
+) -> None:
+    job_id = submitted(queue)
+    first = given_up(queue, *taken(queue), max_attempts=1)
+    assert first is not None
+    assert queue.expired() == [job_id]
+    second = given_up(queue, job_id, first, max_attempts=1)
+    assert second == first + 1
+    assert (
+        queue.finish(job_id, "finished", {}, 60, attempt=first, stored=True) == "lost"
+    )
+    assert [
+        json.loads(line)["attempt"]
+        for line in queue.fields(job_id)["causes"].splitlines()
+    ] == [1]
+
+
+def test_after_a_silence_of_all_nobody_is_taken_for_lost_at_once(
+    queue: JobQueue,
+) -> None:
+    submitted(queue)
+    job_id, attempt = taken(queue, ttl_s=0)
+    assert queue.expired() == [job_id]
+    # As after an outage of Redis, in which no call came.
+    queue.connection.set("rowcast:heard", time.time() - 10)
+    assert queue.expired() == []
+    assert queue.renew_lease(job_id, attempt, TTL_S)
+    queue.connection.delete("rowcast:quiet")
+    assert queue.expired() == []
+
+
+@pytest.mark.parametrize("gone", ["rowcast:lane:long:ann", "rowcast:turns:long"])
+def test_a_queued_job_that_nobody_would_find_is_put_back(
+    queue: JobQueue, gone: str
+) -> None:
+    job_id = submitted(queue)
+    queue.connection.delete(gone)
+    assert queue.take("a worker", ["long"], TTL_S) is None
+    assert queue.reconcile() == 1
+    assert taken(queue) == (job_id, 1)
+    assert queue.reconcile() == 0
+
+
+def test_a_delayed_job_that_nobody_would_find_is_put_back(queue: JobQueue) -> None:
+    job_id = submitted(queue)
+    _, attempt = taken(queue)
+    assert queue.requeue(job_id, attempt, LOST, delay_s=3600, max_wait_s=7200) == "ok"
+    queue.connection.delete("rowcast:later")
+    assert queue.reconcile() == 1
+    assert taken(queue) == (job_id, 2)
+
+
+def test_a_running_job_that_nobody_would_miss_is_found(queue: JobQueue) -> None:
+    job_id = submitted(queue)
+    taken(queue)
+    queue.connection.delete("rowcast:running")
+    assert queue.expired() == []
+    assert queue.reconcile() == 1
+    assert queue.expired() == [job_id]
+
+
+@pytest.mark.parametrize(
+    ("fit_ends", "becomes"), [("finished", "queued"), ("failed", "deferred")]
+)
+def test_a_job_whose_fit_forgot_it_is_put_back(
+    queue: JobQueue, fit_ends: str, becomes: str
+) -> None:
+    fit = submitted(queue)
+    job_id = submitted(queue, kind="predict", waits_for=fit)
+    queue.connection.delete(f"rowcast:waiting:{fit}")
+    assert queue.reconcile() == 1
+    queue.connection.delete(f"rowcast:waiting:{fit}")
+    taken(queue)
+    assert queue.finish(fit, fit_ends, {}, 60, attempt=1, stored=True) == "ok"
+    assert queue.reconcile() == 1
+    assert status(queue, job_id) == becomes
+    assert queue.orphaned() == ([job_id] if becomes == "deferred" else [])
+
+
+def test_a_job_that_logs_without_end_keeps_its_lease(queue: JobQueue) -> None:
+    submitted(queue)
+    job_id, attempt = taken(queue)
+    reader, writer = os.pipe()
+    horse = WorkHorse(os.getpid(), reader)
+    horse.lines = [f"line {i}" for i in range(20_000)]
+    lease = Lease(queue, job_id, attempt, ttl_s=10)
+    assert lease.is_held(horse)
+    lease.close(horse)
+    for end in (reader, writer):
+        os.close(end)
+    assert queue.log(job_id) == [
+        f"line {i}" for i in range(20_000 - MAX_LOG_LINES, 20_000)
+    ]
