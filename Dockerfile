@@ -27,5 +27,5 @@ COPY . .
 # Whatever the umask of the checkout was, the user can read it.
 RUN chmod -R a+rX . && python -m compileall -q .
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8080
 CMD ["gunicorn"]

@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 8000
+PORT ?= 8080
 MINUTES ?= 15
 JOBS ?= 500
 SEED ?= 1
@@ -21,7 +21,7 @@ demo: $(VENV)/local ## Start everything, fit a model on an example, print its pr
 	$(BIN)/python -m rowcast.local --port 0 --data "$$dir/rowcast" -- \
 		$(BIN)/python example_1.py --train "$$dir/train.parquet" --test "$$dir/test.parquet"
 
-up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=8000, data in .rowcast/.
+up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=8080, data in .rowcast/.
 	@$(BIN)/python -m rowcast.local --port $(PORT)
 
 backup: $(VENV)/local ## Copy the data of `make up`, which may run meanwhile, to TO=backup/<time>.

@@ -16,7 +16,7 @@ TIMEOUT_S = 8
 
 def main() -> None:
     """Ask the server as anybody would; what it says otherwise is for `docker inspect`."""
-    port = os.environ.get("BIND", "127.0.0.1:8000").rpartition(":")[2]
+    port = os.environ.get("BIND", "127.0.0.1:8080").rpartition(":")[2]
     try:
         urllib.request.urlopen(
             f"http://127.0.0.1:{port}/readyz", timeout=TIMEOUT_S

@@ -89,7 +89,7 @@ def _has_good_port(parts: SplitResult) -> bool:
 def _address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not (colon and host and port.isdigit() and int(port) < 65536):
-        raise ValueError("must be like 127.0.0.1:8000")
+        raise ValueError("must be like 127.0.0.1:8080")
     return value
 
 
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     )
 
     bind: Annotated[str, AfterValidator(_address)] = Field(
-        "127.0.0.1:8000", description="Address and port that the server listens on."
+        "127.0.0.1:8080", description="Address and port that the server listens on."
     )
     server_workers: int = Field(2, ge=1, le=64, description="Server processes.")
     server_threads: int = Field(

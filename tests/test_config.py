@@ -28,7 +28,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 def test_defaults_listen_on_loopback_without_keys() -> None:
     defaults = Settings.from_environment()
     assert (defaults.bind, defaults.api_keys, defaults.allow_anonymous) == (
-        "127.0.0.1:8000",
+        "127.0.0.1:8080",
         (),
         False,
     )
@@ -50,8 +50,8 @@ def test_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("BIND", "8000"),
-        ("BIND", ":8000"),
+        ("BIND", "8080"),
+        ("BIND", ":8080"),
         ("BIND", "127.0.0.1:"),
         ("BIND", "127.0.0.1:http"),
         ("BIND", "127.0.0.1:65536"),
@@ -165,7 +165,7 @@ def test_variable_of_others_is_left_alone(
 
 
 @pytest.mark.parametrize(
-    "bind", ["0.0.0.0:8000", "[::]:8000", "192.168.1.5:8000", "rowcast.example.org:80"]
+    "bind", ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:8080", "rowcast.example.org:80"]
 )
 def test_other_addresses_than_loopback_want_keys(
     bind: str, monkeypatch: pytest.MonkeyPatch
@@ -185,12 +185,12 @@ def test_other_addresses_are_taken_with_keys_or_if_meant(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (
-        settings(monkeypatch, BIND="0.0.0.0:8000", **variables).bind == "0.0.0.0:8000"
+        settings(monkeypatch, BIND="0.0.0.0:8080", **variables).bind == "0.0.0.0:8080"
     )
 
 
 @pytest.mark.parametrize(
-    "bind", ["127.0.0.1:8000", "127.8.8.8:1", "[::1]:8000", "localhost:8000"]
+    "bind", ["127.0.0.1:8080", "127.8.8.8:1", "[::1]:8080", "localhost:8080"]
 )
 def test_loopback_wants_no_keys(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(monkeypatch, BIND=bind).bind == bind

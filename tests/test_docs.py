@@ -39,7 +39,7 @@ from tests.support.stack import Stack
 from tests.support.tables import table
 from tests.support.waiting import eventually
 
-LOCAL_URL = "http://127.0.0.1:8000"
+LOCAL_URL = "http://127.0.0.1:8080"
 # Answers that the OpenAPI document does not describe: itself, its page, and files.
 BESIDE_OPENAPI = {
     ("GET", path) for path in ("/openapi.json", "/docs", "/client.py", "/estimators.py")

@@ -763,7 +763,7 @@ def test_presigned_urls_name_the_endpoint_that_the_caller_can_reach(
     outside = stack.get("/upload").json()["url"]
     assert outside.startswith("https://tables.example.org/datasets/")
     inside = requests.get(
-        stack.url + "/upload", headers={"Host": "server:8000"}
+        stack.url + "/upload", headers={"Host": "server:8080"}
     ).json()["url"]
     assert inside.startswith(stack.settings().s3_endpoint)
     requests.put(inside, data=b"x").raise_for_status()

@@ -1,6 +1,6 @@
 """The whole stack as child processes, for a machine without Docker.
 
-    python -m rowcast.local [--port 8000] [--data .rowcast] [--workers N] [-- COMMAND ...]
+    python -m rowcast.local [--port 8080] [--data .rowcast] [--workers N] [-- COMMAND ...]
 
 Redis, an S3 store, the server, the workers and the online workers run on loopback, with secrets made
 once and kept in the data folder. When `/readyz` says so, one line on standard output tells where
@@ -306,8 +306,8 @@ def _parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--port",
         type=partial(_number, LAST_PORT),
-        default=8000,
-        help="server port, 8000 if left out; 0: any free",
+        default=8080,
+        help="server port, 8080 if left out; 0: any free",
     )
     parser.add_argument(
         "--data",

@@ -338,7 +338,7 @@ def test_file_of_a_model_has_the_size_and_digest_told(
 
 
 @pytest.mark.parametrize(
-    ("host", "is_inside"), [("server:8000", True), ("example.org", False)]
+    ("host", "is_inside"), [("server:8080", True), ("example.org", False)]
 )
 def test_url_of_a_file_names_the_endpoint_that_the_caller_can_reach(
     host: str, is_inside: bool, stack: Stack, model_id: str
