@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from rowcast.learning import LEARNERS, Cost
 from rowcast.store import Version
 from rowcast.tables import Sample
 
@@ -31,32 +32,6 @@ local new = tonumber(ARGV[2])
 if old then new = old + (new - old) * tonumber(ARGV[3]) end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.4f', new))
 """
-
-
-class Cost(NamedTuple):
-    """What a learner's job takes: seconds, and seconds a cell.
-
-    `iterations` is the parameter, with its default, to which the seconds a cell are in proportion.
-    """
-
-    fit_s: float
-    fit_cell_s: float
-    predict_s: float
-    predict_cell_s: float
-    iterations: tuple[str, int] | None = None
-
-
-# Measured with scikit-learn 1.9.1 on one core of a shared machine, on 1,000 to 5,000,000 cells of
-# numbers in Parquet and two classes, with validation and importances, and rounded up. Text, dates
-# and CSV take several times as long, more classes their number of times; the first jobs correct
-# that. The constant is what a job of a few rows takes. A forest's trees grow until they know each
-# row, so they take far longer than others.
-COSTS: dict[str, Cost] = {
-    "boosting": Cost(0.3, 5e-7, 0.1, 1.5e-7, ("max_iter", 100)),
-    "linear": Cost(0.2, 2e-7, 0.1, 1e-7),
-    "forest": Cost(0.5, 3e-5, 0.2, 1e-6, ("n_estimators", 100)),
-    "baseline": Cost(0.1, 5e-8, 0.1, 2e-8),
-}
 _MOST_ITERATIONS = 1_000_000
 # A cross-validation fits five models and then the one that is kept.
 _FITS_OF_CV = 6
@@ -190,7 +165,7 @@ def _rough_s(kind: Kind, learner: str, n_cells: float) -> float:
 
 def _cost_of(learner: str) -> Cost:
     # A model may be of a learner that a newer server knows.
-    return COSTS.get(learner, COSTS["boosting"])
+    return LEARNERS.get(learner, LEARNERS["boosting"]).cost
 
 
 def _n_cells(n_rows: int, n_columns: int, effort: float) -> float:

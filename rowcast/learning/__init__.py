@@ -1,12 +1,13 @@
 """From checked columns to a model with an honest account of its quality."""
 
-from rowcast.learning.learners import LEARNERS
+from rowcast.learning.learners import LEARNERS, Cost
 from rowcast.learning.prediction import Predictor
 from rowcast.learning.progress import SILENT, Phase, Progress
 
 __all__ = [
     "LEARNERS",
     "SILENT",
+    "Cost",
     "Phase",
     "Predictor",
     "Progress",

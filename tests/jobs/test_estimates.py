@@ -18,7 +18,6 @@ from pyarrow import feather
 
 from rowcast.config import Settings
 from rowcast.jobs import estimates
-from rowcast.learning.learners import LEARNERS
 from rowcast.store.object_store import Version
 from rowcast.tables import formats
 
@@ -35,10 +34,6 @@ def test_first_job_is_expected_by_the_table(connection: redis.Redis) -> None:
     assert not long.is_known
     assert estimates.lane_of(toy.seconds) == "short"
     assert estimates.lane_of(long.seconds) == "long"
-
-
-def test_every_learner_has_its_costs() -> None:
-    assert estimates.COSTS.keys() == LEARNERS.keys()
 
 
 def test_like_job_is_expected_to_take_as_long(connection: redis.Redis) -> None:
