@@ -52,7 +52,14 @@ from rowcast.redis_clients import (
     connect_for_work,
 )
 from rowcast.store import Storage, object_store
-from rowcast.system import cores, die_with_parent, directories, memory, scratch
+from rowcast.system import (
+    cores,
+    die_with_parent,
+    directories,
+    memory,
+    scratch,
+    set_process_title,
+)
 from rowcast.workers import attempt, maintenance, warmup, work_horse
 from rowcast.workers import lease as lease_module
 
@@ -412,9 +419,9 @@ class Worker(rq.worker.Worker):
         self._is_horse = True
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         if warms_up:
-            work_horse.be_called("warm-up")
+            set_process_title("warm-up")
             self._warm_up()
-            work_horse.be_called("standby horse")
+            set_process_title("standby horse")
             reports.send({"ready": True})
         waits_since = time.monotonic()
         with os.fdopen(order) as orders:
@@ -424,7 +431,7 @@ class Worker(rq.worker.Worker):
                 lanes.connection.connection_pool.disconnect()
         if not line:
             os._exit(0)
-        work_horse.be_called("work horse")
+        set_process_title("work horse")
         job = json.loads(line)
         with logs.bind(job_id=job["id"], request_id=job["fields"].get("request_id")):
             os._exit(self._run(job, reports))

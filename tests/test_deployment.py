@@ -331,7 +331,7 @@ def test_image_runs_as_a_user_of_its_own() -> None:
 
 
 def is_in_context(name: str) -> bool:
-    """Send whether the build sees a file or folder of the root; the last matching line decides."""
+    """Return whether the build sees a file or folder of the root; the last matching line decides."""
     is_ignored = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!").rstrip("/")
@@ -370,7 +370,7 @@ def test_health_check_is_a_file_of_the_image(service: str) -> None:
 def check(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a health check as the engine does."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "deploy" / script)],
+        [sys.executable, str(ROOT / "deploy" / "health" / script)],
         env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,
@@ -400,12 +400,12 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 
 def test_server_is_healthy_when_it_is_ready() -> None:
     with answering(200, b"{}") as port:
-        assert check("server_health.py", BIND=f"0.0.0.0:{port}").returncode == 0
+        assert check("server.py", BIND=f"0.0.0.0:{port}").returncode == 0
 
 
 def test_server_is_unhealthy_and_says_why_when_it_is_not_ready() -> None:
     with answering(503, b"the store does not answer") as port:
-        found = check("server_health.py", BIND=f"0.0.0.0:{port}")
+        found = check("server.py", BIND=f"0.0.0.0:{port}")
     assert found.returncode == 1
     assert "the store does not answer" in found.stderr
 
@@ -413,21 +413,21 @@ def test_server_is_unhealthy_and_says_why_when_it_is_not_ready() -> None:
 def test_server_is_unhealthy_when_it_does_not_listen() -> None:
     with answering(200, b"") as port:
         pass
-    assert check("server_health.py", BIND=f"0.0.0.0:{port}").returncode == 1
+    assert check("server.py", BIND=f"0.0.0.0:{port}").returncode == 1
 
 
 def test_worker_is_unhealthy_without_redis() -> None:
-    found = check("worker_health.py", REDIS_URL="redis://127.0.0.1:1/0")
+    found = check("worker.py", REDIS_URL="redis://127.0.0.1:1/0")
     assert found.returncode == 1
     assert found.stderr == "Redis does not answer: ConnectionError\n"
 
 
 def test_online_workers_are_healthy_while_one_takes_connections(stack: Stack) -> None:
     path = str(stack.data / "online" / "socket")
-    eventually(lambda: check("online_health.py", ONLINE_SOCKET=path).returncode == 0)
+    eventually(lambda: check("online.py", ONLINE_SOCKET=path).returncode == 0)
     (worker,) = stack.part("online").children()
     worker.suspend()
-    found = check("online_health.py", ONLINE_SOCKET=path)
+    found = check("online.py", ONLINE_SOCKET=path)
     worker.resume()
     assert (found.returncode, found.stderr) == (
         1,
@@ -436,7 +436,7 @@ def test_online_workers_are_healthy_while_one_takes_connections(stack: Stack) ->
 
 
 def test_online_workers_are_unhealthy_when_nobody_listens(tmp_path: Path) -> None:
-    found = check("online_health.py", ONLINE_SOCKET=str(tmp_path / "socket"))
+    found = check("online.py", ONLINE_SOCKET=str(tmp_path / "socket"))
     assert found.returncode == 1
     assert found.stderr.startswith("no online worker listens")
 
@@ -463,10 +463,10 @@ def test_keys_of_a_stack_are_changed_without_losing_its_models(
         signing.verify([new], "default", made_before, manifests[0])
 
 
-def test_worker_is_healthy_while_it_is_heard_of(stack: Stack) -> None:
+def test_worker_is_healthy_while_it_sends_heartbeats(stack: Stack) -> None:
     url = stack.settings().redis_url.get_secret_value()
     # The server of a stack may be ready before its workers have registered.
-    eventually(lambda: check("worker_health.py", REDIS_URL=url).returncode == 0)
+    eventually(lambda: check("worker.py", REDIS_URL=url).returncode == 0)
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_worker_is_healthy_while_it_is_heard_of(stack: Stack) -> None:
         ({"last_heartbeat": utcformat(datetime.now(UTC) - timedelta(minutes=5))}, 1),
     ],
 )
-def test_worker_is_unhealthy_when_only_others_or_none_are_heard_of(
+def test_worker_is_unhealthy_without_a_recent_heartbeat_of_its_own(
     change: dict[str, str], counted: int, stack: Stack
 ) -> None:
     # Another database of the same Redis, where no other worker is registered.
@@ -485,7 +485,7 @@ def test_worker_is_unhealthy_when_only_others_or_none_are_heard_of(
         worker = rq.Worker("any", connection=connection)
         worker.register_birth()
         connection.hset(worker.key, mapping=change)
-        found = check("worker_health.py", REDIS_URL=url)
+        found = check("worker.py", REDIS_URL=url)
         connection.flushdb()
     assert found.returncode == 1
-    assert f"none of the {counted} workers" in found.stderr
+    assert f"none of this container's {counted} workers" in found.stderr

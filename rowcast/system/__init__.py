@@ -1,6 +1,6 @@
 """This machine: its cores, memory, scratch space, directories and processes."""
 
-from rowcast.system.process import die_with_parent
+from rowcast.system.process import die_with_parent, set_process_title
 
 __all__ = [
     "cores",
@@ -8,4 +8,5 @@ __all__ = [
     "directories",
     "memory",
     "scratch",
+    "set_process_title",
 ]

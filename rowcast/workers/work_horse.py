@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 MAX_LINE_BYTES = 4_000
@@ -158,12 +157,6 @@ class WorkHorse:
             else:
                 self.progress, self._phase = line.decode(), said["phase"]
                 self._heard_at = time.monotonic()
-
-
-def be_called(name: str) -> None:
-    """Be listed so by `ps` and the like; up to 15 characters. Only Linux does."""
-    with suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
 
 
 class ReportPipe:
