@@ -17,9 +17,24 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from rowcast.errors import InvalidTable
-from rowcast.tables import csv_dialect, csv_rows, file_types, json_lines, parquet, text
+from rowcast.tables import (
+    arrow,
+    csv_dialect,
+    csv_rows,
+    file_types,
+    json_lines,
+    parquet,
+    text,
+)
 from rowcast.tables.csv_dialect import Dialect
-from rowcast.tables.limits import Limits, decoded_bytes, halved, row_bytes, text_bytes
+from rowcast.tables.limits import (
+    BATCH_BYTES,
+    Limits,
+    decoded_bytes,
+    halved,
+    row_bytes,
+    text_bytes,
+)
 from rowcast.tables.text import Compression
 
 __all__ = ["Format", "Limits", "Sample", "Source", "of_records", "open_file", "peek"]
@@ -110,7 +125,7 @@ class Source:
         wanted = self._wanted(columns)
         n_rows = n_bytes = 0
         for batch in self._batches(wanted, max_rows) if wanted else ():
-            for part in halved(batch, max_rows, parquet.BATCH_BYTES):
+            for part in halved(batch, max_rows, BATCH_BYTES):
                 self.limits.check_cells(part, n_rows)
                 n_rows += part.num_rows
                 n_bytes += text_bytes(part)
@@ -163,10 +178,10 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     kind = file_types.kind_of(head)
     if kind == "parquet":
         schema, n_rows = parquet.peek_parquet(size, read, limits)
-        return Sample(Format("parquet"), parquet.plain_schema(schema), n_rows=n_rows)
+        return Sample(Format("parquet"), arrow.plain_schema(schema), n_rows=n_rows)
     if kind in _PEEK_ARROW:
         return Sample(
-            Format("arrow"), parquet.plain_schema(_PEEK_ARROW[kind](size, read, limits))
+            Format("arrow"), arrow.plain_schema(_PEEK_ARROW[kind](size, read, limits))
         )
     start = head if size <= len(head) else read(0, min(size, text.SAMPLE_BYTES))
     is_whole = size <= len(start)
@@ -190,8 +205,8 @@ def _read_in_one(size: int, read: Read) -> Read:
 
 
 _PEEK_ARROW: dict[str, Callable[[int, Read, Limits], pa.Schema]] = {
-    "arrow file": parquet.peek_arrow_file,
-    "arrow stream": parquet.peek_arrow_stream,
+    "arrow file": arrow.peek_arrow_file,
+    "arrow stream": arrow.peek_arrow_stream,
 }
 _COMPRESSION: dict[str, Compression] = {"gzip": "gzip", "zstd": "zstd"}
 
@@ -234,11 +249,11 @@ def of_records(content: bytes, limits: Limits) -> Source:
 
 def _parquet_source(path: Path, limits: Limits) -> Source:
     found, n_rows = parquet.open_parquet(path, limits)
-    schema = parquet.plain_schema(found)
+    schema = arrow.plain_schema(found)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
         names = [schema.names[i] for i in wanted]
-        return parquet.without_views(
+        return arrow.without_views(
             parquet.parquet_batches(path, names, max_rows), max_rows
         )
 
@@ -246,16 +261,16 @@ def _parquet_source(path: Path, limits: Limits) -> Source:
 
 
 def _arrow_source(path: Path, limits: Limits, *, is_file: bool) -> Source:
-    found, n_rows = parquet.open_arrow(path, limits, is_file=is_file)
+    found, n_rows = arrow.open_arrow(path, limits, is_file=is_file)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
-        return parquet.without_views(
-            parquet.arrow_batches(path, wanted, is_file=is_file), max_rows
+        return arrow.without_views(
+            arrow.arrow_batches(path, wanted, is_file=is_file), max_rows
         )
 
     return Source(
         Format("arrow"),
-        parquet.plain_schema(found),
+        arrow.plain_schema(found),
         None,
         n_rows,
         limits,

@@ -16,6 +16,10 @@ import pyarrow.types as pt
 
 from rowcast.errors import InvalidTable
 
+# Batches of rows are cut into parts of at most this size.
+BATCH_BYTES = 64 << 20
+MAX_FOOTER_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class Limits:
