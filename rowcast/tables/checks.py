@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from rowcast.errors import InvalidTable
-from rowcast.tables import columns, drift
+from rowcast.tables import columns, drift, inference
 from rowcast.tables import target as labels
 from rowcast.tables.columns import Feature, Unreadable, Values
 from rowcast.tables.formats import OnProgress, Sample, Source, ignore_progress
@@ -261,7 +261,7 @@ class _Reader:
         """Return a feature, its values, its report and a note; None where it cannot be read."""
         column = table.column(name)
         try:
-            feature, note = columns.infer(
+            feature, note = inference.infer(
                 name, column, untyped=untyped, decimal=self._decimal
             )
             values = columns.read(feature, column, self._decimal)
@@ -272,8 +272,8 @@ class _Reader:
             # Arrow's messages quote values, which neither logs nor records may hold.
             self.problems.append(Problems(name, "values that cannot be converted"))
             return None
-        report = columns.describe(feature, column, values)
-        report["left_out"] = columns.reason_to_leave_out(feature, column, values)
+        report = inference.describe(feature, column, values)
+        report["left_out"] = inference.reason_to_leave_out(feature, column, values)
         return feature, values, report, note
 
     def weights(self, table: pa.Table, name: str) -> np.ndarray | None:

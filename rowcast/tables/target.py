@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from rowcast.errors import InvalidTable
-from rowcast.tables import columns
+from rowcast.tables import columns, inference
 
 MIN_ROWS = 10
 _PARAMETERS = re.compile(r"(decimal\d+)\((\d+), (-?\d+)\)|timestamp\[(\w+), tz=(.+)\]")
@@ -73,7 +73,7 @@ def _typed(text: Any, decimal: str) -> Any:
     import pyarrow.compute as pc
 
     known = text.drop_null()
-    if not len(known) or columns.has_leading_zeros(known):
+    if not len(known) or inference.has_leading_zeros(known):
         return text
     words = pc.utf8_lower(known)
     if pc.all(

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rowcast.tables import columns
+from rowcast.tables import columns, inference
 from rowcast.tables.columns import Feature, Unreadable, Values
 
 N_ROWS = 12
@@ -95,11 +95,11 @@ def chunked(values: Any) -> pa.ChunkedArray:
 
 
 def infer(values: Any, *, untyped: bool = False, decimal: str = ".") -> Feature:
-    return columns.infer("x", chunked(values), untyped=untyped, decimal=decimal)[0]
+    return inference.infer("x", chunked(values), untyped=untyped, decimal=decimal)[0]
 
 
 def note_on(values: Any, *, untyped: bool = False) -> str:
-    return columns.infer("x", chunked(values), untyped=untyped)[1]
+    return inference.infer("x", chunked(values), untyped=untyped)[1]
 
 
 def read(feature: Feature, values: Any, decimal: str = ".") -> Values:
@@ -122,14 +122,14 @@ def listed(values: Values) -> list[Any]:
 
 def left_out(values: Any, name: str = "x", *, untyped: bool = False) -> str:
     column = chunked(values)
-    feature, _ = columns.infer(name, column, untyped=untyped)
-    return columns.reason_to_leave_out(feature, column, columns.read(feature, column))
+    feature, _ = inference.infer(name, column, untyped=untyped)
+    return inference.reason_to_leave_out(feature, column, columns.read(feature, column))
 
 
 def report(values: Any, *, untyped: bool = False) -> dict[str, Any]:
     column = chunked(values)
-    feature, _ = columns.infer("x", column, untyped=untyped)
-    return columns.describe(feature, column, columns.read(feature, column))
+    feature, _ = inference.infer("x", column, untyped=untyped)
+    return inference.describe(feature, column, columns.read(feature, column))
 
 
 # Types
