@@ -28,7 +28,7 @@ from rowcast.store import (
     versions,
 )
 from rowcast.system import cores
-from rowcast.tables import checks, formats
+from rowcast.tables import checks, formats, training_table
 
 # What most jobs need, imported before forking, so that no job does it again. skrub is left to the
 # few tables that need it.
@@ -82,7 +82,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         )
         target, weights = options["target"], options["sample_weight"]
         use = options.get("identifiers") == "use"
-        table = checks.training(
+        table = training_table.read(
             source, target, weights, use_identifiers=use, on_progress=progress.rows
         )
         task = learners.task_of(

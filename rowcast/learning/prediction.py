@@ -63,7 +63,7 @@ class Predictor:
         frame = (
             np.column_stack(list(arrays.values()))
             if self.takes_array
-            else checks.frame_of(dict(arrays))
+            else columns.frame_of(dict(arrays))
         )
         if plan.output == "labels":
             return [target.to_arrow(self.model.predict(frame), self.target_type)]

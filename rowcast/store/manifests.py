@@ -11,12 +11,12 @@ from typing import Any
 
 from rowcast.learning import LEARNERS, Predictor, prediction, preprocessing, training
 from rowcast.store import versions
-from rowcast.tables import Source, checks
+from rowcast.tables import Source, training_table
 
 
 def of_model(
     source: Source,
-    table: checks.Training,
+    table: training_table.TrainingTable,
     plan: training.Plan,
     trained: training.Trained,
 ) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def of_model(
 
 
 def _columns(
-    table: checks.Training, trained: training.Trained, plan: training.Plan
+    table: training_table.TrainingTable, trained: training.Trained, plan: training.Plan
 ) -> list[dict[str, Any]]:
     """Return what is known of each column, with what was done to it or why it was left out."""
     learner, used = (

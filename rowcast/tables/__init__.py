@@ -14,4 +14,5 @@ __all__ = [
     "drift",
     "formats",
     "target",
+    "training_table",
 ]

@@ -376,3 +376,11 @@ _READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {
     "datetime": _read_dates,
     "duration": _read_numbers,
 }
+
+
+def frame_of(arrays: dict[str, Any]) -> Any:
+    """Return a pandas DataFrame of shape (n_rows, n_features), without copying where that is
+    possible."""
+    import pandas as pd
+
+    return pd.DataFrame(arrays, copy=False)

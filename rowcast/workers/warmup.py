@@ -22,7 +22,7 @@ from rowcast.ids import new_id
 from rowcast.learning import SILENT, learners, prediction, training
 from rowcast.store import ObjectMissing, Storage, manifests, object_store
 from rowcast.system import cores
-from rowcast.tables import checks, formats
+from rowcast.tables import checks, formats, training_table
 
 N_ROWS, N_COLUMNS, MAX_ITER = 1_000, 10, 5
 
@@ -63,7 +63,7 @@ def _write_small_table(path: Path) -> None:
 
 def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
     source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
-    table = checks.training(source, checks.DEFAULT_TARGET)
+    table = training_table.read(source, checks.DEFAULT_TARGET)
     task = learners.task_of(table.target, "auto", max_classes=settings.max_classes)
     plan = training.Plan("boosting", task, {"max_iter": MAX_ITER}, validation="none")
     trained = training.train(

@@ -20,7 +20,7 @@ from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learning import learners, prediction, training
 from rowcast.learning.prediction import Plan, Predictor
 from rowcast.learning.training import Rows
-from rowcast.tables import checks, formats
+from rowcast.tables import formats, training_table
 from tests.support.tables import source_of
 
 N_ROWS = 400
@@ -40,7 +40,7 @@ TABLE = pa.table(
 
 def fitted(y: Any, *, validation: Any = "none", target: str = "y") -> Predictor:
     table = TABLE.append_column(target, y if isinstance(y, pa.Array) else pa.array(y))
-    data = checks.training(source_of(table), target)
+    data = training_table.read(source_of(table), target)
     task = learners.task_of(data.target, "auto", max_classes=1000)
     plan = training.Plan(
         "boosting", task, {"max_iter": 10}, validation=validation, importance_s=0

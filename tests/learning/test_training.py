@@ -24,7 +24,7 @@ from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learning import learners, training
 from rowcast.learning.learners import LEARNERS, TASKS, Task
 from rowcast.learning.training import Plan, Rows, Trained
-from rowcast.tables import checks, columns, formats
+from rowcast.tables import columns, formats, training_table
 from rowcast.tables.columns import Feature
 from tests.support.tables import source_of
 
@@ -130,10 +130,10 @@ def trained(
     *,
     weights: str | None = None,
     **how: Any,
-) -> tuple[Trained, checks.Training]:
+) -> tuple[Trained, training_table.TrainingTable]:
     """Fit on a table as a job does, with few iterations and without validation unless told
     otherwise."""
-    data = checks.training(source_of(table), "y", weights)
+    data = training_table.read(source_of(table), "y", weights)
     task = learners.task_of(data.target, how.pop("task", "auto"), max_classes=1000)
     plan = Plan(
         learner, task, **{"params": QUICK[learner], "validation": "none", **how}
@@ -144,7 +144,7 @@ def trained(
 
 
 def frame_for(features: list[Feature], table: pa.Table) -> Any:
-    return checks.frame_of(
+    return columns.frame_of(
         {
             feature.name: columns.read(feature, table.column(feature.name)).array
             for feature in features

@@ -24,7 +24,7 @@ import threadpoolctl
 from rowcast.config import Settings
 from rowcast.learning import learners, prediction, training
 from rowcast.learning.prediction import Predictor
-from rowcast.tables import checks, formats
+from rowcast.tables import formats, training_table
 from tests.support import ROOT
 from tests.support.files import (
     arrow_file,
@@ -152,7 +152,7 @@ def opened(folder: Path, name: str, data: pa.Table) -> formats.Source:
 
 
 def predictor_of(source: formats.Source) -> Predictor:
-    data = checks.training(source, "y")
+    data = training_table.read(source, "y")
     task = learners.task_of(data.target, "auto", max_classes=1000)
     plan = training.Plan("boosting", task, {"max_iter": 10}, validation="none")
     found = training.train(plan, data.features, training.Rows(data.frame, data.target))

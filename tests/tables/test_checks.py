@@ -19,7 +19,7 @@ import pytest
 
 from rowcast.config import Settings
 from rowcast.errors import InvalidTable
-from rowcast.tables import checks, formats
+from rowcast.tables import checks, formats, training_table
 from rowcast.tables.columns import Feature
 from rowcast.tables.formats import Sample, Source
 from tests.support import ROOT
@@ -78,7 +78,7 @@ def refusal(check: Callable[..., Any], *arguments: Any) -> InvalidTable:
     return caught.value
 
 
-def names_of(found: checks.Training) -> list[str]:
+def names_of(found: training_table.TrainingTable) -> list[str]:
     return [feature.name for feature in found.features]
 
 
@@ -216,13 +216,13 @@ def test_sample_weight_that_cannot_be_one_is_refused(weights: str, reason: str) 
 def test_odd_name_is_taken(name: str, opened: Callable[[Any], Source]) -> None:
     content = file_of(pa.table({name: [0.5, 1.5] * 6, "y": LABELS}))
     assert checks.check_fit(peeked(content), "y") == "y"
-    assert list(checks.training(opened(content), "y").frame) == [name]
+    assert list(training_table.read(opened(content), "y").frame) == [name]
     checks.check_predict(peeked(content), [Feature(name, "numeric")])
 
 
 def test_target_may_have_an_odd_name(opened: Callable[[Any], Source]) -> None:
     table = pa.table({"x": [0.5, 1.5] * 6, "the target. größe": LABELS})
-    assert names_of(checks.training(opened(table), "the target. größe")) == ["x"]
+    assert names_of(training_table.read(opened(table), "the target. größe")) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -234,12 +234,12 @@ def test_index_of_pandas_is_no_feature(
     frame = pd.DataFrame({"x": [0.5, 1.5] * 6, "y": [0, 1] * 6}, index=index)
     source = opened(parquet(frame))
     assert len(source.schema.names) == 3
-    assert names_of(checks.training(source, "y")) == ["x"]
+    assert names_of(training_table.read(source, "y")) == ["x"]
 
 
 def test_index_of_pandas_may_be_the_target(opened: Callable[[Any], Source]) -> None:
     frame = pd.DataFrame({"x": [0.5, 1.5] * 6}, index=pd.Index([0, 1] * 6, name="y"))
-    assert names_of(checks.training(opened(parquet(frame)), "y")) == ["x"]
+    assert names_of(training_table.read(opened(parquet(frame)), "y")) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_broken_metadata_of_pandas_is_no_obstacle(
     metadata: bytes, opened: Callable[[Any], Source]
 ) -> None:
     table = numbers().replace_schema_metadata({b"pandas": metadata})
-    assert names_of(checks.training(opened(table), "y")) == ["x"]
+    assert names_of(training_table.read(opened(table), "y")) == ["x"]
 
 
 def test_checking_a_table_loads_neither_pandas_nor_scikit_learn(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_features_keep_their_order_and_the_target_its_type(
     table = pa.table(
         {"b": [0.5, 1.5] * 6, "y": pa.array([0, 1] * 6, pa.int8()), "a": ["u", "v"] * 6}
     )
-    found = checks.training(opened(table), "y")
+    found = training_table.read(opened(table), "y")
     assert list(found.frame) == names_of(found) == ["b", "a"]
     assert (found.target.tolist(), found.target_type) == ([0, 1] * 6, "int8")
     assert (found.notes, found.n_rows_left_out, found.weights) == ([], 0, None)
@@ -373,7 +373,7 @@ def test_rows_without_a_target_are_left_out_and_counted(
     table = pa.table(
         {"x": np.arange(30) / 2, "w": np.arange(30), "y": [None] * 10 + [1, 2] * 10}
     )
-    found = checks.training(opened(table), "y", "w")
+    found = training_table.read(opened(table), "y", "w")
     assert found.n_rows_left_out == 10
     assert found.frame["x"].tolist() == (np.arange(10, 30) / 2).tolist()
     assert found.weights is not None
@@ -391,7 +391,7 @@ def test_all_columns_with_unreadable_values_are_named_with_rows_of_the_users_tab
             "y": [None] * 10 + [1, 2] * 10 + [1],
         }
     )
-    error = refusal(checks.training, opened(table), "y")
+    error = refusal(training_table.read, opened(table), "y")
     assert error.errors == [
         "The column 'a' holds infinite values: 1, first in row 30.",
         "The column 'b' holds infinite values: 2, first in row 29.",
@@ -404,7 +404,7 @@ def test_weights_that_are_missing_or_negative_are_refused_with_their_rows(
     opened: Callable[[Any], Source],
 ) -> None:
     table = numbers(w=[1.0, None, -1.0, *[2.0] * 9])
-    error = refusal(checks.training, opened(table), "y", "w")
+    error = refusal(training_table.read, opened(table), "y", "w")
     assert (
         error.detail
         == "The column 'w' holds weights that are missing or below 0: 2, first in row 1."
@@ -414,14 +414,14 @@ def test_weights_that_are_missing_or_negative_are_refused_with_their_rows(
 def test_weights_that_are_all_zero_are_refused(opened: Callable[[Any], Source]) -> None:
     assert (
         "no weight over 0"
-        in refusal(checks.training, opened(numbers(w=[0] * 12)), "y", "w").detail
+        in refusal(training_table.read, opened(numbers(w=[0] * 12)), "y", "w").detail
     )
 
 
 def test_weights_are_no_feature(opened: Callable[[Any], Source]) -> None:
-    assert names_of(checks.training(opened(numbers(w=[1.0, 2.0] * 6)), "y", "w")) == [
-        "x"
-    ]
+    assert names_of(
+        training_table.read(opened(numbers(w=[1.0, 2.0] * 6)), "y", "w")
+    ) == ["x"]
 
 
 def test_what_cannot_be_learned_from_is_left_out_and_said_so(
@@ -433,7 +433,7 @@ def test_what_cannot_be_learned_from_is_left_out_and_said_so(
         empty=pa.nulls(N_ROWS),
         name=[f"n{i}" for i in range(N_ROWS)],
     )
-    found = checks.training(opened(table), "y")
+    found = training_table.read(opened(table), "y")
     assert names_of(found) == ["x"]
     assert found.notes == [
         "The column 'number' was left out: an identifier: another value in every row.",
@@ -454,7 +454,7 @@ def test_what_looks_like_an_identifier_is_learned_from_where_there_is_nothing_el
     opened: Callable[[Any], Source],
 ) -> None:
     table = pa.table({"x": range(N_ROWS), "same": [1] * N_ROWS, "y": LABELS})
-    assert names_of(checks.training(opened(table), "y")) == ["x"]
+    assert names_of(training_table.read(opened(table), "y")) == ["x"]
 
 
 def test_identifiers_are_used_when_that_is_asked_for(
@@ -463,8 +463,8 @@ def test_identifiers_are_used_when_that_is_asked_for(
     table = pa.table(
         {"row": range(N_ROWS), "x": [0.5, 1.5] * (N_ROWS // 2), "y": LABELS}
     )
-    assert names_of(checks.training(opened(table), "y")) == ["x"]
-    asked = checks.training(opened(table), "y", use_identifiers=True)
+    assert names_of(training_table.read(opened(table), "y")) == ["x"]
+    asked = training_table.read(opened(table), "y", use_identifiers=True)
     assert names_of(asked) == ["row", "x"]
     assert asked.notes == []
 
@@ -473,7 +473,7 @@ def test_table_with_nothing_to_learn_from_is_refused_with_every_reason(
     opened: Callable[[Any], Source],
 ) -> None:
     table = pa.table({"a": [1] * N_ROWS, "b": pa.nulls(N_ROWS), "y": LABELS})
-    assert refusal(checks.training, opened(table), "y").errors == [
+    assert refusal(training_table.read, opened(table), "y").errors == [
         "No column besides the target can be learned from.",
         "The column 'a' holds the same value in every row.",
         "The column 'b' holds no value at all.",
@@ -484,7 +484,7 @@ def test_numbers_with_a_few_words_in_a_text_file_are_noted(
     opened: Callable[[Any], Source],
 ) -> None:
     rows = "".join(f"{i / 2},{i % 2}\n" for i in range(60))
-    found = checks.training(opened(f"x,y\n{rows}unknown,1\n".encode()), "y")
+    found = training_table.read(opened(f"x,y\n{rows}unknown,1\n".encode()), "y")
     assert found.notes == [
         "The column 'x': 1 of its 61 values are no numbers, so that all are read as text."
     ]
@@ -493,7 +493,7 @@ def test_numbers_with_a_few_words_in_a_text_file_are_noted(
 def test_dates_that_may_be_read_in_two_ways_are_noted(
     opened: Callable[[Any], Source],
 ) -> None:
-    (note,) = checks.training(
+    (note,) = training_table.read(
         opened(numbers(when=["01/02/2024", "03/04/2024"] * 6)), "y"
     ).notes
     assert note.startswith(
@@ -509,7 +509,7 @@ def test_profiles_of_features_are_ready_for_json(
         flag=[True, False] * 6,
         when=[dt.date(2020, 1, 1), None] * 6,
     )
-    found = checks.training(opened(table), "y")
+    found = training_table.read(opened(table), "y")
     assert all(feature.profile for feature in found.features)
     rebuilt = json.loads(json.dumps([feature.as_dict() for feature in found.features]))
     assert [Feature(**one) for one in rebuilt] == found.features
@@ -520,5 +520,5 @@ def test_job_checks_again_what_the_server_checked(
 ) -> None:
     assert (
         "'label' is missing"
-        in refusal(checks.training, opened(numbers()), "label").detail
+        in refusal(training_table.read, opened(numbers()), "label").detail
     )
