@@ -1,0 +1,132 @@
+"""The command line: what each command prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import client as module
+from client import main
+from tests.support import ROOT
+from tests.support.fake_service import D1, MANIFEST, Reply, job, problem
+from tests.support.terminal import run_python
+
+
+def test_commands_print_exactly_what_the_next_one_needs(
+    service, table, tmp_path, capsys
+):
+    saved = tmp_path / "result.parquet"
+    commands = {
+        f"upload {table}": D1,
+        f"fit {D1}": "j1",
+        f"fit {D1} --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
+        f"predict {D1} j1 --timeout 5": "r1",
+        "status j1": "finished",
+        "status j1 --wait": "finished",
+        f"download r1 {saved}": str(saved),
+    }
+    for command, printed in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 0
+        assert capsys.readouterr() == (f"{printed}\n", "")
+    options = {
+        "id": D1,
+        "target": "price",
+        "task": "regression",
+        "seed": 3,
+        "name": "a=b",
+    }
+    assert json.loads(service.received("/fit")[1].body) == options
+    assert saved.exists()
+
+
+def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(
+    service, capsys, tmp_path
+):
+    service.queued["/status"] = [
+        problem(404, "job_not_found"),
+        Reply(200, job("failed")),
+    ]
+    commands = {
+        "status j1": "It is job_not_found.",
+        "status j1 --wait": "The fit j1 failed: No reason was given.",
+        f"upload {tmp_path}/none": f"{tmp_path}/none: No such file or directory",
+        f"download r1 {tmp_path}": f"{tmp_path}: Not a regular file",
+    }
+    for command, said in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 1
+        assert capsys.readouterr() == ("", f"{said}\n")
+
+
+def test_commands_that_list_show_and_delete(service, capsys):
+    models = [
+        {
+            "id": "m2",
+            "target": "y",
+            "learner": "linear",
+            "score": {"metric": "r2", "value": 0.5},
+        },
+        {"id": "m1", "score": None},
+    ]
+    service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
+    service.queued["/datasets"] = [
+        Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})
+    ]
+    service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
+    jobs = [{**job(), "id": "j2", "kind": "predict"}, job(), job()]
+    service.queued["/jobs"] = [Reply(200, {"jobs": jobs, "next": None})]
+    service.queued["/jobs/j1/log"] = [
+        Reply(200, {"id": "j1", "lines": ["Read 9 rows.", "Done."]})
+    ]
+    commands = {
+        "models": "m2\ty\tlinear\tr2\t0.5\nm1\n",
+        "datasets": "d1\t7\n",
+        "model m1": f"{module.Model(MANIFEST)}\n",
+        "delete m1": "",
+        "cancel j1": "canceled\n",
+        "log j1": "Read 9 rows.\nDone.\n",
+        "jobs --status finished --model-id m1 --limit "
+        "2": "j2\tpredict\tfinished\nj1\tfit\tfinished\n",
+    }
+    for command, printed in commands.items():
+        assert main(["--url", service.url, *command.split()]) == 0
+        assert capsys.readouterr() == (printed, "")
+    query = {"limit": "2", "status": "finished", "model_id": "m1"}
+    assert service.received("/jobs")[0].query == query
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "fit",
+        "fit d1 --option x",
+        "fit d1 --wait --timeout 3",
+        "upload a --api-key k",
+    ],
+)
+def test_misuse_of_the_command_line_is_exit_code_2(command, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(command.split())
+    assert raised.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_help_names_the_commands_and_where_the_key_comes_from():
+    shown = run_python(str(ROOT / "client.py"), "--help").stdout
+    for word in (
+        "upload",
+        "fit",
+        "predict",
+        "status",
+        "cancel",
+        "log",
+        "jobs",
+        "download",
+        "models",
+        "datasets",
+        "delete",
+        "ROWCAST_API_KEY",
+        "ROWCAST_URL",
+    ):
+        assert word in shown

@@ -1,0 +1,73 @@
+"""Address and API key: where they come from, and which hosts receive the key."""
+
+from __future__ import annotations
+
+import pytest
+
+import client as module
+from client import APIError, Client, RowcastError
+from tests.support.fake_service import D1, Reply, job, problem
+
+
+def test_key_goes_to_the_service_and_never_to_the_store(
+    service, store, table, tmp_path, monkeypatch
+):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password something\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Client(service.url, api_key="my-key\n") as client:
+        client.upload(table)
+        client.download("r1")
+    assert {request.headers["authorization"] for request in service.requests} == {
+        "Bearer my-key"
+    }
+    assert [("authorization" in request.headers) for request in store.requests] == [
+        False,
+        False,
+    ]
+    assert (
+        service.requests[0].headers["user-agent"]
+        == f"rowcast-client/{module.__version__}"
+    )
+
+
+def test_key_is_not_kept_on_a_redirect_to_another_host(service, serve):
+    elsewhere = serve(lambda _request: Reply(200, job()))
+    service.queued["/status"] = [
+        Reply(307, headers={"Location": f"{elsewhere.url}/status"})
+    ]
+    with Client(service.url, api_key="my-key") as client:
+        client.status("j1")
+    assert "authorization" not in elsewhere.requests[0].headers
+
+
+def test_refusal_after_a_redirect_names_the_address_to_use(service, serve):
+    elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
+    service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
+    with (
+        Client(service.url) as client,
+        pytest.raises(APIError, match=f"use {elsewhere.url} as the address"),
+    ):
+        client.fit(D1)
+
+
+def test_url_and_key_come_from_the_environment(service, monkeypatch):
+    monkeypatch.setenv("ROWCAST_URL", f"{service.url}/")
+    monkeypatch.setenv("ROWCAST_API_KEY", "from-environment")
+    with Client() as client:
+        client.status("j1")
+    assert service.requests[0].headers["authorization"] == "Bearer from-environment"
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
+def test_unusable_key_is_refused_without_showing_it(key):
+    with pytest.raises(RowcastError, match="no header can carry") as raised:
+        Client(api_key=key)
+    assert key not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://host"])
+def test_unusable_url_is_refused(url):
+    with pytest.raises(RowcastError, match="must start with http:// or https://"):
+        Client(url)

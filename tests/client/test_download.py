@@ -1,0 +1,92 @@
+"""Downloads of results, to a path and as a DataFrame."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from client import RowcastError
+from tests.support.fake_service import DROP, PREDICTIONS, Reply
+from tests.support.tables import table as numbers
+
+
+def test_result_is_a_url(client, store):
+    assert client.result("r1") == f"{store.url}/results/r1?X-Amz-Signature=secret"
+
+
+def test_download_is_a_dataframe(client):
+    pd.testing.assert_frame_equal(client.download("r1"), PREDICTIONS)
+
+
+def test_download_to_a_path_replaces_the_file(client, objects, tmp_path):
+    path = tmp_path / "result.parquet"
+    path.write_bytes(b"old")
+    assert client.download("r1", str(path)) == path
+    assert path.read_bytes() == objects["/results/r1"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download_that_broke_off_is_repeated_from_its_start(
+    client, store, objects, tmp_path, pauses
+):
+    store.queued["/results/r1"] = [Reply(200, b"half", cut=100), Reply(200, b"", cut=5)]
+    client.download("r1", tmp_path / "result.parquet")
+    assert (tmp_path / "result.parquet").read_bytes() == objects["/results/r1"]
+
+
+@pytest.mark.parametrize("fault", [Reply(200, b"half", cut=100), Reply(403), DROP])
+def test_failed_download_leaves_the_old_file_and_nothing_else(
+    client, store, tmp_path, pauses, fault
+):
+    path = tmp_path / "result.parquet"
+    path.write_bytes(b"old")
+    store.queued["/results/r1"] = [fault] * 4
+    with pytest.raises(RowcastError):
+        client.download("r1", path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download_has_the_usual_permissions(client, tmp_path):
+    (tmp_path / "usual").touch()
+    path = client.download("r1", tmp_path / "result.parquet")
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_download_never_replaces_what_is_not_a_file(client, service, tmp_path):
+    with pytest.raises(FileExistsError, match="Not a regular file"):
+        client.download("r1", tmp_path)
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.csv", b'label,y\n"NA",1.5\n"1, 2",\n'),
+        ("result.jsonl", b'{"label":"NA","y":1.5}\n{"label":"1, 2","y":null}\n'),
+    ],
+)
+def test_download_of_another_format_is_a_dataframe_too(
+    client, service, store, objects, name, content
+):
+    objects[f"/results/1/{name}"] = content
+    service.queued["/result"] = [
+        Reply(200, {"url": f"{store.url}/results/1/{name}?X-Amz-Signature=secret"})
+    ]
+    expected = pd.DataFrame({"label": ["NA", "1, 2"], "y": [1.5, None]})
+    pd.testing.assert_frame_equal(client.download("r1"), expected)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_formats_of_results_are_the_same_dataframe(live, form):
+    frame = numbers(60, 2).assign(
+        code=[f"0{i}" for i in range(60)], y=["NA", "no, nor yes"] * 30
+    )
+    model_id = live.fit(frame, None, validation="none", learner="linear")
+    found = live.predict_table(
+        frame, model_id, output="probabilities", format=form, keep=["col_0"]
+    )
+    expected = live.predict_table(
+        frame, model_id, output="probabilities", keep=["col_0"]
+    )
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)

@@ -1,0 +1,43 @@
+"""Submissions to a service whose queue is full."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import client as module
+from client import APIError, WaitTimeoutError
+from tests.support.fake_service import D1, DROP, Reply, job, keys_of, queue_full
+
+
+@pytest.mark.parametrize("timeout", [-1, None, 600])
+def test_submission_waits_for_a_place_in_a_full_queue(client, service, pauses, timeout):
+    service.queued["/fit"] = [queue_full(90)] * 5 + [DROP] + [queue_full(90)] * 5
+    assert client.fit(D1, timeout) == "j1"
+    assert pauses[:11] == [90.0] * 5 + [0.5] + [90.0] * 5
+    assert len(set(keys_of(service.received("/fit")))) == 1
+
+
+@pytest.mark.parametrize(("timeout", "retry_after_s"), [(0, 1), (5, 7), (-1, 601)])
+def test_full_queue_is_refused_if_the_place_would_come_too_late(
+    client, service, monkeypatch, timeout, retry_after_s
+):
+    monkeypatch.setattr(module, "_jittered", lambda pause_s: pause_s)
+    service.queued["/fit"] = [queue_full(retry_after_s)]
+    with pytest.raises(APIError, match="It is queue_full") as raised:
+        client.fit(D1, timeout)
+    assert (raised.value.code, raised.value.retry_after_s) == (
+        "queue_full",
+        retry_after_s,
+    )
+    assert len(service.requests) == 1
+
+
+def test_time_in_front_of_a_full_queue_is_a_part_of_the_timeout(client, service):
+    service.queued["/fit"] = [queue_full(1)]
+    service.queued["/status"] = [Reply(200, job("started"))] * 99
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError):
+        client.fit(D1, timeout=2)
+    assert time.monotonic() - began < 3

@@ -1,0 +1,119 @@
+"""Model: attributes, summary, plots, and loading it."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+import client as module
+from client import ConflictError, RowcastError
+from tests.support.fake_service import MANIFEST, Reply
+from tests.support.tables import table as numbers
+
+REGRESSION = {
+    **MANIFEST,
+    "task": "regression",
+    "validation": {
+        "method": "cv",
+        "n_rows": 9,
+        "scores": {"r2": 0.5, "residual_quantiles": {"0.05": -1, "0.95": 2}},
+    },
+}
+
+
+ALONE = {**MANIFEST, "validation": {"method": "none"}, "importances": None, "notes": []}
+
+
+def test_model_has_what_matters_at_hand(known):
+    assert (known.id, known.task, known.target, known.learner) == (
+        "m1",
+        "classification",
+        "<b>kind</b>",
+        "boosting",
+    )
+    assert known.scores["accuracy"] == 0.91
+    assert known.baseline == {"accuracy": 0.5}
+    assert list(known.importances.values()) == [0.25, None]
+    assert known.notes == MANIFEST["notes"]
+    assert known.manifest == MANIFEST
+
+
+def test_model_prints_as_a_summary(known):
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in str(known).splitlines())
+    assert lines == {
+        "model": "m1",
+        "target": "<b>kind</b> (classification)",
+        "learner": 'boosting {"max_iter": 9}',
+        "rows": "900, 3 left out without a target",
+        "validation": "split, on 180 rows",
+        "accuracy": "0.91 (baseline 0.5)",
+        "importances": "<script>alert(1)</script> 0.25",
+        "note": "The column 'id' was left out: an identifier.",
+    }
+
+
+def test_model_is_a_table_in_a_notebook_and_names_are_not_markup(known):
+    page = known._repr_html_()
+    assert page.startswith("<table><tr><th>model</th><td>m1</td></tr>")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.25" in page
+    assert not re.search("<(?!/?(table|tr|th|td)>)", page)
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, ALONE])
+def test_model_plots_importances_and_errors(manifest, tmp_path):
+    import matplotlib.pyplot
+
+    matplotlib.use("Agg")
+    figure = module.Model(manifest).plot()
+    figure.savefig(tmp_path / "plot.png")
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    shown = {"split": "confusion matrix", "cv": "residuals", "none": "not validated"}
+    assert titles == ["importances", shown[manifest["validation"]["method"]]]
+    matplotlib.pyplot.close(figure)
+
+
+def test_plot_without_matplotlib_says_what_to_install(known, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RowcastError, match="pip install matplotlib"):
+        known.plot()
+
+
+@pytest.mark.parametrize("missing", ["estimators", "sklearn"])
+def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(
+    client, service, monkeypatch, missing
+):
+    service.queued["/models/m1"] = [Reply(200, MANIFEST)]
+    monkeypatch.delitem(sys.modules, "estimators", raising=False)
+    for name in [
+        name
+        for name in sys.modules
+        if name == missing or name.startswith(f"{missing}.")
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = {
+        "estimators": f"{service.url}/estimators.py",
+        "sklearn": "pip install 'scikit-learn",
+    }
+    with pytest.raises(RowcastError, match=re.escape(said[missing])):
+        client.download_model("m1")
+    assert len(service.requests) == 1
+
+
+def test_model_of_a_real_service_is_summed_up(live):
+    frame = numbers(200, 3).rename(columns={"col_0": "<script>"})
+    known = live.model(live.fit(frame, None))
+    assert known.scores["accuracy"] > known.baseline["accuracy"]
+    assert "<script>" in str(known)
+    assert "<script>" in known.importances
+    assert "<script>" not in known._repr_html_()
+
+
+def test_model_that_is_not_there_yet_is_a_conflict(live, stack):
+    with stack.frozen():
+        model_id = live.fit(numbers(50, 2))
+        with pytest.raises(ConflictError):
+            live.model(model_id)
+    live.wait(model_id)

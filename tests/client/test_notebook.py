@@ -1,0 +1,33 @@
+"""Progress in the kernel of a notebook."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_kernel_of_a_notebook_is_watched_without_a_terminal(
+    client, busy, capsys, monkeypatch, tqdm
+):
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(
+        sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell)
+    )
+    if tqdm:
+        pytest.importorskip("tqdm.auto")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    client.wait("j1")
+    assert "fitting 43 %, attempt 2, 1 m 12 s left" in "".join(capsys.readouterr())
+
+
+def test_ipython_in_a_pipe_is_not_a_notebook(client, busy, pauses, capsys, monkeypatch):
+    for shell in (None, object()):
+        ipython = types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        client.wait("j1")
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,185 @@
+"""predict_table(): small tables are predicted online, all others by a job."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import client as module
+from client import APIError, Client, ConflictError, InvalidRequestError, NotFoundError
+from tests.support.fake_service import D1, D2, DROP, PREDICTIONS, Reply, Server, problem
+from tests.support.tables import table as numbers
+from tests.support.waiting import eventually
+
+BY_JOB = ["/upload", "/predict", "/status", "/result"]
+
+
+@pytest.fixture
+def online_service(service: Server, objects: dict[str, bytes]) -> Server:
+    """Return a service that answers one prediction online, and all others by a job."""
+    service.queued["/predict"] = [
+        Reply(200, objects["/results/r1"], {"Content-Type": module.PARQUET})
+    ]
+    return service
+
+
+@pytest.mark.parametrize(
+    "convert", [str, Path, Path.read_bytes, Path.open, pd.read_parquet]
+)
+def test_small_table_is_predicted_online(
+    client, online_service, store, tmp_path, convert
+):
+    path = tmp_path / "new.parquet"
+    PREDICTIONS.to_parquet(path)
+    data = io.BytesIO(path.read_bytes()) if convert is Path.open else convert(path)
+    found = client.predict_table(
+        data, "m/1", output="quantiles", quantiles=(0.1, 0.9), keep=["a b"]
+    )
+    pd.testing.assert_frame_equal(found, PREDICTIONS)
+    (request,) = online_service.requests
+    asked = {
+        "model_id": "m%2F1",
+        "output": "quantiles",
+        "quantiles": "[0.1, 0.9]",
+        "keep": '["a b"]',
+    }
+    assert (request.method, request.path, request.query) == ("POST", "/predict", asked)
+    assert request.headers["accept"] == module.PARQUET
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(io.BytesIO(request.body)), PREDICTIONS
+    )
+    assert (client.jobs, store.requests) == ([], [])
+
+
+def test_key_is_sent_with_an_online_prediction(online_service, table):
+    with Client(online_service.url, api_key="a-key") as client:
+        client.predict_table(table, "m1")
+    assert online_service.requests[0].headers["authorization"] == "Bearer a-key"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"format": "csv"}, {"priority": "low"}, {"reuse": True}, {"timeout_s": 9}],
+)
+def test_options_of_jobs_make_predict_table_submit_one(
+    client, online_service, table, options
+):
+    online_service.queued.clear()
+    pd.testing.assert_frame_equal(
+        client.predict_table(table, "m1", output="labels", **options), PREDICTIONS
+    )
+    assert [request.path for request in online_service.requests] == BY_JOB
+    sent = json.loads(online_service.received("/predict")[0].body)
+    assert sent == {"dataset_id": D1, "model_id": "m1", "output": "labels", **options}
+    assert client.jobs == [{"id": "r1", "kind": "predict"}]
+
+
+def test_dataset_that_lies_in_the_store_is_predicted_by_a_job(client, service):
+    pd.testing.assert_frame_equal(client.predict_table(D2, "m1"), PREDICTIONS)
+    assert [request.path for request in service.requests] == BY_JOB[1:]
+
+
+@pytest.mark.parametrize("size", [0, 5_000_001])
+def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, size):
+    pd.testing.assert_frame_equal(client.predict_table(b"x" * size, "m1"), PREDICTIONS)
+    assert [request.path for request in service.requests] == BY_JOB
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            problem(503, "no_online_worker"),
+            problem(500, "online_worker_lost"),
+            problem(413, "request_too_large"),
+        ),
+        *(problem(413, "model_too_large"), problem(409, "model_not_ready")),
+        # An older service, and a proxy before the service.
+        *(problem(415, "unsupported_media_type"), Reply(413, b"<h1>Too large</h1>")),
+    ],
+)
+def test_what_is_not_predicted_online_is_predicted_by_a_job(
+    client, service, table, pauses, answer
+):
+    service.queued["/predict"] = [answer]
+    pd.testing.assert_frame_equal(
+        client.predict_table(table, "m1", keep=["a"]), PREDICTIONS
+    )
+    assert [request.path for request in service.requests] == ["/predict", *BY_JOB]
+    asked = json.loads(service.received("/predict")[1].body)
+    assert asked == {"dataset_id": D1, "model_id": "m1", "keep": ["a"]}
+    # That between two looks at the job; none before it.
+    assert pauses == [module.SHORTEST_PAUSE_S]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (problem(422, "invalid_table", errors=["a", "b"]), InvalidRequestError),
+        (problem(404, "model_not_found"), NotFoundError),
+        (problem(409, "model_failed"), ConflictError),
+        (problem(500, "internal_error"), APIError),
+    ],
+)
+def test_what_is_wrong_with_an_online_prediction_is_not_a_reason_for_a_job(
+    client, service, table, answer, error
+):
+    service.queued["/predict"] = [answer]
+    with pytest.raises(error) as raised:
+        client.predict_table(table, "m1")
+    assert raised.value.code == answer.body["code"]
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(502), problem(503, "store_unavailable")])
+def test_online_prediction_is_repeated_after_a_fault_that_passes(
+    client, online_service, table, pauses, fault
+):
+    online_service.queued["/predict"].insert(0, fault)
+    pd.testing.assert_frame_equal(client.predict_table(table, "m1"), PREDICTIONS)
+    assert len(online_service.requests) == 2
+    assert len(pauses) == 1
+
+
+def test_online_answer_of_another_program_is_an_error(client, service, table):
+    service.queued["/predict"] = [
+        Reply(200, b"<h1>Welcome</h1>", {"Content-Type": "text/html"})
+    ]
+    with pytest.raises(APIError, match="not as Rowcast does"):
+        client.predict_table(table, "m1")
+
+
+def test_small_table_is_predicted_online_with_what_a_job_says(live):
+    frame = numbers(90, 3).assign(
+        day=pd.Timestamp("2024-02-29"), y=[1.5 * i for i in range(90)]
+    )
+    model_id = live.fit(frame, None)
+
+    def is_answered_online() -> bool:
+        n_jobs = len(live.jobs)
+        live.predict_table(frame, model_id)
+        return len(live.jobs) == n_jobs
+
+    # Online workers start slower than their server.
+    eventually(is_answered_online)
+    for options in (
+        {},
+        {"output": "quantiles", "quantiles": [0.1, 0.9], "keep": ["day", "col_0"]},
+    ):
+        expected = live.predict_table(frame, model_id, priority="normal", **options)
+        n_jobs = len(live.jobs)
+        found = live.predict_table(frame, model_id, **options)
+        assert len(live.jobs) == n_jobs
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_service_without_online_workers_predicts_by_jobs(start_stack):
+    with Client(start_stack(workers=1).url) as connected:
+        frame = numbers(50, 2)
+        model_id = connected.fit(frame, None)
+        assert len(connected.predict_table(frame, model_id)) == 50
+        assert [job["kind"] for job in connected.jobs] == ["fit", "predict"]

@@ -1,0 +1,102 @@
+"""Progress of uploads and jobs on stderr."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+import client as module
+from client import NotFoundError
+from tests.support.fake_service import D1, problem, queue_full
+
+
+@pytest.mark.usefixtures("watched")
+def test_wait_shows_one_line_to_a_person_without_tqdm(
+    client, busy, pauses, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setenv("COLUMNS", "70")
+    client.wait("j1")
+    lines = [
+        "fit j1: queued, 2 ahead of it (0 s)",
+        "fit j1: fitting 43 %, attempt 2, 1 m 12 s left (0 s)",
+        "fit j1: finished (0 s)",
+    ]
+    assert capsys.readouterr().err == "".join(f"\r{line:<69}" for line in lines) + "\n"
+    assert busy.requests[0].query["wait"] == "1.0"
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_line_is_not_longer_than_the_terminal(client, busy, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setenv("COLUMNS", "20")
+    client.wait("j1")
+    assert {len(line) for line in re.split("[\r\n]", capsys.readouterr().err)} == {
+        0,
+        19,
+    }
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
+    pytest.importorskip("tqdm")
+    client.wait("j1")
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    for said in (
+        "fit ...j1",
+        "queued, 2 ahead of it",
+        "fitting 43 %, attempt 2, 1 m 12 s left",
+        "finished",
+    ):
+        assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59.2, "1 m 0 s"),
+        (3599, "59 m 59 s"),
+        (3600, "1 h 0 m"),
+        (9e4, "25 h 0 m"),
+    ],
+)
+def test_times_are_shown_in_their_two_largest_units(seconds, said):
+    assert module._duration(seconds) == said
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_nothing_is_shown_of_a_job_that_is_unknown(client, service, capsys):
+    service.queued["/status"] = [problem(404, "job_not_found")]
+    with pytest.raises(NotFoundError):
+        client.wait("j1")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("watched", "pauses")
+def test_person_learns_once_that_the_queue_is_full(client, service, capsys):
+    service.queued["/fit"] = [queue_full(1)] * 3
+    client.fit(D1)
+    assert capsys.readouterr().err == "It is queue_full. Waiting for a place.\n"
+
+
+@pytest.mark.usefixtures("watched")
+def test_upload_shows_a_bar_to_a_person(client, table, capsys):
+    pytest.importorskip("tqdm")
+    client.upload(table)
+    assert "100%" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("watched")
+def test_upload_shows_a_plain_line_without_tqdm(client, table, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    client.upload(table)
+    assert capsys.readouterr().err == "uploading 0.0 MB\n"
+
+
+def test_nothing_is_shown_where_nobody_watches(client, table, capsys):
+    client.fit(client.upload(table), timeout=None)
+    assert capsys.readouterr() == ("", "")

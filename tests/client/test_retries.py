@@ -1,0 +1,173 @@
+"""Repeated requests: after which faults, with which pauses, and with the same key."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+import client as module
+from client import APIError, Client, RowcastError, ServiceUnreachableError
+from tests.support.fake_service import D1, DROP, Reply, keys_of, problem
+
+
+@pytest.mark.parametrize(
+    "fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)]
+)
+@pytest.mark.parametrize("path", ["/status", "/upload"])
+def test_what_changes_nothing_is_repeated_with_growing_pauses(
+    client, service, pauses, path, fault
+):
+    service.queued[path] = [fault] * 3
+    client.upload(b"") if path == "/upload" else client.status("j1")
+    assert len(service.received(path)) == 4
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 500])
+def test_other_refusals_are_not_repeated(client, service, pauses, status):
+    service.queued["/status"] = [Reply(status)]
+    with pytest.raises(APIError) as raised:
+        client.status("j1")
+    assert raised.value.status == status
+    assert pauses == []
+
+
+def test_last_fault_is_raised_in_the_end(client, service, pauses):
+    service.queued["/status"] = [problem(503, "queue_unavailable")] * 4
+    with pytest.raises(APIError, match="It is queue_unavailable") as raised:
+        client.status("j1")
+    assert raised.value.status == 503
+    assert len(service.requests) == 4
+
+
+def test_silence_is_repeated_and_then_no_answer(service, pauses):
+    service.queued["/status"] = [lambda _request: time.sleep(0.3) or DROP] * 4
+    with (
+        Client(service.url, timeout_s=0.1) as client,
+        pytest.raises(ServiceUnreachableError) as raised,
+    ):
+        client.status("j1")
+    assert (
+        str(raised.value)
+        == f"No answer from {service.url}: timed out. It may have got the request."
+    )
+    assert len(pauses) == 3
+
+
+SUBMISSIONS = {
+    "/upload": [b""],
+    "/fit": [D1],
+    "/predict": [D1, "j1"],
+    "/cancel": ["j1"],
+}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [DROP, Reply(502), problem(503, "queue_unavailable"), Reply(504), Reply(429)],
+)
+@pytest.mark.parametrize("path", SUBMISSIONS)
+def test_what_changes_something_is_repeated_with_the_same_key(
+    client, service, pauses, path, fault
+):
+    service.queued[path] = [fault] * 3
+    getattr(client, path[1:])(*SUBMISSIONS[path])
+    keys = keys_of(service.received(path))
+    assert len(keys) == 4
+    assert len(set(keys)) == 1
+    assert re.fullmatch("[0-9a-f]{32}", keys[0])
+    assert len(client.jobs) == (path in ("/fit", "/predict"))
+
+
+def test_every_call_has_a_key_of_its_own_and_only_a_post_has_one(client, service):
+    for _ in range(2):
+        for path, arguments in SUBMISSIONS.items():
+            getattr(client, path[1:])(*arguments)
+    assert len(set(keys_of(service.requests))) == 8
+    service.requests.clear()
+    client.status("j1")
+    service.queued["/models/j1"] = [Reply(204)]
+    client.delete("j1")
+    assert keys_of(service.requests) == [None, None]
+
+
+@pytest.mark.parametrize("fault", [Reply(500), problem(409, "idempotency_conflict")])
+def test_refused_submission_is_not_repeated(client, service, pauses, fault):
+    service.queued["/fit"] = [fault]
+    with pytest.raises(APIError):
+        client.fit(D1)
+    assert len(service.requests) == 1
+    assert client.jobs == []
+
+
+def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch):
+    def come_back(_pause_s: float) -> float:
+        serve(lambda _request: Reply(202, {"id": "j1"}), free_port)
+        return 0.0
+
+    monkeypatch.setattr(module, "_jittered", come_back)
+    with Client(f"http://127.0.0.1:{free_port}") as client:
+        assert client.fit(D1) == "j1"
+
+
+def test_service_that_never_listened_is_named(free_port, pauses):
+    url = f"http://user:password@127.0.0.1:{free_port}"
+    with Client(url) as client, pytest.raises(ServiceUnreachableError) as raised:
+        client.status("j1")
+    assert str(raised.value) == (
+        f"No answer from http://127.0.0.1:{free_port}: Connection refused. "
+        "Is this the right address, and is it running?"
+    )
+    assert not raised.value.sent
+
+
+def test_cause_is_that_of_the_network_even_inside_another_handler(
+    client, service, pauses
+):
+    service.queued["/fit"] = [DROP] * 4
+    try:
+        Path("/nowhere/at/all").stat()
+    except OSError:
+        with pytest.raises(
+            ServiceUnreachableError, match="closed connection without response"
+        ):
+            client.fit(D1)
+
+
+def test_retry_after_is_obeyed(client, service, pauses):
+    service.queued["/status"] = [Reply(503, headers={"Retry-After": "7"})]
+    client.status("j1")
+    assert pauses == [7.0]
+
+
+def test_retry_after_of_more_than_a_minute_is_the_callers_to_decide(
+    client, service, pauses
+):
+    service.queued["/status"] = [Reply(429, headers={"Retry-After": "3600"})]
+    with pytest.raises(APIError) as raised:
+        client.status("j1")
+    assert raised.value.retry_after_s == 3600
+    assert pauses == []
+
+
+def test_pauses_of_an_outage_of_hours_stay_short():
+    assert module._pause_s(5000, ServiceUnreachableError()) <= 15
+
+
+def test_jitter_never_comes_back_earlier_than_asked():
+    pauses = {module._jittered(2.0) for _ in range(200)}
+    assert len(pauses) > 100
+    assert 2.0 <= min(pauses) < max(pauses) <= 3.0
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(502)])
+def test_deletion_that_may_have_happened_is_not_repeated(
+    client, service, pauses, fault
+):
+    service.queued["/models/x1"] = [fault]
+    with pytest.raises(RowcastError):
+        client.delete("x1")
+    assert len(service.requests) == 1

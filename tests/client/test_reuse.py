@@ -1,0 +1,103 @@
+"""Tables and jobs that the service already has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pandas as pd
+
+from tests.support.fake_service import D1, D2, Reply, Server
+from tests.support.tables import table as numbers
+
+LARGE = bytes(range(250)) * 5_000
+
+
+def known_as(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+
+def asked(service: Server) -> list[dict[str, Any]]:
+    return [json.loads(request.body) for request in service.received("/upload")]
+
+
+def test_large_table_that_is_there_already_is_not_sent_again(
+    client, service, store, table
+):
+    table.write_bytes(LARGE)
+    service.queued["/upload"] = [
+        Reply(200, {"id": D2, "url": None, "expires_at": None, "exists": True})
+    ] * 2
+    assert client.upload(table) == D2
+    assert client.fit(LARGE) == "j1"
+    assert asked(service) == [known_as(LARGE)] * 2
+    assert json.loads(service.requests[-1].body) == {"id": D2}
+    assert store.requests == []
+
+
+def test_large_table_that_is_not_there_is_uploaded_as_ever(client, service, objects):
+    client.upload(LARGE)
+    assert objects["/datasets/d1"] == LARGE
+
+
+def test_large_dataframe_is_known_by_the_bytes_of_its_parquet(client, service, objects):
+    frame = pd.DataFrame({"a": range(200_000), "b": [i * 0.1 for i in range(200_000)]})
+    client.upload(frame)
+    client.upload(frame)
+    assert asked(service) == [known_as(objects["/datasets/d1"])] * 2
+
+
+def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(
+    client, service, objects, table
+):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdout.write('a' * 2_000_000)"],
+        stdout=subprocess.PIPE,
+    )
+    with writer:
+        client.upload(writer.stdout)
+    assert objects["/datasets/d1"] == b"a" * 2_000_000
+    table.write_bytes(b"before" + LARGE)
+    with table.open("rb") as file:
+        file.seek(6)
+        client.upload(file)
+    assert objects["/datasets/d1"] == LARGE
+    assert asked(service) == [known_as(b"a" * 2_000_000), known_as(LARGE)]
+
+
+def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(
+    client, service, objects
+):
+    client.upload(LARGE[:1_000_000])
+    client.upload(LARGE, reuse=False)
+    assert asked(service) == [{}, {}]
+    assert objects["/datasets/d1"] == LARGE
+
+
+def test_reused_job_is_listed_once_and_waited_for(client, service):
+    service.queued["/fit"] = [Reply(200, {"id": "j0", "reused": True})] * 2
+    assert [client.fit(D1, None, reuse=True), client.fit(D1, reuse=True)] == [
+        "j0",
+        "j0",
+    ]
+    assert client.jobs == [{"id": "j0", "kind": "fit"}]
+    assert json.loads(service.requests[0].body) == {"id": D1, "reuse": True}
+
+
+def test_bytes_that_a_job_has_read_are_not_sent_again(live, tmp_path):
+    frame = numbers(15_000, 10, seed=7)
+    dataset_id = live.upload(frame)
+    live.fit(dataset_id, None, validation="none")
+    assert live.upload(frame) == dataset_id
+    assert live.upload(frame, reuse=False) != dataset_id
+
+
+def test_reuse_answers_with_the_earlier_job(live):
+    dataset_id = live.upload(numbers(60, 2, seed=8))
+    model_id = live.fit(dataset_id, None, validation="none")
+    assert live.fit(dataset_id, None, validation="none", reuse=True) == model_id
+    assert live.fit(dataset_id, None, validation="none") != model_id
+    assert len(live.jobs) == 2

@@ -1,0 +1,71 @@
+"""Progress and Ctrl-C in a real terminal."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.fake_service import COURSE, Reply
+from tests.support.terminal import Terminal
+from tests.support.waiting import eventually
+
+WAITING = (
+    "import sys, client\nsys.exit(client.main(['--url', sys.argv[1], 'status', 'j1', "
+    "'--wait']))"
+)
+
+
+@pytest.mark.parametrize(
+    "setup", ["", "import sys; sys.modules['tqdm'] = None\n"], ids=["tqdm", "plain"]
+)
+def test_terminal_shows_the_job_on_one_line(busy, setup):
+    if not setup:
+        pytest.importorskip("tqdm")
+    terminal = Terminal(setup + WAITING, busy.url)
+    assert terminal.end() == 0
+    lines = terminal.shown.split("\r\n")
+    assert [len(lines), lines[1:]] == [3, ["finished", ""]]
+    states = [
+        "queued, 2 ahead of it",
+        "fitting 43 %, attempt 2, 1 m 12 s left",
+        "finished",
+    ]
+    places = [lines[0].index(state) for state in states]
+    assert places == sorted(places)
+    assert "\r" in lines[0]
+
+
+def test_ctrl_c_ends_the_waiting_and_says_how_to_cancel(service):
+    service.answer = lambda _request: Reply(200, COURSE[1])
+    terminal = Terminal(WAITING, service.url)
+    terminal.wait_for("fitting 43 %")
+    terminal.press(b"\x03")
+    assert terminal.end() == 130
+    said = "the job goes on. To cancel it: client.cancel('j1'), in a shell: rowcast cancel j1"
+    assert said in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert service.received("/cancel") == []
+
+
+def test_interrupt_prints_nothing_where_nobody_watches(service):
+    service.answer = lambda _request: Reply(200, COURSE[1])
+    command = [
+        sys.executable,
+        str(ROOT / "client.py"),
+        "--url",
+        service.url,
+        "status",
+        "j1",
+        "--wait",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as waiting:
+        eventually(lambda: service.requests)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.communicate() == (b"", b"")
+    assert waiting.returncode == 130

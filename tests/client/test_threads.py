@@ -1,0 +1,27 @@
+"""One client in many threads."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import client as module
+from tests.support.fake_service import PREDICTIONS
+
+
+def test_client_serves_a_thread_pool(client, service, objects, pauses):
+    def whole_path(i: int) -> int:
+        dataset_id = client.upload(bytes([i]) * 100_000)
+        model_id = client.fit(dataset_id, timeout=None)
+        return len(client.download(client.predict(dataset_id, model_id, timeout=None)))
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(whole_path, range(40))) == [len(PREDICTIONS)] * 40
+    assert len(client.jobs) == 80
+
+
+def test_person_at_a_terminal_watches_the_main_thread_only(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert module._is_watched()
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(module._is_watched).result()

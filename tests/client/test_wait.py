@@ -1,0 +1,156 @@
+"""Waiting for the end of a job, also through outages."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import client as module
+from client import (
+    APIError,
+    Client,
+    JobCanceledError,
+    JobFailedError,
+    NotFoundError,
+    ServiceUnreachableError,
+    WaitTimeoutError,
+)
+from tests.support.fake_service import D1, DROP, Reply, job, problem
+
+
+def test_without_a_timeout_nothing_is_waited_for(client, service):
+    client.fit(D1)
+    client.fit(D1, timeout=-0.5)
+    assert service.received("/status") == []
+
+
+def test_timeout_none_waits_for_the_end(client, service, pauses):
+    service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
+    assert client.fit(D1, timeout=None) == "j1"
+    assert [
+        float(request.query["wait"]) for request in service.received("/status")
+    ] == [20, 20, 20]
+
+
+def test_timeout_0_raises_unless_the_job_has_finished(client, service):
+    assert client.fit(D1, timeout=0) == "j1"
+    service.queued["/status"] = [Reply(200, job("started"))]
+    with pytest.raises(
+        WaitTimeoutError, match="j1 did not end in the time given: it is started"
+    ) as raised:
+        client.fit(D1, timeout=0)
+    assert raised.value.job_id == "j1"
+    assert isinstance(raised.value, TimeoutError)
+    assert len(client.jobs) == 2
+
+
+def test_wait_ends_at_its_deadline(client, service):
+    service.answer = lambda _request: Reply(200, job("started"))
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError):
+        client.wait("j1", timeout=0.5)
+    assert 0.5 <= time.monotonic() - began < 2
+    assert all(float(request.query["wait"]) <= 0.5 for request in service.requests)
+
+
+def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(
+    client, service
+):
+    service.answer = lambda _request: time.sleep(4) or DROP
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError, match="timed out") as raised:
+        client.wait("j1", timeout=0.2)
+    assert time.monotonic() - began < 3.5
+    assert isinstance(raised.value.__cause__, ServiceUnreachableError)
+
+
+def test_wait_returns_the_last_status(client, service):
+    assert client.wait("j1") == job()
+
+
+def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(
+    client, service, pauses
+):
+    service.queued["/status"] = [Reply(200, job("started"), {"Retry-After": "1"})] * 2
+    client.wait("j1")
+    assert pauses[:2] == [1.0, 1.0]
+
+
+def test_wait_survives_an_outage(client, service, pauses):
+    busy = problem(503, "queue_unavailable")._replace(headers={"Retry-After": "1"})
+    service.queued["/status"] = [
+        Reply(200, job("queued")),
+        *[DROP, Reply(502), busy] * 4,
+    ]
+    assert client.wait("j1")["status"] == "finished"
+    assert len(service.requests) == 14
+
+
+def test_wait_survives_a_restart_of_the_service(serve, free_port):
+    url = f"http://127.0.0.1:{free_port}"
+    restart = threading.Timer(
+        0.7, serve, [lambda _request: Reply(200, job()), free_port]
+    )
+    restart.start()
+    with Client(url) as client:
+        assert client.wait("j1", timeout=20)["status"] == "finished"
+    restart.join()
+
+
+def test_wait_without_timeout_gives_up_after_a_long_outage(
+    client, service, pauses, monkeypatch
+):
+    monkeypatch.setattr(module, "OUTAGE_S", 0.2)
+    service.answer = lambda _request: DROP
+    with pytest.raises(ServiceUnreachableError):
+        client.wait("j1")
+
+
+def test_wait_with_timeout_keeps_asking_through_a_longer_outage(
+    client, service, pauses, monkeypatch
+):
+    monkeypatch.setattr(module, "OUTAGE_S", 0.1)
+    service.answer = lambda _request: Reply(503)
+    with pytest.raises(WaitTimeoutError) as raised:
+        client.wait("j1", timeout=0.4)
+    assert isinstance(raised.value.__cause__, APIError)
+
+
+def test_wait_for_an_unknown_job_ends_immediately(client, service):
+    service.queued["/status"] = [problem(404, "job_not_found")]
+    with pytest.raises(NotFoundError):
+        client.wait("j1", timeout=10)
+
+
+def test_failed_job_says_why_and_what_to_do(client, service):
+    cause = {
+        "code": "invalid_table",
+        "detail": "Two columns are unusable",
+        "hint": "Drop them.",
+        "errors": ["'x' is empty", "'z' is a list"],
+    }
+    service.queued["/status"] = [Reply(200, job("failed", error=cause))]
+    with pytest.raises(JobFailedError) as raised:
+        client.fit(D1, timeout=None)
+    error = raised.value
+    assert (
+        str(error)
+        == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
+    )
+    assert {name: getattr(error, name) for name in cause} == cause
+    assert error.job_id == "j1"
+
+
+def test_failed_job_without_a_cause_is_still_a_sentence(client, service):
+    service.queued["/status"] = [Reply(200, job("failed"))]
+    with pytest.raises(JobFailedError, match="The fit j1 failed: No reason was given"):
+        client.wait("j1")
+
+
+def test_canceled_job_is_its_own_error(client, service):
+    service.queued["/status"] = [Reply(200, job("canceled"))]
+    with pytest.raises(JobCanceledError, match="The fit j1 was canceled") as raised:
+        client.wait("j1")
+    assert raised.value.job_id == "j1"
