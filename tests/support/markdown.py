@@ -6,9 +6,14 @@ import re
 
 from tests.support import ROOT
 
+# Every document by its path below docs/, and the two at the root by their names.
 DOCS = {
-    path.name: path
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+    "README.md": ROOT / "README.md",
+    "CONTRIBUTING.md": ROOT / "CONTRIBUTING.md",
+    **{
+        str(path.relative_to(ROOT / "docs")): path
+        for path in ROOT.glob("docs/**/*.md")
+    },
 }
 
 
