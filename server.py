@@ -29,7 +29,7 @@ from rowcast.redis_clients import connect_for_requests
 from rowcast.store import Kind, Storage, deduplication, publications
 from rowcast.system import scratch
 from rowcast.tables import checks
-from rowcast.webhooks import delivery
+from rowcast.webhooks import outbox
 
 Answer = dict[str, Any]
 
@@ -232,7 +232,7 @@ def _submit(
     if query.reuse and not waits_for and (known := _earlier(submission, model_sha256)):
         flask.g.job_id = known
         if url:
-            delivery.enqueue(parts.connection, known, owner, url, time.time())
+            outbox.enqueue(parts.connection, known, owner, url, time.time())
         return {"id": known, "reused": True}, 200
     flask.g.job_id = job_id
     parts.jobs.submit(submission)

@@ -32,7 +32,7 @@ from rowcast.store import (
     publications,
 )
 from rowcast.tables import Feature, checks, formats
-from rowcast.webhooks import delivery
+from rowcast.webhooks import urls
 
 
 def dataset(
@@ -78,7 +78,7 @@ def terms(settings: Settings, owner: str, query: JobRequest) -> None:
             "may run."
         )
     if query.callback_url:
-        delivery.check(query.callback_url, settings, owner)
+        urls.check(query.callback_url, settings, owner)
 
 
 def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication:

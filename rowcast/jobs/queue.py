@@ -19,7 +19,7 @@ import redis
 
 from rowcast.errors import QueueUnavailable
 from rowcast.jobs import earlier_version
-from rowcast.webhooks import delivery
+from rowcast.webhooks import outbox
 
 Lane = Literal["short", "long"]
 Priority = Literal["low", "normal", "high"]
@@ -32,7 +32,7 @@ JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
 MAX_LOG_LINES = 500
 _QUEUE = Path(__file__).with_name("queue.lua").read_text(encoding="utf-8")
-_SCRIPT = earlier_version.RENAMED_LUA + delivery.ENQUEUE + _QUEUE
+_SCRIPT = earlier_version.RENAMED_LUA + outbox.ENQUEUE_LUA + _QUEUE
 _BATCH = 200
 
 

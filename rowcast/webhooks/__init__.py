@@ -1,5 +1,7 @@
-"""Telling a URL that a job has ended."""
+"""Sending the final status of a job to a URL."""
 
 __all__ = [
     "delivery",
+    "outbox",
+    "urls",
 ]
