@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up backup restore test soak check bench quality format clean
+.PHONY: help demo up backup restore test test-fast soak check bench quality format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,31 +13,34 @@ DATA ?= .rowcast
 export STORE
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/local ## Start everything, fit a model on an example, print its predictions, stop everything.
+demo: $(VENV)/local ## Start everything, fit a model on an example, print its predictions, and stop.
 	@dir=$$(mktemp -d) && trap 'exit 130' INT TERM && trap 'rm -rf "$$dir"' EXIT && \
 	$(BIN)/python make_data.py --out "$$dir" && \
 	$(BIN)/python -m rowcast.local --port 0 --data "$$dir/rowcast" -- \
 		$(BIN)/python example_1.py --train "$$dir/train.parquet" --test "$$dir/test.parquet"
 
-up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C. PORT=8080, data in .rowcast/.
+up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C; PORT=8080, data in .rowcast/.
 	@$(BIN)/python -m rowcast.local --port $(PORT)
 
-backup: $(VENV)/local ## Copy the data of `make up`, which may run meanwhile, to TO=backup/<time>.
+backup: $(VENV)/local ## Copy the data of `make up`, running or not, to TO=backup/<time>.
 	@$(BIN)/python -m rowcast.local.backup save --data $(DATA) $(TO)
 
-restore: $(VENV)/local ## Make the data of `make up` from a copy, where there is none: FROM=backup/<time>.
+restore: $(VENV)/local ## Create the data of `make up` from a copy, if it has none: FROM=backup/<time>.
 	@$(BIN)/python -m rowcast.local.backup restore --data $(DATA) \
 		$(or $(FROM),$(error name the copy: make restore FROM=backup/<time>))
 
-test: $(VENV)/dev ## Run the test suite, half of it beside the other. STORE=minio runs it against a MinIO on PATH.
+test: $(VENV)/dev ## Run the test suite, in two processes; STORE=minio uses the MinIO on PATH.
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
-soak: $(VENV)/dev ## Run mixed jobs while everything is killed at random; MINUTES=15 JOBS=500 SEED=1.
+test-fast: $(VENV)/dev ## Run the tests that need no running stack, in under a minute.
+	@$(BIN)/python -m pytest --numprocesses 2 -m "not stack and not slow" $(TESTS)
+
+soak: $(VENV)/dev ## Run mixed jobs while processes are killed at random; MINUTES=15 JOBS=500 SEED=1.
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)
 
-check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
+check: $(VENV)/dev ## Lint the code; check types, Dockerfile, Compose file and workflows.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,30 +48,30 @@ check: $(VENV)/dev ## Lint, check types, Dockerfile, Compose file and workflows.
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-bench: $(VENV)/dev ## Measure the service beside scikit-learn in one process; write docs/performance.md. ONLY=name,... RUNS=5
+bench: $(VENV)/dev ## Measure the service against scikit-learn alone; write docs/performance.md. ONLY=name,... RUNS=5
 	@$(BIN)/python -m benchmarks --runs $(RUNS) $(if $(ONLY),--only $(ONLY))
 
-quality: $(VENV)/dev ## Compare models of ten tables with scikit-learn called by hand; write docs/quality.md.
+quality: $(VENV)/dev ## Compare the models of ten tables with plain scikit-learn; write docs/quality.md.
 	@$(BIN)/python -m benchmarks.quality
 
 format: $(VENV)/dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## Remove the virtual environment and caches; data in .rowcast/ and backup/ stays.
+clean: ## Remove the virtual environment and caches; .rowcast/ and backup/ stay.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/local: requirements.txt requirements-local.txt constraints.txt | $(BIN)/python
-	@echo "Installing what the service needs (a minute, once) ..."
+	@echo "Installing the requirements of the service (once, about a minute) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/local requirements-dev.txt
-	@echo "Installing what the tests need (once) ..."
+	@echo "Installing the requirements of the tests (once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rowcast needs Python 3.11 or newer; name one with PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rowcast needs Python 3.11 or newer; choose one with PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

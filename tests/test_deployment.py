@@ -331,7 +331,7 @@ def test_image_runs_as_a_user_of_its_own() -> None:
 
 
 def is_in_context(name: str) -> bool:
-    """Return whether the build sees a file or folder of the root; the last matching line decides."""
+    """Return whether the build sees a path of the root; the last matching line decides."""
     is_ignored = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!").rstrip("/")

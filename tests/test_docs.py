@@ -223,11 +223,11 @@ def test_targets_named_are_listed_by_make_help(name: str) -> None:
     shown = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    targets = set(re.findall(r"^\s*make ([a-z]+)\b", shown, re.MULTILINE))
+    targets = set(re.findall(r"^\s*make ([a-z-]+)\b", shown, re.MULTILINE))
     text = text_of(name)
     named = {
         word
-        for line in re.findall(r"(?:^|`)make ([a-z ]+)", text, re.MULTILINE)
+        for line in re.findall(r"(?:^|`)make ([a-z -]+)", text, re.MULTILINE)
         for word in line.split()
     }
     assert named <= targets

@@ -263,7 +263,7 @@ def test_what_is_no_finished_model_is_not_listed(
 
 @pytest.mark.parametrize("path", ["/models", "/datasets"])
 @pytest.mark.parametrize(
-    ("params", "told"),
+    ("params", "detail"),
     [
         ({"limit": 0}, "'limit'"),
         ({"limit": 101}, "'limit'"),
@@ -275,9 +275,9 @@ def test_what_is_no_finished_model_is_not_listed(
     ],
 )
 def test_parameters_of_listings_are_checked(
-    path: str, params: dict[str, Any], on_progress: str, stack: Stack
+    path: str, params: dict[str, Any], detail: str, stack: Stack
 ) -> None:
-    assert on_progress in str(
+    assert detail in str(
         assert_problem(stack.get(path, **params), 400, "invalid_request")["detail"]
     )
 

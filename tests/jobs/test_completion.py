@@ -166,7 +166,7 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "told"),
+    ("fault", "code", "detail"),
     [
         (
             ZeroDivisionError("a cell"),
@@ -182,7 +182,7 @@ def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(
     tmp_path: Path,
     fault: Exception,
     code: str,
-    on_progress: str,
+    detail: str,
 ) -> None:
     def fail() -> None:
         raise fault
@@ -192,7 +192,7 @@ def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(
     status = jobs.status("ann", job_id)
     assert status is not None
     assert status["error"]["code"] == code
-    assert status["error"]["detail"].endswith(on_progress)
+    assert status["error"]["detail"].endswith(detail)
 
 
 def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(

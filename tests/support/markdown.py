@@ -11,8 +11,7 @@ DOCS = {
     "README.md": ROOT / "README.md",
     "CONTRIBUTING.md": ROOT / "CONTRIBUTING.md",
     **{
-        str(path.relative_to(ROOT / "docs")): path
-        for path in ROOT.glob("docs/**/*.md")
+        str(path.relative_to(ROOT / "docs")): path for path in ROOT.glob("docs/**/*.md")
     },
 }
 
