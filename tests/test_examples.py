@@ -31,6 +31,7 @@ def run(
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_example_tables_are_as_promised(tables: Path) -> None:
     shapes = {path.stem: pd.read_parquet(path).shape for path in tables.iterdir()}
     assert shapes["train"] == (75_000, 51)
@@ -127,6 +128,7 @@ def test_the_client_alone_needs_only_requests(
     assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == ["y"]
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
     build = [
         sys.executable,

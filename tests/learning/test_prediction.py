@@ -334,6 +334,7 @@ def test_no_rows_give_a_result_without_rows(format_: Any, written: Written) -> N
 # Batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [1, 7, 150, 400])
 @pytest.mark.parametrize("format_", ["csv", "jsonl"])
 def test_result_does_not_depend_on_the_size_of_batches(

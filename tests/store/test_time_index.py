@@ -65,6 +65,7 @@ def test_all_ids_come_once_newest_first(ids: list[str]) -> None:
     assert list(time_index.walk(Store(ids), "acme", None)) == ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", SPREADS.values(), ids=SPREADS)
 def test_pages_join_wherever_they_are_cut(ids: list[str]) -> None:
     for position in range(0, len(ids), 7):

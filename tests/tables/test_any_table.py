@@ -166,6 +166,7 @@ def predictor_of(source: formats.Source) -> Predictor:
     return Predictor(found.model, found.features, "y", target_type, classes, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_pair_of_formats_gives_the_same_predictions(
     name: str, tmp_path: Path
@@ -387,6 +388,7 @@ def test_early_problems_are_refused_before_there_is_a_job(stack: Stack) -> None:
 # Memory
 
 
+@pytest.mark.slow
 def test_memory_of_a_prediction_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     n_rows = 2_000_000
     column = np.random.default_rng(0).normal(size=n_rows)

@@ -54,6 +54,7 @@ def test_every_table_names_its_tests() -> None:
     assert len(headers) == n_tables > 8
 
 
+@pytest.mark.slow
 def test_every_line_names_a_test_that_there_is(tests: set[str]) -> None:
     named = [row[-1].strip("`") for row in ROWS if row[-1] != "test"]
     assert len(named) > 80

@@ -142,6 +142,7 @@ def test_a_standby_horse_goes_with_its_worker(
     alone.finished(alone.fit(table(), validation="none"))
 
 
+@pytest.mark.slow
 def test_a_warm_up_starts_no_thread_and_no_program(tmp_path: Path) -> None:
     code = f"""
 import os, sys, worker, ml
