@@ -71,14 +71,14 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         InvalidRequest: the learner's parameters do not fit the task.
         StoreUnavailable: the store does not answer.
     """
-    job = context.current()
-    progress = job.progress.start("fit")
-    with cores.seat(job.settings.cores_dir) as seat:
+    run = context.current()
+    progress = run.progress.start("fit")
+    with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
-        dataset = _download_dataset(job, dataset_id, options)
+        dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
         source = formats.open_file(
-            job.folder / "dataset", formats.Limits.of(job.settings)
+            run.folder / "dataset", formats.Limits.of(run.settings)
         )
         target, weights = options["target"], options["sample_weight"]
         use = options.get("identifiers") == "use"
@@ -86,16 +86,16 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
             source, target, weights, use_identifiers=use, on_progress=progress.rows
         )
         task = learners.task_of(
-            table.target, options["task"], max_classes=job.settings.max_classes
+            table.target, options["task"], max_classes=run.settings.max_classes
         )
         plan = _plan(task, options)
         rows = training.Rows(table.frame, table.target, table.weights)
         with seat.threads(
-            n_cells=table.frame.size, others_wait=job.others_wait
+            n_cells=table.frame.size, others_wait=run.others_wait
         ) as n_threads:
             trained = training.train(plan, table.features, rows, progress)
     progress.phase("uploading")
-    path = job.folder / publications.MODEL_FILE
+    path = run.folder / publications.MODEL_FILE
     _dump(trained.model, path)
     manifest = {
         "id": model_id,
@@ -108,12 +108,12 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    publishing.check_needed(job, dataset_id=dataset_id)
+    publishing.check_dataset(run, dataset_id)
     signed = signing.sign(
-        job.signing_keys, job.owner, model_id, manifests.finite(manifest)
+        run.signing_keys, run.owner, model_id, manifests.finite(manifest)
     )
-    publishing.publish(job, "fit", model_id, path, signed)
-    job.note_published(
+    publishing.publish(run, path, signed)
+    run.note_published(
         reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current())
     )
     progress.end()
@@ -132,26 +132,26 @@ def predict(
         ModelNotFound, ModelUntrusted, ModelIncompatible: the model cannot be used.
         StoreUnavailable: the store does not answer.
     """
-    job = context.current()
-    progress = job.progress.start("predict")
+    run = context.current()
+    progress = run.progress.start("predict")
     wanted = prediction.Plan(
         options["output"], options["quantiles"], options["keep"], options["format"]
     )
-    with cores.seat(job.settings.cores_dir) as seat:
+    with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
         predictor, about = loading.load(
-            job.storage, job.signing_keys, job.owner, model_id, job.folder / "model"
+            run.storage, run.signing_keys, run.owner, model_id, run.folder / "model"
         )
         prediction.check_givable(about, wanted)
-        dataset = _download_dataset(job, dataset_id, options)
+        dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
         source = formats.open_file(
-            job.folder / "dataset", formats.Limits.of(job.settings)
+            run.folder / "dataset", formats.Limits.of(run.settings)
         )
         checks.check_predict(source, predictor.features, wanted.keep)
-        path = job.folder / publications.RESULT_FILES[wanted.format]
+        path = run.folder / publications.RESULT_FILES[wanted.format]
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
-        threads = seat.threads(n_cells=n_cells, others_wait=job.others_wait)
+        threads = seat.threads(n_cells=n_cells, others_wait=run.others_wait)
         progress.phase("predicting")
         with threads as n_threads, loading.refused_if_of_other_versions(about):
             rows = prediction.write(path, predictor, source, wanted, progress.rows)
@@ -165,11 +165,11 @@ def predict(
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    publishing.check_needed(job, dataset_id=dataset_id)
-    publishing.note_result(job, model_id, result_id)
-    publishing.publish(job, "predict", result_id, path, manifests.finite(manifest))
+    publishing.check_dataset(run, dataset_id)
+    publishing.note_result(run, model_id)
+    publishing.publish(run, path, manifests.finite(manifest))
     model = (model_id, about["file"]["sha256"])
-    job.note_published(
+    run.note_published(
         reuse.key_of(
             "predict", dataset["dataset_sha256"], options, versions.current(), model
         )
@@ -203,24 +203,24 @@ def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
 
 
 def _download_dataset(
-    job: context.Run, dataset_id: str, options: dict[str, Any]
+    run: context.Run, dataset_id: str, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Download a dataset to the scratch folder and return what manifests say of it."""
     version = Version(**options["dataset"])
     try:
-        digest = job.storage.download(
+        digest = run.storage.download(
             "datasets",
-            job.owner,
+            run.owner,
             dataset_id,
             "data",
-            job.folder / "dataset",
+            run.folder / "dataset",
             expected=version,
-            on_progress=job.progress.downloaded,
+            on_progress=run.progress.downloaded,
         )
     except ObjectMissing:
         raise DatasetNotFound(
             f"Dataset {dataset_id} was deleted after the job was submitted.",
             hint="Upload the table again and submit the new id.",
         ) from None
-    job.note_digest(dataset_id, version, digest)
+    run.note_digest(dataset_id, version, digest)
     return {"dataset_id": dataset_id, "dataset_sha256": digest}

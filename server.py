@@ -26,7 +26,7 @@ from rowcast.jobs import FINAL, Jobs, Submission, estimates, reuse
 from rowcast.learning import learners
 from rowcast.online import protocol
 from rowcast.redis_clients import connect_for_requests
-from rowcast.store import Kind, Storage, deduplication, publications
+from rowcast.store import JobRef, Kind, Storage, deduplication, publications
 from rowcast.system import scratch
 from rowcast.tables import checks
 from rowcast.webhooks import outbox
@@ -204,7 +204,7 @@ def _predict_online(query: schemas.PredictRequest) -> flask.Response:
     except errors.ModelNotFound:
         # The workers know published models alone; Redis may know of a fit that goes on or failed.
         if not publications.is_deleted(
-            parts.storage, "fit", flask.g.owner, query.model_id
+            parts.storage, JobRef(flask.g.owner, "fit", query.model_id)
         ):
             admission.model(parts.storage, parts.jobs, flask.g.owner, query.model_id)
         raise
@@ -225,9 +225,15 @@ def _submit(
     one."""
     owner, url = flask.g.owner, query.callback_url
     admission.terms(parts.settings, owner, query)
-    how = (query.priority, query.timeout_s, waits_for, url)
     submission = Submission(
-        kind, owner, job_id, arguments, flask.g.request_id, work, *how
+        JobRef(owner, kind, job_id),
+        arguments,
+        flask.g.request_id,
+        work,
+        priority=query.priority,
+        timeout_s=query.timeout_s,
+        waits_for=waits_for,
+        callback_url=url,
     )
     if query.reuse and not waits_for and (known := _earlier(submission, model_sha256)):
         flask.g.job_id = known
@@ -244,7 +250,7 @@ def _earlier(submission: Submission, model_sha256: str | None) -> str | None:
         "fit": parts.settings.retain_models_days,
         "predict": parts.settings.retain_results_days,
     }
-    oldest = retention.oldest_offered(days[submission.kind], time.time())
+    oldest = retention.oldest_offered(days[submission.ref.kind], time.time())
     return reuse.earlier(
         parts.connection, parts.storage, submission, model_sha256, oldest=oldest
     )

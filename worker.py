@@ -44,7 +44,14 @@ import ml
 from rowcast import errors
 from rowcast.config import ConfigurationError, Settings
 from rowcast.ids import time_of
-from rowcast.jobs import AttemptError, JobQueue, completion, estimates, queue, service
+from rowcast.jobs import (
+    AttemptError,
+    JobFields,
+    JobQueue,
+    completion,
+    estimates,
+    service,
+)
 from rowcast.observability import logs
 from rowcast.redis_clients import (
     connect_for_heartbeats,
@@ -91,7 +98,10 @@ NOT_SHORT = AttemptError(
 # What each kind of worker takes, in this order. Short jobs have a worker of their own, so others
 # begin with what only they can take; where there is none, the lanes take turns, so that neither
 # waits for the other.
-LANES: dict[str, Sequence[queue.Lane]] = {"any": ("long", "short"), "short": ("short",)}
+LANES: dict[str, Sequence[estimates.Lane]] = {
+    "any": ("long", "short"),
+    "short": ("short",),
+}
 
 
 @dataclass(frozen=True)
@@ -105,19 +115,18 @@ class Limits:
 class Job(rq.job.Job):
     """A job with the fields that are ours."""
 
-    fields: dict[str, str]
+    fields: JobFields
 
     @property
     def attempt(self) -> int:
         """How often the job was started, this time included."""
-        return int(self.fields["attempt"])
+        return self.fields.attempt
 
     @property
     def order(self) -> dict[str, Any]:
         """What a work horse must know to run it; JSON."""
         return {
-            "id": self.id,
-            "fields": self.fields,
+            "fields": self.fields.model_dump(mode="json"),
             "function": self.func_name,
             "arguments": self.kwargs,
         }
@@ -217,7 +226,7 @@ class Worker(rq.worker.Worker):
         if self._stop_requested:
             raise StopRequested
 
-    def _lanes_now(self) -> Sequence[queue.Lane]:
+    def _lanes_now(self) -> Sequence[estimates.Lane]:
         """Return the lanes to take from; beside a job on several cores, short jobs come singly,
         with rests.
 
@@ -280,19 +289,21 @@ class Worker(rq.worker.Worker):
         if job is None:
             self._rest()
             return None
-        self._took = job.fields.get("lane", "")
+        self._took = job.fields.lane
         return job
 
     def _fetch(self, job_id: str) -> Job | None:
-        raw, fields = self._queue.raw(job_id)
+        raw = self._queue.hash_of(job_id)
+        attempt_number = int(raw.get(b"attempt", b"0"))
         if not self._queue.confirm_start(
-            job_id, int(fields["attempt"]), self._settings.worker_ttl_s
+            job_id, attempt_number, self._settings.worker_ttl_s
         ):
             return None
+        fields = JobFields.parse(job_id, raw)
         job = Job(job_id, connection=self.connection, serializer="json")
-        job.fields = fields
         job.restore(raw)
-        if _is_ours(job):
+        if fields and _is_ours(job, fields):
+            job.fields = fields
             return job
         log.error("refused a job that Rowcast has not made", extra={"job_id": job_id})
         self._queue.finish(job_id, "failed", {}, 3600, attempt=None, stored=True)
@@ -302,7 +313,7 @@ class Worker(rq.worker.Worker):
 
     def execute_job(self, job: Any, queue: Any) -> None:  # noqa: ARG002 - RQ's signature
         """Give a job to a work horse, watch it, and remove its scratch folder."""
-        with logs.bind(job_id=job.id, request_id=job.fields.get("request_id")):
+        with logs.bind(job_id=job.id, request_id=job.fields.request_id):
             n_killed = memory.oom_kills()
             self._horse = self._take_horse()
             self._horse.give(job.order)
@@ -316,7 +327,7 @@ class Worker(rq.worker.Worker):
                     verdict = self._meter.failure(memory.RAN_OUT)
                 self._judge(job, verdict)
         scratch.sweep(self._scratch_root)
-        if job.fields.get("lane") == "short":
+        if job.fields.lane == "short":
             self._rests_until = time.monotonic() + REST * self._horse.worked_s
         self.set_state(WorkerStatus.IDLE)
 
@@ -388,27 +399,26 @@ class Worker(rq.worker.Worker):
                 lambda: self._queue.move_to_long_lane(job.id, job.attempt, NOT_SHORT)
             )
             return
-        where = (
-            self._queue,
-            Storage(self._settings, object_store.MAINTENANCE, connections=4),
-            job.id,
-            job.fields,
-        )
+        storage = Storage(self._settings, object_store.MAINTENANCE, connections=4)
         if verdict:
-            attempt.insist(lambda: completion.lose(*where, verdict))
+            attempt.insist(
+                lambda: completion.lose(self._queue, storage, job.fields, verdict)
+            )
             return
-        died, ttl_s = (
-            errors.WorkerLost("The job's process died."),
-            self._settings.worker_ttl_s,
-        )
+        died = errors.WorkerLost("The job's process died.")
+        ttl_s = self._settings.worker_ttl_s
         # While the store is away the maintenance process goes on with it.
         with suppress(errors.StoreUnavailable):
-            attempt.insist(lambda: completion.give_up(*where, died, ttl_s=ttl_s))
+            attempt.insist(
+                lambda: completion.give_up(
+                    self._queue, storage, job.fields, died, ttl_s=ttl_s
+                )
+            )
 
     # The horse's side of a job
 
     def _live(
-        self, order: int, reports: work_horse.ReportPipe, *, warms_up: bool
+        self, orders: int, reports: work_horse.ReportPipe, *, warms_up: bool
     ) -> None:
         """Run the one job that is ordered in the forked child; 0 if its end, or return, is
         settled."""
@@ -424,28 +434,34 @@ class Worker(rq.worker.Worker):
             set_process_title("standby horse")
             reports.send({"ready": True})
         waits_since = time.monotonic()
-        with os.fdopen(order) as orders:
-            line = orders.readline()
+        with os.fdopen(orders) as pipe:
+            line = pipe.readline()
         if time.monotonic() > waits_since + STALE_AFTER_S:
             for lanes in (self._queue, self._heartbeat_queue):
                 lanes.connection.connection_pool.disconnect()
         if not line:
             os._exit(0)
         set_process_title("work horse")
-        job = json.loads(line)
-        with logs.bind(job_id=job["id"], request_id=job["fields"].get("request_id")):
-            os._exit(self._run(job, reports))
+        order = json.loads(line)
+        job = JobFields.model_validate(order["fields"])
+        work: Callable[[], None] = partial(
+            FUNCTIONS[order["function"]], **order["arguments"]
+        )
+        with logs.bind(job_id=job.id, request_id=job.request_id):
+            os._exit(self._run(job, work, reports))
 
-    def _run(self, job: dict[str, Any], reports: work_horse.ReportPipe) -> int:
+    def _run(
+        self,
+        job: JobFields,
+        work: Callable[[], None],
+        reports: work_horse.ReportPipe,
+    ) -> int:
         try:
-            work: Callable[[], None] = partial(
-                FUNCTIONS[job["function"]], **job["arguments"]
-            )
-            parts = (self._settings, self._queue, self._heartbeat_queue)
             attempt.Attempt(
-                job["id"],
-                job["fields"],
-                *parts,
+                job,
+                self._settings,
+                self._queue,
+                self._heartbeat_queue,
                 work,
                 reports.send,
                 self._limits.memory_bytes,
@@ -487,7 +503,7 @@ class Pool(WorkerPool):
             scratch.limit_per_job(settings, n_workers),
         )
         super().__init__(
-            [service.QUEUE],
+            [service.QUEUE_NAME],
             connect_for_work(settings),
             num_workers=len(kinds),
             worker_class=Worker,
@@ -527,12 +543,12 @@ def be_child_of_pool() -> None:
         die_with_parent(pool.pid or 0)
 
 
-def _is_ours(job: Job) -> bool:
+def _is_ours(job: Job, fields: JobFields) -> bool:
     """Tell whether the server made this job: one of our functions, its kind, an owner, an id of
     ours."""
     try:
-        is_known = job.func_name == service.FUNCTIONS.get(cast(Any, job.fields["kind"]))
-        return is_known and bool(job.fields["owner"]) and time_of(job.id) is not None
+        is_known = job.func_name == service.FUNCTIONS[fields.kind]
+        return is_known and bool(fields.owner) and time_of(job.id) is not None
     except (DeserializationError, ValueError, AttributeError, TypeError, KeyError):
         return False
 

@@ -32,6 +32,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+# How often a job is tried, and how many seconds Redis keeps an ended one, unless a setting says so.
+DEFAULT_MAX_ATTEMPTS = 3
+DEFAULT_JOB_TTL_S = 3600
+
 
 class ConfigurationError(Exception):
     """The environment cannot be used; the message names each variable and says why."""
@@ -265,7 +269,7 @@ class Settings(BaseSettings):
         20_000, ge=1, description="Most jobs of one owner that may wait."
     )
     job_ttl_s: int = Field(
-        3600,
+        DEFAULT_JOB_TTL_S,
         ge=1,
         description="Seconds that Redis keeps an ended job; afterwards the store answers for it.",
     )
@@ -332,7 +336,10 @@ class Settings(BaseSettings):
         description="Seconds that a stopping worker lets its job run before it is requeued.",
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="How often a job is tried when its process dies."
+        DEFAULT_MAX_ATTEMPTS,
+        ge=1,
+        le=100,
+        description="How often a job is tried when its process dies.",
     )
     max_classes: int = Field(
         1000, ge=2, description="Most classes that a classification may have."

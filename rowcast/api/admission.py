@@ -24,6 +24,7 @@ from rowcast.errors import (
 from rowcast.jobs import FINAL, Jobs
 from rowcast.learning import prediction
 from rowcast.store import (
+    JobRef,
     Kind,
     ObjectMissing,
     Publication,
@@ -177,13 +178,13 @@ def _look(
 ) -> tuple[Publication | None, dict[str, Any] | None]:
     """Return what a job has published or, where it has not, its status; neither of what was
     deleted."""
-    found = publications.find(storage, kind, owner, identifier)
+    found = publications.find(storage, JobRef(owner, kind, identifier))
     if found:
         return found, None
     job = jobs.status(owner, identifier)
     if job and job["kind"] == kind and job["status"] == "finished":
         # It ended between the two looks; else what it made is gone, and Redis has yet to forget it.
-        return publications.find(storage, kind, owner, identifier), None
-    if job and publications.is_deleted(storage, kind, owner, identifier):
+        return publications.find(storage, JobRef(owner, kind, identifier)), None
+    if job and publications.is_deleted(storage, JobRef(owner, kind, identifier)):
         return None, None
     return None, job

@@ -1,6 +1,6 @@
-"""Deleting: first a tombstone, which hides a thing at once, then everything that lies under its id.
+"""Deleting: first a tombstone, which hides a thing immediately, then all that lies under its id.
 
-A deletion that failed in the middle is finished by asking again.
+A deletion that failed halfway is finished by asking again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rowcast.errors import (
     NotFinished,
 )
 from rowcast.jobs import FINAL, Jobs
-from rowcast.store import Bucket, Kind, Storage, publications
+from rowcast.store import Bucket, JobRef, Storage, publications, records
 
-# Results of a model that are deleted at once.
+# Results of a model that are deleted in parallel.
 N_THREADS = 16
 
 
@@ -29,12 +29,11 @@ def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
         DatasetNotFound: nothing lies under the id.
         StoreUnavailable: the store does not answer.
     """
-    if not _left(storage, "datasets", owner, dataset_id):
+    if not left_under(storage, "datasets", owner, dataset_id):
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
-    # Nobody looks for this tombstone. It keeps the folder: some stores remove one that becomes
-    # empty, and fail who uploads to its neighbour at that moment.
-    _write_tombstone(storage, "datasets", owner, dataset_id)
-    _empty(storage, "datasets", owner, dataset_id)
+    # Nobody looks for this tombstone. It keeps the folder: some stores remove a folder that becomes
+    # empty, and then fail uploads to its neighbors.
+    remove(storage, "datasets", owner, dataset_id)
 
 
 def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
@@ -45,23 +44,24 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
         ModelNotReady: the fit has not ended.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    if status := _running(storage, jobs, "fit", owner, model_id):
+    if status := _unfinished(storage, jobs, JobRef(owner, "fit", model_id)):
         raise ModelNotReady(
             f"Model {model_id} is {status}.",
-            hint="Cancel the fit, POST /cancel?id=<model>, or wait for its end; then delete it.",
+            hint="Cancel the fit, POST /cancel?id=<model>, or wait for its end; "
+            "then delete the model.",
         )
-    if not (
-        _left(storage, "models", owner, model_id)
-        or publications.results_of(storage, owner, model_id)
-    ):
+    left = left_under(storage, "models", owner, model_id)
+    if not left and not publications.results_of(storage, owner, model_id):
         raise ModelNotFound(f"There is no model {model_id}.")
+
     _write_tombstone(storage, "models", owner, model_id)
     # Before anything is removed, so that asking again comes here again if it fails.
     jobs.note_deletion()
-    # Those that are noted later find the tombstone.
+    # A result that is noted later finds the tombstone.
     results = publications.results_of(storage, owner, model_id)
+    remove_one = partial(_remove_result_of, storage, owner, model_id)
     with ThreadPoolExecutor(N_THREADS) as pool:
-        list(pool.map(partial(_remove_result, storage, owner, model_id), results))
+        list(pool.map(remove_one, results))
     _empty(storage, "models", owner, model_id)
 
 
@@ -73,37 +73,54 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
         NotFinished: the prediction has not ended.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    if status := _running(storage, jobs, "predict", owner, result_id):
+    if status := _unfinished(storage, jobs, JobRef(owner, "predict", result_id)):
         raise NotFinished(f"Job {result_id} is {status}.")
-    # Under the id of a model lie the notes of its results, which are no result.
-    if not _left(storage, "results", owner, result_id) or publications.results_of(
-        storage, owner, result_id
-    ):
+    left = left_under(storage, "results", owner, result_id)
+    # Under the id of a model lie the notes of its results, which are not a result.
+    if not left or publications.results_of(storage, owner, result_id):
         raise JobNotFound(f"There is no result {result_id}.")
+
+    remove_result(storage, owner, result_id)
+
+
+def remove_result(storage: Storage, owner: str, result_id: str) -> None:
+    """Remove a result with the note under its model's id. Raises StoreUnavailable."""
     _write_tombstone(storage, "results", owner, result_id)
-    if model_id := publications.model_of(storage, owner, result_id):
-        storage.delete("results", owner, model_id, [publications.note_of(result_id)])
+    if model_id := records.model_of(storage, owner, result_id):
+        note = publications.note_of(result_id)
+        storage.delete("results", owner, model_id, [note])
     _empty(storage, "results", owner, result_id)
 
 
-def _running(
-    storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
-) -> str | None:
-    """Return the status of a job that has not ended, and has neither published nor been deleted."""
-    names = storage.names(publications.BUCKETS[kind], owner, identifier)
+def remove(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
+    """Write a tombstone and remove all that lies beside it. Raises StoreUnavailable."""
+    _write_tombstone(storage, bucket, owner, identifier)
+    _empty(storage, bucket, owner, identifier)
+
+
+def left_under(
+    storage: Storage, bucket: Bucket, owner: str, identifier: str
+) -> list[str]:
+    """Return the names of all that lies under an id beside its tombstone."""
+    names = storage.names(bucket, owner, identifier)
+    return [name for name in names if name != publications.TOMBSTONE]
+
+
+def _unfinished(storage: Storage, jobs: Jobs, job: JobRef) -> str | None:
+    """Return the status of a job that has not ended, published or been deleted; else None."""
+    names = storage.names(*job.place)
     if publications.TOMBSTONE in names or publications.attempts_in(names):
         return None
-    job = jobs.status(owner, identifier)
-    return (
-        job["status"]
-        if job and job["kind"] == kind and job["status"] not in FINAL
-        else None
-    )
+    status = jobs.status(job.owner, job.id)
+    if status is None or status["kind"] != job.kind or status["status"] in FINAL:
+        return None
+    return str(status["status"])
 
 
-def _remove_result(storage: Storage, owner: str, model_id: str, result_id: str) -> None:
-    _write_tombstone(storage, "results", owner, result_id)
-    _empty(storage, "results", owner, result_id)
+def _remove_result_of(
+    storage: Storage, owner: str, model_id: str, result_id: str
+) -> None:
+    remove(storage, "results", owner, result_id)
     # Last, so that a deletion that failed before finds the result again.
     storage.delete("results", owner, model_id, [publications.note_of(result_id)])
 
@@ -115,13 +132,5 @@ def _write_tombstone(
 
 
 def _empty(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
-    storage.delete(bucket, owner, identifier, _left(storage, bucket, owner, identifier))
-
-
-def _left(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> list[str]:
-    """Return the names of all that lies under an id besides its tombstone."""
-    return [
-        name
-        for name in storage.names(bucket, owner, identifier)
-        if name != publications.TOMBSTONE
-    ]
+    left = left_under(storage, bucket, owner, identifier)
+    storage.delete(bucket, owner, identifier, left)

@@ -12,15 +12,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import filterfalse, groupby, islice
 from typing import Any
 
 from rowcast.catalog import retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
-from rowcast.jobs import FINAL, Jobs, status
-from rowcast.jobs import queue as queue_module
-from rowcast.store import Bucket, Kind, ObjectMissing, Storage, publications
+from rowcast.jobs import FINAL, Jobs, our_errors, shown
+from rowcast.store import (
+    BUCKETS,
+    Bucket,
+    JobRef,
+    ObjectMissing,
+    Storage,
+    publications,
+    records,
+)
 
 # Looks at ids of a page that run at once.
 N_THREADS = 16
@@ -45,11 +52,12 @@ def models(storage: Storage, owner: str, before: str | None, limit: int) -> Page
     """Return a page of finished models.
 
     Raises:
-        InvalidRequest: `before` is no id of ours.
+        InvalidRequest: `before` is not an id of ours.
         StoreUnavailable: the store does not answer.
     """
-    ids, look = _ids(storage, "models", owner, before), partial(_model, storage, owner)
-    return _page(ids, limit, partial(_look_at, look), at_once=N_THREADS)
+    ids = _ids(storage, "models", owner, before)
+    look_at = partial(_look_at, partial(_model, storage, owner))
+    return _page(ids, limit, look_at, batch_size=N_THREADS)
 
 
 def datasets(
@@ -67,12 +75,12 @@ def datasets(
         _ids(storage, "datasets", owner, before),
         limit,
         partial(_look_at, look),
-        at_once=N_THREADS,
+        batch_size=N_THREADS,
     )
 
 
 def jobs(
-    queue: Jobs,
+    jobs: Jobs,
     storage: Storage,
     owner: str,
     before: str | None,
@@ -80,17 +88,17 @@ def jobs(
     *,
     wanted: dict[str, str],
 ) -> Page:
-    """Return a page of jobs, as /status tells of them: those whose members are as `wanted`.
+    """Return a page of jobs, as /status describes them: those whose members are as `wanted`.
 
     Raises:
-        InvalidRequest: `before` is no id of ours.
+        InvalidRequest: `before` is not an id of ours.
         QueueUnavailable, StoreUnavailable: a part that would know does not answer.
     """
     _check(before)
-    look_at = partial(_jobs_of, queue, storage, owner, wanted)
-    with queue_module.our_errors():
-        ids = _job_ids(queue, storage, owner, before, wanted)
-        return _page(ids, limit, look_at, at_once=N_JOBS, may_miss=bool(wanted))
+    look_at = partial(_jobs_of, jobs, storage, owner, wanted)
+    with our_errors():
+        ids = _job_ids(jobs, storage, owner, before, wanted)
+        return _page(ids, limit, look_at, batch_size=N_JOBS, may_miss=bool(wanted))
 
 
 def _job_ids(
@@ -101,41 +109,35 @@ def _job_ids(
     wanted: dict[str, str],
 ) -> Iterator[str]:
     """Yield the ids among which the wanted jobs are, newest first, each once."""
-    queue, status = jobs.queue, wanted.get("status")
-    # What has not ended only Redis knows.
+    status = wanted.get("status")
+    # Only Redis knows the jobs that have not ended.
     if status == "queued":
-        return queue.queued(owner, before)
+        return jobs.queue.queued(owner, before)
     if status == "started":
-        return queue.running(owner, before)
-    # Who looks for ended jobs need not look at thousands that wait.
-    waiting = set(queue.queued(owner, None)) if status in FINAL else ()
-    known = (
-        identifier
-        for identifier in queue.known(owner, before)
-        if identifier not in waiting
-    )
-    kinds: list[Kind] = [
-        kind for kind in publications.BUCKETS if wanted.get("kind", kind) == kind
-    ]
-    stored = [
-        storage.newest(publications.BUCKETS[kind], owner, before=before)
-        for kind in kinds
-    ]
-    # Equal ids follow each other: a job is in Redis and in the store for a while.
+        return jobs.queue.running(owner, before)
+    # A search for ended jobs passes over the queued ones, which may be thousands.
+    queued = set(jobs.queue.queued(owner, None)) if status in FINAL else set()
+    known = filterfalse(queued.__contains__, jobs.queue.known(owner, before))
+
+    kinds = [kind for kind in BUCKETS if wanted.get("kind", kind) == kind]
+    stored = [storage.newest(BUCKETS[kind], owner, before=before) for kind in kinds]
+    # Equal ids follow each other: for a while a job is in Redis and in the store.
     merged = heapq.merge(known, *stored, reverse=True)
     return (identifier for identifier, _ in groupby(merged))
 
 
 def _jobs_of(
-    queue: Jobs, storage: Storage, owner: str, wanted: dict[str, str], ids: list[str]
+    jobs: Jobs, storage: Storage, owner: str, wanted: dict[str, str], ids: list[str]
 ) -> list[dict[str, Any] | None]:
-    """Describe jobs as /status does; None for one that is not wanted, or that has left no
-    record."""
-    known = queue.known(owner, ids)
+    """Describe jobs as /status does; None for an unwanted job or one that has left no record."""
+    known = jobs.known(owner, ids)
     forgotten = [identifier for identifier in ids if identifier not in known]
     if forgotten:
-        records = _look_at(partial(publications.read_record, storage, owner), forgotten)
-        known.update(zip(forgotten, map(status.without_log, records), strict=True))
+        read = partial(records.read_record, storage, owner)
+        for identifier, record in zip(
+            forgotten, _look_at(read, forgotten), strict=True
+        ):
+            known[identifier] = shown(record) if record else None
     found = [known[identifier] for identifier in ids]
     return [job if job and _is_wanted(job, wanted) else None for job in found]
 
@@ -154,7 +156,7 @@ def _ids(
 def _check(before: str | None) -> None:
     if before and time_of(before) is None:
         raise InvalidRequest(
-            "The parameter 'before' is no id that this service has made."
+            "The parameter 'before' is not an id that this service has made."
         )
 
 
@@ -162,7 +164,7 @@ Look = Callable[[str], dict[str, Any] | None]
 
 
 def _look_at(look: Look, ids: list[str]) -> list[dict[str, Any] | None]:
-    """Look at ids at once."""
+    """Look at ids in parallel."""
     with ThreadPoolExecutor(N_THREADS) as pool:
         return list(pool.map(look, ids))
 
@@ -172,45 +174,42 @@ def _page(
     limit: int,
     look_at: Callable[[list[str]], list[dict[str, Any] | None]],
     *,
-    at_once: int,
+    batch_size: int,
     may_miss: bool = False,
 ) -> Page:
-    """Look at ids, `at_once` at a time, until there are `limit` items, no more ids, or no patience.
+    """Look at ids in batches until there are `limit` items, no more ids, or no patience.
 
-    Where most ids `may_miss`, more are looked at than items are wanted.
+    If most ids `may_miss`, a batch may hold more ids than items are wanted.
     """
-    deadline, last = time.monotonic() + PATIENCE_S, None
+    deadline = time.monotonic() + PATIENCE_S
+    last = None
     found: list[tuple[str, dict[str, Any]]] = []
     while len(found) < limit and (last is None or time.monotonic() < deadline):
-        batch = list(
-            islice(ids, at_once if may_miss else min(limit - len(found), at_once))
-        )
+        n_wanted = batch_size if may_miss else min(limit - len(found), batch_size)
+        batch = list(islice(ids, n_wanted))
         if not batch:
             return Page([item for _, item in found], None)
-        found += [
-            (each, item)
-            for each, item in zip(batch, look_at(batch), strict=True)
-            if item
-        ]
+        items = zip(batch, look_at(batch), strict=True)
+        found += [(each, item) for each, item in items if item]
         last = batch[-1]
     if len(found) > limit:
-        # What was looked at beyond is looked at again.
-        more: str | None = found[limit - 1][0]
+        # The next page looks again at the items beyond the limit.
+        following: str | None = found[limit - 1][0]
     else:
-        more = last if next(ids, None) else None
-    return Page([item for _, item in found[:limit]], more)
+        following = last if next(ids, None) else None
+    return Page([item for _, item in found[:limit]], following)
 
 
 def _model(storage: Storage, owner: str, model_id: str) -> dict[str, Any] | None:
     """Describe a model in short; None for what is no finished model."""
     try:
-        found = publications.find(storage, "fit", owner, model_id)
+        found = publications.find(storage, JobRef(owner, "fit", model_id))
         if found is None:
             return None
-        told = {name: found.manifest[name] for name in _SHOWN}
+        about = {name: found.manifest[name] for name in _SHOWN}
     except (ModelUntrusted, KeyError):
         return None
-    return {"id": model_id, **told, "score": score_of(found.manifest)}
+    return {"id": model_id, **about, "score": score_of(found.manifest)}
 
 
 def score_of(manifest: dict[str, Any]) -> dict[str, Any] | None:

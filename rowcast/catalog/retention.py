@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
+from rowcast.catalog import deletion
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted, Unavailable
 from rowcast.ids import time_of
-from rowcast.store import Bucket, Kind, Storage, publications
+from rowcast.store import Bucket, JobRef, Kind, Storage, publications, records
 
 log = logging.getLogger("rowcast.retention")
 
@@ -236,31 +237,21 @@ def _since(work: _Sweep, day: _Day, identifier: str) -> float:
     """Return when a model or result was made, or a job without one ended; else when its id was
     made."""
     try:
-        found = publications.find(
-            work.storage, _KINDS[day.bucket], day.owner, identifier
-        )
+        job = JobRef(day.owner, _KINDS[day.bucket], identifier)
+        found = publications.find(work.storage, job)
     except ModelUntrusted:
         return _minted_at(identifier)
     if found:
         return _time_in(found.manifest, "created_at", identifier)
-    record = publications.read_record(work.storage, day.owner, identifier)
+    record = records.read_record(work.storage, day.owner, identifier)
     return _time_in(record or {}, "ended_at", identifier)
 
 
 def _remove(storage: Storage, day: _Day, identifier: str) -> None:
-    storage.write(day.bucket, day.owner, identifier, publications.TOMBSTONE, b"")
-    if day.bucket == "results" and (
-        model_id := publications.model_of(storage, day.owner, identifier)
-    ):
-        storage.delete(
-            "results", day.owner, model_id, [publications.note_of(identifier)]
-        )
-    left = [
-        name
-        for name in storage.names(day.bucket, day.owner, identifier)
-        if name != publications.TOMBSTONE
-    ]
-    storage.delete(day.bucket, day.owner, identifier, left)
+    if day.bucket == "results":
+        deletion.remove_result(storage, day.owner, identifier)
+    else:
+        deletion.remove(storage, day.bucket, day.owner, identifier)
 
 
 def _remove_tombstones(work: _Sweep, day: _Day, deleted_at: dict[str, float]) -> None:

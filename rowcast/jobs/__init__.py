@@ -1,12 +1,14 @@
 """A job, from its submission to its final record."""
 
-from rowcast.jobs.queue import AttemptError, JobQueue
+from rowcast.jobs.fields import JobFields
+from rowcast.jobs.queue import AttemptError, JobQueue, our_errors
 from rowcast.jobs.service import Jobs, Submission
-from rowcast.jobs.status import FINAL, Status
+from rowcast.jobs.status import FINAL, Status, shown
 
 __all__ = [
     "FINAL",
     "AttemptError",
+    "JobFields",
     "JobQueue",
     "Jobs",
     "Status",
@@ -15,9 +17,10 @@ __all__ = [
     "context",
     "estimates",
     "log",
+    "our_errors",
     "publishing",
     "queue",
     "reuse",
     "service",
-    "status",
+    "shown",
 ]

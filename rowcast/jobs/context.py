@@ -1,4 +1,4 @@
-"""A job while it runs: for whom it is, which attempt it is, and what it may use."""
+"""A job while it runs: which job and attempt it is, and what it may use."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from rowcast.config import Settings
 from rowcast.learning import Progress
-from rowcast.store import Storage, Version
+from rowcast.store import JobRef, Storage, Version
 
 
 @dataclass(frozen=True)
 class Run:
-    """The surroundings of a running job; `folder` is its scratch space, emptied by the worker
-    afterwards.
+    """A running job and what it may use.
 
-    `publisher` is the store for who has something to lose: it waits for one that is away.
-    `note_digest` takes a dataset, its version and the SHA-256 computed from its bytes;
-    `note_published`, right after publishing, the key of `reuse`.
+    `folder` is its scratch space, which the worker empties afterwards. `publisher` is a store that
+    waits while the store is away, for a job that has something to lose. `note_digest` takes a
+    dataset's id, its version and the SHA-256 of its bytes; `note_published` takes the key of
+    `reuse`, right after publishing.
     """
 
-    owner: str
+    job: JobRef
     attempt: int
     settings: Settings
     storage: Storage
@@ -33,6 +33,11 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     note_digest: Callable[[str, Version, str], None] = lambda *_: None
     note_published: Callable[[str], None] = lambda _: None
+
+    @property
+    def owner(self) -> str:
+        """The owner of the job."""
+        return self.job.owner
 
     @property
     def signing_keys(self) -> list[str]:
@@ -45,7 +50,7 @@ _current: ContextVar[Run] = ContextVar("rowcast_run")
 
 @contextmanager
 def surround(run: Run) -> Iterator[None]:
-    """Make a run the current one within."""
+    """Make a run the current one within the block."""
     token = _current.set(run)
     try:
         yield

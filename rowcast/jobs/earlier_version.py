@@ -8,6 +8,8 @@ version, whose fields had other names.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import redis
 from rq.exceptions import DeserializationError
@@ -25,17 +27,21 @@ RENAMED = {
 RENAMED_LUA = f"local RENAMED = {{{', '.join(f'{new} = {old!r}' for new, old in RENAMED.items())}}}\n"
 
 
-def with_new_names(fields: dict[str, str]) -> dict[str, str]:
-    """Return a job's fields under their new names."""
+def in_new_form(
+    job_id: str, raw: Mapping[bytes, bytes], fields: dict[str, str]
+) -> dict[str, str]:
+    """Return a job's fields, given as Redis has them and as text, as this version names them."""
+    if "enqueued" not in fields:
+        return {**_fields_in_meta(job_id, raw), **fields}
     renamed = {new: fields[old] for new, old in RENAMED.items() if old in fields}
     return {**renamed, **fields}
 
 
-def fields_in_meta(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
+def _fields_in_meta(job_id: str, raw: Mapping[bytes, bytes]) -> dict[str, str]:
     """Return our fields of a job that version 0.1 has queued; none of a job that is nobody's."""
     job = Job(job_id, connection=redis.Redis(), serializer="json")
     try:
-        job.restore(raw)
+        job.restore(dict(raw))
         known = {
             "owner": job.meta["owner"],
             "kind": job.meta["kind"],
@@ -51,10 +57,9 @@ def fields_in_meta(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
     return {name: str(value) for name, value in known.items() if value is not None}
 
 
-def work_of(kept: list[object] | dict[str, object]) -> dict[str, object]:
+def work_of(kept: Any) -> Any:
     """Return the description of a job's work by name; it was a list."""
-    if isinstance(kept, dict):
+    if not isinstance(kept, list):
         return kept
-    return dict(
-        zip(("kind", "learner", "n_rows", "n_columns", "effort"), kept, strict=False)
-    )
+    names = ("kind", "learner", "n_rows", "n_columns", "effort")
+    return dict(zip(names, kept, strict=False))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from rowcast.learning import LEARNERS, Cost
-from rowcast.store import Version
+from rowcast.store import Kind, Version
 from rowcast.tables import Sample
 
-Kind = Literal["fit", "predict"]
 Lane = Literal["short", "long"]
 
 # Jobs that are expected to end within this are short ones.
@@ -37,8 +37,9 @@ _MOST_ITERATIONS = 1_000_000
 _FITS_OF_CV = 6
 
 
-class Work(NamedTuple):
-    """What says how long a job takes; see `effort_of`."""
+@dataclass(frozen=True)
+class Work:
+    """What decides how long a job takes; see `effort_of`."""
 
     kind: Kind
     learner: str
@@ -82,52 +83,35 @@ def effort_of(
     return fits * asked / usual if is_sane else float(fits)
 
 
-def expected_s(
-    connection: Any,
-    kind: Kind,
-    learner: str,
-    n_rows: int,
-    n_columns: int,
-    *,
-    effort: float = 1.0,
-) -> Expectation:
-    """Return how long a job on a table of this size will take, once it has begun.
+def expected_s(connection: Any, work: Work) -> Expectation:
+    """Return how many seconds a job will take, once it has started.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    n_cells = _n_cells(n_rows, n_columns, effort)
+    n_cells = _n_cells(work)
     near = [bucket for bucket in _near(n_cells) if _is_like(bucket, n_cells)]
-    found = connection.hmget(_KEY, [_field(kind, learner, bucket) for bucket in near])
+    found = connection.hmget(_KEY, [_field(work, bucket) for bucket in near])
     for bucket, log_s in zip(near, found, strict=True):
         if log_s is not None:
-            return Expectation(
-                math.exp(float(log_s)) * n_cells / _middle(bucket), is_known=True
-            )
-    return Expectation(_rough_s(kind, learner, n_cells), is_known=False)
+            seconds = math.exp(float(log_s)) * n_cells / _middle(bucket)
+            return Expectation(seconds, is_known=True)
+    return Expectation(_rough_s(work, n_cells), is_known=False)
 
 
-def note(  # noqa: PLR0917 - the connection, and then the job in the order of `expected_s`
-    connection: Any,
-    kind: Kind,
-    learner: str,
-    n_rows: int,
-    n_columns: int,
-    seconds: float,
-    *,
-    effort: float = 1.0,
-) -> None:
-    """Note how long a job took that has finished, by a connection or within a pipeline; one atomic
-    command.
+def note(connection: Any, work: Work, seconds: float) -> None:
+    """Note how long a finished job took, in one atomic command.
+
+    `connection` may be a pipeline.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    n_cells = _n_cells(n_rows, n_columns, effort)
+    n_cells = _n_cells(work)
     bucket = _bucket(n_cells)
     # As if the job had been in the middle of its bucket.
     log_s = math.log(max(seconds, 1e-3) * _middle(bucket) / n_cells)
-    connection.eval(_NOTE, 1, _KEY, _field(kind, learner, bucket), log_s, _NEWEST)
+    connection.eval(_NOTE, 1, _KEY, _field(work, bucket), log_s, _NEWEST)
 
 
 def lane_of(seconds: float) -> Lane:
@@ -135,7 +119,7 @@ def lane_of(seconds: float) -> Lane:
     return "short" if seconds <= SHORT_S else "long"
 
 
-def eta_s(
+def remaining_s(
     expectation_s: float | None, elapsed_s: float, percent: float | None
 ) -> float | None:
     """Return how many seconds a job that began `elapsed_s` ago still takes, None while nothing says
@@ -156,9 +140,9 @@ def eta_s(
     return trust * by_estimate + (1 - trust) * by_progress
 
 
-def _rough_s(kind: Kind, learner: str, n_cells: float) -> float:
-    cost = _cost_of(learner)
-    if kind == "fit":
+def _rough_s(work: Work, n_cells: float) -> float:
+    cost = _cost_of(work.learner)
+    if work.kind == "fit":
         return cost.fit_s + cost.fit_cell_s * n_cells
     return cost.predict_s + cost.predict_cell_s * n_cells
 
@@ -168,8 +152,8 @@ def _cost_of(learner: str) -> Cost:
     return LEARNERS.get(learner, LEARNERS["boosting"]).cost
 
 
-def _n_cells(n_rows: int, n_columns: int, effort: float) -> float:
-    return max(1.0, n_rows * n_columns * effort)
+def _n_cells(work: Work) -> float:
+    return max(1.0, work.n_rows * work.n_columns * work.effort)
 
 
 def _bucket(n_cells: float) -> int:
@@ -192,5 +176,5 @@ def _is_like(bucket: int, n_cells: float) -> bool:
     return bucket >= 0 and 1 / _LIKE <= _middle(bucket) / n_cells <= _LIKE
 
 
-def _field(kind: Kind, learner: str, bucket: int) -> str:
-    return f"{kind}:{learner}:{bucket}"
+def _field(work: Work, bucket: int) -> str:
+    return f"{work.kind}:{work.learner}:{bucket}"

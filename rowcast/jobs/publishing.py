@@ -5,97 +5,100 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rowcast.errors import DatasetNotFound, JobCanceled, ModelNotFound, WorkerLost
+from rowcast.errors import (
+    DatasetNotFound,
+    JobCanceled,
+    ModelNotFound,
+    RowcastError,
+    WorkerLost,
+)
 from rowcast.jobs.context import Run
 from rowcast.store import ObjectMissing, publications
 
+_DELETED_HINT = (
+    "Deleting a dataset or model ends the jobs that need it; submit the job again with one that "
+    "exists."
+)
 
-def publish(
-    job: Run,
-    kind: publications.Kind,
-    identifier: str,
-    file: Path,
-    manifest: dict[str, Any],
-) -> None:
+
+def publish(run: Run, file: Path, manifest: dict[str, Any]) -> None:
     """Write an attempt's file and, last, its manifest.
 
     Raises:
-        ModelNotFound: it was deleted while the job ran, a result with its model; nothing is left
-            behind.
-        JobCanceled: the job was canceled; nothing is left behind.
-        WorkerLost: the attempt was given up for dead; nothing is left behind.
+        ModelNotFound: it was deleted while the job ran, a result with its model.
+        JobCanceled: the job was canceled.
+        WorkerLost: the attempt was given up for dead.
         StoreUnavailable: the store does not answer.
+    Whatever is raised but StoreUnavailable, nothing is left behind.
     """
-    bucket, names = (
-        publications.BUCKETS[kind],
-        [f"{job.attempt}/{file.name}", f"{job.attempt}/manifest.json"],
-    )
-    job.publisher.write(bucket, job.owner, identifier, names[0], file)
-    job.publisher.write(
-        bucket, job.owner, identifier, names[1], publications.as_json(manifest)
-    )
-    found = job.publisher.names(bucket, job.owner, identifier)
-    if job.attempt in publications.attempts_in(found):
+    store, place = run.publisher, run.job.place
+    file_name = f"{run.attempt}/{file.name}"
+    manifest_name = f"{run.attempt}/manifest.json"
+    store.write(*place, file_name, file)
+    store.write(*place, manifest_name, publications.as_json(manifest))
+
+    found = store.names(*place)
+    if run.attempt in publications.attempts_in(found):
         return
-    job.publisher.delete(bucket, job.owner, identifier, names)
+    store.delete(*place, [file_name, manifest_name])
+    raise _why_not_published(run, found, manifest)
+
+
+def _why_not_published(
+    run: Run, found: list[str], manifest: dict[str, Any]
+) -> RowcastError:
     if publications.CANCELED in found:
-        raise JobCanceled(f"Job {identifier} was canceled.")
+        return JobCanceled(f"Job {run.job.id} was canceled.")
     if publications.TOMBSTONE in found:
-        raise _deleted_model(manifest.get("model_id", identifier))
-    raise WorkerLost(f"Attempt {job.attempt} was given up before it had published.")
+        return _deleted_model(manifest.get("model_id", run.job.id))
+    return WorkerLost(f"Attempt {run.attempt} was given up before it had published.")
 
 
-def note_result(job: Run, model_id: str, result_id: str) -> None:
-    """Note that a result is made with a model, right before publishing it: who deletes the model
-    finds it so.
+def note_result(run: Run, model_id: str) -> None:
+    """Note, right before publishing, that this result is made with a model.
 
-    The notes lie in the results' bucket, under the model's id, where they slow down no look at the
-    model.
+    A deletion of the model finds its results by these notes. They lie in the bucket of results,
+    under the model's id, where they do not slow down looks at the model.
 
     Raises:
         ModelNotFound: the model was deleted while the job ran.
         StoreUnavailable: the store does not answer.
     """
-    job.publisher.write(
-        "results", job.owner, model_id, publications.note_of(result_id), b""
-    )
+    note = publications.note_of(run.job.id)
+    run.publisher.write("results", run.owner, model_id, note, b"")
     try:
-        check_needed(job, model_id=model_id)
+        check_model(run, model_id)
     except ModelNotFound:
-        job.publisher.delete(
-            "results", job.owner, model_id, [publications.note_of(result_id)]
-        )
+        run.publisher.delete("results", run.owner, model_id, [note])
         raise
 
 
-def check_needed(
-    job: Run, *, dataset_id: str | None = None, model_id: str | None = None
-) -> None:
-    """Make sure, right before publishing, that what a job works on has not been deleted in the
-    meantime.
+def check_dataset(run: Run, dataset_id: str) -> None:
+    """Check, right before publishing, that a job's dataset was not deleted meanwhile.
 
     Raises:
-        DatasetNotFound, ModelNotFound: it has.
+        DatasetNotFound: it was.
         StoreUnavailable: the store does not answer.
     """
     try:
-        if dataset_id:
-            job.publisher.version("datasets", job.owner, dataset_id, "data")
+        run.publisher.version("datasets", run.owner, dataset_id, "data")
     except ObjectMissing:
         detail = f"Dataset {dataset_id} was deleted while the job ran."
         raise DatasetNotFound(detail, hint=_DELETED_HINT) from None
-    if model_id and not publications.attempts_in(
-        job.publisher.names("models", job.owner, model_id)
-    ):
+
+
+def check_model(run: Run, model_id: str) -> None:
+    """Check, right before publishing, that a job's model was not deleted meanwhile.
+
+    Raises:
+        ModelNotFound: it was.
+        StoreUnavailable: the store does not answer.
+    """
+    names = run.publisher.names("models", run.owner, model_id)
+    if not publications.attempts_in(names):
         raise _deleted_model(model_id)
 
 
-_DELETED_HINT = (
-    "Deleting ends the jobs that need it; submit again with one that is there."
-)
-
-
 def _deleted_model(model_id: str) -> ModelNotFound:
-    return ModelNotFound(
-        f"Model {model_id} was deleted while the job ran.", hint=_DELETED_HINT
-    )
+    detail = f"Model {model_id} was deleted while the job ran."
+    return ModelNotFound(detail, hint=_DELETED_HINT)

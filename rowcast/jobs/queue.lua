@@ -232,9 +232,9 @@ end
 -- End a job for good. An attempt may end only the job that it still runs; without one, whoever asks may.
 function call.finish(id, attempt, status, record, ttl_s, is_recorded)
   local before = field(id, 'status')
-  if before == '' then return 'gone' end
-  if FINAL[before] then return before end
-  if attempt ~= '' and not is_run_by(id, attempt) then return 'lost' end
+  if before == '' then return {'gone', ''} end
+  if FINAL[before] then return {'ended', field(id, 'record')} end
+  if attempt ~= '' and not is_run_by(id, attempt) then return {'lost', ''} end
   leave(id)
   redis.call('HSET', job_key(id), 'status', status, 'record', record, 'ended', text(now()), 'keep_s', ttl_s)
   redis.call('XADD', 'rq:results:' .. id, 'MAXLEN', 1, '*', 'status', status)
@@ -246,7 +246,7 @@ function call.finish(id, attempt, status, record, ttl_s, is_recorded)
   local url = field(id, 'callback_url')
   if url ~= '' then enqueue_webhook(id, field(id, 'owner'), url, text(now())) end
   release(id, status)
-  return 'ok'
+  return {'ok', record}
 end
 
 function call.recorded(id)

@@ -12,17 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import redis
 
 from rowcast.errors import QueueUnavailable
 from rowcast.jobs import earlier_version
+from rowcast.jobs.estimates import Lane
+from rowcast.jobs.fields import JobFields
 from rowcast.webhooks import outbox
 
-Lane = Literal["short", "long"]
-Priority = Literal["low", "normal", "high"]
 Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
 Outcome = Literal["ok", "lost", "exhausted"]
 
@@ -55,6 +56,17 @@ class AttemptError:
         )
 
 
+class Ending(NamedTuple):
+    """What came of an attempt to end a job.
+
+    `outcome` is "ok"; "ended" for a job that had ended, whose record comes along; "lost" where
+    another attempt runs the job; "gone" where Redis does not know it.
+    """
+
+    outcome: Literal["ok", "ended", "lost", "gone"]
+    record: dict[str, Any] | None
+
+
 class JobQueue:
     """The queue. Everything raises redis.RedisError where Redis does not answer."""
 
@@ -71,54 +83,54 @@ class JobQueue:
 
     def submit(
         self,
-        job_id: str,
-        owner: str,
-        fields: dict[str, Any],
+        job: JobFields,
+        rq_fields: dict[str, Any],
         *,
         max_of_owner: int,
         max_of_all: int,
     ) -> Refusal | None:
-        """Accept a job; return why not, None if it is accepted.
+        """Accept a job; return the reason if it is refused.
 
-        `fields` are those of RQ's hash and ours: lane, priority, and where there is one, waits_for:
-        the fit that makes its model. Without a place in the lane until that has finished.
+        `rq_fields` are those that RQ keeps in the same hash. A job with `waits_for` has no place in
+        its lane until that fit has finished.
         """
-        pairs = [part for pair in {**fields, "owner": owner}.items() for part in pair]
-        answer = self._call("submit", job_id, owner, max_of_owner, max_of_all, *pairs)
+        fields = {**rq_fields, **job.as_hash()}
+        pairs = chain.from_iterable(fields.items())
+        answer = self._call(
+            "submit", job.id, job.owner, max_of_owner, max_of_all, *pairs
+        )
         return None if answer == "ok" else answer
 
-    def fields(self, job_id: str) -> dict[str, str]:
-        """Return all fields of a job, none for one that Redis does not know; `data` is left to
-        RQ."""
-        return self.raw(job_id)[1]
-
-    def raw(self, job_id: str) -> tuple[dict[bytes, bytes], dict[str, str]]:
-        """Return a job's fields as RQ reads them, and as text."""
+    def hash_of(self, job_id: str) -> dict[bytes, bytes]:
+        """Return a job's hash as RQ reads it; empty for a job that Redis does not know."""
         found: Any = self.connection.hgetall(JOB.format(job_id))
-        return found, _text_of(job_id, found)
+        return dict(found)
 
-    def fields_of(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
-        """Return the fields of each of these jobs, as `fields` does, in one round trip."""
+    def job(self, job_id: str) -> JobFields | None:
+        """Return the fields of a job; None where Redis does not know it."""
+        return JobFields.parse(job_id, self.hash_of(job_id))
+
+    def jobs(self, job_ids: Sequence[str]) -> dict[str, JobFields]:
+        """Return the fields of those of these jobs that Redis knows, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(JOB.format(job_id))
-        return [
-            _text_of(job_id, found)
-            for job_id, found in zip(job_ids, pipeline.execute(), strict=True)
-        ]
+        found = zip(job_ids, pipeline.execute(), strict=True)
+        jobs = (JobFields.parse(job_id, raw) for job_id, raw in found)
+        return {job.id: job for job in jobs if job}
 
-    def position(self, job_id: str, fields: dict[str, str]) -> int | None:
-        """Return how many jobs of the same owner stand before this one in its lane, None if it is
-        in none."""
-        found: Any = self.connection.zrank(_lane_key(fields), job_id)
-        return None if found is None else int(found)
+    def position(self, job: JobFields) -> int | None:
+        """Return how many jobs of the same owner stand before this one in its lane; None if it
+        stands in none."""
+        return self.positions([job])[job.id]
 
-    def positions(self, jobs: dict[str, dict[str, str]]) -> dict[str, int | None]:
-        """Return the position of each of these jobs, given by their fields, in one round trip."""
+    def positions(self, jobs: Sequence[JobFields]) -> dict[str, int | None]:
+        """Return the position of each of these jobs by its id, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
-        for job_id, fields in jobs.items():
-            pipeline.zrank(_lane_key(fields), job_id)
-        return dict(zip(jobs, pipeline.execute(), strict=True))
+        for job in jobs:
+            pipeline.zrank(f"rowcast:lane:{job.lane}:{job.owner}", job.id)
+        ids = [job.id for job in jobs]
+        return dict(zip(ids, pipeline.execute(), strict=True))
 
     def n_queued(self) -> int:
         """Return how many accepted jobs have not started."""
@@ -291,20 +303,19 @@ class JobQueue:
         *,
         attempt: int | None,
         stored: bool,
-    ) -> str:
-        """End a job for good, and let go whoever waits for it; its dependents run, or are
-        `orphaned`.
+    ) -> Ending:
+        """End a job for good. Jobs that waited for it run, or are `orphaned`.
 
-        Return "ok", "lost" where `attempt` does not run it any more, "gone" where Redis does not
-        know it, else the final status that it has already. What is not `stored` yet is kept until
-        `recorded`.
+        With `attempt`, only that attempt may end the job. A record that is not `stored` yet is
+        kept until `recorded`.
         """
-        told = "" if attempt is None else attempt
-        return str(
-            self._call(
-                "finish", job_id, told, status, json.dumps(record), ttl_s, int(stored)
-            )
+        speaker = "" if attempt is None else attempt
+        kept = json.dumps(record)
+        answer: Any = self._call(
+            "finish", job_id, speaker, status, kept, ttl_s, int(stored)
         )
+        outcome, found = (part.decode() for part in answer)
+        return Ending(outcome, json.loads(found) if found else None)
 
     def recorded(self, job_id: str) -> None:
         """Let Redis forget a job in its time, because its record is in the store now."""
@@ -356,19 +367,6 @@ class JobQueue:
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)
         return sorted(each.decode() for each in found)
-
-
-def _lane_key(fields: dict[str, str]) -> str:
-    return f"rowcast:lane:{fields.get('lane')}:{fields.get('owner')}"
-
-
-def _text_of(job_id: str, raw: dict[bytes, bytes]) -> dict[str, str]:
-    fields = {
-        name.decode(): value.decode("utf-8", "replace") for name, value in raw.items()
-    }
-    if fields and "enqueued" not in fields:
-        return {**earlier_version.fields_in_meta(job_id, raw), **fields}
-    return earlier_version.with_new_names(fields)
 
 
 @contextmanager

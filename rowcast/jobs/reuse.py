@@ -17,7 +17,15 @@ import redis
 from rowcast.errors import ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs.service import Submission
-from rowcast.store import Kind, Storage, Version, deduplication, publications, versions
+from rowcast.store import (
+    JobRef,
+    Kind,
+    Storage,
+    Version,
+    deduplication,
+    publications,
+    versions,
+)
 
 KEPT_S = 30 * 24 * 3600
 # The dataset counts by its bytes, not by its version in the store. Every other option of a job
@@ -41,10 +49,9 @@ def key_of(
     counted = {
         name: value for name, value in options.items() if name not in _NOT_COUNTED
     }
-    same = json.dumps(
-        [kind, dataset_sha256, model, counted, dict(made_by)], sort_keys=True
-    )
-    return hashlib.sha256(same.encode()).hexdigest()
+    decisive = [kind, dataset_sha256, model, counted, dict(made_by)]
+    text = json.dumps(decisive, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def note(connection: redis.Redis, owner: str, key: str, job_id: str) -> None:
@@ -62,9 +69,9 @@ def find(
     *,
     oldest: float | None = None,
 ) -> str | None:
-    """Return the job that was noted with a key, None where what it published is not there any more.
+    """Return the job that was noted with a key; None if what it published does not exist any more.
 
-    One that was minted before `oldest`, in Unix seconds, is about to be removed and does not count.
+    A job that was minted before `oldest`, in Unix seconds, is about to be removed and does not count.
 
     Raises:
         RedisError, StoreUnavailable: the part does not answer.
@@ -76,10 +83,12 @@ def find(
     minted_at = time_of(job_id)
     if minted_at is None or (oldest is not None and minted_at.timestamp() < oldest):
         return None
-    # A damaged manifest is none.
-    with suppress(ModelUntrusted):
-        return job_id if publications.find(storage, kind, owner, job_id) else None
-    return None
+    try:
+        found = publications.find(storage, JobRef(owner, kind, job_id))
+    except ModelUntrusted:
+        # A damaged manifest counts as missing.
+        return None
+    return job_id if found else None
 
 
 def earlier(
@@ -94,19 +103,16 @@ def earlier(
 
     None where there is none, or where no worker has seen the dataset's bytes yet. Raises as `find`.
     """
-    owner, kind, options = (
-        submission.owner,
-        submission.kind,
-        submission.arguments["options"],
+    owner, kind = submission.ref.owner, submission.ref.kind
+    arguments = submission.arguments
+    options = arguments["options"]
+    version = Version(**options["dataset"])
+    digest = deduplication.digest_of(
+        connection, owner, arguments["dataset_id"], version
     )
-    version, dataset_id = (
-        Version(**options["dataset"]),
-        submission.arguments["dataset_id"],
-    )
-    digest = deduplication.digest_of(connection, owner, dataset_id, version)
     if digest is None:
         return None
-    model = (submission.arguments["model_id"], model_sha256) if model_sha256 else None
+    model = (arguments["model_id"], model_sha256) if model_sha256 else None
     key = key_of(kind, digest, options, versions.current(), model)
     return find(connection, storage, owner, key, kind, oldest=oldest)
 

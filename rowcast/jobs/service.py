@@ -1,45 +1,43 @@
 """The jobs as the server sees them: submit, find, cancel, wait.
 
-What Redis has forgotten, the job's final record in the store answers.
+When Redis has forgotten a job, its final record in the store answers.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
-from rq.job import Job, JobStatus
+import rq.job
 
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.ids import time_of
 from rowcast.jobs import completion, estimates
 from rowcast.jobs.estimates import Expectation, Work
-from rowcast.jobs.queue import ENDS, JobQueue, Priority, our_errors
-from rowcast.jobs.status import FINAL, status_of, without_log
-from rowcast.store import Kind, Storage, invalidation, publications
+from rowcast.jobs.fields import JobFields, Priority
+from rowcast.jobs.queue import ENDS, JobQueue, Refusal, our_errors
+from rowcast.jobs.status import FINAL, shown, status_of
+from rowcast.store import JobRef, Kind, Storage, invalidation, records
 
-QUEUE = "rowcast"
+QUEUE_NAME = "rowcast"
 FUNCTIONS: dict[Kind, str] = {"fit": "ml.fit", "predict": "ml.predict"}
-# How often a job is looked at for who follows it.
+# Seconds between two looks at a job for a caller that follows it.
 TURN_S = 0.5
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A job to be: its kind, ids and options, for whom and in which request it was submitted, and
-    its place.
+    """A job to submit.
 
-    `waits_for` is the fit that makes its model, where that has not ended.
+    `arguments` are those of its function in `ml.py`. `waits_for` is the fit that makes its model,
+    if that fit has not ended.
     """
 
-    kind: Kind
-    owner: str
-    job_id: str
+    ref: JobRef
     arguments: dict[str, Any]
     request_id: str
     work: Work
@@ -50,8 +48,7 @@ class Submission:
 
 
 class Jobs:
-    """Submit jobs and tell how they are doing. Every call is for one owner; others' jobs do not
-    exist."""
+    """Submit jobs and report on them. Every call is for one owner; others' jobs do not exist."""
 
     def __init__(
         self, connection: redis.Redis, settings: Settings, storage: Storage
@@ -66,48 +63,45 @@ class Jobs:
         """Put a job into the queue; one that is there already, or has ended, stays as it is.
 
         Raises:
-            QueueFull: as many jobs as may wait do.
+            QueueFull: the owner, or all owners together, have the maximum of queued jobs.
             FitEnded: the fit that it should wait for has ended.
             QueueUnavailable: Redis does not answer; the job may or may not be queued.
             StoreUnavailable: the store, which may know the job, does not answer.
         """
-        if self._may_be_forgotten(submission.job_id) and self.status(
-            submission.owner, submission.job_id
-        ):
+        ref = submission.ref
+        if self._may_be_forgotten(ref.id) and self.status(ref.owner, ref.id):
             return
-        limits = {
-            "max_of_owner": self._settings.max_queued_per_owner,
-            "max_of_all": self._settings.max_queued,
-        }
-        work = submission.work
         with our_errors():
-            expected = estimates.expected_s(
-                self._connection, *work[:4], effort=work.effort
-            )
-            fields = _fields(submission, expected, self._settings, self._connection)
+            expected = estimates.expected_s(self._connection, submission.work)
             refusal = self.queue.submit(
-                submission.job_id, submission.owner, fields, **limits
+                _fields(submission, expected, self._settings),
+                _rq_fields(submission, self._settings, self._connection),
+                max_of_owner=self._settings.max_queued_per_owner,
+                max_of_all=self._settings.max_queued,
             )
+        self._raise(refusal, submission)
+
+    def _raise(self, refusal: Refusal | None, submission: Submission) -> None:
         if refusal == "owner_full":
+            most = self._settings.max_queued_per_owner
             raise QueueFull(
-                f"As many of your jobs wait as may: {limits['max_of_owner']}."
+                f"You have {most:,} queued jobs, the maximum (MAX_QUEUED_PER_OWNER)."
             )
         if refusal == "full":
-            raise QueueFull(f"As many jobs wait as may: {limits['max_of_all']}.")
+            most = self._settings.max_queued
+            raise QueueFull(f"The queue holds {most:,} jobs, the maximum (MAX_QUEUED).")
         if refusal == "fit_ended":
-            raise FitEnded(f"The fit {submission.waits_for} has ended.")
+            raise FitEnded(f"Fit {submission.waits_for} has ended.")
 
     def _may_be_forgotten(self, job_id: str) -> bool:
-        """Tell whether a job of this id may have ended so long ago that Redis knows nothing of it
-        any more.
+        """Return whether a job of this id may have ended so long ago that Redis has forgotten it.
 
-        Such an id is that of an Idempotency-Key, which is kept for longer, and comes again.
+        Such an id comes from an Idempotency-Key, which Redis keeps for longer.
         """
         minted_at = time_of(job_id)
-        return (
-            minted_at is not None
-            and time.time() - minted_at.timestamp() >= self._settings.job_ttl_s
-        )
+        if minted_at is None:
+            return False
+        return time.time() - minted_at.timestamp() >= self._settings.job_ttl_s
 
     def status(self, owner: str, job_id: str) -> dict[str, Any] | None:
         """Return what /status answers, None where the owner has no such job.
@@ -118,64 +112,56 @@ class Jobs:
         if time_of(job_id) is None:
             return None
         with our_errors():
-            fields = self.queue.fields(job_id)
-            position = (
-                self.queue.position(job_id, fields)
-                if fields.get("status") == "queued"
-                else None
-            )
-        if fields:
-            return _told(owner, job_id, fields, position)
-        return without_log(publications.read_record(self._storage, owner, job_id))
+            job = self.queue.job(job_id)
+            is_queued = job is not None and job.status == "queued"
+            position = self.queue.position(job) if job and is_queued else None
+        if job is None:
+            record = records.read_record(self._storage, owner, job_id)
+            return shown(record) if record else None
+        return status_of(job, position=position) if job.owner == owner else None
 
     def known(
         self, owner: str, job_ids: Sequence[str]
     ) -> dict[str, dict[str, Any] | None]:
-        """Return what /status answers of those of these jobs that Redis knows; None for another
-        owner's.
+        """Return what /status answers of the jobs that Redis knows; None for another owner's.
 
-        Two round trips, however many they are.
+        It takes two round trips, however many jobs they are.
 
         Raises:
             QueueUnavailable: Redis does not answer.
         """
         with our_errors():
-            found = dict(zip(job_ids, self.queue.fields_of(job_ids), strict=True))
-            waiting = {
-                job_id: fields
-                for job_id, fields in found.items()
-                if fields.get("status") == "queued"
-            }
-            positions = self.queue.positions(waiting)
+            jobs = self.queue.jobs(job_ids)
+            queued = [job for job in jobs.values() if job.status == "queued"]
+            positions = self.queue.positions(queued)
         return {
-            job_id: _told(owner, job_id, fields, positions.get(job_id))
-            for job_id, fields in found.items()
-            if fields
+            job_id: status_of(job, position=positions.get(job_id))
+            if job.owner == owner
+            else None
+            for job_id, job in jobs.items()
         }
 
     def log(self, owner: str, job_id: str) -> list[str] | None:
-        """Return what a job has logged, the last lines of it; None where the owner has no such job.
+        """Return the last lines that a job has logged; None where the owner has no such job.
 
         Raises as `status`.
         """
         if time_of(job_id) is None:
             return None
         with our_errors():
-            fields = self.queue.fields(job_id)
-            if fields and not _is_of(owner, fields):
+            job = self.queue.job(job_id)
+            if job and job.owner != owner:
                 return None
-            if fields and "record" not in fields:
+            if job and job.record is None:
                 return self.queue.log(job_id)
-        record = (
-            json.loads(fields["record"])
-            if fields
-            else publications.read_record(self._storage, owner, job_id)
-        )
+        if job:
+            record = job.record
+        else:
+            record = records.read_record(self._storage, owner, job_id)
         return None if record is None else record.get("log", [])
 
     def follow(self, owner: str, job_id: str) -> Iterator[dict[str, Any] | None]:
-        """Yield the status now, then every half second, and at once when the job has ended; that is
-        the last.
+        """Yield the status now, then every half second, and last as soon as the job has ended.
 
         None stands for a turn in which a part did not answer. A job that is gone yields nothing
         more.
@@ -189,7 +175,7 @@ class Jobs:
                 yield status
                 if status["status"] in FINAL:
                     return
-                last_seen = self._await_end(job_id, last_seen, TURN_S)
+                last_seen = self._wait_for_end(job_id, last_seen, TURN_S)
             except Unavailable:
                 yield None
                 time.sleep(TURN_S)
@@ -197,8 +183,7 @@ class Jobs:
     def wait(
         self, owner: str, job_id: str, timeout_s: float, is_wanted: Callable[[], bool]
     ) -> dict[str, Any] | None:
-        """Return the status as soon as the job has ended, or after `timeout_s` seconds at the
-        latest.
+        """Return the status as soon as the job has ended, or after `timeout_s` seconds.
 
         It also returns, within about a second, when `is_wanted` says that nobody waits any more.
         Raises as `status`.
@@ -206,49 +191,51 @@ class Jobs:
         deadline = time.monotonic() + timeout_s
         last_seen = "0-0"
         while True:
-            answer = self.status(owner, job_id)
+            status = self.status(owner, job_id)
+            if status is None or status["status"] in FINAL:
+                return status
             remaining_s = deadline - time.monotonic()
-            if (
-                answer is None
-                or answer["status"] in FINAL
-                or remaining_s <= 0
-                or not is_wanted()
-            ):
-                return answer
-            last_seen = self._await_end(job_id, last_seen, min(remaining_s, 1.0))
+            if remaining_s <= 0 or not is_wanted():
+                return status
+            last_seen = self._wait_for_end(job_id, last_seen, min(remaining_s, 1.0))
 
-    def _await_end(self, job_id: str, last_seen: str, timeout_s: float) -> str:
-        """Return when the job has ended, or after `timeout_s`, with what to give as `last_seen`
-        next time."""
-        # The call that ends the job appends to this stream, so the wait is over at once.
+    def _wait_for_end(self, job_id: str, last_seen: str, timeout_s: float) -> str:
+        """Return when the job has ended, or after `timeout_s`, with the next `last_seen`."""
+        # The call that ends the job appends to this stream, so the wait ends immediately.
+        stream: Any = {ENDS.format(job_id): last_seen}
+        block_ms = max(1, int(timeout_s * 1000))
         with our_errors():
-            news: Any = self._connection.xread(
-                {ENDS.format(job_id): last_seen}, block=max(1, int(timeout_s * 1000))
-            )
+            news: Any = self._connection.xread(stream, block=block_ms)
         return news[0][1][-1][0] if news else last_seen
 
     def cancel(self, owner: str, job_id: str) -> dict[str, Any] | None:
         """End a job for good, and return its status; None where the owner has no such job.
 
         Raises:
-            JobEnded: it has ended; nothing is changed.
+            JobEnded: it has finished or failed; nothing changes.
             QueueUnavailable, StoreUnavailable: the part that would know does not answer.
         """
-        status = self.status(owner, job_id)
-        if status is None:
-            return None
-        if status["status"] not in FINAL:
-            with our_errors():
-                completion.cancel(
-                    self.queue, self._storage, job_id, self.queue.fields(job_id)
-                )
-            status = self.status(owner, job_id)
-        if status and status["status"] in FINAL - {"canceled"}:
+        status = self._canceled(owner, job_id) or self.status(owner, job_id)
+        if status and status["status"] != "canceled":
             raise JobEnded(f"Job {job_id} has {status['status']}.")
         return status
 
+    def _canceled(self, owner: str, job_id: str) -> dict[str, Any] | None:
+        """Cancel a job that Redis knows, and return its status after that."""
+        if time_of(job_id) is None:
+            return None
+        with our_errors():
+            job = self.queue.job(job_id)
+            if job is None or job.owner != owner:
+                return None
+            if job.record is None:
+                record = completion.cancel(self.queue, self._storage, job)
+            else:
+                record = job.record
+        return shown(record) if record else None
+
     def note_deletion(self) -> None:
-        """Have online workers look for their models again. Raises QueueUnavailable."""
+        """Make online workers look for their models again. Raises QueueUnavailable."""
         with our_errors():
             invalidation.note_deletion(self._connection)
 
@@ -258,59 +245,43 @@ class Jobs:
             self._connection.ping()
 
 
-def _told(
-    owner: str, job_id: str, fields: dict[str, str], position: int | None
-) -> dict[str, Any] | None:
-    # One that Rowcast has not made has nothing to tell.
-    return (
-        status_of(job_id, fields, position=position) or None
-        if _is_of(owner, fields)
-        else None
+def _fields(
+    submission: Submission, expected: Expectation, settings: Settings
+) -> JobFields:
+    """Return our fields of a new job."""
+    ref = submission.ref
+    return JobFields(
+        id=ref.id,
+        owner=ref.owner,
+        kind=ref.kind,
+        request_id=submission.request_id,
+        lane=estimates.lane_of(expected.seconds),
+        priority=submission.priority,
+        work=submission.work,
+        expected_s=round(expected.seconds, 3),
+        is_expected=expected.is_known,
+        dataset_id=submission.arguments.get("dataset_id"),
+        model_id=submission.arguments.get("model_id"),
+        waits_for=submission.waits_for,
+        callback_url=submission.callback_url,
+        max_attempts=settings.max_attempts,
+        result_ttl=settings.job_ttl_s,
     )
 
 
-def _is_of(owner: str, fields: dict[str, str]) -> bool:
-    return fields.get("owner") == owner and "kind" in fields
-
-
-def _fields(
-    submission: Submission,
-    expected: Expectation,
-    settings: Settings,
-    connection: redis.Redis,
+def _rq_fields(
+    submission: Submission, settings: Settings, connection: redis.Redis
 ) -> dict[str, Any]:
-    """Return the fields of a job's hash: RQ's, by which workers know what to run, and ours."""
-    job = Job.create(
-        FUNCTIONS[submission.kind],
+    """Return RQ's fields of a new job, which say what to run."""
+    job = rq.job.Job.create(
+        FUNCTIONS[submission.ref.kind],
         kwargs=submission.arguments,
-        id=submission.job_id,
+        id=submission.ref.id,
         connection=connection,
         serializer="json",
         timeout=submission.timeout_s or settings.job_timeout_s,
         result_ttl=settings.job_ttl_s,
-        origin=QUEUE,
-        status=JobStatus.QUEUED,
-        meta={
-            "owner": submission.owner,
-            "kind": submission.kind,
-            "request_id": submission.request_id,
-        },
+        origin=QUEUE_NAME,
+        status=rq.job.JobStatus.QUEUED,
     )
-    ours = {
-        "kind": submission.kind,
-        "request_id": submission.request_id,
-        "lane": estimates.lane_of(expected.seconds),
-        "work": json.dumps(submission.work),
-        "expected_s": round(expected.seconds, 3),
-        "is_expected": int(expected.is_known),
-        "priority": submission.priority,
-        "waits_for": submission.waits_for,
-        "max_attempts": settings.max_attempts,
-        "dataset_id": submission.arguments.get("dataset_id"),
-        "model_id": submission.arguments.get("model_id"),
-        "callback_url": submission.callback_url,
-    }
-    return {
-        **job.to_dict(),
-        **{name: value for name, value in ours.items() if value is not None},
-    }
+    return job.to_dict()

@@ -1,21 +1,21 @@
-"""The states of a job, and how /status tells of them. RQ's become ours in one place, `_STATUS`."""
+"""The status of a job, as /status answers it. RQ's words become ours in one table."""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Literal
 
 from rq.job import JobStatus
 
 from rowcast.errors import WorkerLost
-from rowcast.jobs.estimates import eta_s as eta
-from rowcast.learning import progress as progress_module
-
-FINAL = frozenset({"finished", "failed", "canceled"})
+from rowcast.jobs.estimates import remaining_s
+from rowcast.jobs.fields import JobFields
+from rowcast.learning import progress as job_progress
 
 Status = Literal["queued", "started", "finished", "failed", "canceled"]
-_STATUS: dict[JobStatus, Status] = {
+FINAL = frozenset({"finished", "failed", "canceled"})
+
+STATUS_OF_RQ: dict[JobStatus, Status] = {
     JobStatus.CREATED: "queued",
     JobStatus.QUEUED: "queued",
     JobStatus.DEFERRED: "queued",
@@ -27,83 +27,65 @@ _STATUS: dict[JobStatus, Status] = {
     JobStatus.CANCELED: "canceled",
     JobStatus.STOPPED: "canceled",
 }
-
-
-# A job that failed without a record was ended by somebody else than its worker.
+# A job that failed without a record was not ended by its worker.
 _UNRECORDED = WorkerLost("The job ended without a record of its own.")
-
-
-def status_of(
-    job_id: str, fields: dict[str, str], *, position: int | None = None
-) -> dict[str, Any]:
-    """Describe a job as /status answers it; a job that has ended brings its final record along."""
-    if record := fields.get("record"):
-        return without_log(json.loads(record)) or {}
-    status = _STATUS[JobStatus(fields["status"])]
-    started = fields.get("started") if status != "queued" else None
-    return {
-        "id": job_id,
-        "kind": fields["kind"],
-        "status": status,
-        "enqueued_at": _seconds(fields.get("enqueued")),
-        "started_at": _seconds(started),
-        "ended_at": _seconds(fields.get("ended")) if status in FINAL else None,
-        # What was only there to end the job was no attempt to run it.
-        "attempts": int(fields.get("attempt") or 0)
-        - int(fields.get("closing_attempts") or 0),
-        "earlier": [json.loads(line) for line in fields.get("causes", "").splitlines()],
-        "priority": fields.get("priority", "normal"),
-        "position": position if status == "queued" else None,
-        **_prospect(fields, is_running=status == "started"),
-        "dataset_id": fields.get("dataset_id"),
-        "model_id": fields.get("model_id"),
-        "error": _UNRECORDED.cause() if status == "failed" else None,
-    }
-
-
-# What records of earlier versions lack.
-_SINCE: dict[str, Any] = {
+# Members that the records of earlier versions lack.
+_DEFAULTS: dict[str, Any] = {
     "earlier": [],
     "priority": "normal",
     "progress": None,
     "eta_s": None,
 }
+# Members of a stored record that /status does not show.
+_HIDDEN = frozenset({"log", "number"})
 
 
-def _prospect(fields: dict[str, str], *, is_running: bool) -> dict[str, Any]:
-    """Return how far a running job is, and how long it will still take, as far as that is known."""
+def status_of(job: JobFields, *, position: int | None = None) -> dict[str, Any]:
+    """Describe a job as /status answers it; an ended job is described by its final record."""
+    if job.record:
+        return shown(job.record)
+    status = STATUS_OF_RQ[JobStatus(job.status)]
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "status": status,
+        "enqueued_at": job.enqueued,
+        "started_at": job.started if status != "queued" else None,
+        "ended_at": job.ended if status in FINAL else None,
+        # An attempt that only ended the job did not try to run it.
+        "attempts": job.attempt - job.closing_attempts,
+        "earlier": job.attempt_errors,
+        "priority": job.priority,
+        "position": position if status == "queued" else None,
+        **_prospect(job, is_running=status == "started"),
+        "dataset_id": job.dataset_id,
+        "model_id": job.model_id,
+        "error": _UNRECORDED.cause() if status == "failed" else None,
+    }
+
+
+def _prospect(job: JobFields, *, is_running: bool) -> dict[str, Any]:
+    """Return the progress of a running job and the seconds that it still takes, where known."""
     if not is_running:
         return {"progress": None, "eta_s": None}
-    progress = (
-        json.loads(fields["progress"])
-        if "progress" in fields
-        else progress_module.waiting()
-    )
-    is_known = fields.get("is_expected") == "1"
-    elapsed_s = max(0.0, time.time() - float(fields.get("started") or time.time()))
-    eta_s = eta(
-        float(fields["expected_s"]) if is_known else None,
-        elapsed_s,
-        progress["percent"],
-    )
+    progress = job.progress or job_progress.waiting()
+    now = time.time()
+    elapsed_s = max(0.0, now - (job.started or now))
+    expected_s = job.expected_s if job.is_expected else None
+    eta_s = remaining_s(expected_s, elapsed_s, progress["percent"])
     return {"progress": progress, "eta_s": eta_s}
 
 
 def final_record(
-    job_id: str, fields: dict[str, str], status: Status, error: dict[str, Any] | None
+    job: JobFields, status: Status, error: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Describe a job that ends now, before Redis itself says so."""
-    record = status_of(
-        job_id, {name: value for name, value in fields.items() if name != "record"}
-    )
-    ended = {
-        "status": status,
-        "started_at": _seconds(fields.get("started")),
-        "ended_at": time.time(),
-    }
+    """Describe a job that ends now, before Redis says so."""
+    record = status_of(job.model_copy(update={"record": None}))
     return {
         **record,
-        **ended,
+        "status": status,
+        "started_at": job.started,
+        "ended_at": time.time(),
         "position": None,
         "progress": None,
         "eta_s": None,
@@ -111,19 +93,7 @@ def final_record(
     }
 
 
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text else None
-
-
-def without_log(record: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return what /status answers of a final record, which also keeps the job's log."""
-    if record is None:
-        return None
-    return {
-        **_SINCE,
-        **{
-            name: value
-            for name, value in record.items()
-            if name not in ("log", "number")
-        },
-    }
+def shown(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what /status answers of a final record; the record also keeps the job's log."""
+    visible = {name: value for name, value in record.items() if name not in _HIDDEN}
+    return {**_DEFAULTS, **visible}

@@ -22,7 +22,7 @@ from cachetools import LRUCache
 
 from rowcast.errors import ModelNotFound
 from rowcast.learning import Predictor
-from rowcast.store import Storage, invalidation, loading, publications
+from rowcast.store import JobRef, Storage, invalidation, loading, publications
 from rowcast.system import memory
 
 log = logging.getLogger("rowcast.online")
@@ -95,7 +95,9 @@ class ModelCache:
     def _look_again(
         self, owner: str, model_id: str, kept: Kept, deletions: bytes | None
     ) -> None:
-        if not publications.has_published(self._storage, "fit", owner, model_id):
+        if not publications.has_published(
+            self._storage, JobRef(owner, "fit", model_id)
+        ):
             del self._kept[owner, model_id]
             raise ModelNotFound(f"There is no model {model_id}.")
         kept.deletions, kept.seen_at = deletions, time.monotonic()

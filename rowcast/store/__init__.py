@@ -1,10 +1,12 @@
 """Everything durable: objects, publications, records, manifests and signatures."""
 
 from rowcast.store.object_store import Bucket, ObjectMissing, Storage, Version
-from rowcast.store.publications import Kind, Publication
+from rowcast.store.publications import BUCKETS, JobRef, Kind, Publication
 
 __all__ = [
+    "BUCKETS",
     "Bucket",
+    "JobRef",
     "Kind",
     "ObjectMissing",
     "Publication",
@@ -16,6 +18,7 @@ __all__ = [
     "manifests",
     "object_store",
     "publications",
+    "records",
     "signing",
     "versions",
 ]

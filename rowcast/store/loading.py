@@ -21,6 +21,7 @@ from rowcast.errors import (
 from rowcast.learning import Predictor
 from rowcast.store import publications, signing, versions
 from rowcast.store.object_store import ObjectMissing, Storage
+from rowcast.store.publications import JobRef
 from rowcast.tables import Feature
 
 
@@ -42,7 +43,7 @@ def load(
         ModelTooLarge: its file has more than `max_bytes`.
         StoreUnavailable: the store does not answer.
     """
-    found = publications.find(storage, "fit", owner, model_id)
+    found = publications.find(storage, JobRef(owner, "fit", model_id))
     if found is None:
         raise ModelNotFound(f"There is no model {model_id}.")
     about = found.manifest

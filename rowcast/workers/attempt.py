@@ -3,7 +3,6 @@ queue."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import deque
@@ -12,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis
 
@@ -20,6 +19,7 @@ from rowcast import errors
 from rowcast.config import Settings
 from rowcast.jobs import (
     AttemptError,
+    JobFields,
     JobQueue,
     Status,
     completion,
@@ -49,8 +49,7 @@ class Attempt:
     sees to.
     """
 
-    job_id: str
-    fields: dict[str, str]
+    job: JobFields
     settings: Settings
     queue: JobQueue
     heartbeat_queue: JobQueue
@@ -62,8 +61,7 @@ class Attempt:
     def __post_init__(self) -> None:
         """Prepare what the end needs: a store that is waited for, because now there is something to
         lose."""
-        self.number = int(self.fields["attempt"])
-        self.owner = self.fields["owner"]
+        self.number = self.job.attempt
         self.publisher = Storage(
             self.settings,
             object_store.patience_of(self.settings.outage_wait_s),
@@ -86,31 +84,32 @@ class Attempt:
 
     def _earlier_lines(self) -> list[str]:
         with suppress(redis.RedisError):
-            return self.queue.log(self.job_id) if self.number > 1 else []
+            return self.queue.log(self.job.id) if self.number > 1 else []
         return []
 
     def _do(self) -> None:
         """Do the work, unless an earlier attempt has published and only its end was lost."""
-        kind = cast(publications.Kind, self.fields["kind"])
         storage = Storage(self.settings, object_store.WORKER, connections=4)
         if self.number > 1 and publications.start_again(
-            storage, kind, self.owner, self.job_id, self.number
+            storage, self.job.ref, self.number
         ):
             return
         notes = self.heartbeat_queue.connection
         surroundings = context.Run(
-            owner=self.owner,
+            job=self.job.ref,
             attempt=self.number,
             settings=self.settings,
             storage=storage,
             publisher=self.publisher,
             folder=scratch.make(
-                Path(self.settings.scratch_dir), folder_name(self.job_id, self.number)
+                Path(self.settings.scratch_dir), folder_name(self.job.id, self.number)
             ),
             others_wait=partial(_do_others_wait, self.heartbeat_queue),
             progress=Progress(self.send),
-            note_digest=partial(deduplication.note, notes, self.owner),
-            note_published=partial(reuse.note, notes, self.owner, job_id=self.job_id),
+            note_digest=partial(deduplication.note, notes, self.job.owner),
+            note_published=partial(
+                reuse.note, notes, self.job.owner, job_id=self.job.id
+            ),
         )
         with context.surround(surroundings):
             self.work()
@@ -137,7 +136,7 @@ class Attempt:
             return memory.refused(self.memory_bytes)
         if isinstance(error, redis.RedisError):
             return errors.QueueUnavailable("Redis did not answer while the job ran.")
-        request = self.fields.get("request_id", "unknown")
+        request = self.job.request_id or "unknown"
         return errors.InternalError(
             f"The job failed ({type(error).__name__}); its request_id is {request}."
         )
@@ -145,7 +144,7 @@ class Attempt:
     def _wait_outside(self, cause: errors.RowcastError) -> str:
         """Give the job back for a while, which does not count as a death."""
         return self.queue.requeue(
-            self.job_id,
+            self.job.id,
             self.number,
             AttemptError(cause.code, cause.detail),
             delay_s=min(2.0**self.number, MAX_DELAY_S),
@@ -154,25 +153,30 @@ class Attempt:
 
     def _end(self, status: Status, error: errors.RowcastError | None) -> None:
         # Nothing is lost with a failure: its record may be stored later, and the worker goes on.
-        store = (
-            self.publisher
-            if status == "finished"
-            else Storage(self.settings, object_store.MAINTENANCE, connections=4)
-        )
-        told = (self.queue, store, self.job_id, self.fields, status, error)
+        if status == "finished":
+            store = self.publisher
+        else:
+            store = Storage(self.settings, object_store.MAINTENANCE, connections=4)
+        lines = list(self.lines)
         insist(
-            lambda: completion.end(*told, lines=list(self.lines), attempt=self.number)
+            lambda: completion.end(
+                self.queue,
+                store,
+                self.job,
+                status,
+                error,
+                lines=lines,
+                attempt=self.number,
+            )
         )
 
     def _note_duration(self) -> None:
         """Let later jobs of like size know how long this one took."""
-        if "work" in self.fields and self.number == 1:
-            work = estimates.Work(*json.loads(self.fields["work"]))
-            took_s = time.monotonic() - self.began
-            with suppress(redis.RedisError):
-                estimates.note(
-                    self.queue.connection, *work[:4], took_s, effort=work.effort
-                )
+        if self.job.work is None or self.number > 1:
+            return
+        seconds = time.monotonic() - self.began
+        with suppress(redis.RedisError):
+            estimates.note(self.queue.connection, self.job.work, seconds)
 
 
 def _do_others_wait(queue: JobQueue) -> bool:

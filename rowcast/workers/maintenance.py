@@ -95,16 +95,16 @@ class Maintenance:
                 log.exception("a job could not be recovered", extra={"job_id": job_id})
 
     def _recover(self, job_id: str) -> None:
-        fields, ttl_s = self._queue.fields(job_id), self._settings.worker_ttl_s
-        silence = errors.WorkerLost(f"The job's worker was not heard of for {ttl_s} s.")
-        with logs.bind(job_id=job_id, request_id=fields.get("request_id")):
+        job = self._queue.job(job_id)
+        if job is None:
+            raise LookupError(f"the fields of job {job_id} cannot be read")
+        ttl_s = self._settings.worker_ttl_s
+        silence = errors.WorkerLost(
+            f"The job's worker sent no heartbeat for {ttl_s} s."
+        )
+        with logs.bind(job_id=job_id, request_id=job.request_id):
             completion.give_up(
-                self._queue,
-                self._impatient_storage,
-                job_id,
-                fields,
-                silence,
-                ttl_s=ttl_s,
+                self._queue, self._impatient_storage, job, silence, ttl_s=ttl_s
             )
 
     def end_orphaned(self) -> None:
