@@ -1,4 +1,5 @@
-"""The online workers: they keep recently used models in memory, and answer small predictions at once.
+"""The online workers: they keep recently used models in memory, and answer small predictions at
+once.
 
 A tree of its own beside the workers of the queue: a parent that binds the socket and computes
 nothing, and children that take one connection after the other. Children are forked before their

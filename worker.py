@@ -332,8 +332,8 @@ class Worker(rq.worker.Worker):
         self.set_state(WorkerStatus.IDLE)
 
     def _take_horse(self) -> work_horse.WorkHorse:
-        """Return the standby work horse, if there is one that is ready, else a new one, for which the job
-        waits."""
+        """Return the standby work horse, if there is one that is ready, else a new one, for which
+        the job waits."""
         if self._standby and self._standby.awaits_order():
             standby, self._standby = self._standby, None
             return standby
@@ -491,8 +491,8 @@ class Worker(rq.worker.Worker):
 
 
 class Pool(WorkerPool):
-    """The processes of this machine: workers of each kind, and a maintenance process. One that dies is started
-    again."""
+    """The processes of this machine: workers of each kind, and a maintenance process. One that dies
+    is started again."""
 
     def __init__(self, settings: Settings, kinds: Sequence[str]) -> None:
         """Start a process of each kind that is named, as often as it is named."""

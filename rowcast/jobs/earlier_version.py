@@ -30,7 +30,7 @@ RENAMED_LUA = f"local RENAMED = {{{', '.join(f'{new} = {old!r}' for new, old in 
 def in_new_form(
     job_id: str, raw: Mapping[bytes, bytes], fields: dict[str, str]
 ) -> dict[str, str]:
-    """Return a job's fields, given as Redis has them and as text, as this version names them."""
+    """Return a job's fields, given raw and as text, under the names of this version."""
     if "enqueued" not in fields:
         return {**_fields_in_meta(job_id, raw), **fields}
     renamed = {new: fields[old] for new, old in RENAMED.items() if old in fields}

@@ -71,7 +71,8 @@ def find(
 ) -> str | None:
     """Return the job that was noted with a key; None if what it published does not exist any more.
 
-    A job that was minted before `oldest`, in Unix seconds, is about to be removed and does not count.
+    A job that was minted before `oldest`, in Unix seconds, is about to be removed and does not
+    count.
 
     Raises:
         RedisError, StoreUnavailable: the part does not answer.

@@ -2,12 +2,12 @@
 
     python -m rowcast.local [--port 8080] [--data .rowcast] [--workers N] [-- COMMAND ...]
 
-Redis, an S3 store, the server, the workers and the online workers run on loopback, with secrets made
-once and kept in the data folder. When `/readyz` says so, one line on standard output tells where
-the server is; the lines of all parts go to standard error. Ctrl-C or SIGTERM stops everything, the
-worker first, which may finish its jobs; a second one stops at once. With COMMAND, that runs with
-ROWCAST_URL set, the lines of the parts go to `local.log` in the data folder, and its end is the end
-of everything.
+Redis, an S3 store, the server, the workers and the online workers run on loopback, with secrets
+made once and kept in the data folder. When `/readyz` says so, one line on standard output tells
+where the server is; the lines of all parts go to standard error. Ctrl-C or SIGTERM stops
+everything, the worker first, which may finish its jobs; a second one stops at once. With COMMAND,
+that runs with ROWCAST_URL set, the lines of the parts go to `local.log` in the data folder, and its
+end is the end of everything.
 
 STORE chooses the store: `embedded` (rclone, the default) or `minio` (found on PATH). When
 S3_ENDPOINT is set, that running store is used. All other settings are passed on to the parts.

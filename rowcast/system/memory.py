@@ -55,8 +55,8 @@ def limit_per_job(settings: Settings, n_workers: int) -> int:
     imported.
 
     Without JOB_MEMORY_BYTES: the smaller of the container's limit and the machine's memory, less
-    what the pool takes now, its workers and maintenance process will, and a margin, divided by `n_workers`, the
-    jobs at once.
+    what the pool takes now, its workers and maintenance process will, and a margin, divided by
+    `n_workers`, the jobs at once.
     """
     if settings.job_memory_bytes:
         return settings.job_memory_bytes

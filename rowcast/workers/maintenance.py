@@ -1,4 +1,5 @@
-"""The maintenance process: a process beside the workers that keeps the queue true and the house clean.
+"""The maintenance process: a process beside the workers that keeps the queue true and the house
+clean.
 
 Any number of them may run; each duty is safe to do twice, or done by whoever comes first.
 """

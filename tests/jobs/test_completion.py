@@ -207,7 +207,7 @@ def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(
     assert {jobs.queue.fields(job_id)["status"] for job_id in waiting} == {"failed"}
 
 
-def test_canceling_a_fit_beside_a_store_that_is_away_leaves_its_predictions_to_the_maintenance_process(
+def test_canceling_a_fit_while_the_store_is_away_leaves_its_predictions_to_maintenance(
     jobs: Jobs, stack: Stack
 ) -> None:
     fit = submit(jobs)

@@ -1,5 +1,5 @@
-"""What an online worker keeps in memory: bounded by bytes, none that was deleted, on a real store and
-Redis."""
+"""What an online worker keeps in memory: bounded by bytes, none that was deleted, on a real store
+and Redis."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Small tables that are answered at once, by real online workers: the same numbers as a job's, and no
-trace."""
+"""Small tables that are answered at once, by real online workers: the same numbers as a job's, and
+no trace."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ def ask(
 
 
 def ready(stack: Stack) -> Stack:
-    """Return a stack once its online workers, which start slower than its server, take questions."""
+    """Return a stack once its online workers, which start slower than its server, take
+    questions."""
     eventually(lambda: ask(stack, UNKNOWN, ONE).status_code == 404)
     return stack
 

@@ -1,5 +1,5 @@
-"""Standby work horses: a worker that waits has a work horse ready, which runs its next job and nothing
-else."""
+"""Standby work horses: a worker that waits has a work horse ready, which runs its next job and
+nothing else."""
 
 from __future__ import annotations
 
