@@ -38,6 +38,7 @@ from rowcast.jobs import context
 from rowcast.learning.progress import Progress
 from rowcast.store import publications, signing
 from rowcast.store.object_store import Storage
+from rowcast.store.publications import JobRef
 from tests.support.stack import Stack
 from tests.support.tables import parquet, table
 
@@ -97,7 +98,8 @@ class Bench:
     ) -> None:
         """Fit as the server would have asked for it, quickly unless told otherwise."""
         asked = FitRequest(id=dataset_id, **{"target": "y", **QUICK, **options})
-        with context.surround(self.fresh(**(changes or {}))):
+        job = JobRef(self.run.owner, "fit", model_id)
+        with context.surround(self.fresh(job=job, **(changes or {}))):
             ml.fit(
                 dataset_id,
                 model_id,
@@ -131,7 +133,8 @@ class Bench:
     ) -> None:
         asked = PredictRequest(dataset_id=dataset_id, model_id=model_id, **options)
         submitted = asked.model_dump(exclude={"dataset_id", "model_id"})
-        with context.surround(self.fresh(**(changes or {}))):
+        job = JobRef(self.run.owner, "predict", result_id)
+        with context.surround(self.fresh(job=job, **(changes or {}))):
             ml.predict(dataset_id, model_id, result_id, {**submitted, "dataset": noted})
 
     def fresh(self, **changes: Any) -> context.Run:
@@ -141,7 +144,9 @@ class Bench:
         return replace(self.run, **{"folder": folder, **changes})
 
     def manifest(self, kind: publications.Kind, identifier: str) -> dict[str, Any]:
-        found = publications.find(self.storage, kind, self.run.owner, identifier)
+        found = publications.find(
+            self.storage, JobRef(self.run.owner, kind, identifier)
+        )
         assert found is not None
         return found.manifest
 
@@ -189,7 +194,15 @@ def bench(stack: Stack, tmp_path: Path) -> Bench:
     storage = stack.storage()
     return Bench(
         storage,
-        context.Run("acme", 1, settings, storage, tmp_path, lambda: True, storage),
+        context.Run(
+            JobRef("acme", "fit", new_id()),
+            1,
+            settings,
+            storage,
+            tmp_path,
+            lambda: True,
+            storage,
+        ),
     )
 
 
@@ -763,14 +776,14 @@ def test_model_that_was_copied_to_another_id_or_owner_is_not_trusted(
     bench.replace_model(source, file, manifest, owner="other")
     with pytest.raises(ModelUntrusted):
         bench.predict(frame_of(LABELS), copy)
-    bench.run = replace(bench.run, owner="other")
+    bench.run = replace(bench.run, job=replace(bench.run.job, owner="other"))
     with pytest.raises(ModelUntrusted):
         bench.predict(frame_of(LABELS), source)
 
 
 def test_model_of_another_owner_is_not_found(bench: Bench) -> None:
     model_id = bench.fit(frame_of(LABELS))
-    bench.run = replace(bench.run, owner="other")
+    bench.run = replace(bench.run, job=replace(bench.run.job, owner="other"))
     with pytest.raises(ModelNotFound):
         bench.predict(frame_of(LABELS), model_id)
 

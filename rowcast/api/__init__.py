@@ -1,10 +1,18 @@
-"""HTTP: what all routes share."""
+"""HTTP: what the routes share, and the routes of each resource."""
 
 __all__ = [
     "admission",
     "application",
     "events",
     "gunicorn_worker",
+    "idempotency",
+    "lookups",
+    "online_predictions",
+    "openapi",
+    "presigning",
+    "routes",
     "schemas",
+    "state",
     "table_bodies",
+    "waiting",
 ]

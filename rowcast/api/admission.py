@@ -1,190 +1,178 @@
-"""What is checked before a job is queued or a result handed out, so that errors come early and say
-why."""
+"""What is checked before a job is queued, so that errors come early and say why."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
-from rowcast.api.schemas import JobRequest, PredictRequest
-from rowcast.config import Settings
-from rowcast.errors import (
-    DatasetNotFound,
-    DatasetTooLarge,
-    InvalidRequest,
-    JobCanceled,
-    JobFailure,
-    JobNotFound,
-    ModelFailed,
-    ModelNotFound,
-    ModelNotReady,
-    ModelUntrusted,
-    NotAPrediction,
-    NotFinished,
-)
-from rowcast.jobs import FINAL, Jobs
-from rowcast.learning import prediction
-from rowcast.store import (
-    JobRef,
-    Kind,
-    ObjectMissing,
-    Publication,
-    Storage,
-    Version,
-    publications,
-)
-from rowcast.tables import Feature, checks, formats
-from rowcast.webhooks import urls
+import flask
+
+from rowcast.api import lookups
+from rowcast.api.idempotency import id_of_request
+from rowcast.api.schemas import FitRequest, JobRequest, PredictRequest
+from rowcast.api.state import parts
+from rowcast.catalog import retention
+from rowcast.errors import InvalidRequest
+from rowcast.jobs import Submission, estimates, reuse
+from rowcast.learning import learners, prediction
+from rowcast.store import JobRef, Kind, Publication
+from rowcast.tables import Feature, Sample, checks
+from rowcast.webhooks import outbox, urls
 
 
-def dataset(
-    storage: Storage, settings: Settings, owner: str, dataset_id: str
-) -> tuple[Version, formats.Sample]:
-    """Return a dataset's version, and what its footer or first megabyte shows.
+@dataclass(frozen=True)
+class Admitted:
+    """A job that may be submitted, and whether an earlier one with the same outcome will do."""
+
+    submission: Submission
+    may_reuse: bool
+    model_sha256: str | None = None
+
+
+def fit(query: FitRequest) -> Admitted:
+    """Check a fit.
 
     Raises:
-        DatasetNotFound: nothing was uploaded under the id.
-        DatasetTooLarge: it is over `max_upload_bytes`.
-        InvalidTable: it is not a table.
+        InvalidRequest: parameters that do not fit the learner, the service or each other.
+        DatasetNotFound, DatasetTooLarge, InvalidTable: the dataset cannot be used.
         StoreUnavailable: the store does not answer.
     """
-    try:
-        version = storage.version("datasets", owner, dataset_id, "data")
-        if version.size > settings.max_upload_bytes:
-            raise DatasetTooLarge(
-                f"Dataset {dataset_id} has {version.size} bytes; the limit is "
-                f"{settings.max_upload_bytes}."
-            )
-        return version, formats.peek(
-            version.size,
-            lambda offset, length: storage.read(
-                "datasets", owner, dataset_id, "data", offset=offset, length=length
-            ),
-            formats.Limits.of(settings),
-        )
-    except ObjectMissing:
-        raise DatasetNotFound(
-            f"Nothing was uploaded to dataset {dataset_id}."
-        ) from None
+    learners.check(
+        query.learner, query.params, task=query.task, class_weight=query.class_weight
+    )
+    dataset = lookups.dataset(query.id)
+    target = checks.check_fit(dataset.sample, query.target, query.sample_weight)
+    model_id = id_of_request()
+    options = {**query.work(), "target": target, "dataset": vars(dataset.version)}
+    arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
+    work = estimates.of_fit(
+        query.learner,
+        query.params,
+        query.validation,
+        dataset.sample,
+        dataset.version,
+    )
+    submission = _submission("fit", model_id, arguments, work, query)
+    return Admitted(submission, may_reuse=query.reuse)
 
 
-def terms(settings: Settings, owner: str, query: JobRequest) -> None:
-    """Refuse what is asked of how a job is to run.
+def predict(query: PredictRequest) -> Admitted:
+    """Check a prediction of a dataset's rows; its model may still be in the making.
 
     Raises:
-        InvalidRequest: it may not run so long, or its end cannot be told there.
+        InvalidRequest: parameters that do not fit the model, the service or each other.
+        ModelNotFound, ModelFailed, ModelUntrusted: the model cannot be used.
+        DatasetNotFound, DatasetTooLarge, InvalidTable: the dataset cannot be used.
+        StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    if query.timeout_s and query.timeout_s > settings.job_timeout_s:
+    dataset_id = str(query.dataset_id)
+    model = lookups.model_or_fit(query.model_id)
+    dataset = lookups.dataset(dataset_id)
+    if model:
+        _check_predict(model, query, dataset.sample)
+    result_id = id_of_request()
+    arguments = {
+        "dataset_id": dataset_id,
+        "model_id": query.model_id,
+        "result_id": result_id,
+        "options": {**query.work(), "dataset": vars(dataset.version)},
+    }
+    manifest = model.manifest if model else {}
+    work = estimates.of_prediction(manifest, dataset.sample, dataset.version)
+    if model is None:
+        submission = _submission(
+            "predict", result_id, arguments, work, query, waits_for=query.model_id
+        )
+        return Admitted(submission, may_reuse=False)
+    submission = _submission("predict", result_id, arguments, work, query)
+    sha256 = lookups.file_of(model, query.model_id).sha256
+    return Admitted(submission, query.reuse, sha256)
+
+
+def _check_predict(model: Publication, query: PredictRequest, sample: Sample) -> None:
+    """Refuse what a model cannot predict, as far as it shows before the job."""
+    try:
+        features = [Feature(**feature) for feature in model.manifest["features"]]
+        plan = prediction.Plan(query.output, query.quantiles, query.keep, query.format)
+        prediction.check_givable(model.manifest, plan)
+    except (KeyError, TypeError):
+        raise lookups.damaged(query.model_id) from None
+    checks.check_predict(sample, features, query.keep)
+
+
+def _submission(
+    kind: Kind,
+    job_id: str,
+    arguments: dict[str, Any],
+    work: estimates.Work,
+    query: JobRequest,
+    *,
+    waits_for: str | None = None,
+) -> Submission:
+    _check_terms(query)
+    return Submission(
+        JobRef(flask.g.owner, kind, job_id),
+        arguments,
+        flask.g.request_id,
+        work,
+        priority=query.priority,
+        timeout_s=query.timeout_s,
+        waits_for=waits_for,
+        callback_url=query.callback_url,
+    )
+
+
+def _check_terms(query: JobRequest) -> None:
+    """Refuse a job that may not run so long, or whose end cannot be reported to its URL."""
+    most_s = parts.settings.job_timeout_s
+    if query.timeout_s and query.timeout_s > most_s:
         raise InvalidRequest(
-            f"The parameter 'timeout_s' is over {settings.job_timeout_s}, the most that a job "
-            "may run."
+            f"The parameter 'timeout_s' is over {most_s}, the most that a job may run."
         )
     if query.callback_url:
-        urls.check(query.callback_url, settings, owner)
+        urls.check(query.callback_url, parts.settings, flask.g.owner)
 
 
-def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> Publication:
-    """Return a published model.
+def submit(admitted: Admitted) -> tuple[dict[str, Any], int]:
+    """Submit a job, or answer with an earlier one of the same outcome: the answer and its status.
 
     Raises:
-        ModelNotFound, ModelNotReady, ModelFailed: there is no model, not yet, or there will be
-            none.
-        ModelUntrusted: its manifest is damaged.
-        StoreUnavailable, QueueUnavailable: a part does not answer.
+        QueueFull, FitEnded, QueueUnavailable, StoreUnavailable: as `Jobs.submit`.
     """
-    found, job = _look(storage, jobs, "fit", owner, model_id)
-    if found:
-        return found
-    if job is None or job["kind"] != "fit":
-        raise ModelNotFound(f"There is no model {model_id}.")
-    if job["status"] in FINAL:
-        reason = [job["error"]["detail"]] if job["error"] else []
-        raise ModelFailed(
-            f"The fit of model {model_id} is {job['status']}.", errors=reason
+    submission = admitted.submission
+    earlier_id = _earlier(admitted) if admitted.may_reuse else None
+    flask.g.job_id = earlier_id or submission.ref.id
+    if earlier_id:
+        _report_again(earlier_id, submission)
+        return {"id": earlier_id, "reused": True}, 200
+    parts.jobs.submit(submission)
+    return {"id": submission.ref.id, "reused": False}, 202
+
+
+def _earlier(admitted: Admitted) -> str | None:
+    settings, submission = parts.settings, admitted.submission
+    kept_days = {
+        "fit": settings.retain_models_days,
+        "predict": settings.retain_results_days,
+    }
+    days = kept_days[submission.ref.kind]
+    return reuse.earlier(
+        parts.connection,
+        parts.storage,
+        submission,
+        admitted.model_sha256,
+        oldest=retention.oldest_offered(days, time.time()),
+    )
+
+
+def _report_again(job_id: str, submission: Submission) -> None:
+    """Report the end of an earlier job to one more URL."""
+    if submission.callback_url:
+        outbox.enqueue(
+            parts.connection,
+            job_id,
+            submission.ref.owner,
+            submission.callback_url,
+            time.time(),
         )
-    raise ModelNotReady(f"Model {model_id} is {job['status']}.")
-
-
-def model_or_fit(
-    storage: Storage, jobs: Jobs, owner: str, model_id: str
-) -> Publication | None:
-    """Return a published model, None while its fit goes on. Raises as `model`."""
-    try:
-        return model(storage, jobs, owner, model_id)
-    except ModelNotReady:
-        return None
-
-
-def check_predict(
-    found: Publication, wanted: PredictRequest, sample: formats.Sample
-) -> None:
-    """Refuse what a model cannot predict, as far as it shows before the job.
-
-    Raises:
-        InvalidRequest: with everything wanted that the model cannot give.
-        InvalidTable: the table lacks columns, or has them in other types.
-        ModelUntrusted: the model's manifest is damaged.
-    """
-    try:
-        features = [Feature(**feature) for feature in found.manifest["features"]]
-        plan = prediction.Plan(
-            wanted.output, wanted.quantiles, wanted.keep, wanted.format
-        )
-        prediction.check_givable(found.manifest, plan)
-    except (KeyError, TypeError):
-        raise ModelUntrusted(
-            f"The manifest of model {wanted.model_id} is damaged."
-        ) from None
-    checks.check_predict(sample, features, wanted.keep)
-
-
-def file_of(found: Publication, model_id: str) -> tuple[str, int]:
-    """Return the SHA-256, in hexadecimal, and the bytes of a model's file.
-
-    Raises:
-        ModelUntrusted: its manifest is damaged.
-    """
-    try:
-        return str(found.manifest["file"]["sha256"]), int(
-            found.manifest["file"]["size"]
-        )
-    except (KeyError, TypeError, ValueError):
-        raise ModelUntrusted(f"The manifest of model {model_id} is damaged.") from None
-
-
-def result(storage: Storage, jobs: Jobs, owner: str, job_id: str) -> Publication:
-    """Return the published result of a predict job.
-
-    Raises:
-        JobNotFound, NotAPrediction, NotFinished, JobCanceled: what the names say.
-        JobFailure: the job failed; the code is that of its cause.
-        StoreUnavailable, QueueUnavailable: a part does not answer.
-    """
-    found, job = _look(storage, jobs, "predict", owner, job_id)
-    if found:
-        return found
-    if job is None:
-        raise JobNotFound(f"There is no job {job_id}.")
-    if job["kind"] == "fit":
-        raise NotAPrediction(f"Job {job_id} is a fit.")
-    if job["status"] == "canceled":
-        raise JobCanceled(f"Job {job_id} was canceled.")
-    if job["status"] == "failed":
-        raise JobFailure.of(job["error"])
-    raise NotFinished(f"Job {job_id} is {job['status']}.")
-
-
-def _look(
-    storage: Storage, jobs: Jobs, kind: Kind, owner: str, identifier: str
-) -> tuple[Publication | None, dict[str, Any] | None]:
-    """Return what a job has published or, where it has not, its status; neither of what was
-    deleted."""
-    found = publications.find(storage, JobRef(owner, kind, identifier))
-    if found:
-        return found, None
-    job = jobs.status(owner, identifier)
-    if job and job["kind"] == kind and job["status"] == "finished":
-        # It ended between the two looks; else what it made is gone, and Redis has yet to forget it.
-        return publications.find(storage, JobRef(owner, kind, identifier)), None
-    if job and publications.is_deleted(storage, JobRef(owner, kind, identifier)):
-        return None, None
-    return None, job

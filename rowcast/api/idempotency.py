@@ -1,9 +1,8 @@
-"""The first answer to a request, given again to those that repeat it with the same
-`Idempotency-Key`.
+"""Requests that repeat an `Idempotency-Key` get the first answer again.
 
 The id that a request mints is reserved with its key before any work is done. So a request whose
-server died in the middle, or that comes twice at once, is done again with the same id, and nothing
-is made twice.
+server died halfway, or that comes twice at the same time, is done again with the same id, and
+nothing is made twice.
 """
 
 from __future__ import annotations
@@ -14,10 +13,14 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, cast
 
+import flask
 import redis
+from pydantic import BaseModel
 
+from rowcast.api.state import parts
 from rowcast.errors import IdempotencyConflict, InvalidRequest, RowcastError
 from rowcast.ids import new_id
 
@@ -161,3 +164,47 @@ def _run(
     connection: redis.Redis, script: str, name: str, *arguments: str | bytes
 ) -> Any:
     return cast(Any, connection.eval(script, 1, name, *arguments))
+
+
+# In routes
+
+
+def idempotent(route: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a route: a POST that repeats an Idempotency-Key gets the first answer again."""
+
+    @wraps(route)
+    def answer(**arguments: BaseModel) -> Any:
+        key = flask.request.headers.get("Idempotency-Key")
+        if key is None or flask.request.method != "POST":
+            return route(**arguments)
+
+        def work(identifier: str) -> Answer:
+            flask.g.reserved_id = identifier
+            response = flask.make_response(route(**arguments))
+            return Answer(response.status_code, response.get_data())
+
+        digest = _digest_of_request(arguments)
+        first, is_replayed = once(parts.connection, flask.g.owner, key, digest, work)
+        headers = {"Idempotency-Replayed": "true"} if is_replayed else None
+        return flask.Response(
+            first.body, first.status, headers, mimetype="application/json"
+        )
+
+    return answer
+
+
+def _digest_of_request(arguments: dict[str, BaseModel]) -> str:
+    try:
+        # Without defaults: a parameter that a new version adds does not make it another request.
+        given = {
+            name: model.model_dump(exclude_defaults=True)
+            for name, model in arguments.items()
+        }
+        return digest_of(flask.request.method, flask.request.path, given)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The parameters are nested too deeply.") from None
+
+
+def id_of_request() -> str:
+    """Return the id for what this request makes: the one reserved with its key, or a new one."""
+    return flask.g.get("reserved_id") or new_id()

@@ -24,7 +24,8 @@ RENAMED = {
     "closing_attempts": "burials",
 }
 # The same table for the scripts in Redis.
-RENAMED_LUA = f"local RENAMED = {{{', '.join(f'{new} = {old!r}' for new, old in RENAMED.items())}}}\n"
+_LUA_ENTRIES = ", ".join(f"{new} = {old!r}" for new, old in RENAMED.items())
+RENAMED_LUA = f"local RENAMED = {{{_LUA_ENTRIES}}}\n"
 
 
 def in_new_form(

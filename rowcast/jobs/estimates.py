@@ -48,6 +48,18 @@ class Work:
     effort: float = 1.0
 
 
+def of_fit(
+    learner: str,
+    params: Mapping[str, Any],
+    validation: str,
+    sample: Sample,
+    version: Version,
+) -> Work:
+    """Return the work of a fit."""
+    effort = effort_of(learner, params, validation)
+    return Work("fit", learner, *size_of(sample, version), effort)
+
+
 def of_prediction(
     manifest: Mapping[str, Any], sample: Sample, version: Version
 ) -> Work:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -24,8 +25,9 @@ from rowcast.ids import folder_of, new_id
 from rowcast.jobs import publishing
 from rowcast.jobs.context import Run
 from rowcast.jobs.service import Jobs
-from rowcast.store import publications
+from rowcast.store import publications, records
 from rowcast.store.object_store import Bucket, Storage
+from rowcast.store.publications import JobRef
 from server import create_app
 from tests.support.http import UNKNOWN, assert_problem, delete
 from tests.support.ids import id_at
@@ -113,20 +115,19 @@ def job_on(
     storage: Storage,
     folder: Path,
     attempt: int = 1,
-    owner: str = "default",
+    job: JobRef | None = None,
 ) -> Run:
-    return Run(
-        owner, attempt, stack.settings(), storage, folder, lambda: False, storage
-    )
+    job = job or JobRef("default", "fit", new_id())
+    return Run(job, attempt, stack.settings(), storage, folder, lambda: False, storage)
 
 
 def predicted(stack: Stack, folder: Path, model_id: str, owner: str = "default") -> str:
     """Return a finished result that is noted with its model."""
     result_id = stack.predict(table(50), model_id)
     stack.finished(result_id)
-    publishing.note_result(
-        job_on(stack, stack.storage(), folder, owner=owner), model_id, result_id
-    )
+    job = JobRef(owner, "predict", result_id)
+    run = job_on(stack, stack.storage(), folder, job=job)
+    publishing.note_result(run, model_id)
     return result_id
 
 
@@ -187,8 +188,8 @@ def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
     line = next(
         line for line in stack.get("/models").json()["models"] if line["id"] == model_id
     )
-    on_progress = {name: line[name] for name in ("target", "task", "learner", "n_rows")}
-    assert on_progress == {
+    shown = {name: line[name] for name in ("target", "task", "learner", "n_rows")}
+    assert shown == {
         "target": "y",
         "task": "classification",
         "learner": "boosting",
@@ -198,7 +199,7 @@ def test_line_of_a_model_tells_what_it_is(stack: Stack) -> None:
         stack.status(model_id)["ended_at"], abs=5
     )
     assert line["dataset_id"] == stack.status(model_id)["dataset_id"]
-    assert set(line) == {*on_progress, "id", "created_at", "dataset_id", "score"}
+    assert set(line) == {*shown, "id", "created_at", "dataset_id", "score"}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_what_is_no_finished_model_is_not_listed(
 
 @pytest.mark.parametrize("path", ["/models", "/datasets"])
 @pytest.mark.parametrize(
-    ("params", "detail"),
+    ("params", "reason"),
     [
         ({"limit": 0}, "'limit'"),
         ({"limit": 101}, "'limit'"),
@@ -275,9 +276,9 @@ def test_what_is_no_finished_model_is_not_listed(
     ],
 )
 def test_parameters_of_listings_are_checked(
-    path: str, params: dict[str, Any], detail: str, stack: Stack
+    path: str, params: dict[str, Any], reason: str, stack: Stack
 ) -> None:
-    assert detail in str(
+    assert reason in str(
         assert_problem(stack.get(path, **params), 400, "invalid_request")["detail"]
     )
 
@@ -303,14 +304,14 @@ def test_manifest_of_a_model_is_told_without_its_signature(
     stack: Stack, model_id: str
 ) -> None:
     about = stack.get(f"/models/{model_id.upper()}").json()
-    found = publications.find(stack.storage(), "fit", "default", model_id)
+    found = publications.find(stack.storage(), JobRef("default", "fit", model_id))
     assert found is not None
     assert "signature" in found.manifest
-    on_progress = {
+    shown = {
         name: value for name, value in found.manifest.items() if name != "signature"
     }
     # When it goes follows from the settings, which may change after it was made.
-    assert about == {**on_progress, "expires_at": None}
+    assert about == {**shown, "expires_at": None}
     assert about["id"] == model_id
 
 
@@ -646,11 +647,12 @@ class Interrupted(Storage):
 def predict_late(job: Run, model_id: str, result_id: str) -> str | None:
     """Do what a prediction does at its end; return the code of its failure."""
     (job.folder / "file").write_bytes(b"predictions")
+    run = replace(job, job=JobRef(job.owner, "predict", result_id))
     error = None
     try:
-        publishing.note_result(job, model_id, result_id)
+        publishing.note_result(run, model_id)
         manifest = {"id": result_id, "model_id": model_id}
-        publishing.publish(job, "predict", result_id, job.folder / "file", manifest)
+        publishing.publish(run, run.folder / "file", manifest)
     except ModelNotFound as caught:
         error = caught.code
     record = {
@@ -659,7 +661,7 @@ def predict_late(job: Run, model_id: str, result_id: str) -> str | None:
         "attempts": job.attempt,
         "model_id": model_id,
     }
-    publications.write_record(job.storage, "predict", job.owner, result_id, record)
+    records.write_record(job.storage, run.job, record)
     return error
 
 
@@ -706,7 +708,7 @@ def test_prediction_that_ends_at_any_point_of_a_deletion_leaves_nothing(
     left = remains(storage, "default", model_id, result_id)
     assert left <= {f"{folder_of('default', result_id)}/record/1.json"}
     assert not left or codes == ["model_not_found"]
-    assert publications.find(storage, "predict", "default", result_id) is None
+    assert publications.find(storage, JobRef("default", "predict", result_id)) is None
 
 
 def test_late_attempt_of_a_deleted_model_leaves_nothing(
@@ -715,17 +717,12 @@ def test_late_attempt_of_a_deleted_model_leaves_nothing(
     model_id = put_model(storage, "default", new_id())
     deletion.model(storage, jobs, "default", model_id)
     (tmp_path / "file").write_bytes(b"model")
+    run = job_on(stack, storage, tmp_path, 2, JobRef("default", "fit", model_id))
     with pytest.raises(ModelNotFound, match="deleted while the job ran"):
-        publishing.publish(
-            job_on(stack, storage, tmp_path, 2),
-            "fit",
-            model_id,
-            tmp_path / "file",
-            MANIFEST,
-        )
-    publications.write_record(storage, "fit", "default", model_id, {"attempts": 2})
+        publishing.publish(run, tmp_path / "file", MANIFEST)
+    records.write_record(storage, JobRef("default", "fit", model_id), {"attempts": 2})
     assert remains(storage, "default", model_id) == set()
-    assert publications.read_record(storage, "default", model_id) is None
+    assert records.read_record(storage, "default", model_id) is None
 
 
 def test_job_learns_before_publishing_that_what_it_needs_was_deleted(
@@ -733,17 +730,18 @@ def test_job_learns_before_publishing_that_what_it_needs_was_deleted(
 ) -> None:
     job, dataset_id = job_on(stack, storage, tmp_path), stack.upload(table(50))
     model_id = put_model(storage, "default", new_id())
-    publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
+    publishing.check_dataset(job, dataset_id)
+    publishing.check_model(job, model_id)
     deletion.dataset(storage, "default", dataset_id)
     with pytest.raises(
         DatasetNotFound, match=f"Dataset {dataset_id} was deleted while the job ran"
     ):
-        publishing.check_needed(job, dataset_id=dataset_id, model_id=model_id)
+        publishing.check_dataset(job, dataset_id)
     deletion.model(storage, jobs, "default", model_id)
     with pytest.raises(
         ModelNotFound, match=f"Model {model_id} was deleted while the job ran"
     ):
-        publishing.check_needed(job, model_id=model_id)
+        publishing.check_model(job, model_id)
 
 
 @pytest.mark.parametrize("n", range(1, 9))
@@ -764,7 +762,7 @@ def test_deletion_that_broke_off_hides_the_model_and_can_be_finished(
             "default",
             model_id,
         )
-    assert publications.find(storage, "fit", "default", model_id) is None
+    assert publications.find(storage, JobRef("default", "fit", model_id)) is None
     deletion.model(storage, jobs, "default", model_id)
     assert remains(storage, "default", model_id, result_id) == set()
     with pytest.raises(ModelNotFound):
@@ -788,7 +786,7 @@ def test_deletion_of_a_result_that_broke_off_can_be_finished(
             "default",
             result_id,
         )
-    assert publications.find(storage, "predict", "default", result_id) is None
+    assert publications.find(storage, JobRef("default", "predict", result_id)) is None
     deletion.result(storage, jobs, "default", result_id)
     assert remains(storage, "default", result_id) == set()
     with pytest.raises(JobNotFound):
@@ -820,7 +818,11 @@ def test_model_with_many_results_is_deleted_with_all_of_them(
     for result_id in results:
         assert (
             predict_late(
-                job_on(stack, storage, tmp_path, owner="busy"), model_id, result_id
+                job_on(
+                    stack, storage, tmp_path, job=JobRef("busy", "predict", result_id)
+                ),
+                model_id,
+                result_id,
             )
             is None
         )

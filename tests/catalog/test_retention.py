@@ -16,9 +16,9 @@ import pytest
 from rowcast.catalog import retention
 from rowcast.config import Settings
 from rowcast.ids import new_id
-from rowcast.store import publications
+from rowcast.store import publications, records
 from rowcast.store.object_store import Storage
-from rowcast.store.publications import TOMBSTONE
+from rowcast.store.publications import TOMBSTONE, JobRef
 from server import create_app
 from tests.support.ids import id_at
 from tests.support.stack import Stack
@@ -184,7 +184,7 @@ def test_what_a_job_publishes_while_it_is_asked_for_stays(
         return set()
 
     assert sweep(storage, kept, ends_now, models=30, records=30) == 0
-    assert publications.find(storage, "fit", "ann", identifier)
+    assert publications.find(storage, JobRef("ann", "fit", identifier))
 
 
 def test_records_without_a_model_go_by_their_own_setting(
@@ -194,10 +194,10 @@ def test_records_without_a_model_go_by_their_own_setting(
     failure = put_failure(storage, aged(90, 1), ended_days_ago=89)
     recent = put_failure(storage, aged(90, 2), ended_days_ago=2)
     assert sweep(storage, kept, records=30) == 1
-    assert publications.read_record(storage, "ann", failure) is None
-    assert publications.read_record(storage, "ann", recent)
-    assert publications.read_record(storage, "ann", model)
-    assert publications.find(storage, "fit", "ann", model)
+    assert records.read_record(storage, "ann", failure) is None
+    assert records.read_record(storage, "ann", recent)
+    assert records.read_record(storage, "ann", model)
+    assert publications.find(storage, JobRef("ann", "fit", model))
 
 
 def test_a_model_that_is_asked_to_go_leaves_results_that_are_kept(
@@ -206,8 +206,8 @@ def test_a_model_that_is_asked_to_go_leaves_results_that_are_kept(
     model = put_model(storage, aged(90), 90)
     result = put_result(storage, aged(60), model, 60)
     assert sweep(storage, kept, models=80) == 1
-    assert publications.find(storage, "fit", "ann", model) is None
-    assert publications.find(storage, "predict", "ann", result)
+    assert publications.find(storage, JobRef("ann", "fit", model)) is None
+    assert publications.find(storage, JobRef("ann", "predict", result))
 
 
 def test_a_damaged_manifest_does_not_stop_the_sweep(

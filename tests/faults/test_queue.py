@@ -3,7 +3,6 @@ order."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -11,6 +10,7 @@ import pytest
 import redis
 
 from rowcast.ids import new_id
+from rowcast.jobs.fields import JobFields
 from rowcast.jobs.queue import MAX_LOG_LINES, AttemptError, JobQueue
 from rowcast.workers.lease import Lease
 from rowcast.workers.work_horse import WorkHorse
@@ -28,19 +28,21 @@ def queue(connection: redis.Redis) -> JobQueue:
 
 def submitted(queue: JobQueue, **fields: str) -> str:
     job_id = new_id()
-    all_fields = {
-        "kind": "fit",
-        "lane": "long",
-        "priority": "normal",
-        "status": "queued",
-        **fields,
-    }
-    assert queue.submit(job_id, "ann", all_fields, max_of_owner=9, max_of_all=9) is None
+    defaults = {"owner": "ann", "kind": "fit", "lane": "long", "priority": "normal"}
+    job = JobFields.model_validate({"id": job_id, **defaults, **fields})
+    rq_fields = {"status": "queued"}
+    assert queue.submit(job, rq_fields, max_of_owner=9, max_of_all=9) is None
     return job_id
 
 
+def fields_of(queue: JobQueue, job_id: str) -> JobFields:
+    job = queue.job(job_id)
+    assert job is not None
+    return job
+
+
 def status(queue: JobQueue, job_id: str) -> str:
-    return queue.fields(job_id)["status"]
+    return fields_of(queue, job_id).status
 
 
 def taken(
@@ -50,7 +52,7 @@ def taken(
     attempt."""
     job_id = queue.take("a worker", ["long", "short"], ttl_s)
     assert job_id
-    attempt = int(queue.fields(job_id)["attempt"])
+    attempt = fields_of(queue, job_id).attempt
     assert not begun or queue.confirm_start(job_id, attempt, ttl_s)
     return job_id, attempt
 
@@ -68,7 +70,7 @@ def test_a_job_whose_worker_died_before_it_began_has_lost_no_attempt(
     for _ in range(5):
         assert given_up(queue, *taken(queue, begun=False)) is None
     assert status(queue, job_id) == "queued"
-    assert "causes" not in queue.fields(job_id)
+    assert fields_of(queue, job_id).attempt_errors == []
 
 
 def test_the_last_death_makes_one_the_final_attempt_and_the_dead_may_do_nothing(
@@ -80,10 +82,14 @@ def test_the_last_death_makes_one_the_final_attempt_and_the_dead_may_do_nothing(
     number = given_up(queue, job_id, attempt, max_attempts=2)
     assert number == attempt + 1
     assert (
-        queue.finish(job_id, "finished", {}, 60, attempt=attempt, stored=True) == "lost"
+        queue.finish(job_id, "finished", {}, 60, attempt=attempt, stored=True).outcome
+        == "lost"
     )
     assert not queue.renew_lease(job_id, attempt, TTL_S)
-    assert queue.finish(job_id, "failed", {}, 60, attempt=number, stored=True) == "ok"
+    assert (
+        queue.finish(job_id, "failed", {}, 60, attempt=number, stored=True).outcome
+        == "ok"
+    )
 
 
 def test_an_final_attempt_that_dies_is_followed_by_another_and_told_of_once(
@@ -96,12 +102,11 @@ def test_an_final_attempt_that_dies_is_followed_by_another_and_told_of_once(
     second = given_up(queue, job_id, first, max_attempts=1)
     assert second == first + 1
     assert (
-        queue.finish(job_id, "finished", {}, 60, attempt=first, stored=True) == "lost"
+        queue.finish(job_id, "finished", {}, 60, attempt=first, stored=True).outcome
+        == "lost"
     )
-    assert [
-        json.loads(line)["attempt"]
-        for line in queue.fields(job_id)["causes"].splitlines()
-    ] == [1]
+    errors = fields_of(queue, job_id).attempt_errors
+    assert [error["attempt"] for error in errors] == [1]
 
 
 def test_after_a_silence_of_all_nobody_is_taken_for_lost_at_once(
@@ -160,7 +165,7 @@ def test_a_job_whose_fit_forgot_it_is_put_back(
     assert queue.reconcile() == 1
     queue.connection.delete(f"rowcast:waiting:{fit}")
     taken(queue)
-    assert queue.finish(fit, fit_ends, {}, 60, attempt=1, stored=True) == "ok"
+    assert queue.finish(fit, fit_ends, {}, 60, attempt=1, stored=True).outcome == "ok"
     assert queue.reconcile() == 1
     assert status(queue, job_id) == becomes
     assert queue.orphaned() == ([job_id] if becomes == "deferred" else [])

@@ -16,10 +16,12 @@ from rowcast.ids import new_id
 from rowcast.jobs import completion, publishing
 from rowcast.jobs.context import Run
 from rowcast.jobs.estimates import Work
+from rowcast.jobs.fields import JobFields
 from rowcast.jobs.queue import LANES, AttemptError
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
+from rowcast.store.publications import JobRef
 from rowcast.workers.attempt import Attempt
 from rowcast.workers.maintenance import Maintenance
 from tests.support.stack import Stack
@@ -52,7 +54,9 @@ def submit(
     arguments = {"dataset_id": UNKNOWN, "model_id": waits_for or job_id, "options": {}}
     work = Work(kind, "boosting", 100, 3)
     jobs.submit(
-        Submission(kind, "ann", job_id, arguments, "r1", work, waits_for=waits_for)
+        Submission(
+            JobRef("ann", kind, job_id), arguments, "r1", work, waits_for=waits_for
+        )
     )
     return job_id
 
@@ -64,28 +68,33 @@ def started(jobs: Jobs) -> str:
     return job_id
 
 
+def known(jobs: Jobs, job_id: str) -> JobFields:
+    """Return the fields of a job that Redis knows."""
+    job = jobs.queue.job(job_id)
+    assert job is not None
+    return job
+
+
 def give_up(jobs: Jobs, storage: Storage, job_id: str) -> None:
     """Take the only attempt that the job has for dead."""
-    completion.give_up(
-        jobs.queue, storage, job_id, jobs.queue.fields(job_id), SILENT, ttl_s=60
-    )
+    completion.give_up(jobs.queue, storage, known(jobs, job_id), SILENT, ttl_s=60)
 
 
 def publish(settings: Settings, storage: Storage, folder: Path, job_id: str) -> None:
     (folder / "model.joblib").write_bytes(b"a model")
-    run = Run("ann", 1, settings, storage, folder, lambda: False, storage)
-    publishing.publish(run, "fit", job_id, folder / "model.joblib", {"target": "y"})
+    job = JobRef("ann", "fit", job_id)
+    run = Run(job, 1, settings, storage, folder, lambda: False, storage)
+    publishing.publish(run, folder / "model.joblib", {"target": "y"})
 
 
-def end_late(jobs: Jobs, storage: Storage, job_id: str, fields: dict[str, str]) -> bool:
-    return completion.end(jobs.queue, storage, job_id, fields, "finished", attempt=1)
+def end_late(jobs: Jobs, storage: Storage, job: JobFields) -> bool:
+    return bool(completion.end(jobs.queue, storage, job, "finished", attempt=1))
 
 
 def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
     """Run the first attempt of a job, in this process."""
     Attempt(
-        job_id,
-        jobs.queue.fields(job_id),
+        known(jobs, job_id),
         settings,
         jobs.queue,
         jobs.queue,
@@ -107,15 +116,15 @@ def test_the_last_attempt_cannot_finish_a_job_that_has_failed_because_of_it(
     jobs: Jobs, settings: Settings, storage: Storage, tmp_path: Path
 ) -> None:
     job_id = started(jobs)
-    fields = jobs.queue.fields(job_id)
+    job = known(jobs, job_id)
     give_up(jobs, storage, job_id)
     failed = jobs.status("ann", job_id)
     assert failed is not None
     assert failed["error"]["code"] == "worker_lost"
     with pytest.raises(errors.WorkerLost):
         publish(settings, storage, tmp_path, job_id)
-    assert not end_late(jobs, storage, job_id, fields)
-    assert publications.find(storage, "fit", "ann", job_id) is None
+    assert not end_late(jobs, storage, job)
+    assert publications.find(storage, JobRef("ann", "fit", job_id)) is None
     assert forgotten(jobs, job_id) == failed
     assert storage.names("models", "ann", job_id) == ["2/started", "record/2.json"]
 
@@ -124,17 +133,17 @@ def test_an_attempt_that_is_given_up_for_the_last_time_holds_its_job_no_more(
     jobs: Jobs, storage: Storage
 ) -> None:
     job_id = started(jobs)
-    fields = jobs.queue.fields(job_id)
+    job = known(jobs, job_id)
     cause = AttemptError("worker_lost", "Nobody has heard of the worker.")
     assert jobs.queue.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) == 2
     assert jobs.queue.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) is None
     assert not jobs.queue.is_ours(job_id, 1)
     assert not jobs.queue.renew_lease(job_id, 1, 60)
-    assert not end_late(jobs, storage, job_id, fields)
-    assert jobs.queue.fields(job_id)["deaths"] == "1"
+    assert not end_late(jobs, storage, job)
+    assert known(jobs, job_id).crashes == 1
     # Who comes next ends it.
     give_up(jobs, storage, job_id)
-    assert jobs.queue.fields(job_id)["status"] == "failed"
+    assert known(jobs, job_id).status == "failed"
 
 
 def test_a_job_that_published_before_it_was_given_up_has_finished(
@@ -143,7 +152,7 @@ def test_a_job_that_published_before_it_was_given_up_has_finished(
     job_id = started(jobs)
     publish(settings, storage, tmp_path, job_id)
     give_up(jobs, storage, job_id)
-    assert publications.find(storage, "fit", "ann", job_id) is not None
+    assert publications.find(storage, JobRef("ann", "fit", job_id)) is not None
     assert forgotten(jobs, job_id)["status"] == "finished"
 
 
@@ -160,7 +169,7 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(
     begun = time.monotonic()
     run(jobs, job_id, away, refuse)
     assert time.monotonic() - begun < 4
-    assert jobs.queue.fields(job_id)["status"] == "failed"
+    assert known(jobs, job_id).status == "failed"
     completion.store_late(jobs.queue, stack.storage())
     assert forgotten(jobs, job_id)["error"]["code"] == "invalid_table"
 
@@ -204,7 +213,7 @@ def test_canceling_a_fit_does_not_take_as_long_as_its_many_predictions(
     jobs.cancel("ann", fit)
     assert set(jobs.queue.orphaned()) == waiting
     completion.end_orphaned(jobs.queue)
-    assert {jobs.queue.fields(job_id)["status"] for job_id in waiting} == {"failed"}
+    assert {known(jobs, job_id).status for job_id in waiting} == {"failed"}
 
 
 def test_canceling_a_fit_while_the_store_is_away_leaves_its_predictions_to_maintenance(
@@ -213,7 +222,7 @@ def test_canceling_a_fit_while_the_store_is_away_leaves_its_predictions_to_maint
     fit = submit(jobs)
     waiting = submit(jobs, "predict", waits_for=fit)
     away = Storage(stack.settings(s3_endpoint=NOWHERE))
-    assert completion.cancel(jobs.queue, away, fit, jobs.queue.fields(fit)) == "ok"
+    assert completion.cancel(jobs.queue, away, known(jobs, fit))
     assert jobs.queue.orphaned() == [waiting]
 
 
@@ -228,7 +237,7 @@ def test_a_job_that_cannot_be_helped_does_not_keep_others_from_being_recovered(
     # Redis has just begun to hear of workers, and would wait until it had heard of all that live.
     jobs.queue.connection.delete("rowcast:quiet")
     maintenance.recover()
-    assert jobs.queue.fields(lost)["status"] == "failed"
+    assert known(jobs, lost).status == "failed"
 
 
 def test_workers_that_were_killed_are_struck_from_the_list(jobs: Jobs) -> None:

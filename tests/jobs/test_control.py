@@ -269,7 +269,8 @@ def test_a_job_that_was_wrongly_expected_to_be_short_makes_way_for_those_that_ar
     blocker = slow_fit(stack)
     # As if earlier jobs of that size had been short.
     effort = estimates.effort_of("boosting", {"max_iter": 3000}, "none")
-    estimates.note(stack.redis(), "fit", "boosting", 3_000, 21, 0.5, effort=effort)
+    work = estimates.Work("fit", "boosting", 3_000, 21, effort)
+    estimates.note(stack.redis(), work, 0.5)
     job = stack.fit(slow_table(), validation="none", params='{"max_iter": 3000}')
     eventually(lambda: stack.status(job)["status"] == "started")
     toy = stack.fit(table(100, 3))

@@ -18,6 +18,7 @@ from pyarrow import feather
 
 from rowcast.config import Settings
 from rowcast.jobs import estimates
+from rowcast.jobs.estimates import Work
 from rowcast.store.object_store import Version
 from rowcast.tables import formats
 
@@ -28,8 +29,8 @@ LIMITS = formats.Limits.of(Settings())
 
 
 def test_first_job_is_expected_by_the_table(connection: redis.Redis) -> None:
-    toy = estimates.expected_s(connection, "fit", "boosting", 1_000, 10)
-    long = estimates.expected_s(connection, "fit", "forest", 1_000_000, 10)
+    toy = estimates.expected_s(connection, Work("fit", "boosting", 1_000, 10))
+    long = estimates.expected_s(connection, Work("fit", "forest", 1_000_000, 10))
     assert not toy.is_known
     assert not long.is_known
     assert estimates.lane_of(toy.seconds) == "short"
@@ -37,8 +38,8 @@ def test_first_job_is_expected_by_the_table(connection: redis.Redis) -> None:
 
 
 def test_like_job_is_expected_to_take_as_long(connection: redis.Redis) -> None:
-    estimates.note(connection, "fit", "boosting", 10_000, 10, 42.0)
-    found = estimates.expected_s(connection, "fit", "boosting", 10_000, 10)
+    estimates.note(connection, Work("fit", "boosting", 10_000, 10), 42.0)
+    found = estimates.expected_s(connection, Work("fit", "boosting", 10_000, 10))
     assert found.is_known
     assert found.seconds == pytest.approx(42.0, rel=0.01)
 
@@ -49,8 +50,8 @@ def test_like_job_is_expected_to_take_as_long(connection: redis.Redis) -> None:
 def test_job_of_another_size_is_expected_in_proportion(
     n_rows: int, seconds: float, connection: redis.Redis
 ) -> None:
-    estimates.note(connection, "fit", "boosting", 10_000, 10, 40.0)
-    found = estimates.expected_s(connection, "fit", "boosting", n_rows, 10)
+    estimates.note(connection, Work("fit", "boosting", 10_000, 10), 40.0)
+    found = estimates.expected_s(connection, Work("fit", "boosting", n_rows, 10))
     assert found.is_known
     assert found.seconds == pytest.approx(seconds, rel=0.01)
 
@@ -67,23 +68,25 @@ def test_job_of_another_size_is_expected_in_proportion(
 def test_unlike_job_says_nothing(
     kind: Any, learner: str, n_rows: int, connection: redis.Redis
 ) -> None:
-    estimates.note(connection, "fit", "boosting", 10_000, 10, 40.0)
-    assert not estimates.expected_s(connection, kind, learner, n_rows, 10).is_known
+    estimates.note(connection, Work("fit", "boosting", 10_000, 10), 40.0)
+    assert not estimates.expected_s(
+        connection, Work(kind, learner, n_rows, 10)
+    ).is_known
 
 
 def test_nearest_size_counts(connection: redis.Redis) -> None:
     for n_rows, seconds in ((2_500, 1.0), (10_000, 8.0), (40_000, 100.0)):
-        estimates.note(connection, "fit", "boosting", n_rows, 10, seconds)
-    found = estimates.expected_s(connection, "fit", "boosting", 11_000, 10)
+        estimates.note(connection, Work("fit", "boosting", n_rows, 10), seconds)
+    found = estimates.expected_s(connection, Work("fit", "boosting", 11_000, 10))
     assert found.seconds == pytest.approx(8.8, rel=0.01)
 
 
 def test_newest_jobs_count_more(connection: redis.Redis) -> None:
     for seconds in [1.0] * 20 + [16.0] * 10:
-        estimates.note(connection, "fit", "boosting", 10_000, 10, seconds)
+        estimates.note(connection, Work("fit", "boosting", 10_000, 10), seconds)
     assert (
         12
-        < estimates.expected_s(connection, "fit", "boosting", 10_000, 10).seconds
+        < estimates.expected_s(connection, Work("fit", "boosting", 10_000, 10)).seconds
         < 16
     )
 
@@ -92,16 +95,20 @@ def test_note_within_a_pipeline_is_made_when_that_is_executed(
     connection: redis.Redis,
 ) -> None:
     with connection.pipeline() as pipeline:
-        estimates.note(pipeline, "fit", "boosting", 10_000, 10, 42.0)
+        estimates.note(pipeline, Work("fit", "boosting", 10_000, 10), 42.0)
         assert not connection.exists("rowcast:durations")
         pipeline.execute()
-    assert estimates.expected_s(connection, "fit", "boosting", 10_000, 10).is_known
+    assert estimates.expected_s(
+        connection, Work("fit", "boosting", 10_000, 10)
+    ).is_known
 
 
 def test_table_of_one_cell_and_a_huge_one_are_expected(connection: redis.Redis) -> None:
     for n_rows, n_columns in ((0, 0), (1, 1), (10**10, 10**4)):
-        estimates.note(connection, "predict", "linear", n_rows, n_columns, 0.0)
-        found = estimates.expected_s(connection, "predict", "linear", n_rows, n_columns)
+        estimates.note(connection, Work("predict", "linear", n_rows, n_columns), 0.0)
+        found = estimates.expected_s(
+            connection, Work("predict", "linear", n_rows, n_columns)
+        )
         assert found.is_known
         assert 0 < found.seconds < 1
 
@@ -128,7 +135,7 @@ def test_effort_is_that_of_the_parameters(
 def test_toy_of_many_iterations_is_long(connection: redis.Redis) -> None:
     effort = estimates.effort_of("boosting", {"max_iter": 10_000}, "cv")
     found = estimates.expected_s(
-        connection, "fit", "boosting", 10_000, 10, effort=effort
+        connection, Work("fit", "boosting", 10_000, 10, effort=effort)
     )
     assert estimates.lane_of(found.seconds) == "long"
 
@@ -206,13 +213,15 @@ def test_eta_by_what_is_known(
     percent: float | None,
     eta_s: float | None,
 ) -> None:
-    found = estimates.eta_s(expectation_s, elapsed_s, percent)
+    found = estimates.remaining_s(expectation_s, elapsed_s, percent)
     assert found == (None if eta_s is None else pytest.approx(eta_s))
 
 
 def test_eta_leans_on_the_estimate_first_and_on_progress_later() -> None:
     # Progress says ten times as long as the estimate.
-    early, late = (estimates.eta_s(100, 10 * percent, percent) for percent in (1, 70))
+    early, late = (
+        estimates.remaining_s(100, 10 * percent, percent) for percent in (1, 70)
+    )
     assert early == pytest.approx(90, abs=40)
     assert late == pytest.approx(300, rel=0.05)
 
@@ -221,5 +230,5 @@ def test_eta_is_never_negative() -> None:
     for expectation_s in (None, 0.0, 1.0, 1e6):
         for elapsed_s in (0.0, 1e-9, 1.0, 1e7):
             for percent in (None, 0.0, 1e-6, 50.0, 100.0, 101.0):
-                found = estimates.eta_s(expectation_s, elapsed_s, percent)
+                found = estimates.remaining_s(expectation_s, elapsed_s, percent)
                 assert found is None or 0 <= found < float("inf")

@@ -30,7 +30,7 @@ from rowcast.jobs.service import Jobs, Submission
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
-from rowcast.store.publications import Kind
+from rowcast.store.publications import JobRef, Kind
 from server import create_app
 from tests.support.redis_server import RedisServer
 from tests.support.stack import Stack, StartStack
@@ -47,7 +47,7 @@ def submission(
     kind: Kind, owner: str, job_id: str, arguments: dict[str, Any]
 ) -> Submission:
     return Submission(
-        kind, owner, job_id, arguments, "r1", Work(kind, "boosting", 100, 3)
+        JobRef(owner, kind, job_id), arguments, "r1", Work(kind, "boosting", 100, 3)
     )
 
 
@@ -91,9 +91,9 @@ class Queue:
     def end(self, job_id: str, error: errors.RowcastError | None = None) -> None:
         queue = self.jobs.queue
         status: Any = "failed" if error else "finished"
-        assert completion.end(
-            queue, self.storage, job_id, queue.fields(job_id), status, error, attempt=1
-        )
+        job = queue.job(job_id)
+        assert job is not None
+        assert completion.end(queue, self.storage, job, status, error, attempt=1)
 
     def run(
         self, kind: Kind = "fit", error: errors.RowcastError | None = None, **more: str
@@ -524,12 +524,12 @@ def test_events_tell_of_every_change_and_end_with_the_job(
 
 def test_the_time_to_go_alone_is_no_news() -> None:
     status = {"status": "started", "progress": {"percent": 40.0}}
-    on_progress = list(
+    chunks_seen = list(
         events.stream(
             [{**status, "eta_s": 3.0}, {**status, "eta_s": 2.5}], lambda: True
         )
     )
-    assert len([chunk for chunk in on_progress if chunk.startswith("event: ")]) == 1
+    assert len([chunk for chunk in chunks_seen if chunk.startswith("event: ")]) == 1
 
 
 def test_the_end_comes_at_once_and_other_changes_twice_a_second(

@@ -12,8 +12,9 @@ import redis
 import requests
 
 from rowcast.errors import ModelNotFound, ModelTooLarge
-from rowcast.online import model_cache, protocol
+from rowcast.online import model_cache
 from rowcast.online.model_cache import ModelCache
+from rowcast.store import invalidation
 from tests.support.stack import Stack
 from tests.support.tables import table
 
@@ -54,8 +55,8 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> bool:
         raise AssertionError("the store was asked")
 
-    monkeypatch.setattr(model_cache.publishing, "has_published", fail)
-    monkeypatch.setattr(model_cache.models, "load", fail)
+    monkeypatch.setattr(model_cache.publications, "has_published", fail)
+    monkeypatch.setattr(model_cache.loading, "load", fail)
 
 
 def test_kept_model_is_given_without_asking_the_store(
@@ -158,7 +159,7 @@ def test_deleted_model_is_not_there_although_redis_is_away(
     def fail(_connection: redis.Redis) -> bytes:
         raise redis.ConnectionError
 
-    monkeypatch.setattr(protocol, "deletions", fail)
+    monkeypatch.setattr(invalidation, "deletions", fail)
     cache.get("default", gone)
     deleted_behind(stack, gone)
     with pytest.raises(ModelNotFound):

@@ -178,7 +178,7 @@ def answered(answer: requests.Response) -> list[dict[str, Any]]:
     return found
 
 
-def on_progress(content: bytes, kind: str) -> Any:
+def read_back(content: bytes, kind: str) -> Any:
     """Return what an answer of a media type, or the result of a job, says: rows or a table."""
     if kind == JSON:
         return json.loads(content)
@@ -191,7 +191,7 @@ def told_by_job(content: bytes, kind: str) -> Any:
     """Return what the result of a job says, as `told` does of an answer of the media type."""
     if kind == JSON:
         return [json.loads(line) for line in content.splitlines()]
-    return on_progress(content, PARQUET if kind == ARROW else kind)
+    return read_back(content, PARQUET if kind == ARROW else kind)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -248,7 +248,7 @@ def test_every_body_and_every_answer_say_what_a_job_says(
     expected = by_job(
         body, classifier, FORMATS[accept], "probabilities", json.dumps(keep)
     )
-    assert on_progress(found.content, accept) == told_by_job(expected, accept)
+    assert read_back(found.content, accept) == told_by_job(expected, accept)
 
 
 @pytest.mark.parametrize("body", BODIES)

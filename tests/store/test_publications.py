@@ -12,9 +12,9 @@ from rowcast.errors import JobCanceled, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
 from rowcast.jobs import publishing
 from rowcast.jobs.context import Run
-from rowcast.store import publications
+from rowcast.store import publications, records
 from rowcast.store.object_store import Storage
-from rowcast.store.publications import BUCKETS, Kind, Publication
+from rowcast.store.publications import BUCKETS, JobRef, Kind, Publication
 from tests.support.stack import Stack
 
 FOREIGN = "16fd2706-8baf-433b-82eb-8c7fada847da"
@@ -33,9 +33,9 @@ def identifier() -> str:
 
 
 def attempt(
-    storage: Storage, stack: Stack, folder: Path, number: int, owner: str = "acme"
+    storage: Storage, stack: Stack, folder: Path, number: int, job: JobRef
 ) -> Run:
-    return Run(owner, number, stack.settings(), storage, folder, lambda: False, storage)
+    return Run(job, number, stack.settings(), storage, folder, lambda: False, storage)
 
 
 def publish(
@@ -48,17 +48,16 @@ def publish(
     owner: str = "acme",
 ) -> None:
     (folder / "file").write_bytes(b"of attempt %d" % number)
-    run = attempt(storage, stack, folder, number, owner)
-    publishing.publish(
-        run, kind, identifier, folder / "file", {"attempt": number, "target": "größe"}
-    )
+    run = attempt(storage, stack, folder, number, JobRef(owner, kind, identifier))
+    manifest = {"attempt": number, "target": "größe"}
+    publishing.publish(run, folder / "file", manifest)
 
 
 @each_kind
 def test_nothing_is_found_before_anything_is_published(
     kind: Kind, storage: Storage, identifier: str
 ) -> None:
-    assert publications.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, JobRef("acme", kind, identifier)) is None
 
 
 @each_kind
@@ -66,7 +65,7 @@ def test_published_attempt_is_found_with_its_manifest_and_file(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, kind, identifier, 1)
-    found = publications.find(storage, kind, "acme", identifier)
+    found = publications.find(storage, JobRef("acme", kind, identifier))
     assert found == Publication(1, {"attempt": 1, "target": "größe"})
     assert storage.read(BUCKETS[kind], "acme", identifier, "1/file") == b"of attempt 1"
 
@@ -81,7 +80,7 @@ def test_lowest_finished_attempt_counts_whoever_came_first(
 ) -> None:
     for number in order:
         publish(storage, stack, tmp_path, "fit", identifier, number)
-    found = publications.find(storage, "fit", "acme", identifier)
+    found = publications.find(storage, JobRef("acme", "fit", identifier))
     assert found is not None
     assert (found.attempt, found.manifest["attempt"]) == (2, 2)
 
@@ -91,7 +90,7 @@ def test_late_files_of_an_attempt_that_was_given_up_change_nothing(
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 2)
     storage.write("models", "acme", identifier, "1/model.joblib", b"half")
-    assert publications.find(storage, "fit", "acme", identifier) == Publication(
+    assert publications.find(storage, JobRef("acme", "fit", identifier)) == Publication(
         2, {"attempt": 2, "target": "größe"}
     )
 
@@ -101,7 +100,7 @@ def test_attempt_without_its_manifest_does_not_count(
     kind: Kind, storage: Storage, identifier: str
 ) -> None:
     storage.write(BUCKETS[kind], "acme", identifier, "1/file", b"all of it")
-    assert publications.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, JobRef("acme", kind, identifier)) is None
 
 
 @each_kind
@@ -113,20 +112,20 @@ def test_cancel_marker_hides_what_was_published_before_and_after(
     with pytest.raises(JobCanceled):
         publish(storage, stack, tmp_path, kind, identifier, 2)
     assert "2/manifest.json" not in storage.names(BUCKETS[kind], "acme", identifier)
-    assert publications.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, JobRef("acme", kind, identifier)) is None
 
 
 def test_model_is_no_result_and_belongs_to_its_owner(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 1)
-    assert publications.find(storage, "predict", "acme", identifier) is None
-    assert publications.find(storage, "fit", "other", identifier) is None
+    assert publications.find(storage, JobRef("acme", "predict", identifier)) is None
+    assert publications.find(storage, JobRef("other", "fit", identifier)) is None
 
 
 def test_foreign_id_has_neither_publication_nor_record(storage: Storage) -> None:
-    assert publications.find(storage, "fit", "acme", FOREIGN) is None
-    assert publications.read_record(storage, "acme", FOREIGN) is None
+    assert publications.find(storage, JobRef("acme", "fit", FOREIGN)) is None
+    assert records.read_record(storage, "acme", FOREIGN) is None
 
 
 def test_manifest_is_written_after_the_file(
@@ -178,37 +177,39 @@ def test_record_is_found_by_the_id_alone(
         "attempts": 1,
         "error": {"detail": "größe"},
     }
-    publications.write_record(storage, kind, "acme", identifier, record)
-    assert publications.read_record(storage, "acme", identifier) == record
-    assert publications.read_record(storage, "other", identifier) is None
+    records.write_record(storage, JobRef("acme", kind, identifier), record)
+    assert records.read_record(storage, "acme", identifier) == record
+    assert records.read_record(storage, "other", identifier) is None
 
 
 def test_job_without_a_record_has_none(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 1)
-    assert publications.read_record(storage, "acme", identifier) is None
+    assert records.read_record(storage, "acme", identifier) is None
 
 
 def test_last_record_counts_where_no_attempt_finished(
     storage: Storage, identifier: str
 ) -> None:
     for number in (10, 9, 2):
-        publications.write_record(
-            storage, "fit", "acme", identifier, {"attempts": number}
+        records.write_record(
+            storage, JobRef("acme", "fit", identifier), {"attempts": number}
         )
-    assert publications.read_record(storage, "acme", identifier) == {"attempts": 10}
+    assert records.read_record(storage, "acme", identifier) == {"attempts": 10}
 
 
 def test_record_of_the_finished_attempt_counts_before_that_of_a_later_failure(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     for number, status in ((1, "failed"), (2, "finished"), (3, "failed")):
-        publications.write_record(
-            storage, "fit", "acme", identifier, {"attempts": number, "status": status}
+        records.write_record(
+            storage,
+            JobRef("acme", "fit", identifier),
+            {"attempts": number, "status": status},
         )
     publish(storage, stack, tmp_path, "fit", identifier, 2)
-    assert publications.read_record(storage, "acme", identifier) == {
+    assert records.read_record(storage, "acme", identifier) == {
         "attempts": 2,
         "status": "finished",
     }
@@ -218,13 +219,13 @@ def test_record_of_the_finished_attempt_counts_before_that_of_a_later_failure(
 def test_what_an_attempt_writes_after_another_has_taken_its_place_never_counts(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
-    assert not publications.start_again(storage, kind, "acme", identifier, 2)
+    assert not publications.start_again(storage, JobRef("acme", kind, identifier), 2)
     with pytest.raises(WorkerLost):
         publish(storage, stack, tmp_path, kind, identifier, 1)
     assert storage.names(BUCKETS[kind], "acme", identifier) == ["2/started"]
-    assert publications.find(storage, kind, "acme", identifier) is None
+    assert publications.find(storage, JobRef("acme", kind, identifier)) is None
     publish(storage, stack, tmp_path, kind, identifier, 2)
-    found = publications.find(storage, kind, "acme", identifier)
+    found = publications.find(storage, JobRef("acme", kind, identifier))
     assert found is not None
     assert found.attempt == 2
 
@@ -234,8 +235,8 @@ def test_an_attempt_after_one_that_has_published_has_nothing_to_do(
     kind: Kind, storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, kind, identifier, 1)
-    assert publications.start_again(storage, kind, "acme", identifier, 2)
-    found = publications.find(storage, kind, "acme", identifier)
+    assert publications.start_again(storage, JobRef("acme", kind, identifier), 2)
+    found = publications.find(storage, JobRef("acme", kind, identifier))
     assert found is not None
     assert found.attempt == 1
 
@@ -248,8 +249,8 @@ def test_record_that_counts_is_that_of_who_ended_the_job(
     # published.
     for number in (1, 2):
         record = {"attempts": number, "status": "finished"}
-        publications.write_record(storage, "fit", "acme", identifier, record)
-    assert publications.read_record(storage, "acme", identifier) == {
+        records.write_record(storage, JobRef("acme", "fit", identifier), record)
+    assert records.read_record(storage, "acme", identifier) == {
         "attempts": 2,
         "status": "finished",
     }

@@ -1,0 +1,34 @@
+"""/datasets: the uploaded datasets of an owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+
+from rowcast.api.openapi import blueprint
+from rowcast.api.schemas import DatasetsAnswer, Named, Nothing, PageRequest
+from rowcast.api.state import parts
+from rowcast.catalog import deletion, listing
+
+api = blueprint("datasets")
+
+
+@api.get("/datasets", responses={200: DatasetsAnswer})
+def datasets(query: PageRequest) -> dict[str, Any]:
+    """List the uploaded datasets, newest first."""
+    page = listing.datasets(
+        parts.storage,
+        flask.g.owner,
+        query.before,
+        query.limit,
+        kept_days=parts.settings.retain_datasets_days,
+    )
+    return {"datasets": page.items, "next": page.next}
+
+
+@api.delete("/datasets/<id>", responses={204: None})
+def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - refuses parameters
+    """Delete a dataset; the models and results that were made from it stay."""
+    deletion.dataset(parts.storage, flask.g.owner, path.id)
+    return "", 204

@@ -1,0 +1,55 @@
+"""/healthz and /readyz: whether the process is up, and whether all parts behind it answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from rowcast import errors
+from rowcast.api.openapi import blueprint
+from rowcast.api.schemas import Alive, Ready
+from rowcast.api.state import parts
+from rowcast.system import scratch
+
+api = blueprint("health")
+
+
+@api.get("/healthz", responses={200: Alive})
+def healthz() -> dict[str, Any]:
+    """Answer that the process is up."""
+    return {"status": "ok"}
+
+
+@api.get("/readyz", responses={200: Ready})
+def readyz() -> dict[str, Any]:
+    """Answer whether Redis and the buckets answer, and whether workers have space left."""
+    _check(
+        {
+            "redis": parts.jobs.check,
+            "store": parts.storage.check_buckets,
+            "scratch": partial(scratch.check, parts.connection),
+        }
+    )
+    return {"status": "ready"}
+
+
+def _check(checks: dict[str, Callable[[], None]]) -> None:
+    """Run checks in parallel, so that no part delays another.
+
+    Raises:
+        NotReady: names every part that does not answer.
+    """
+    with ThreadPoolExecutor(len(checks)) as pool:
+        found = pool.map(_problem_of, checks.keys(), checks.values())
+    if problems := list(filter(None, found)):
+        raise errors.NotReady(" ".join(problems), errors=problems)
+
+
+def _problem_of(name: str, check: Callable[[], None]) -> str:
+    try:
+        check()
+    except errors.Unavailable as error:
+        return f"{name}: {error.detail}"
+    return ""

@@ -1,0 +1,58 @@
+"""/models: the models of an owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+
+from rowcast.api import lookups, presigning
+from rowcast.api.openapi import blueprint
+from rowcast.api.schemas import (
+    FileAnswer,
+    ModelAnswer,
+    ModelsAnswer,
+    Named,
+    Nothing,
+    PageRequest,
+)
+from rowcast.api.state import parts
+from rowcast.catalog import deletion, listing, retention
+from rowcast.store import publications
+
+api = blueprint("models")
+
+
+@api.get("/models", responses={200: ModelsAnswer})
+def models(query: PageRequest) -> dict[str, Any]:
+    """List the finished models, newest first."""
+    page = listing.models(parts.storage, flask.g.owner, query.before, query.limit)
+    return {"models": page.items, "next": page.next}
+
+
+@api.get("/models/<id>", responses={200: ModelAnswer})
+def model(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+    """Return all that is known of a model."""
+    found = lookups.model(path.id)
+    # Only the workers can check the signature.
+    about = {k: value for k, value in found.manifest.items() if k != "signature"}
+    expires_at = retention.of_manifest(
+        about, path.id, parts.settings.retain_models_days
+    )
+    return {**about, "id": path.id, "expires_at": expires_at}
+
+
+@api.get("/models/<id>/file", responses={200: FileAnswer})
+def model_file(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+    """Get the URL of a model's file, and the SHA-256 that its bytes must have."""
+    found = lookups.model(path.id)
+    file = lookups.file_of(found, path.id)
+    name = f"{found.attempt}/{publications.MODEL_FILE}"
+    return {**presigning.download("models", path.id, name), **file._asdict()}
+
+
+@api.delete("/models/<id>", responses={204: None})
+def delete_model(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - refuses parameters
+    """Delete a model with all results that were made with it, or what a failed fit left."""
+    deletion.model(parts.storage, parts.jobs, flask.g.owner, path.id)
+    return "", 204

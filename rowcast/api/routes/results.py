@@ -1,0 +1,32 @@
+"""/results: what predict jobs have made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+
+from rowcast.api import lookups
+from rowcast.api.openapi import blueprint
+from rowcast.api.schemas import Named, Nothing, ResultManifest
+from rowcast.api.state import parts
+from rowcast.catalog import deletion, retention
+
+api = blueprint("results")
+
+
+@api.get("/results/<id>", responses={200: ResultManifest})
+def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+    """Return all that is known of a result."""
+    found = lookups.result(path.id)
+    expires_at = retention.of_manifest(
+        found.manifest, path.id, parts.settings.retain_results_days
+    )
+    return {**found.manifest, "id": path.id, "expires_at": expires_at}
+
+
+@api.delete("/results/<id>", responses={204: None})
+def delete_result(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - refuses parameters
+    """Delete a result, or what a failed prediction left."""
+    deletion.result(parts.storage, parts.jobs, flask.g.owner, path.id)
+    return "", 204

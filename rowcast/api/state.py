@@ -1,0 +1,46 @@
+"""What the routes work with: settings, store, Redis, jobs, and the room for requests that wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import flask
+import redis
+from werkzeug.local import LocalProxy
+
+from rowcast.api.waiting import WaitingRoom
+from rowcast.config import Settings
+from rowcast.jobs import Jobs
+from rowcast.redis_clients import connect_for_requests
+from rowcast.store import Storage
+
+_NAME = "rowcast"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes of one application work with."""
+
+    settings: Settings
+    storage: Storage
+    connection: redis.Redis
+    jobs: Jobs
+    waiting_room: WaitingRoom
+
+
+# Those of the application that answers the current request.
+parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions[_NAME]))
+
+
+def install(app: flask.Flask, settings: Settings) -> None:
+    """Give an application its parts. Nothing connects before the first request."""
+    storage = Storage(settings, connections=settings.server_threads)
+    connection = connect_for_requests(settings, connections=2 * settings.server_threads)
+    app.extensions[_NAME] = Parts(
+        settings=settings,
+        storage=storage,
+        connection=connection,
+        jobs=Jobs(connection, settings, storage),
+        waiting_room=WaitingRoom(settings.server_threads // 2),
+    )
