@@ -299,7 +299,9 @@ def test_curl_examples_of_online_predictions_run(stack: Stack, tmp_path: Path) -
     prices = homes.assign(price=80 * homes["rooms"].fillna(3) + homes.index)
     model_id = stack.fitted(prices, target="price", task="regression")
     homes[:2].to_csv(tmp_path / "new.csv", index=False)
-    examples = section_of("http_api.md", "Predict").partition("### Online prediction")[2]
+    examples = section_of("http_api.md", "Predict").partition("### Online prediction")[
+        2
+    ]
     commands = [
         re.sub(r"(?<=model_id=)[0-9a-f-]{36}", model_id, adapted(command, stack))
         for command in re.findall(r"^\$ (curl .*)$", examples, re.MULTILINE)
