@@ -633,10 +633,10 @@ def test_logs_carry_the_ids_from_the_request_to_the_horse_and_no_signature(
     stack.finished(job)
     lines = (stack.data / "test.log").read_text().splitlines()
     followed = [line for line in lines if "follow-me" in line]
-    assert {'"process": "server"', '"process": "horse"'} <= {
+    assert {'"process": "server"', '"process": "work horse"'} <= {
         mark
         for line in followed
-        for mark in ('"process": "server"', '"process": "horse"')
+        for mark in ('"process": "server"', '"process": "work horse"')
         if mark in line
     }
     assert all(job in line for line in followed)

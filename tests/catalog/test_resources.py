@@ -491,7 +491,7 @@ def test_fit_that_has_not_ended_cannot_be_deleted(stack: Stack) -> None:
         body = assert_problem(
             delete(stack, f"/models/{queued}"), 409, "model_not_ready"
         )
-        assert "then delete it" in str(body["hint"])
+        assert "then delete the model" in str(body["hint"])
     running = stack.fit(slow_table(), validation="none")
     eventually(lambda: stack.status(running)["status"] == "started")
     assert_problem(delete(stack, f"/models/{running}"), 409, "model_not_ready")
