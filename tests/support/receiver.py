@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
+
+Answer = Callable[[BaseHTTPRequestHandler], Any]
 
 
 class Receiver:
-    """A web server on loopback that notes what is POSTed to it."""
+    """A web server on loopback; `requests` has the path, headers and body of each POST."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.answer: Callable[[http.server.BaseHTTPRequestHandler], Any] = answering(
-            204
-        )
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.answer: Answer = answering(204)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}/hook?token=of-the-receiver"
-        threading.Thread(
-            target=self.server.serve_forever, args=(0.01,), daemon=True
-        ).start()
+        serve = self.server.serve_forever
+        Thread(target=serve, args=(0.01,), daemon=True).start()
 
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+    def stop(self) -> None:
+        """Stop the server and close its socket."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -34,15 +38,15 @@ class Receiver:
                 receiver.answer(self)
 
             def log_message(self, *_: Any) -> None:
-                """Keep quiet."""
+                """Write no log."""
 
         return Handler
 
 
-def answering(
-    code: int, **headers: str
-) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
-    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+def answering(code: int, **headers: str) -> Answer:
+    """Return a function that answers a request; `Retry_After` is the header Retry-After."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(code)
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)

@@ -1,4 +1,4 @@
-"""Webhooks of a fake clock, with the settings that send them."""
+"""Enqueue and send webhooks, at times that a test chooses."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from rowcast.ids import new_id
 from rowcast.webhooks import delivery, outbox
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
-
-
 OTHER = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
-
-
+# In Unix seconds, and far from the real time: only the age of a signature depends on the clock.
 NOW = 1_000_000.0
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(
-        **{"webhook_secrets": SECRET, "webhook_allow_private": True, **changes}
-    )
+    """Return settings under which webhooks may go to this machine."""
+    defaults = {"webhook_secrets": SECRET, "webhook_allow_private": True}
+    return Settings(**{**defaults, **changes})
 
 
 def status(owner: str, job_id: str) -> dict[str, Any]:
-    """Answer what /status would."""
+    """Return a final status, as /status answers it."""
     return {
         "id": job_id,
         "kind": "fit",
@@ -39,7 +36,7 @@ def status(owner: str, job_id: str) -> dict[str, Any]:
 
 
 def deliver(connection: redis.Redis, now: float = NOW, **changes: Any) -> int:
-    """Send all that is due at a time, and return how much that was."""
+    """Send every webhook that is due at `now`, and return how many there were."""
     send = partial(delivery.deliver_next, connection, settings(**changes), status, now)
     return sum(1 for _ in iter(send, False))
 
@@ -47,12 +44,13 @@ def deliver(connection: redis.Redis, now: float = NOW, **changes: Any) -> int:
 def enqueued(
     connection: redis.Redis, url: str, now: float = NOW, owner: str = "acme"
 ) -> str:
+    """Enqueue a webhook for a new job that ended at `now`, and return the job's id."""
     job_id = new_id()
     outbox.enqueue(connection, job_id, owner, url, now)
     return job_id
 
 
 def due(connection: redis.Redis) -> float | None:
-    """Return when the only webhook there is is due."""
+    """Return when the only webhook is due, None if there is no webhook."""
     times = [time for _, time in connection.zrange(outbox.DUE, 0, -1, withscores=True)]
     return times[0] if times else None

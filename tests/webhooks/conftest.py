@@ -11,6 +11,7 @@ from tests.support.receiver import Receiver
 
 @pytest.fixture
 def start_receiver() -> Iterator[Callable[[], Receiver]]:
+    """Return a function that starts a receiver, which runs until the test ends."""
     receivers: list[Receiver] = []
 
     def start() -> Receiver:
@@ -19,8 +20,7 @@ def start_receiver() -> Iterator[Callable[[], Receiver]]:
 
     yield start
     for receiver in receivers:
-        receiver.server.shutdown()
-        receiver.server.server_close()
+        receiver.stop()
 
 
 @pytest.fixture

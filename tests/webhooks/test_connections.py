@@ -1,4 +1,4 @@
-"""A webhook goes to the checked address of its host only, and to its certificate."""
+"""A webhook goes only to a checked address of its host, which proves its name over TLS."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ import redis
 
 from rowcast.webhooks import urls
 from tests.support.receiver import Receiver
-from tests.support.webhooks import (
-    deliver,
-    due,
-    enqueued,
-)
+from tests.support.webhooks import deliver, due, enqueued
 
 Names = dict[str, list[str]]
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> tuple[Names, list[str]]:
-    """Return names that resolve as a test says, and a list of those that were looked up."""
+    """Return the names that a test defines, and a list of those that were looked up."""
     names: Names = {}
     looked_up: list[str] = []
     real = socket.getaddrinfo
@@ -58,7 +54,7 @@ def test_name_of_a_private_address_is_not_called(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Stands for an address of the internet, which no test may call.
+    # 127.0.0.2 and ::1 stand for the internet, which no test may call.
     monkeypatch.setattr(urls, "_PRIVATE_IPV4", [ipaddress.IPv4Network("127.0.0.1/32")])
     names[0]["receiver.example"] = addresses
     enqueued(connection, f"http://receiver.example:{receiver.port}/")
@@ -75,7 +71,7 @@ def test_literal_private_address_in_redis_is_not_called(
     assert receiver.requests == []
 
 
-def test_name_is_looked_up_once_and_the_address_called_under_the_name(
+def test_name_is_looked_up_once_and_sent_as_the_host(
     names: tuple[Names, list[str]], connection: redis.Redis, receiver: Receiver
 ) -> None:
     names[0]["receiver.example"] = ["127.0.0.1"]
@@ -87,7 +83,7 @@ def test_name_is_looked_up_once_and_the_address_called_under_the_name(
 
 
 @pytest.mark.parametrize("addresses", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"]])
-def test_other_kind_of_address_is_called_where_one_does_not_answer(
+def test_other_kind_of_address_is_tried_after_one_that_does_not_answer(
     addresses: list[str],
     names: tuple[Names, list[str]],
     connection: redis.Redis,
@@ -99,13 +95,13 @@ def test_other_kind_of_address_is_called_where_one_does_not_answer(
     assert len(receiver.requests) == 1
 
 
-def test_name_that_leads_nowhere_is_tried_again(connection: redis.Redis) -> None:
+def test_name_without_an_address_is_tried_again(connection: redis.Redis) -> None:
     enqueued(connection, "http://nowhere.invalid/")
     deliver(connection)
     assert due(connection)
 
 
-def test_no_proxy_is_asked(
+def test_no_proxy_of_the_environment_is_used(
     connection: redis.Redis,
     start_receiver: Callable[[], Receiver],
     monkeypatch: pytest.MonkeyPatch,
@@ -125,23 +121,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not openssl:
         pytest.skip("there is no openssl on PATH to make a certificate with")
     path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    command = [
-        openssl,
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-    ]
-    command += [
-        "-subj",
-        "/CN=receiver.example",
-        "-addext",
-        "subjectAltName=DNS:receiver.example",
-    ]
-    command += ["-days", "2", "-keyout", f"{path}.key", "-out", str(path)]
+    options = (
+        "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        "-subj /CN=receiver.example -addext subjectAltName=DNS:receiver.example"
+    )
+    files = ["-keyout", f"{path}.key", "-out", str(path)]
+    command = [openssl, "req", *options.split(), *files]
     subprocess.run(command, check=True, capture_output=True)
     with path.open("a") as file:
         file.write(Path(f"{path}.key").read_text())
@@ -152,7 +137,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encrypted(
     receiver: Receiver, certificate: Path
 ) -> tuple[Receiver, list[str | None]]:
-    """Return a receiver that speaks TLS, and a list of the names that it was called by."""
+    """Return a receiver that speaks TLS, and a list of the server names sent to it."""
     asked: list[str | None] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -160,7 +145,7 @@ def encrypted(
     receiver.server.socket = context.wrap_socket(
         receiver.server.socket, server_side=True
     )
-    # It says so of every client that does not trust it.
+    # The server would print an error for every client that does not trust it.
     receiver.server.handle_error = lambda *_: None  # type: ignore[method-assign]
     return receiver, asked
 
@@ -174,7 +159,7 @@ def encrypted(
         ("127.0.0.1", True, False),
     ],
 )
-def test_certificate_must_be_that_of_the_host_of_the_url(
+def test_certificate_must_be_for_the_host_of_the_url(
     name: str,
     is_trusted: bool,
     arrives: bool,
@@ -185,9 +170,8 @@ def test_certificate_must_be_that_of_the_host_of_the_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     receiver, asked = encrypted
-    names[0].update(
-        {f"{name}.example": ["127.0.0.1"] for name in ("receiver", "another")}
-    )
+    for each in ("receiver.example", "another.example"):
+        names[0][each] = ["127.0.0.1"]
     if is_trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     enqueued(connection, f"https://{name}:{receiver.port}/hook")

@@ -19,14 +19,7 @@ from rowcast.errors import StoreUnavailable
 from rowcast.webhooks import delivery, outbox
 from tests.support.receiver import Receiver, answering
 from tests.support.waiting import eventually
-from tests.support.webhooks import (
-    NOW,
-    deliver,
-    due,
-    enqueued,
-    settings,
-    status,
-)
+from tests.support.webhooks import NOW, deliver, due, enqueued, settings, status
 
 
 def test_final_status_is_posted(connection: redis.Redis, receiver: Receiver) -> None:
@@ -40,7 +33,7 @@ def test_final_status_is_posted(connection: redis.Redis, receiver: Receiver) -> 
 
 
 @pytest.mark.parametrize("code", [200, 202, 204, 299, 410])
-def test_answer_that_ends_it(
+def test_answer_that_ends_the_tries(
     code: int, connection: redis.Redis, receiver: Receiver
 ) -> None:
     receiver.answer = answering(code)
@@ -50,7 +43,7 @@ def test_answer_that_ends_it(
 
 
 @pytest.mark.parametrize("code", [300, 304, 400, 401, 404, 429, 500, 503])
-def test_answer_that_does_not_end_it(
+def test_answer_that_is_tried_again(
     code: int, connection: redis.Redis, receiver: Receiver
 ) -> None:
     receiver.answer = answering(code)
@@ -70,7 +63,7 @@ def test_redirect_is_not_followed(
     assert due(connection)
 
 
-def test_nobody_listens(
+def test_refused_connection_is_tried_again(
     connection: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -81,7 +74,7 @@ def test_nobody_listens(
     assert "ConnectionRefusedError; again in" in caplog.text
 
 
-def test_status_that_cannot_be_read_is_read_later(
+def test_webhook_waits_while_the_status_cannot_be_read(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     def unreadable(owner: str, job_id: str) -> dict[str, Any]:
@@ -94,7 +87,7 @@ def test_status_that_cannot_be_read_is_read_later(
     assert len(receiver.requests) == 1
 
 
-def test_end_of_a_deleted_job_is_not_sent(
+def test_status_of_a_deleted_job_is_not_sent(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     enqueued(connection, receiver.url)
@@ -115,7 +108,7 @@ def threads(connection: redis.Redis) -> Iterator[list[threading.Thread]]:
         thread.join(20)
 
 
-def test_receiver_that_hangs_holds_up_no_other(
+def test_receiver_that_hangs_does_not_delay_another(
     connection: redis.Redis,
     start_receiver: Callable[[], Receiver],
     threads: list[threading.Thread],
@@ -131,7 +124,7 @@ def test_receiver_that_hangs_holds_up_no_other(
     is_over.set()
 
 
-def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
+def test_many_webhooks_to_a_receiver_that_hangs_do_not_delay_another(
     connection: redis.Redis,
     start_receiver: Callable[[], Receiver],
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +140,7 @@ def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
     stopped = threading.Event()
     threads = delivery.start(connection, settings(), status, stopped)
     eventually(lambda: len(hanging.requests) >= delivery.N_THREADS)
-    # One by one they would take twenty seconds.
+    # Without a rest for the receiver, the threads would hang for 20 s.
     enqueued(connection, good.url, time.time(), owner="other")
     eventually(lambda: good.requests, timeout_s=8)
     is_over.set()
@@ -156,7 +149,7 @@ def test_many_webhooks_to_one_that_hangs_hold_up_no_other(
         thread.join(20)
 
 
-def test_threads_survive_what_nobody_foresaw(
+def test_threads_survive_an_unexpected_error(
     connection: redis.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(owner: str, job_id: str) -> dict[str, Any]:
@@ -228,12 +221,12 @@ def test_long_answer_is_not_read(connection: redis.Redis, receiver: Receiver) ->
     assert sum(poured) < 50_000_000
 
 
-def test_a_delivery_takes_less_than_its_lease() -> None:
+def test_delivery_takes_less_than_its_lease() -> None:
     longest_s = delivery.PREPARE_S + 2 * delivery.CONNECT_S + delivery.EXCHANGE_S
     assert longest_s < outbox.LEASE_S
 
 
-def test_log_names_the_host_and_nothing_more_of_a_url(
+def test_log_shows_the_host_of_a_url_and_nothing_else(
     connection: redis.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -18,16 +18,10 @@ from tests.support import ROOT
 from tests.support.receiver import Receiver, answering
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
-from tests.support.webhooks import (
-    NOW,
-    SECRET,
-    deliver,
-    due,
-    enqueued,
-)
+from tests.support.webhooks import NOW, SECRET, deliver, due, enqueued
 
 
-def test_nothing_is_left_once_it_has_arrived(
+def test_webhook_that_arrived_leaves_nothing_in_redis(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     enqueued(connection, receiver.url)
@@ -45,7 +39,7 @@ def test_webhook_is_not_sent_before_it_is_due(
     assert deliver(connection) == 1
 
 
-def test_url_is_kept_until_the_last_try(
+def test_webhook_is_kept_in_redis_for_longer_than_it_is_tried(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     enqueued(connection, receiver.url)
@@ -55,7 +49,7 @@ def test_url_is_kept_until_the_last_try(
     assert connection.ttl(f"rowcast:webhook:{name.decode()}") < 0
 
 
-def test_one_more_url_of_a_job_does_not_take_the_place_of_the_first(
+def test_second_url_of_a_job_does_not_replace_the_first(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     job_id = enqueued(connection, receiver.url + "?first")
@@ -70,11 +64,10 @@ def test_failures_are_tried_again_for_an_hour_at_growing_intervals(
 ) -> None:
     receiver.answer = answering(500)
     enqueued(connection, receiver.url)
-    tries, now = [NOW], due(connection)
-    while now is not None:
+    tries = []
+    while (now := due(connection)) is not None:
         deliver(connection, now)
-        now = due(connection)
-        tries += [now] if now else []
+        tries.append(now)
     assert len(receiver.requests) == len(tries)
     pauses = [after - before for before, after in itertools.pairwise(tries)]
     for pause, longest in zip(pauses, (5, 15, 45, 135, 405), strict=False):
@@ -85,7 +78,7 @@ def test_failures_are_tried_again_for_an_hour_at_growing_intervals(
     assert connection.keys() == []
 
 
-def test_id_stays_and_the_time_does_not(
+def test_every_try_has_the_same_id_and_its_own_time(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     receiver.answer = answering(503)
@@ -93,34 +86,26 @@ def test_id_stays_and_the_time_does_not(
     times = [NOW, NOW + 60, NOW + 600]
     for now in times:
         assert deliver(connection, now) == 1
-    assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == {job_id}
-    assert [
-        int(headers["webhook-timestamp"]) for _, headers, _ in receiver.requests
-    ] == times
+    signed = [headers for _, headers, _ in receiver.requests]
+    assert {headers["webhook-id"] for headers in signed} == {job_id}
+    assert [int(headers["webhook-timestamp"]) for headers in signed] == times
 
 
-def test_receivers_that_fail_together_come_back_apart(
+def test_webhooks_that_fail_together_are_not_tried_again_together(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     receiver.answer = answering(500)
     for _ in range(5):
         enqueued(connection, receiver.url)
     deliver(connection)
-    assert (
-        len(
-            {
-                round(time, 1)
-                for _, time in connection.zrange(outbox.DUE, 0, -1, withscores=True)
-            }
-        )
-        > 1
-    )
+    waiting = connection.zrange(outbox.DUE, 0, -1, withscores=True)
+    assert len({round(time, 1) for _, time in waiting}) > 1
 
 
 @pytest.mark.parametrize(
     ("asked", "pause_s"), [("100", 100), ("1", 5), ("86400", 600), ("soon", 5)]
 )
-def test_pause_that_the_receiver_asks_for(
+def test_retry_after_is_respected_up_to_ten_minutes(
     asked: str, pause_s: float, connection: redis.Redis, receiver: Receiver
 ) -> None:
     receiver.answer = answering(429, Retry_After=asked)
@@ -129,7 +114,7 @@ def test_pause_that_the_receiver_asks_for(
     assert 0.8 * pause_s <= (due(connection) or 0) - NOW < pause_s + 1
 
 
-def test_first_try_is_made_however_late(
+def test_late_first_try_is_made_and_is_the_last(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     enqueued(connection, receiver.url)
@@ -149,7 +134,7 @@ def test_several_threads_deliver_each_once(
     assert {headers["webhook-id"] for _, headers, _ in receiver.requests} == job_ids
 
 
-def test_what_a_killed_maintenance_process_had_begun_is_sent_again(
+def test_webhook_of_a_killed_maintenance_process_is_sent_again(
     connection: redis.Redis, receiver: Receiver, redis_server: RedisServer
 ) -> None:
     is_over = threading.Event()
@@ -170,19 +155,17 @@ delivery.deliver_next(connection, settings, lambda owner, job_id: {{"id": job_id
     receiver.answer = answering(200)
     assert deliver(connection, NOW + outbox.LEASE_S - 1) == 0
     assert deliver(connection, NOW + outbox.LEASE_S) == 1
-    assert [headers["webhook-id"] for _, headers, _ in receiver.requests] == [
-        job_id,
-        job_id,
-    ]
+    ids = [headers["webhook-id"] for _, headers, _ in receiver.requests]
+    assert ids == [job_id, job_id]
 
 
-def test_maintenance_process_that_wakes_up_too_late_changes_nothing(
+def test_sender_whose_lease_has_ended_changes_nothing(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         receiver.answer = answering(500)
         if len(receiver.requests) == 1:
-            # While the first maintenance process waits for its answer, another takes over.
+            # While the first sender waits for its answer, another claims the webhook.
             deliver(connection, NOW + outbox.LEASE_S)
             postponed.append(due(connection))
         receiver.answer(handler)
@@ -195,7 +178,7 @@ def test_maintenance_process_that_wakes_up_too_late_changes_nothing(
     assert postponed == [due(connection)]
 
 
-def test_delivered_by_another_it_does_not_come_back(
+def test_webhook_that_another_sender_delivered_does_not_come_back(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -210,7 +193,7 @@ def test_delivered_by_another_it_does_not_come_back(
     assert due(connection) is None
 
 
-def test_what_waits_for_a_slow_receiver_is_sent_once_it_has_rested(
+def test_webhooks_to_a_slow_receiver_are_sent_after_its_rest(
     connection: redis.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "SLOW_S", 0.0)

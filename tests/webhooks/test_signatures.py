@@ -1,4 +1,4 @@
-"""Webhooks are signed with the secrets of their owner, as Standard Webhooks defines it."""
+"""Webhooks are signed with their owner's secrets, as Standard Webhooks defines it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,7 @@ from rowcast.local import programs
 from rowcast.webhooks import signatures
 from tests.support import ROOT
 from tests.support.receiver import Receiver
-from tests.support.webhooks import (
-    NOW,
-    OTHER,
-    SECRET,
-    deliver,
-    enqueued,
-    settings,
-)
+from tests.support.webhooks import NOW, OTHER, SECRET, deliver, enqueued, settings
 
 
 def test_signature_is_that_of_standard_webhooks(
@@ -52,7 +45,7 @@ def test_every_secret_signs_so_that_they_can_be_changed(
         Webhook(secret).verify(body, headers)
 
 
-def test_owner_with_secrets_of_its_own_shares_none(
+def test_owner_with_its_own_secrets_does_not_use_the_shared_ones(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     for owner in ("acme", "other"):
@@ -66,7 +59,7 @@ def test_owner_with_secrets_of_its_own_shares_none(
             Webhook(foreign).verify(body, headers)
 
 
-def test_documented_check_takes_ours_and_refuses_others(
+def test_documented_check_accepts_our_signatures_and_no_others(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     text = (ROOT / "docs" / "http_api.md").read_text()
@@ -87,7 +80,7 @@ def test_documented_check_takes_ours_and_refuses_others(
     assert not names["is_genuine"](SECRET, old_headers, old_body)
 
 
-def test_nothing_is_sent_without_a_signature(
+def test_webhook_waits_while_no_secret_would_sign_it(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     enqueued(connection, receiver.url)
@@ -124,21 +117,20 @@ def test_bad_secret_is_refused_by_name(
 def test_secrets_do_not_print() -> None:
     given = settings(webhook_secrets=f"{SECRET},acme:{OTHER}")
     for secret in (SECRET, OTHER):
-        assert (
-            secret
-            not in f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
-        )
+        printed = f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
+        assert secret not in printed
 
 
 def test_stack_makes_a_secret_of_its_own(tmp_path: Path) -> None:
     made = programs.Keys.kept_in(tmp_path / "secrets.json")
-    assert signatures.secrets_of(
-        "default", settings(webhook_secrets=made.webhook_secret)
-    )
+    given = settings(webhook_secrets=made.webhook_secret)
+    assert signatures.secrets_of("default", given)
     assert programs.Keys.kept_in(tmp_path / "secrets.json") == made
 
 
-def test_secrets_of_before_webhooks_get_one_and_stay(tmp_path: Path) -> None:
+def test_secrets_file_without_one_for_webhooks_gets_it_and_keeps_the_others(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "secrets.json"
     old = dict.fromkeys(
         ("s3_access_key", "s3_secret_key", "redis_password", "signing_key"), "x" * 20
