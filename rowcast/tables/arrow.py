@@ -1,13 +1,14 @@
-"""The rows of Arrow files and streams, and batches without string views.
+"""Arrow files (Feather) and streams, and batches in which string views are plain strings.
 
-A file may promise more than it holds, and a few bytes may stand for any amount of text: a
-dictionary's values, a compressed buffer. What is claimed is checked before it is decoded.
+A file may promise more than it holds, and a few bytes may stand for any amount of text: the values
+of a dictionary, a compressed buffer. What a file promises is checked before it is decoded.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,21 +18,77 @@ import pyarrow.types as pt
 from pyarrow import ipc
 
 from rowcast.errors import InvalidTable
-from rowcast.tables.damage import WRITE_AGAIN, damaged, refusing_damage, truncated
+from rowcast.tables.files import Format, Read, Sample, Source
 from rowcast.tables.limits import BATCH_BYTES, MAX_FOOTER_BYTES, Limits, halved
-
-Read = Callable[[int, int], bytes]
+from rowcast.tables.rejections import WRITE_AGAIN, damaged, rejecting_damage, truncated
 
 _HEAD_BYTES = 65_536
+# A file is a stream between two signatures, the first of them padded to 8 bytes.
+_STREAM_STARTS_AT = 8
 
 
-def peek_arrow_file(size: int, read: Read, limits: Limits) -> pa.Schema:
-    """Return the schema of an Arrow IPC file (Feather) of `size` bytes, reading no more than its
-    footer.
+def peek_file(size: int, read: Read, limits: Limits) -> Sample:
+    """Return what the footer of an Arrow file of `size` bytes shows.
 
     Raises:
         InvalidTable: the file is truncated or damaged, or has too many columns.
     """
+    return Sample(Format("arrow"), plain_schema(_file_schema(size, read, limits)))
+
+
+def peek_stream(size: int, read: Read, limits: Limits) -> Sample:
+    """Return what the schema at the start of an Arrow stream shows.
+
+    Raises:
+        InvalidTable: as `peek_file`.
+    """
+    return Sample(Format("arrow"), plain_schema(_stream_schema(size, read, limits)))
+
+
+def open_file(path: Path, limits: Limits) -> Source:
+    """Return an Arrow file as a source of rows, with every message checked.
+
+    Raises:
+        InvalidTable: the file is truncated, damaged or over a limit.
+    """
+    return _open(path, limits, is_file=True)
+
+
+def open_stream(path: Path, limits: Limits) -> Source:
+    """Return an Arrow stream as a source of rows, with every message checked.
+
+    Raises:
+        InvalidTable: as `open_file`.
+    """
+    return _open(path, limits, is_file=False)
+
+
+def without_views(
+    batches: Iterator[pa.RecordBatch], max_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches in small parts with strings for string views, which Arrow cannot filter.
+
+    Raises:
+        InvalidTable: a column is damaged or holds text that is not Unicode.
+    """
+    for batch in batches:
+        _check_values(batch)
+        schema = plain_schema(batch.schema)
+        for part in halved(batch, max_rows, BATCH_BYTES):
+            if schema == batch.schema:
+                yield part
+            else:
+                columns = [_plain(column) for column in part.columns]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with strings in place of string views."""
+    fields = [field.with_type(_plain_type(field.type)) for field in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+def _file_schema(size: int, read: Read, limits: Limits) -> pa.Schema:
     end = read(max(0, size - 10), min(size, 10))
     if size < 20 or end[-6:] != b"ARROW1":
         raise truncated("Arrow")
@@ -39,149 +96,74 @@ def peek_arrow_file(size: int, read: Read, limits: Limits) -> pa.Schema:
     if not 0 < n_footer <= min(size - 18, MAX_FOOTER_BYTES):
         raise damaged("Arrow")
     footer = read(size - 10 - n_footer, n_footer)
-    with refusing_damage("Arrow"):
-        return _arrow_schema(ipc.open_file(_Sparse(size, footer + end)).schema, limits)
+    with rejecting_damage("Arrow"):
+        schema = ipc.open_file(_FileEnd(size, footer + end)).schema
+        limits.check_columns(len(schema.names))
+        return schema
 
 
-def peek_arrow_stream(size: int, read: Read, limits: Limits) -> pa.Schema:
-    """Return the schema that an Arrow IPC stream begins with.
-
-    Raises:
-        InvalidTable: as `peek_arrow_file`.
-    """
+def _stream_schema(size: int, read: Read, limits: Limits) -> pa.Schema:
     head = read(0, min(size, _HEAD_BYTES))
     n_schema = int.from_bytes(head[4:8], "little", signed=True) + 8
-    if not 8 < n_schema <= min(size, MAX_FOOTER_BYTES):
-        raise (
-            truncated("Arrow")
-            if 0 < size < n_schema <= MAX_FOOTER_BYTES
-            else damaged("Arrow")
-        )
+    if size < n_schema <= MAX_FOOTER_BYTES:
+        raise truncated("Arrow")
+    if not 8 < n_schema <= MAX_FOOTER_BYTES:
+        raise damaged("Arrow")
     if n_schema > len(head):
         head = read(0, n_schema)
-    with refusing_damage("Arrow"):
-        return _arrow_schema(ipc.read_schema(pa.py_buffer(head[:n_schema])), limits)
+    with rejecting_damage("Arrow"):
+        schema = ipc.read_schema(pa.py_buffer(head[:n_schema]))
+        limits.check_columns(len(schema.names))
+        return schema
 
 
-def open_arrow(path: Path, limits: Limits, *, is_file: bool) -> tuple[pa.Schema, int]:
-    """Return the schema and the number of rows of an Arrow file or stream; every message is looked
-    at.
-
-    Raises:
-        InvalidTable: the file is truncated or damaged, or holds more than the limits.
-    """
+def _open(path: Path, limits: Limits, *, is_file: bool) -> Source:
     with path.open("rb") as file:
-        peek = peek_arrow_file if is_file else peek_arrow_stream
-        schema = peek(
-            path.stat().st_size,
-            lambda offset, length: _part(file, offset, length),
-            limits,
-        )
-    with refusing_damage("Arrow"), pa.memory_map(str(path)) as mapped:
-        # A file says its schema twice.
-        if not _open_arrow(mapped, is_file).schema.equals(schema):
+        read_schema = _file_schema if is_file else _stream_schema
+        schema = read_schema(path.stat().st_size, partial(_part, file), limits)
+    n_rows = _checked_rows(path, schema, limits, is_file=is_file)
+
+    def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
+        return without_views(_batches(path, wanted, is_file=is_file), max_rows)
+
+    return Source(
+        Format("arrow"), plain_schema(schema), n_rows, limits, batches, n_rows
+    )
+
+
+def _checked_rows(
+    path: Path, schema: pa.Schema, limits: Limits, *, is_file: bool
+) -> int:
+    """Return the number of rows, after checking what every message promises."""
+    with rejecting_damage("Arrow"), pa.memory_map(str(path)) as mapped:
+        # A file contains its schema twice.
+        if not _reader(mapped, is_file).schema.equals(schema):
             raise damaged("Arrow")
         n_rows = n_bytes = 0
         for message in _messages(mapped, is_file):
             n_message_rows, n_message_bytes = _promised(message)
-            n_rows += n_message_rows if message.type == "record batch" else 0
+            n_rows += n_message_rows
             n_bytes += n_message_bytes
             limits.check_rows(n_rows, len(schema))
             limits.check_unpacked(n_bytes)
-        return schema, n_rows
+        return n_rows
 
 
-def arrow_batches(
+def _batches(
     path: Path, wanted: Sequence[int], *, is_file: bool
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of the columns at these positions, in the batches that the file has."""
-    with refusing_damage("Arrow"), pa.memory_map(str(path)) as mapped:
-        yield from _open_arrow(mapped, is_file, included_fields=list(wanted))
+    with rejecting_damage("Arrow"), pa.memory_map(str(path)) as mapped:
+        yield from _reader(mapped, is_file, included_fields=list(wanted))
 
 
-def without_views(
-    found: Iterator[pa.RecordBatch], max_rows: int
-) -> Iterator[pa.RecordBatch]:
-    """Yield batches in small parts, in which string views are strings; Arrow cannot filter views.
-
-    Raises:
-        InvalidTable: a column holds text that is not Unicode, or is damaged.
-    """
-    for batch in found:
-        _check_values(batch)
-        schema = plain_schema(batch.schema)
-        for part in halved(batch, max_rows, BATCH_BYTES):
-            if schema == batch.schema:
-                yield part
-            else:
-                yield pa.RecordBatch.from_arrays(
-                    [_plain(column) for column in part.columns], schema=schema
-                )
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema with strings in place of string views."""
-    return pa.schema(
-        [field.with_type(_plain_type(field.type)) for field in schema], schema.metadata
-    )
-
-
-def _plain_type(found: pa.DataType) -> pa.DataType:
-    if pt.is_dictionary(found):
-        return pa.dictionary(
-            found.index_type, _plain_type(found.value_type), found.ordered
-        )
-    return pa.string() if pt.is_string_view(found) else found
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    if pt.is_dictionary(column.type) and pt.is_string_view(column.type.value_type):
-        words = _plain(column.dictionary)
-        return pa.DictionaryArray.from_arrays(
-            column.indices, words, ordered=column.type.ordered
-        )
-    if not pt.is_string_view(column.type):
-        return column
-    # Arrow follows the views of missing values, too, and never checks where those lead.
-    known = column.is_valid().to_numpy(zero_copy_only=False)
-    _, buffer, *texts = column.buffers()
-    views = (
-        np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset).reshape(
-            -1, 4
-        )
-        * known[:, None]
-    )
-    bits = np.packbits(known, bitorder="little")
-    parts = [pa.py_buffer(bits), pa.py_buffer(views.astype(np.int32)), *texts]
-    return pa.Array.from_buffers(pa.string_view(), len(column), parts).cast(pa.string())
-
-
-def _check_values(batch: pa.RecordBatch) -> None:
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            column.validate(full=True)
-        except pa.ArrowException:
-            detail = (
-                f"The column {name!r} is damaged, or holds text that is not Unicode."
-            )
-            raise InvalidTable(detail, hint=WRITE_AGAIN) from None
-
-
-def _arrow_schema(schema: pa.Schema, limits: Limits) -> pa.Schema:
-    limits.check_columns(len(schema.names))
-    return schema
-
-
-def _open_arrow(mapped: Any, is_file: bool, **options: Any) -> Any:
-    # Between its marks, a file is a stream; its footer only tells where the batches lie.
-    mapped.seek(8 if is_file else 0)
-    return ipc.open_stream(
-        mapped, options=ipc.IpcReadOptions(use_threads=pa.cpu_count() > 1, **options)
-    )
+def _reader(mapped: Any, is_file: bool, **options: Any) -> Any:
+    mapped.seek(_STREAM_STARTS_AT if is_file else 0)
+    read_options = ipc.IpcReadOptions(use_threads=pa.cpu_count() > 1, **options)
+    return ipc.open_stream(mapped, options=read_options)
 
 
 def _messages(mapped: Any, is_file: bool) -> Iterator[ipc.Message]:
-    mapped.seek(8 if is_file else 0)
+    mapped.seek(_STREAM_STARTS_AT if is_file else 0)
     yield from ipc.MessageReader.open_stream(mapped)
 
 
@@ -190,52 +172,54 @@ def _part(file: BinaryIO, offset: int, length: int) -> bytes:
     return file.read(length)
 
 
-def _promised(message: ipc.Message) -> tuple[int, int]:
-    """Return the rows and the unpacked bytes that a message promises.
+# The layout of a message is that of Message.fbs and Schema.fbs of the Arrow format, whose tables
+# are laid out as https://flatbuffers.dev/internals/ says. The numbers are places of members there.
 
-    The layout is that of Message.fbs and Schema.fbs of the Arrow format, read as flatbuffers lay
-    out tables: https://flatbuffers.dev/internals/.
-    """
+
+def _promised(message: ipc.Message) -> tuple[int, int]:
+    """Return the rows and the decompressed bytes that a message promises."""
     if message.type not in ("record batch", "dictionary"):
         return 0, 0
     data = message.metadata.to_pybytes()
-    batch = _member(data, _at(data, 0), 2)
+    header = _member(data, _target(data, 0), 2)
     if message.type == "dictionary":
-        batch = _member(data, _at(data, batch), 1)
-    batch = _at(data, batch)
+        header = _member(data, _target(data, header), 1)
+    batch = _target(data, header)
+
     length = _member(data, batch, 0)
     n_rows = struct.unpack_from("<q", data, length)[0] if length else 0
     if n_rows < 0:
         raise damaged("Arrow")
-    return n_rows, sum(_unpacked_sizes(message.body, data, batch))
+    n_bytes = sum(_decompressed_sizes(message.body, data, batch))
+    return (n_rows if message.type == "record batch" else 0), n_bytes
 
 
-def _unpacked_sizes(body: pa.Buffer, data: bytes, batch: int) -> Iterator[int]:
-    is_packed = bool(_member(data, batch, 3))
-    places = _member(data, batch, 2)
-    if not places:
+def _decompressed_sizes(body: pa.Buffer, data: bytes, batch: int) -> Iterator[int]:
+    is_compressed = bool(_member(data, batch, 3))
+    buffers = _member(data, batch, 2)
+    if not buffers:
         return
-    vector = _at(data, places)
+    vector = _target(data, buffers)
     (n_buffers,) = struct.unpack_from("<I", data, vector)
-    for offset, length in struct.iter_unpack(
-        "<qq", data[vector + 4 : vector + 4 + 16 * n_buffers]
-    ):
+    places = data[vector + 4 : vector + 4 + 16 * n_buffers]
+    for offset, length in struct.iter_unpack("<qq", places):
         if not 0 <= offset <= offset + length <= body.size:
             raise damaged("Arrow")
-        if is_packed and length >= 8:
-            # -1 says that this buffer was left as it is.
+        if is_compressed and length >= 8:
+            # The buffer begins with its decompressed size; -1 says that it is not compressed.
             (promised,) = struct.unpack_from("<q", body, offset)
             yield promised if promised >= 0 else length
         else:
             yield length
 
 
-def _at(data: bytes, place: int) -> int:
+def _target(data: bytes, place: int) -> int:
+    """Return where the offset at `place` leads."""
     return int(place + struct.unpack_from("<I", data, place)[0])
 
 
 def _member(data: bytes, table: int, index: int) -> int:
-    """Return where a table's member lies, 0 if it is left out."""
+    """Return the place of a table's member, 0 if it is left out."""
     (back,) = struct.unpack_from("<i", data, table)
     (n_bytes,) = struct.unpack_from("<H", data, table - back)
     if 4 + 2 * index + 2 > n_bytes:
@@ -244,21 +228,61 @@ def _member(data: bytes, table: int, index: int) -> int:
     return int(table + offset) if offset else 0
 
 
-class _Sparse:
-    """A file of which only the end is there."""
+def _check_values(batch: pa.RecordBatch) -> None:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowException:
+            raise InvalidTable(
+                f"The column {name!r} is damaged or holds text that is not Unicode.",
+                hint=WRITE_AGAIN,
+            ) from None
+
+
+def _plain_type(found: pa.DataType) -> pa.DataType:
+    if pt.is_dictionary(found):
+        values = _plain_type(found.value_type)
+        return pa.dictionary(found.index_type, values, found.ordered)
+    return pa.string() if pt.is_string_view(found) else found
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    found = column.type
+    if pt.is_dictionary(found) and pt.is_string_view(found.value_type):
+        values = _plain(column.dictionary)
+        return pa.DictionaryArray.from_arrays(
+            column.indices, values, ordered=found.ordered
+        )
+    if not pt.is_string_view(found):
+        return column
+
+    # Arrow also follows the views of missing values, and never checks where those lead.
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    _, buffer, *texts = column.buffers()
+    views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
+    known_views = (views.reshape(-1, 4) * known[:, None]).astype(np.int32)
+    mask = np.packbits(known, bitorder="little")
+    buffers = [pa.py_buffer(mask), pa.py_buffer(known_views), *texts]
+    safe = pa.Array.from_buffers(pa.string_view(), len(column), buffers)
+    return safe.cast(pa.string())
+
+
+class _FileEnd:
+    """A file of `size` bytes whose last bytes alone can be read."""
 
     def __init__(self, size: int, end: bytes) -> None:
-        self._size, self._end, self._place = size, end, 0
+        self._size = size
+        self._end = end
+        self._place = 0
         self.closed = False
 
     def read(self, n_bytes: int = -1) -> bytes:
-        """Return bytes of the end."""
+        """Return the next bytes; a place before the end of the file is damage."""
         start = self._place - (self._size - len(self._end))
         if start < 0:
             raise damaged("Arrow")
-        content = (
-            self._end[start:] if n_bytes < 0 else self._end[start : start + n_bytes]
-        )
+        stop = len(self._end) if n_bytes < 0 else start + n_bytes
+        content = self._end[start:stop]
         self._place += len(content)
         return content
 
@@ -272,13 +296,13 @@ class _Sparse:
         return self._place
 
     def readable(self) -> bool:
-        """Tell that this file can be read."""
+        """Return True, as Arrow asks."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that this file has places."""
+        """Return True, as Arrow asks."""
         return True
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Mark the file as closed."""
         self.closed = True

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes; the kinds that are not taken, each with what to do instead."""
+"""What a file is by its first bytes, and the error for each kind that is not supported."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ SAVE_AS = (
     "Save the table as Parquet (pandas: df.to_parquet) or as CSV, upload it and submit "
     "the new id."
 )
+WRITE_WITHOUT_ENCRYPTION = (
+    "Write the file without encryption, upload it again and submit the new id."
+)
 _EXCEL = (
     "Save the sheet as CSV, or convert the workbook with pandas: "
     "pandas.read_excel('table.xlsx').to_parquet('table.parquet'); upload that file."
 )
 _UNPACK = (
-    "Unpack it and upload the table that lies in it; CSV and JSON Lines may be packed as "
-    ".gz or .zst."
+    "Unpack it and upload the table that it contains. CSV and JSON Lines may be compressed "
+    "as .gz or .zst."
 )
 _CONVERT = (
     "Read it with the library that wrote it and save the table as Parquet (pandas: "
     "df.to_parquet)."
 )
 _JSON_LINES = (
-    "Write one object a line (JSON Lines), for example with pandas: "
+    "Write one object per line (JSON Lines), for example with pandas: "
     "df.to_json('table.jsonl', orient='records', lines=True)."
 )
-_DECRYPT = "Write the file without encryption, upload it again and submit the new id."
 
-# What begins a file that is taken, before it is read as text.
-_TAKEN: tuple[tuple[bytes, Kind], ...] = (
+# A file that begins with none of these is read as text.
+_SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b"PAR1", "parquet"),
     (b"ARROW1", "arrow file"),
     (b"\xff\xff\xff\xff", "arrow stream"),
@@ -42,96 +44,102 @@ _TAKEN: tuple[tuple[bytes, Kind], ...] = (
 )
 
 # The first pattern that matches the beginning decides.
-_REFUSED: tuple[tuple[bytes, str, str], ...] = (
-    (rb"PARE", "an encrypted Parquet file, which cannot be read", _DECRYPT),
+_UNSUPPORTED: tuple[tuple[bytes, str, str], ...] = (
+    (
+        rb"PARE",
+        "an encrypted Parquet file, which cannot be read",
+        WRITE_WITHOUT_ENCRYPTION,
+    ),
     (
         rb"FEA1",
-        "a Feather file of version 1, which is not taken",
+        "a Feather file of version 1, which is not supported",
         "Write it with Feather version 2 or as Parquet.",
     ),
-    (rb"ORC", "an ORC file, which is not taken", _CONVERT),
-    (rb"Obj\x01", "an Avro file, which is not taken", _CONVERT),
-    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file, which is not taken", _CONVERT),
-    (rb"SQLite format 3\0", "an SQLite database, which is not taken", _CONVERT),
-    (rb"\x93NUMPY", "a NumPy array, which is not taken", _CONVERT),
+    (rb"ORC", "an ORC file, which is not supported", _CONVERT),
+    (rb"Obj\x01", "an Avro file, which is not supported", _CONVERT),
+    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file, which is not supported", _CONVERT),
+    (rb"SQLite format 3\0", "an SQLite database, which is not supported", _CONVERT),
+    (rb"\x93NUMPY", "a NumPy array, which is not supported", _CONVERT),
     (rb"\x80[\x02-\x05]", "a pickle, which is never opened", _CONVERT),
     (
         rb"(?s)PK\x03\x04.*xl/",
-        "an Excel workbook (.xlsx), and Excel is not taken",
+        "an Excel workbook (.xlsx), which is not supported",
         _EXCEL,
     ),
     (
         rb"(?s)PK\x03\x04.{0,200}application/vnd\.oasis\.opendocument\.spreadsheet",
-        "an OpenDocument spreadsheet, which is not taken",
+        "an OpenDocument spreadsheet, which is not supported",
         "Save the sheet as CSV and upload that file.",
     ),
     (
         rb"(?s)PK\x03\x04.*(\[Content_Types\]\.xml|docProps/)",
-        "an Office document, perhaps Excel, which is not taken",
+        "an Office document, perhaps Excel, which is not supported",
         _EXCEL,
     ),
-    (rb"PK\x03\x04|PK\x05\x06", "a zip archive, which is not taken", _UNPACK),
+    (rb"PK\x03\x04|PK\x05\x06", "a zip archive, which is not supported", _UNPACK),
     (
         rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "an Excel workbook of the old kind (.xls) or a protected one, and Excel is not taken",
+        "an old (.xls) or protected Excel workbook, which is not supported",
         _EXCEL,
     ),
     (
         rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)",
-        "packed with bzip2, which is not taken",
+        "compressed with bzip2, which is not supported",
         _UNPACK,
     ),
-    (rb"\xfd7zXZ\0", "packed with xz, which is not taken", _UNPACK),
-    (rb"\x04\x22\x4d\x18", "packed with lz4, which is not taken", _UNPACK),
-    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive, which is not taken", _UNPACK),
-    (rb"Rar!\x1a\x07", "a RAR archive, which is not taken", _UNPACK),
-    (rb"(?s).{257}ustar", "a tar archive, which is not taken", _UNPACK),
+    (rb"\xfd7zXZ\0", "compressed with xz, which is not supported", _UNPACK),
+    (rb"\x04\x22\x4d\x18", "compressed with lz4, which is not supported", _UNPACK),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive, which is not supported", _UNPACK),
+    (rb"Rar!\x1a\x07", "a RAR archive, which is not supported", _UNPACK),
+    (rb"(?s).{257}ustar", "a tar archive, which is not supported", _UNPACK),
     (rb"%PDF-", "a PDF document, which is not a table", SAVE_AS),
     (rb"\{\\rtf", "a text document (RTF), which is not a table", SAVE_AS),
     (
         rb"version https://git-lfs",
-        "a pointer of Git LFS, not the table itself",
+        "a Git LFS pointer, not the table itself",
         "Fetch the file with 'git lfs pull' and upload it again.",
     ),
     (
         rb"(?i)\s*<(!doctype|html|\?xml)",
         "a web page or an XML document, which is not a table",
-        "Look at the file in a text editor: a download may have failed. Upload the table itself.",
+        "Open the file in a text editor: a download may have failed. Upload the table itself.",
     ),
     (
         rb"\s*\[\s*([\[{\"\]]|-?\d|(null|true|false)\b)",
-        "a JSON array, which is not taken",
+        "a JSON array, which is not supported",
         _JSON_LINES,
     ),
 )
 
-# These begin with letters that may also begin the header of a CSV file.
+# The header of a CSV file may begin with the same letters.
 _WORDS = (b"PAR1", b"PARE", b"FEA1", b"ORC", b"ARROW1")
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a"))
+_MAX_CONTROL_SHARE = 0.05
 
 
 def kind_of(head: bytes) -> Kind:
-    """Return what a file is whose first 64 KiB, or all of it, are `head`.
+    """Return what a file is whose first 64 KiB, or whose whole content, is `head`.
 
     Raises:
-        InvalidTable: the file is empty or of a kind that is not taken.
+        InvalidTable: the file is empty or of a kind that is not supported.
     """
     if not head:
         raise InvalidTable("The table is an empty file.")
-    if not (head.startswith(_WORDS) and _reads_as_text(head)):
-        for start, kind in _TAKEN:
-            if head.startswith(start):
+    if not (head.startswith(_WORDS) and _is_words(head)):
+        for signature, kind in _SIGNATURES:
+            if head.startswith(signature):
                 return kind
-        _refuse(head)
+        _reject_unsupported(head)
     return kind_of_text(head)
 
 
 def kind_of_text(head: bytes) -> Literal["jsonl", "csv"]:
-    """Return what the beginning of a text in UTF-8, without a byte order mark, is."""
+    """Return what a text in UTF-8 is that begins with `head`, without its byte order mark."""
     return "jsonl" if re.match(rb"\s*\{\s*([\"}]|$)", head) else "csv"
 
 
-def refuse_text(head: bytes) -> None:
-    """Refuse what lies in a packed file, or behind a byte order mark, and is no table in text.
+def check_text(head: bytes) -> None:
+    """Check what a compressed file, or a byte order mark, is followed by: a table in text.
 
     Raises:
         InvalidTable: it is of any kind but CSV and JSON Lines.
@@ -139,40 +147,42 @@ def refuse_text(head: bytes) -> None:
     kind = kind_of(head)
     if kind in ("gzip", "zstd"):
         raise InvalidTable(
-            "The file is packed twice.",
-            hint="Unpack it once, upload it and submit the new id.",
+            "The file is compressed twice.",
+            hint="Decompress it once, upload it and submit the new id.",
         )
     if kind not in ("csv", "jsonl"):
         name = "Parquet" if kind == "parquet" else "Arrow"
         raise InvalidTable(
-            f"The file is packed, and the table in it is {name}, which packs its columns itself.",
-            hint=f"Unpack it and upload the {name} file itself.",
+            f"The file is a compressed {name} file, and {name} compresses its columns itself.",
+            hint=f"Decompress it and upload the {name} file itself.",
         )
 
 
-def refuse_binary(text: bytes) -> None:
-    """Refuse bytes that no table in text holds: NUL, or many control characters.
+def reject_binary(text: bytes) -> None:
+    """Reject bytes that no text contains: NUL, or over 5 % control characters.
 
     Raises:
-        InvalidTable: the bytes are no text.
+        InvalidTable: the bytes are not text.
     """
     n_control = len(text) - len(text.translate(None, _CONTROL))
-    if b"\0" in text or n_control > 0.05 * len(text):
-        raise InvalidTable(
-            "The file is not a table: it is neither Parquet nor Arrow, and not text either.",
-            hint=SAVE_AS,
-        )
+    if b"\0" in text or n_control > _MAX_CONTROL_SHARE * len(text):
+        raise not_a_table()
 
 
-_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a"))
+def not_a_table() -> InvalidTable:
+    """Return the error for a file of an unknown kind."""
+    return InvalidTable(
+        "The file is not a table: it is neither Parquet nor Arrow, and not text either.",
+        hint=SAVE_AS,
+    )
 
 
-def _reads_as_text(head: bytes) -> bool:
-    # So few bytes are a file that was cut off; in a longer one, what follows the mark is binary.
+def _is_words(head: bytes) -> bool:
+    # A file of so few bytes was cut off; in a longer one, a signature is followed by binary data.
     return len(head) > 12 and head[:64].translate(None, _CONTROL) == head[:64]
 
 
-def _refuse(head: bytes) -> None:
-    for pattern, what, hint in _REFUSED:
+def _reject_unsupported(head: bytes) -> None:
+    for pattern, what, hint in _UNSUPPORTED:
         if re.match(pattern, head):
             raise InvalidTable(f"The file is {what}.", hint=hint)

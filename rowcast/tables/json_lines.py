@@ -1,4 +1,4 @@
-"""The rows of a JSON Lines file: one object a line, its members the columns."""
+"""The rows of a JSON Lines file: one object per line, whose members are the columns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ import pyarrow as pa
 
 from rowcast.errors import InvalidTable
 from rowcast.tables.limits import Limits, over
+from rowcast.tables.rejections import reject
 
 Row = dict[str, Any]
 
-_CHUNK_BYTES = 2 << 20
-_CHUNK_ROWS = 16_384
-_MAX_PROBLEMS = 100
-_INT64 = (-(2**63), 2**63 - 1)
-_UINT64 = (0, 2**64 - 1)
-_HINT = "Write one complete JSON object a line, in UTF-8; upload the table again."
+_GROUP_BYTES = 2 << 20
+_GROUP_ROWS = 16_384
+_HINT = "Write one complete JSON object per line, in UTF-8; upload the table again."
 _RECORDS_HINT = (
     'Send rows as a JSON array of objects, in UTF-8: [{"column": value, ...}, ...].'
 )
@@ -35,13 +33,23 @@ _KINDS: dict[type, str] = {
     list: "lists",
     dict: "objects",
 }
+_TYPES: dict[str, pa.DataType] = {
+    "nothing": pa.null(),
+    "booleans": pa.bool_(),
+    "text": pa.string(),
+    "lists": pa.list_(pa.null()),
+    "objects": pa.struct([]),
+}
 _STRING = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
 
 
 @dataclass
 class Seen:
-    """What a column held so far: values of each kind, the row of the first, the range of the
-    integers."""
+    """The values of a column so far.
+
+    `counts` and `first_rows` are by kind of value; `least` and `most` are the range of the
+    integers, which includes 0.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     first_rows: dict[str, int] = field(default_factory=dict)
@@ -50,28 +58,22 @@ class Seen:
     most: int = 0
 
     def note(self, values: Sequence[Any], first_row: int) -> None:
-        """Count a column's values, of which the first is in row `first_row`."""
+        """Count values of the column, the first of which is in row `first_row`."""
         types = Counter(map(type, values))
         types.pop(type(None), None)
         for found, n_values in types.items():
             kind = _KINDS[found]
             self.counts[kind] += n_values
             if kind not in self.first_rows:
-                self.first_rows[kind] = first_row + next(
-                    i
-                    for i, value in enumerate(values)
-                    if _KINDS.get(type(value)) == kind
-                )
+                self.first_rows[kind] = first_row + _first_of_kind(values, kind)
         self.has_floats |= float in types
         if int in types:
             integers = [value for value in values if type(value) is int]
-            self.least, self.most = (
-                min(self.least, *integers),
-                max(self.most, *integers),
-            )
+            self.least = min(self.least, *integers)
+            self.most = max(self.most, *integers)
 
     def type(self) -> pa.DataType:
-        """Return the type that holds all values."""
+        """Return the type that can represent all values."""
         (kind,) = self.counts or ("nothing",)
         return self._number() if kind == "numbers" else _TYPES[kind]
 
@@ -79,31 +81,24 @@ class Seen:
         """Return what is wrong with a column that mixes kinds."""
         if len(self.counts) < 2:
             return None
-        (common, _), *others = self.counts.most_common()
-        rare, n_rare = others[-1]
-        rows = f"{n_rare:,} row{'s' if n_rare > 1 else ''}, first in row {self.first_rows[rare]}"
-        return f"The column {name!r} mixes {common} with {rare}: {rare} in {rows}."
+        (common, _), *_, (rare, n_rare) = self.counts.most_common()
+        unit = "rows" if n_rare > 1 else "row"
+        where = f"{n_rare:,} {unit}, first in row {self.first_rows[rare]}"
+        return f"The column {name!r} mixes {common} with {rare}: {rare} in {where}."
 
     def _number(self) -> pa.DataType:
-        if not self.has_floats and _INT64[0] <= self.least and self.most <= _INT64[1]:
+        if self.has_floats:
+            return pa.float64()
+        if self.least >= -(2**63) and self.most < 2**63:
             return pa.int64()
-        if not self.has_floats and _UINT64[0] <= self.least and self.most <= _UINT64[1]:
+        if self.least >= 0 and self.most < 2**64:
             return pa.uint64()
         return pa.float64()
 
 
-_TYPES: dict[str, pa.DataType] = {
-    "nothing": pa.null(),
-    "booleans": pa.bool_(),
-    "text": pa.string(),
-    "lists": pa.list_(pa.null()),
-    "objects": pa.struct([]),
-}
-
-
 @dataclass
 class Scan:
-    """What a whole text, or the beginning of one, holds."""
+    """The columns and rows of a whole text, or of the beginning of one."""
 
     columns: dict[str, Seen]
     n_rows: int
@@ -112,36 +107,29 @@ class Scan:
         """Return the columns in the order in which they first appear.
 
         Raises:
-            InvalidTable: columns mix types; all of them are named.
+            InvalidTable: columns mix types; the error lists all of them.
         """
-        problems = [
-            problem
-            for name, seen in self.columns.items()
-            if (problem := seen.problem(name))
-        ]
-        if problems:
-            count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
-            hint = (
-                "Write the values of a column as one type, and missing ones as null; upload "
-                "the table again."
-            )
-            raise InvalidTable(
-                problems[0] + count, hint=hint, errors=problems[:_MAX_PROBLEMS]
-            )
+        found = [seen.problem(name) for name, seen in self.columns.items()]
+        reject(
+            [problem for problem in found if problem],
+            "Write the values of a column as one type, and missing ones as null; upload the "
+            "table again.",
+        )
         return pa.schema([(name, seen.type()) for name, seen in self.columns.items()])
 
 
 def scan(chunks: Iterable[bytes], limits: Limits) -> Scan:
-    """Return the columns of a text in UTF-8, and what they hold.
+    """Return the columns and rows of a text in UTF-8.
 
     Raises:
-        InvalidTable: a line is no object or too long; there are too many rows or columns, or none.
+        InvalidTable: a line is not an object or too long; there are too many rows or columns, or no
+            columns.
     """
     return scan_rows(_parsed(chunks, limits), limits)
 
 
 def scan_rows(groups: Iterable[list[Row]], limits: Limits) -> Scan:
-    """Return the columns of rows that were parsed, and what they hold. Raises as `scan`."""
+    """Return the columns and rows of parsed rows; raises as `scan`."""
     found = Scan({}, 0)
     for rows in groups:
         for name in dict.fromkeys(chain.from_iterable(rows)):
@@ -163,7 +151,9 @@ def batches(
     wanted: Sequence[int],
     limits: Limits,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a text in UTF-8, of the columns at these positions, in the schema's types.
+    """Yield the rows of the columns at these positions, in the schema's types.
+
+    `chunks()` yields the text from its start, as UTF-8.
 
     Raises:
         InvalidTable: as `scan`; or a column holds lists or objects.
@@ -174,28 +164,23 @@ def batches(
 def batches_of_rows(
     groups: Callable[[], Iterable[list[Row]]], schema: pa.Schema, wanted: Sequence[int]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield rows that were parsed, as `batches` does.
+    """Yield parsed rows as `batches` does.
 
     Raises:
         InvalidTable: a column holds lists or objects.
     """
     part = pa.schema([schema.field(i) for i in wanted])
-    nested = [field.name for field in part if pa.types.is_nested(field.type)]
-    if nested:
-        problems = [
-            f"The column {name!r} holds lists or objects, which cannot be read."
-            for name in nested
-        ]
-        raise InvalidTable(
-            problems[0],
-            hint="Leave these columns out.",
-            errors=problems[:_MAX_PROBLEMS],
-        )
+    problems = [
+        f"The column {column.name!r} holds lists or objects, which are not supported."
+        for column in part
+        if pa.types.is_nested(column.type)
+    ]
+    reject(problems, "Leave these columns out.")
     for rows in groups():
-        arrays = [
-            _array([row.get(name) for row in rows], found)
-            for name, found in zip(part.names, part.types, strict=True)
-        ]
+        arrays = []
+        for column in part:
+            values = [row.get(column.name) for row in rows]
+            arrays.append(_array(values, column.type))
         yield pa.RecordBatch.from_arrays(arrays, schema=part)
 
 
@@ -203,26 +188,33 @@ def records(content: bytes) -> list[Row]:
     """Return the rows of a JSON array of objects.
 
     Raises:
-        InvalidTable: it is none, or holds something else than objects, or nothing.
+        InvalidTable: the content is not such an array, or the array is empty.
     """
     try:
         rows = orjson.loads(content)
     except orjson.JSONDecodeError:
         rows = _loads_as_python(content)
     if not isinstance(rows, list):
-        raise InvalidTable(
-            "The body is not a JSON array of objects, one a row.", hint=_RECORDS_HINT
-        )
+        detail = "The body is not a JSON array of objects, one per row."
+        raise InvalidTable(detail, hint=_RECORDS_HINT)
     if not rows:
         raise InvalidTable("The table holds no rows.", hint=_RECORDS_HINT)
-    if set(map(type, rows)) - {dict}:
-        number = next(i for i, row in enumerate(rows) if type(row) is not dict)
-        raise InvalidTable(f"Row {number} is not a JSON object.", hint=_RECORDS_HINT)
+    _check_objects(rows, 0, _RECORDS_HINT)
     return rows
 
 
+def n_members(line: bytes) -> int:
+    """Return how many members the beginning of a line names."""
+    return sum(bool(match[2]) for match in _STRING.finditer(line))
+
+
+def _first_of_kind(values: Sequence[Any], kind: str) -> int:
+    places = (i for i, value in enumerate(values) if _KINDS.get(type(value)) == kind)
+    return next(places)
+
+
 def _loads_as_python(content: bytes) -> Any:
-    """Read what Python's own writer writes as well: NaN and Infinity."""
+    """Parse what Python's own writer also writes: NaN and Infinity."""
     try:
         rows = json.loads(content)
         json.dumps(rows, ensure_ascii=False).encode()
@@ -231,9 +223,16 @@ def _loads_as_python(content: bytes) -> Any:
     return rows
 
 
+def _check_objects(rows: Sequence[Any], first_row: int, hint: str) -> None:
+    if set(map(type, rows)) <= {dict}:
+        return
+    place = next(i for i, row in enumerate(rows) if type(row) is not dict)
+    raise InvalidTable(f"Row {first_row + place} is not a JSON object.", hint=hint)
+
+
 def _array(values: list[Any], found: pa.DataType) -> pa.Array:
     if pa.types.is_float64(found):
-        # Arrow refuses integers that a double does not hold exactly.
+        # Arrow rejects integers that a double cannot represent exactly.
         values = [None if value is None else _double(value) for value in values]
     return pa.array(values, found)
 
@@ -259,11 +258,7 @@ def _rows(lines: Sequence[bytes], first_row: int) -> list[Row]:
         rows = [orjson.loads(line) for line in lines]
     except orjson.JSONDecodeError:
         rows = [_row(line, first_row + i) for i, line in enumerate(lines)]
-    if set(map(type, rows)) - {dict}:
-        number = first_row + next(
-            i for i, row in enumerate(rows) if type(row) is not dict
-        )
-        raise InvalidTable(f"Row {number} is not a JSON object.", hint=_HINT)
+    _check_objects(rows, first_row, _HINT)
     return rows
 
 
@@ -277,14 +272,13 @@ def _row(line: bytes, number: int) -> Any:
         row = json.loads(line.decode())
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidTable(
-            f"Row {number} holds text that is not Unicode (half of a surrogate pair).",
-            hint=_HINT,
-        ) from None
+        detail = (
+            f"Row {number} holds text that is not Unicode (half of a surrogate pair)."
+        )
+        raise InvalidTable(detail, hint=_HINT) from None
     except (ValueError, RecursionError):
-        raise InvalidTable(
-            f"Row {number} is not valid JSON, or not all on one line.", hint=_HINT
-        ) from None
+        detail = f"Row {number} is not valid JSON, or not all on one line."
+        raise InvalidTable(detail, hint=_HINT) from None
     return row
 
 
@@ -292,13 +286,11 @@ def _check_cells(
     lines: Sequence[bytes], rows: Sequence[Row], first_row: int, limits: Limits
 ) -> None:
     for i, line in enumerate(lines):
-        if len(line) > limits.max_cell_bytes:
-            for name, value in rows[i].items():
-                if (
-                    isinstance(value, str)
-                    and len(value.encode()) > limits.max_cell_bytes
-                ):
-                    raise limits.long_cell(name, first_row + i)
+        if len(line) <= limits.max_cell_bytes:
+            continue
+        for name, value in rows[i].items():
+            if isinstance(value, str) and len(value.encode()) > limits.max_cell_bytes:
+                raise limits.long_cell(name, first_row + i)
 
 
 def _groups(chunks: Iterable[bytes], limits: Limits) -> Iterator[list[bytes]]:
@@ -313,18 +305,20 @@ def _groups(chunks: Iterable[bytes], limits: Limits) -> Iterator[list[bytes]]:
         group.append(line)
         n_rows += 1
         n_bytes += len(line)
-        if n_bytes > _CHUNK_BYTES or len(group) == _CHUNK_ROWS:
+        if n_bytes > _GROUP_BYTES or len(group) == _GROUP_ROWS:
             yield group
-            group, n_bytes = [], 0
+            group = []
+            n_bytes = 0
     if group:
         yield group
 
 
 def _lines(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
-    """Yield lines without their ends; of one that is too long, its beginning."""
+    """Yield lines without their ends; of a line that is too long, yield the beginning and stop."""
     rest = b""
     for chunk in chunks:
-        # Bytes break at line feeds and carriage returns alone, and no string in JSON holds one.
+        # bytes.splitlines breaks at line feeds and carriage returns alone, which no JSON string
+        # contains. The zero byte keeps the last line, even an empty one.
         *lines, rest = (rest + chunk + b"\0").splitlines()
         rest = rest[:-1]
         yield from lines
@@ -334,13 +328,8 @@ def _lines(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
     yield rest
 
 
-def n_members(line: bytes) -> int:
-    """Return how many members the beginning of a line names."""
-    return sum(bool(match[2]) for match in _STRING.finditer(line))
-
-
 def _too_long(line: bytes, row: int, limits: Limits) -> InvalidTable:
-    """Return the refusal of a line whose beginning this is."""
+    """Return the error for a line that is too long, of which `line` is the beginning."""
     names = [match[1] for match in _STRING.finditer(line) if match[2]]
     rest = line.rpartition(names[-1])[2] if names else b""
     if len(rest) > limits.max_cell_bytes:

@@ -1,27 +1,27 @@
-"""The text of a file as chunks of UTF-8: unpacked, decoded, and never more of it in memory than a
-chunk."""
+"""The text of a file as chunks of UTF-8: decompressed, decoded, with one chunk in memory."""
 
 from __future__ import annotations
 
 import codecs
 import gzip
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
 from rowcast.errors import InvalidTable
 from rowcast.tables import file_types
+from rowcast.tables.files import Compression
 from rowcast.tables.limits import Limits
-
-Compression = Literal["gzip", "zstd"]
 
 SAMPLE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
-_SIP_BYTES = 1 << 12
+_SAMPLE_CHUNK_BYTES = 1 << 16
+_COUNTED_BYTES = 1 << 12
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -31,57 +31,56 @@ _NAMES = {
     "utf-8": "UTF-8",
     "utf-16-le": "UTF-16",
     "utf-16-be": "UTF-16",
-    "cp1252": "Windows-1252",
 }
 _SAVE_AS_UTF8 = (
-    "Save the file as UTF-8 (in Excel: 'CSV UTF-8'), upload it again and submit "
-    "the new id."
+    "Save the file as UTF-8 (in Excel: 'CSV UTF-8'), upload it again and submit the "
+    "new id."
 )
 
 
 class Readable(Protocol):
-    """A binary file, as far as it is read from its start to its end."""
+    """A binary file that can be read from its start to its end."""
 
     def read(self, n_bytes: int, /) -> bytes:
         """Return the next bytes, none at the end."""
 
 
-class Sips:
-    """A file that gives little at a time, so that `n_bytes` tells how much of it was needed."""
+class CountingFile:
+    """A file that returns few bytes at a time, so that `n_bytes` counts those that were needed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.n_bytes = 0
         self.closed = False
 
-    def read(self, n_bytes: int = _SIP_BYTES, /) -> bytes:
-        """Return the next bytes, perhaps fewer than asked for; none at the end."""
-        content = self._file.read(min(n_bytes, _SIP_BYTES))
+    def read(self, n_bytes: int = _COUNTED_BYTES, /) -> bytes:
+        """Return the next bytes, perhaps fewer than `n_bytes`; none at the end."""
+        content = self._file.read(min(n_bytes, _COUNTED_BYTES))
         self.n_bytes += len(content)
         return content
 
     def seek(self, offset: int, /) -> int:
-        """Go to a place; what was needed before still counts."""
+        """Go to a place; bytes that were read before still count."""
         return self._file.seek(offset)
 
     def readable(self) -> bool:
-        """Tell that this file can be read."""
+        """Return True, as Arrow asks."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that this file has places."""
+        """Return True, as gzip asks."""
         return True
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Mark the file as closed."""
         self.closed = True
 
 
-Packed = BinaryIO | Sips
+Stored = BinaryIO | CountingFile
 
 
 @dataclass(frozen=True)
-class Sample:
+class TextSample:
     """The beginning of a text: decoded, without its byte order mark."""
 
     text: str
@@ -89,19 +88,22 @@ class Sample:
     is_whole: bool
 
 
-def first_bytes(file: Packed, compression: Compression | None) -> tuple[bytes, bool]:
-    """Return the first MiB of a file, unpacked, and whether this is all of it.
+def first_bytes(file: Stored, compression: Compression | None) -> tuple[bytes, bool]:
+    """Return the first MiB of a file, decompressed, and whether it is the whole content.
 
     Raises:
-        InvalidTable: the packed file is damaged.
+        InvalidTable: the compressed file is damaged.
     """
     content = b"".join(_chunks(file, compression, SAMPLE_BYTES + 1))
     return content[:SAMPLE_BYTES], len(content) <= SAMPLE_BYTES
 
 
-def first_bytes_of_part(file: Packed, compression: Compression) -> bytes:
-    """Return what the beginning of a packed file unpacks to, as far as it reaches, at most a
-    MiB."""
+def first_bytes_of_part(file: Stored, compression: Compression) -> bytes:
+    """Return at most a MiB of what the beginning of a compressed file decompresses to.
+
+    Raises:
+        InvalidTable: the file is damaged from its start.
+    """
     parts: list[bytes] = []
     try:
         parts.extend(_chunks(file, compression, SAMPLE_BYTES))
@@ -111,46 +113,48 @@ def first_bytes_of_part(file: Packed, compression: Compression) -> bytes:
     return b"".join(parts)[:SAMPLE_BYTES]
 
 
-def sample_of(content: bytes, *, is_whole: bool, encoding: str | None = None) -> Sample:
-    """Return the text that a file begins with; without `encoding`, the one that this beginning
-    shows.
+def sample_of(
+    content: bytes, *, is_whole: bool, encoding: str | None = None
+) -> TextSample:
+    """Return the text that a file begins with.
+
+    Without `encoding`, the byte order mark or the bytes themselves decide.
 
     Raises:
-        InvalidTable: this is no text, or of no encoding that we know.
+        InvalidTable: the content is not text, or its encoding is not supported.
     """
-    mark, marked = _mark(content)
+    mark, marked = _byte_order_mark(content)
     if not marked:
-        file_types.refuse_binary(content)
-    encoding = (
-        encoding or marked or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
-    )
+        file_types.reject_binary(content)
+    if encoding is None:
+        encoding = marked or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
     text = _decode(content[len(mark) :], encoding, is_whole)
     if marked:
-        file_types.refuse_binary(text.encode())
-    return Sample(text, encoding, is_whole)
+        file_types.reject_binary(text.encode())
+    return TextSample(text, encoding, is_whole)
 
 
 def encoding_of(path: Path, compression: Compression | None, limits: Limits) -> str:
-    """Return the encoding of a text, of which every byte is looked at.
+    """Return the encoding of a text file, after reading every byte.
 
     Raises:
-        InvalidTable: it is damaged, no text, of no encoding that we know, or too long once
-            unpacked.
+        InvalidTable: the file is damaged or not text, its encoding is not supported, or it is too
+            long after decompression.
     """
     with path.open("rb") as file:
-        marked = _mark(b"".join(_chunks(file, compression, 4)))[1]
+        _, marked = _byte_order_mark(b"".join(_chunks(file, compression, 4)))
     with path.open("rb") as file:
         chunks = _limited(_chunks(file, compression), compression, limits)
         if marked:
             for _ in _decoded(chunks, marked):
                 pass
             return marked
-        decoders = {
-            name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")
-        }
+
+        names = ("utf-8", "cp1252")
+        decoders = {name: codecs.getincrementaldecoder(name)() for name in names}
         for chunk in chunks:
-            _try_decoders(decoders, chunk)
-        _try_decoders(decoders, b"", final=True)
+            _drop_failing(decoders, chunk)
+        _drop_failing(decoders, b"", final=True)
         return next(iter(decoders))
 
 
@@ -165,14 +169,15 @@ def utf8_chunks(
     with path.open("rb") as file:
         chunks = _limited(_chunks(file, compression), compression, limits)
         if encoding == "utf-8":
-            yield from _without_mark(chunks)
+            yield next(chunks, b"").removeprefix(codecs.BOM_UTF8)
+            yield from chunks
         else:
             for text in _decoded(chunks, encoding):
                 yield text.encode()
 
 
 class ChunkFile:
-    """A file for Arrow that gives what an iterator of chunks yields."""
+    """A file for Arrow that returns the chunks of an iterator."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -180,7 +185,7 @@ class ChunkFile:
         self.closed = False
 
     def read(self, n_bytes: int = -1) -> bytes:
-        """Return exactly as many bytes as asked for, fewer at the end."""
+        """Return exactly `n_bytes` bytes, fewer at the end."""
         while n_bytes < 0 or len(self._rest) < n_bytes:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -192,24 +197,19 @@ class ChunkFile:
         return content
 
     def readable(self) -> bool:
-        """Tell that this file can be read."""
+        """Return True, as Arrow asks."""
         return True
 
     def close(self) -> None:
-        """Let go of the chunks."""
+        """Mark the file as closed."""
         self.closed = True
 
 
-def _mark(content: bytes) -> tuple[bytes, str | None]:
-    return next(
-        ((mark, name) for mark, name in _BOMS if content.startswith(mark)), (b"", None)
-    )
-
-
-def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    first = next(chunks, b"")
-    yield first.removeprefix(codecs.BOM_UTF8)
-    yield from chunks
+def _byte_order_mark(content: bytes) -> tuple[bytes, str | None]:
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            return mark, encoding
+    return b"", None
 
 
 def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
@@ -219,7 +219,7 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
         for chunk in chunks:
             text = decoder.decode(chunk)
             if "\0" in text:
-                file_types.refuse_binary(b"\0")
+                raise file_types.not_a_table()
             yield text.removeprefix("\ufeff") if is_first else text
             is_first = False
         yield decoder.decode(b"", final=True)
@@ -227,18 +227,15 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
         raise _undecodable(encoding) from None
 
 
-def _try_decoders(
+def _drop_failing(
     decoders: dict[str, Any], chunk: bytes, *, final: bool = False
 ) -> None:
-    """Remove the decoders that cannot decode this chunk; refuse it when none is left."""
+    """Remove the decoders that cannot decode this chunk; reject it when none is left."""
     if b"\0" in chunk:
-        file_types.refuse_binary(b"\0")
-    # A character that is cut off between two chunks is in the decoder's state.
-    if (
-        chunk.isascii()
-        and not final
-        and not any(decoder.getstate()[0] for decoder in decoders.values())
-    ):
+        raise file_types.not_a_table()
+    # A character that is cut off between two chunks is in a decoder's state.
+    is_between = any(decoder.getstate()[0] for decoder in decoders.values())
+    if chunk.isascii() and not final and not is_between:
         return
     for name, decoder in list(decoders.items()):
         try:
@@ -266,42 +263,37 @@ def _decode(content: bytes, encoding: str, is_whole: bool) -> str:
 
 def _undecodable(encoding: str) -> InvalidTable:
     if encoding == "cp1252":
-        return InvalidTable(
-            "The text is neither UTF-8 nor Windows-1252.", hint=_SAVE_AS_UTF8
-        )
-    return InvalidTable(
-        f"The text is not {_NAMES[encoding]}, though its byte order mark says so.",
-        hint=_SAVE_AS_UTF8,
-    )
+        detail = "The text is neither UTF-8 nor Windows-1252."
+    else:
+        name = _NAMES[encoding]
+        detail = f"The text is not {name}, although its byte order mark says so."
+    return InvalidTable(detail, hint=_SAVE_AS_UTF8)
 
 
 def _chunks(
-    file: Packed, compression: Compression | None, n_max: int | None = None
+    file: Stored, compression: Compression | None, n_max: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the content of a file, unpacked; at most `n_max` bytes of it."""
-    n_left = n_max
+    """Yield the content of a file, decompressed; at most `n_max` bytes of it."""
+    n_left = sys.maxsize if n_max is None else n_max
+    n_chunk = _CHUNK_BYTES if n_max is None else _SAMPLE_CHUNK_BYTES
     try:
-        unpacked = _unpacked(file, compression)
-        while n_left is None or n_left > 0:
-            chunk = bytes(
-                unpacked.read(
-                    _CHUNK_BYTES if n_left is None else min(_CHUNK_BYTES // 16, n_left)
-                )
-            )
+        content = _decompressed(file, compression)
+        while n_left > 0:
+            chunk = bytes(content.read(min(n_chunk, n_left)))
             if not chunk:
                 break
-            n_left = None if n_left is None else n_left - len(chunk)
+            n_left -= len(chunk)
             yield chunk
     except (EOFError, OSError, zlib.error, pa.ArrowException, MemoryError):
         if compression is None:
             raise
         raise InvalidTable(
-            f"The {compression} file is damaged or only a part of one.",
-            hint="Pack the table again, upload it and submit the new id.",
+            f"The {compression} file is damaged or truncated.",
+            hint="Compress the table again, upload it and submit the new id.",
         ) from None
 
 
-def _unpacked(file: Packed, compression: Compression | None) -> Readable:
+def _decompressed(file: Stored, compression: Compression | None) -> Readable:
     if compression == "gzip":
         return gzip.GzipFile(fileobj=file)
     if compression == "zstd":

@@ -49,7 +49,6 @@ def source_of(table: pa.Table) -> Source:
     return Source(
         formats.Format("parquet"),
         table.schema,
-        None,
         table.num_rows,
         LIMITS,
         lambda wanted, max_rows: iter(table.select(wanted).to_batches(max_rows)),

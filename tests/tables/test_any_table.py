@@ -249,7 +249,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "empty file"),
     "blanks": (lambda: b" \n" * 100, "no rows"),
     "zeros": (lambda: bytes(1000), "not text either"),
-    "truncated Parquet": (lambda: parquet(SMALL)[:-100], "only a part"),
+    "truncated Parquet": (lambda: parquet(SMALL)[:-100], "truncated"),
     "damaged Parquet": (
         lambda: parquet(SMALL)[:4] + bytes(500) + parquet(SMALL)[504:],
         "damaged",
@@ -259,9 +259,9 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "damaged",
     ),
     "encrypted Parquet": (lambda: b"PARE" + bytes(100) + b"PARE", "encrypted"),
-    "truncated Arrow": (lambda: arrow_file(SMALL)[:-100], "only a part"),
-    "truncated gzip": (lambda: gzip.compress(csv(SMALL))[:-100], "part"),
-    "truncated Zstandard": (lambda: zstd(csv(SMALL))[:-100], "part"),
+    "truncated Arrow": (lambda: arrow_file(SMALL)[:-100], "truncated"),
+    "truncated gzip": (lambda: gzip.compress(csv(SMALL))[:-100], "truncated"),
+    "truncated Zstandard": (lambda: zstd(csv(SMALL))[:-100], "truncated"),
     "gzip of zeros": (lambda: gzip.compress(bytes(100_000_000), 1), "not text either"),
     "gzip of many rows": (
         lambda: gzip.compress(b"x,y\n" + b"1,2\n" * 10_000_000, 1),
@@ -330,7 +330,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"x,y\n" + b"1,2\n1\n1,2,3\n" * 10,
         "Row 1 has 1 field",
     ),
-    "Excel": (lambda: zipped("xl/workbook.xml"), "Excel is not taken"),
+    "Excel": (
+        lambda: zipped("xl/workbook.xml"),
+        "Excel workbook (.xlsx), which is not supported",
+    ),
     "JSON array": (lambda: json.dumps([{"x": 1, "y": 2}]).encode(), "JSON array"),
     "web page": (lambda: b"<!DOCTYPE html><html></html>", "web page"),
 }

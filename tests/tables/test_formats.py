@@ -492,25 +492,29 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
         "git lfs pull",
     ),
     "encrypted": (b"PARE" + bytes(100) + b"PARE", "encrypted", "without encryption"),
-    "Parquet in gzip": (gzip.compress(parquet(TABLE)), "is Parquet", "Unpack"),
-    "Arrow in zstd": (zstd(arrow_file(TABLE)), "is Arrow", "Unpack"),
-    "packed twice": (gzip.compress(gzip.compress(HEADER)), "packed twice", "once"),
+    "Parquet in gzip": (
+        gzip.compress(parquet(TABLE)),
+        "compressed Parquet",
+        "Decompress",
+    ),
+    "Arrow in zstd": (zstd(arrow_file(TABLE)), "compressed Arrow", "Decompress"),
+    "packed twice": (gzip.compress(gzip.compress(HEADER)), "compressed twice", "once"),
     "zeros": (bytes(100), "not text", "CSV"),
     "noise": (np.random.default_rng(0).bytes(10_000), "not text", "CSV"),
-    "magic only": (b"PAR1", "only a part", "upload the whole file"),
-    "half of Parquet": (parquet(TABLE)[:-100], "only a part", "upload the whole file"),
+    "magic only": (b"PAR1", "truncated", "Upload the whole file"),
+    "half of Parquet": (parquet(TABLE)[:-100], "truncated", "Upload the whole file"),
     "half of Feather": (
         arrow_file(TABLE)[:-10],
-        "only a part",
-        "upload the whole file",
+        "truncated",
+        "Upload the whole file",
     ),
     "half of a stream": (
         arrow_stream(TABLE)[:100],
-        "only a part",
-        "upload the whole file",
+        "truncated",
+        "Upload the whole file",
     ),
-    "half of gzip": (gzip.compress(HEADER)[:-6], "damaged or only a part", "again"),
-    "half of zstd": (zstd(HEADER)[:-2], "damaged or only a part", "again"),
+    "half of gzip": (gzip.compress(HEADER)[:-6], "damaged or truncated", "again"),
+    "half of zstd": (zstd(HEADER)[:-2], "damaged or truncated", "again"),
     "zeros as footer": (
         b"PAR1" + bytes(100) + (100).to_bytes(4, "little") + b"PAR1",
         "damaged",
@@ -570,9 +574,9 @@ def test_rows_of_a_wrong_length_are_all_counted_and_named(tmp_path: Path) -> Non
     rows[5], rows[299_999] = "secret", "4,5,6"
     error = refusal_of_rows(tmp_path, "\n".join(["a,b", "", *rows]).encode())
     assert (
-        error.detail == "Row 5 has 1 field where the table has 2 columns. (2 such rows)"
+        error.detail == "Row 5 has 1 field, but the table has 2 columns. (2 such rows)"
     )
-    assert error.errors[1] == "Row 299999 has 3 fields where the table has 2 columns."
+    assert error.errors[1] == "Row 299999 has 3 fields, but the table has 2 columns."
     assert "secret" not in str(error.problem(None))
 
 
