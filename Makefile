@@ -35,7 +35,7 @@ test: $(VENV)/dev ## Run the test suite, in two processes; STORE=minio uses the 
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
 
 test-fast: $(VENV)/dev ## Run the tests that need no running stack, in under a minute.
-	@$(BIN)/python -m pytest --numprocesses 2 -m "not stack and not slow" $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not slow" $(TESTS)
 
 soak: $(VENV)/dev ## Run mixed jobs while processes are killed at random; MINUTES=15 JOBS=500 SEED=1.
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)

@@ -55,6 +55,7 @@ def test_wait_ends_at_its_deadline(client, service):
     assert all(float(request.query["wait"]) <= 0.5 for request in service.requests)
 
 
+@pytest.mark.slow
 def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(
     client, service
 ):

@@ -35,6 +35,7 @@ def names_in(folder: Path) -> set[str]:
     return {name for name in functions if name.startswith("test_")} - WITHOUT_A_LINE
 
 
+@pytest.mark.slow
 def test_every_promise_names_tests_that_there_are() -> None:
     named = [re.findall(r"`(test_\w+)`", row[-1]) for row in ROWS]
     assert len(named) > 30

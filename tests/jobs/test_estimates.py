@@ -170,6 +170,7 @@ TABLES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [20, 100_000])
 @pytest.mark.parametrize("values", TABLES)
 @pytest.mark.parametrize("file", FILES)

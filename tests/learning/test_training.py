@@ -205,6 +205,7 @@ def test_text_that_was_never_seen_is_predicted(
         assert np.isfinite(predictions).all()
 
 
+@pytest.mark.slow
 @each_task
 @each_learner
 def test_same_seed_makes_the_same_model_to_the_byte(learner: str, task: Task) -> None:
@@ -226,6 +227,7 @@ def test_probabilities_sum_to_one(learner: str) -> None:
     assert found.model.classes_.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @each_task
 @each_learner
 def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(
@@ -481,6 +483,7 @@ def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(
     assert found.validation["scores"]["accuracy"] is not None
 
 
+@pytest.mark.slow
 @each_learner
 def test_thousand_classes_are_no_obstacle(learner: str) -> None:
     quick = {

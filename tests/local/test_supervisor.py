@@ -113,6 +113,7 @@ def test_child_that_closes_its_output_lives_on(
     assert not lines
 
 
+@pytest.mark.slow
 def test_fifth_death_within_a_minute_is_the_last(
     supervisor: Supervisor, lines: Lines, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_fifth_death_within_a_minute_is_the_last(
     assert supervisor.running("other")
 
 
+@pytest.mark.slow
 def test_program_that_cannot_be_started_fails_the_same_way(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:

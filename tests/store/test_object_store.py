@@ -482,6 +482,7 @@ def test_store_that_is_down_is_unavailable_at_once(
     assert time.monotonic() - started_s < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["check_buckets", "read"])
 def test_store_that_never_answers_is_unavailable_within_3_s(
     name: str, silent_port: int, tmp_path: Path

@@ -855,6 +855,7 @@ FUZZED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUZZED)
 def test_damaged_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
     """Arrow may end the process on damaged bytes, so it is not this one."""
