@@ -7,6 +7,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "reliability.md").read_text()
