@@ -18,6 +18,12 @@ from rowcast.store import JobRef, Kind
 
 Priority = Literal["low", "normal", "high"]
 
+# The key of the hash, RQ's fields, and what the scripts of queue.lua write.
+_NOT_SUBMITTED = {
+    *("id", "status", "result_ttl", "enqueued", "started", "ended", "attempt"),
+    *("closing_attempts", "crashes", "attempt_errors", "progress", "record"),
+}
+
 
 def _from_json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
@@ -97,8 +103,8 @@ class JobFields(BaseModel):
         return JobRef(self.owner, self.kind, self.id)
 
     def as_hash(self) -> dict[str, str | int | float]:
-        """Return the fields as the hash of a new job holds them, without those that are unset."""
-        given = self.model_dump(exclude={"id"}, exclude_unset=True, exclude_none=True)
+        """Return the fields as the hash of a new job holds them; scripts add the others."""
+        given = self.model_dump(exclude=_NOT_SUBMITTED, exclude_none=True)
         return {name: _as_text(value) for name, value in given.items()}
 
 

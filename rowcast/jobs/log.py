@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-MAX_LINES, MAX_LINE_CHARACTERS = 500, 500
+# Lines that are kept of a job, the last ones, and characters of a line.
+MAX_LINES = 500
+MAX_LINE_CHARACTERS = 500
 
 
 class _Recorder(logging.Handler):

@@ -22,6 +22,7 @@ from rowcast.errors import QueueUnavailable
 from rowcast.jobs import earlier_version
 from rowcast.jobs.estimates import Lane
 from rowcast.jobs.fields import JobFields
+from rowcast.jobs.log import MAX_LINES
 from rowcast.webhooks import outbox
 
 Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
@@ -31,7 +32,6 @@ LANES: tuple[Lane, ...] = ("long", "short")
 # RQ's hash of a job, and the stream to which its end is written; whoever waits for it reads there.
 JOB, ENDS = "rq:job:{}", "rq:results:{}"
 LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
-MAX_LOG_LINES = 500
 _QUEUE = Path(__file__).with_name("queue.lua").read_text(encoding="utf-8")
 _SCRIPT = earlier_version.RENAMED_LUA + outbox.ENQUEUE_LUA + _QUEUE
 _BATCH = 200
@@ -239,10 +239,10 @@ class JobQueue:
     ) -> bool:
         """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not
         ours."""
-        told = lines[-MAX_LOG_LINES:]
+        told = lines[-MAX_LINES:]
         return bool(
             self._call(
-                "renew_lease", job_id, attempt, ttl_s, progress, MAX_LOG_LINES, *told
+                "renew_lease", job_id, attempt, ttl_s, progress, MAX_LINES, *told
             )
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import rowcast
 
+DECIDING_FOLDERS = ("rowcast/tables", "rowcast/learning")
 LIBRARIES = ("scikit-learn", "skrub", "numpy", "pandas", "pyarrow", "joblib")
 
 
@@ -28,13 +29,28 @@ def current() -> dict[str, str]:
 
 @functools.cache
 def code() -> str:
-    """Return what tells one state of the code that fits and predicts from another: 12 hexadecimal
-    digits."""
-    root = Path(rowcast.__file__).parent
-    files = [*sorted(root.glob("*.py")), root.parent / "ml.py"]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[
-        :12
+    """Return the digest of the code that decides the numbers of a model; see `code_of`."""
+    return code_of(Path(rowcast.__file__).parent.parent)
+
+
+def code_of(root: Path) -> str:
+    """Return what tells one state of the deciding code from another: 12 hexadecimal digits.
+
+    It covers `ml.py` and everything in `rowcast/tables` and `rowcast/learning`. A change of other
+    code, such as a route, leaves it as it is, so that `reuse` still finds earlier jobs.
+    """
+    digest = hashlib.sha256()
+    for path in _deciding_files(root):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _deciding_files(root: Path) -> list[Path]:
+    modules = [
+        path for folder in DECIDING_FOLDERS for path in (root / folder).rglob("*.py")
     ]
+    return [root / "ml.py", *sorted(modules)]
 
 
 def differences(made_by: Mapping[str, Any]) -> str:

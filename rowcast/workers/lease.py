@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import redis
 
-from rowcast.jobs import JobQueue, queue
+from rowcast.jobs import JobQueue
+from rowcast.jobs import log as job_log
 from rowcast.workers.work_horse import WorkHorse
 
 log = logging.getLogger("rowcast.worker")
@@ -60,7 +61,7 @@ class Lease:
         """Renew the lease, and pass on what the horse has said since the last time."""
         progress = horse.progress if horse.progress != self._told else ""
         # More are not kept, and a script takes only so many arguments.
-        lines = horse.lines[-queue.MAX_LOG_LINES :]
+        lines = horse.lines[-job_log.MAX_LINES :]
         held = self._queue.renew_lease(
             self._job_id, self._attempt, self._ttl_s, progress, lines
         )

@@ -11,7 +11,8 @@ import redis
 
 from rowcast.ids import new_id
 from rowcast.jobs.fields import JobFields
-from rowcast.jobs.queue import MAX_LOG_LINES, AttemptError, JobQueue
+from rowcast.jobs.log import MAX_LINES
+from rowcast.jobs.queue import AttemptError, JobQueue
 from rowcast.workers.lease import Lease
 from rowcast.workers.work_horse import WorkHorse
 
@@ -182,6 +183,4 @@ def test_a_job_that_logs_without_end_keeps_its_lease(queue: JobQueue) -> None:
     lease.close(horse)
     for end in (reader, writer):
         os.close(end)
-    assert queue.log(job_id) == [
-        f"line {i}" for i in range(20_000 - MAX_LOG_LINES, 20_000)
-    ]
+    assert queue.log(job_id) == [f"line {i}" for i in range(20_000 - MAX_LINES, 20_000)]

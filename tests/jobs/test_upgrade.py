@@ -11,9 +11,11 @@ import time
 from typing import Any
 
 import pytest
+import redis
 import rq
 
 from rowcast.ids import new_id
+from rowcast.jobs import AttemptError, JobFields, JobQueue
 from tests.support.stack import Stack
 from tests.support.tables import table
 from tests.support.waiting import eventually
@@ -169,3 +171,73 @@ def test_a_job_that_the_old_version_ended_keeps_its_status(stack: Stack) -> None
         == {name: after[name] for name in record}
         == record
     )
+
+
+# What the version before this one wrote: some fields of a job's hash had other names.
+
+
+LAST_VERSION = {
+    "rank": "100000000000001",
+    "causes": json.dumps(
+        {
+            "attempt": 1,
+            "code": "worker_lost",
+            "detail": "The job's process died.",
+            "at": 1.0,
+        }
+    ),
+    "begun": "1",
+    "deaths": "1",
+    "attempt": "1",
+    "work": '["fit", "boosting", 200, 3, 1.0]',
+}
+
+
+def as_last_version(connection: redis.Redis, job_id: str, **fields: str) -> None:
+    """Make a queued job's hash what the last version left when it queued the job again."""
+    key = f"rq:job:{job_id}"
+    connection.hdel(key, "queue_score")
+    connection.hset(key, mapping={**LAST_VERSION, **fields})
+
+
+def test_a_fit_that_the_last_version_queued_again_runs_and_keeps_its_history(
+    stack: Stack,
+) -> None:
+    with stack.frozen():
+        job_id = stack.fit(table(200, 3), validation="none")
+        as_last_version(stack.redis(), job_id)
+        (earlier,) = stack.status(job_id)["earlier"]
+        assert earlier["code"] == "worker_lost"
+    status = stack.finished(job_id)
+    assert (status["attempts"], len(status["earlier"])) == (2, 1)
+
+
+def test_crashes_that_the_last_version_counted_count(
+    connection: redis.Redis,
+) -> None:
+    queue = JobQueue(connection)
+    job = JobFields(id=new_id(), owner="ann", kind="fit")
+    queue.submit(job, {"status": "queued"}, max_of_owner=9, max_of_all=9)
+    as_last_version(connection, job.id)
+    assert queue.take("a worker", ["long"], 60) == job.id
+    assert queue.confirm_start(job.id, 2, 60)
+    lost = AttemptError("worker_lost", "The job's process died.")
+    assert queue.give_up(job.id, 2, lost, max_attempts=2, ttl_s=60) == 3
+    found = queue.job(job.id)
+    assert found is not None
+    assert found.crashes == 2
+    assert [error["attempt"] for error in found.attempt_errors] == [1, 2]
+
+
+def test_a_job_that_the_last_version_queued_keeps_its_place(
+    connection: redis.Redis,
+) -> None:
+    queue = JobQueue(connection)
+    jobs = [JobFields(id=new_id(), owner="ann", kind="fit") for _ in range(2)]
+    for job in jobs:
+        queue.submit(job, {"status": "queued"}, max_of_owner=9, max_of_all=9)
+    as_last_version(connection, jobs[0].id)
+    assert queue.take("a worker", ["long"], 60) == jobs[0].id
+    stopped = AttemptError("worker_stopped", "The worker was told to stop.")
+    assert queue.requeue(jobs[0].id, 2, stopped) == "ok"
+    assert queue.take("a worker", ["long"], 60) == jobs[0].id
