@@ -1,23 +1,24 @@
-"""The Python client of Rowcast. It needs requests; pandas and tqdm are used where they are
-installed.
+"""The Python client of Rowcast: one file that needs only requests.
 
-    with Client("http://127.0.0.1:8000") as client:
+    with Client("http://127.0.0.1:8080") as client:
         model_id = client.fit("train.csv", target="price", timeout=None)
         print(client.model(model_id))
         predictions = client.predict_table("test.csv", model_id)
 
-What goes wrong is a RowcastError, except that local files raise the OSError of open():
+DataFrames need pandas and pyarrow, plots need matplotlib, and tqdm draws the progress bars.
 
-RowcastError                  code, detail, hint, errors: as the service gave them, else empty
+Local files raise the OSError of open(). Everything else that goes wrong is a RowcastError:
+
+RowcastError                  code, detail, hint, errors: as the service sent them, or empty
 ├── ServiceUnreachableError   no answer, or only a part of it; also a ConnectionError
-├── APIError                  a bad answer: status, request_id, retry_after_s
+├── APIError                  an error answer: status, request_id, retry_after_s
 │   ├── InvalidRequestError   400, 413, 415, 422; also a ValueError
 │   ├── AuthenticationError   401
 │   ├── NotFoundError         404; also a LookupError
 │   └── ConflictError         409
-├── JobFailedError            the job ended without success: job_id
-├── JobCanceledError          somebody canceled the job: job_id
-└── WaitTimeoutError          the job goes on, only the waiting ended: job_id; also a TimeoutError
+├── JobFailedError            the job failed: job_id
+├── JobCanceledError          the job was canceled: job_id
+└── WaitTimeoutError          the job goes on, only the wait has ended: job_id; also a TimeoutError
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
@@ -55,7 +56,7 @@ from typing import (
     cast,
     overload,
 )
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -66,85 +67,107 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-ATTEMPTS = 4
-OUTAGE_S = 120.0
-# How long a caller who does not wait for a job's end waits for its place in a full queue.
-FULL_QUEUE_S = 600.0
-LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S = 10.0, 60.0
-# The service answers a waiting request when the job ends; a person who watches wants news in
-# between.
-LONG_POLL_S, WATCHED_POLL_S, SHORTEST_PAUSE_S = 20.0, 1.0, 0.1
-# For connecting, and for each silence: a store may think long about a large table before it
-# answers.
-STORE_TIMEOUT_S = (30.0, 600.0)
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+# The final states of a job.
+FINAL = frozenset({"finished", "failed", "canceled"})
+ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# Entries on a page of a listing.
+PAGE = 100
+PARQUET = "application/vnd.apache.parquet"
+
 CHUNK_BYTES = 1 << 20
-# Of more bytes than that, the service is asked first whether it has them.
+# For a larger table the client first asks whether the service has it already.
 REUSE_BYTES = 1_000_000
-BROKEN = (
+
+# Online predictions: their options, the largest table, and the time to compute them in addition
+# to the usual timeout. The service may have lower limits.
+ONLINE_OPTIONS = frozenset({"output", "quantiles", "keep"})
+ONLINE_BYTES = 5_000_000
+ONLINE_S = 30.0
+# What an online worker cannot do, a job can: it has more rows, time and memory, and waits for the
+# fit of its model. A service without online workers supports no tables in requests.
+NEEDS_JOB = frozenset(
+    {
+        "no_online_worker",
+        "online_worker_lost",
+        "request_too_large",
+        "model_too_large",
+        "model_not_ready",
+        "unsupported_media_type",
+    }
+)
+
+ATTEMPTS = 4
+LONGEST_BACKOFF_S = 10.0
+LONGEST_RETRY_AFTER_S = 60.0
+# Without a timeout, wait() gives up after an outage of this length.
+OUTAGE_S = 120.0
+# Without a timeout, a submission waits that long for a place in a full queue.
+FULL_QUEUE_S = 600.0
+# The service holds a status request until the job ends or this time is over. A person that watches
+# wants news earlier.
+LONG_POLL_S = 20.0
+WATCHED_POLL_S = 1.0
+SHORTEST_PAUSE_S = 0.1
+# For connecting, and for each silence: a store may take long to check a large table.
+STORE_TIMEOUT_S = (30.0, 600.0)
+TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
+TRANSIENT_STORE_STATUSES = frozenset({429, *range(500, 600)})
+NO_ANSWER = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
-PASSING = frozenset({429, 502, 503, 504})
-FINAL = frozenset({"finished", "failed", "canceled"})
-ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-PAGE = 100
-# What a prediction at once takes, and how large its table may be; the service may set a lower
-# limit.
-ONLINE_OPTIONS = frozenset({"output", "quantiles", "keep"})
-ONLINE_BYTES, ONLINE_S = 5_000_000, 30.0
-PARQUET = "application/vnd.apache.parquet"
-# A job goes on where the answer at once ends: more rows, time, memory, or a fit that has not ended.
-# A service that answers nothing at once takes no tables in requests.
-BY_JOB = frozenset(
-    {
-        *(
-            "no_online_worker",
-            "online_worker_lost",
-            "request_too_large",
-            "model_too_large",
-            "model_not_ready",
-        ),
-        "unsupported_media_type",
-    }
-)
-# The ids are arguments of their own.
-RESERVED = frozenset({"data", "dataset_id", "model", "model_id"})
 
 T = TypeVar("T")
-Source = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "DataFrame"
-]
+JSONObject = dict[str, Any]
+AnyPath = Union[str, "os.PathLike[str]"]
+AnyBytes = Union[bytes, bytearray, memoryview]
+# A table to upload.
+Source = Union[AnyPath, AnyBytes, BinaryIO, "DataFrame"]
+# A model, or its id.
+AnyModel = Union[str, "Model"]
 
 
 class RowcastError(Exception):
     """The root of all errors; its text says what is wrong and what to do about it."""
 
-    code, detail, hint, job_id = "", "", "", ""
+    code = ""
+    detail = ""
+    hint = ""
+    job_id = ""
     errors: Sequence[str] = ()
 
-    def __init__(self, message: str = "", **facts: Any) -> None:
-        """Note the facts as attributes, which is also how pickle restores them."""
+    def __init__(self, message: str = "", **attributes: Any) -> None:
+        """Set the attributes in the way in which pickle restores them."""
         super().__init__(message)
-        self.__dict__.update(facts)
+        self.__dict__.update(attributes)
 
 
 class ServiceUnreachableError(RowcastError, ConnectionError):
-    """No answer came, or only a part of it; `sent` is False if nobody can have received the
-    request."""
+    """No answer came, or only a part of it.
+
+    `sent` is False if the request certainly did not reach the service.
+    """
 
     sent = True
 
 
 class APIError(RowcastError):
-    """A bad answer came; `code` is the stable word to branch on, empty if not Rowcast answered."""
+    """The service, a proxy or the store answered with an error.
 
-    status, request_id = 0, ""
+    Branch on `code`, which is stable and empty if the answer is not from Rowcast. `status` is that
+    of HTTP; `retry_after_s` is None without a Retry-After header.
+    """
+
+    status = 0
+    request_id = ""
     retry_after_s: float | None = None
 
 
 class InvalidRequestError(APIError, ValueError):
-    """The service refuses the parameters or the table."""
+    """The service rejects the parameters or the table; `errors` names each problem."""
 
 
 class AuthenticationError(APIError):
@@ -152,40 +175,45 @@ class AuthenticationError(APIError):
 
 
 class NotFoundError(APIError, LookupError):
-    """There is no such dataset, model or job, or it is another owner's."""
+    """The dataset, model or job does not exist, or belongs to another owner."""
 
 
 class ConflictError(APIError):
-    """The request comes too early or too late, as for the result of a job that has not ended."""
+    """The request comes too early or too late, as for the result of a running job."""
 
 
 class JobFailedError(RowcastError):
-    """The job ended without success; `code` is the stable word to branch on."""
+    """The job failed; `code` is stable, `detail` and `hint` say why and what to do."""
 
 
 class JobCanceledError(RowcastError):
-    """Somebody canceled the job."""
+    """The job was canceled."""
 
 
 class WaitTimeoutError(RowcastError, TimeoutError):
-    """The job had not ended in the time given; it goes on, and wait() may be called again."""
+    """The job did not end within the timeout; it still runs, and you may call wait() again."""
 
 
-REFUSALS: dict[int, type[APIError]] = {
+ERRORS_BY_STATUS: dict[int, type[APIError]] = {
+    400: InvalidRequestError,
     401: AuthenticationError,
     404: NotFoundError,
     409: ConflictError,
+    413: InvalidRequestError,
+    415: InvalidRequestError,
+    422: InvalidRequestError,
 }
-REFUSALS.update(dict.fromkeys((400, 413, 415, 422), InvalidRequestError))
 
 
 class Client:
-    """A connection to one Rowcast service, which threads may share; close it or use it in `with`.
+    """A connection to one Rowcast service, which threads may share.
 
-    `url` defaults to ROWCAST_URL, else http://127.0.0.1:8000, and `api_key` to ROWCAST_API_KEY,
-    else none. `timeout_s` bounds connecting to the service and each silence of it, not the transfer
-    of tables. `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind"
-    (fit or predict). What `reuse` answered is among them, once.
+    `url` defaults to ROWCAST_URL, else http://127.0.0.1:8080, and `api_key` to ROWCAST_API_KEY,
+    else none. `timeout_s` limits the seconds to connect to the service and each of its silences,
+    not the transfer of tables. Close the client, or use it in `with`.
+
+    `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind" ("fit" or
+    "predict"). A job that `reuse` found is listed once.
     """
 
     def __init__(
@@ -195,23 +223,19 @@ class Client:
         api_key: str | None = None,
         timeout_s: float = 30,
     ) -> None:
-        """Prepare the connection; nothing is sent yet. Raises RowcastError for what is unusable."""
-        self.url = (
-            url or os.environ.get("ROWCAST_URL") or "http://127.0.0.1:8000"
-        ).rstrip("/")
-        if not re.match(r"https?://[^/?#]", self.url):
-            raise RowcastError(
-                f"The address {self.url!r} must start with http:// or https://."
-            )
-        key = (api_key or os.environ.get("ROWCAST_API_KEY") or "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise RowcastError("The API key holds characters that no header can carry.")
+        """Prepare the connection without sending anything.
+
+        Raises RowcastError for an unusable address, key or timeout.
+        """
+        self.url = _checked_url(url)
+        key = _checked_key(api_key)
         if not timeout_s > 0:
-            raise RowcastError(f"timeout_s must be over 0, not {timeout_s}.")
-        # Without a key, requests keeps its habit of looking into .netrc.
-        self._auth = partial(_authorize, key) if key else None
+            raise RowcastError(f"timeout_s must be positive, not {timeout_s}.")
         self.timeout_s = timeout_s
         self.jobs: list[dict[str, str]] = []
+
+        # Without a key, requests looks into .netrc as usual.
+        self._auth = partial(_authorize, key) if key else None
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"rowcast-client/{__version__}"
         for scheme in ("http://", "https://"):
@@ -224,165 +248,173 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the pooled connections."""
+        """Close the connections."""
         self._session.close()
 
     def upload(self, source: Source, *, reuse: bool = True) -> str:
         """Upload a table and return the id of the dataset.
 
         `source` is a path, the bytes of a file, an open binary file, or a DataFrame, which is sent
-        as Parquet without its index. What is over 1 MB and lies in the store already is not sent
-        again: the id is that of the dataset that is there, unless `reuse` is false. Raises
-        RowcastError if a file changes its length meanwhile, or a column of a DataFrame cannot be
-        written.
+        as Parquet without its index. If the service already has the same bytes, over 1 MB, they
+        are not sent again and the id is that of the earlier dataset, unless `reuse` is false.
+
+        Raises the OSError of open(), and RowcastError if the file changes its length during the
+        upload or a column of the DataFrame cannot be written as Parquet.
         """
         with _opened(source) as body:
             return self._upload(body, reuse=reuse)
 
-    def fit(self, data: Source, timeout: float | None = -1, **options: Any) -> str:
-        """Submit a fit and return its id, which is also that of the model.
+    def fit(
+        self,
+        data: Source,
+        timeout: float | None = -1,
+        **options: Any,
+    ) -> str:
+        """Submit a fit and return its id, which is also the id of the model.
 
-        `data` is the id of a dataset, or what upload() takes; a str that is no UUID is a path.
-        `timeout` in seconds: below 0 returns at once, None waits for the end, otherwise the end
-        must come in that time. While the queue is full it keeps trying, for `timeout`, and if that
-        is below 0 for ten minutes. Raises what the service refuses as an APIError, and when it
-        waits, what wait() raises.
+        `data` is the id of a dataset, or a source of upload(); a str that is not a UUID is a path.
+        `timeout` is in seconds: a negative one returns without waiting, None waits for the end of
+        the fit without a limit. While the queue is full, the client tries again until the timeout,
+        or for ten minutes if the timeout is negative.
+
+        Raises APIError if the service rejects the fit; when it waits, also what wait() raises.
         """
-        return self._submit("fit", {**options, "id": self._dataset_id(data)}, timeout)
+        parameters = {**options, "id": self._dataset_id(data)}
+        return self._submit("fit", parameters, timeout)
 
     def predict(
         self,
         data: Source,
-        model: str | Model,
+        model: AnyModel,
         timeout: float | None = -1,
         **options: Any,
     ) -> str:
-        """Submit a prediction and return its id, also that of the result; `data`, `timeout` as in
-        fit().
+        """Submit a prediction and return its id, which is also the id of the result.
 
-        The model need not be there yet: the prediction starts when its fit has finished.
+        `data`, `timeout` and the errors are those of fit(). The fit of the model may still be
+        queued or running: the prediction starts when it has finished.
         """
-        ids = {"dataset_id": self._dataset_id(data), "model_id": _id(model)}
-        return self._submit("predict", {**options, **ids}, timeout)
+        dataset_id = self._dataset_id(data)
+        parameters = {**options, "dataset_id": dataset_id, "model_id": _id(model)}
+        return self._submit("predict", parameters, timeout)
 
     def predict_table(
-        self, data: Source, model: str | Model, **options: Any
+        self,
+        data: Source,
+        model: AnyModel,
+        **options: Any,
     ) -> DataFrame:
-        """Predict, wait for the end and return the predictions; arguments and errors as in
-        predict().
+        """Predict and return the predictions, a row for each row of the table.
 
-        A small table is sent with the request and answered at once; nothing of it is stored. A
-        larger one is uploaded and predicted by a job, and so is any that no online worker takes.
+        A table of up to 5 MB is sent with the request and predicted online, without storing it.
+        A larger one is uploaded and predicted by a job, as is one that no online worker can
+        predict. Arguments and errors are those of predict(), wait() and download().
         """
-        if _is_id(data) or set(options) - ONLINE_OPTIONS:
-            return self.download(self.predict(data, model, timeout=None, **options))
+        needs_job = _is_id(data) or not ONLINE_OPTIONS.issuperset(options)
+        if needs_job:
+            result_id = self.predict(data, model, timeout=None, **options)
+            return self.download(result_id)
+
         with _opened(data) as body:
-            if 0 < len(body) <= ONLINE_BYTES and (
-                answer := self._predict_online(body, _id(model), options)
-            ):
-                return _read_table(io.BytesIO(answer), ".parquet")
-            result_id = self.predict(
-                self._upload(body, reuse=True), model, timeout=None, **options
-            )
+            if 0 < len(body) <= ONLINE_BYTES:
+                predictions = self._predict_online(body, _id(model), options)
+                if predictions is not None:
+                    return predictions
+            dataset_id = self._upload(body, reuse=True)
+        result_id = self.predict(dataset_id, model, timeout=None, **options)
         return self.download(result_id)
 
-    def status(self, job_id: str) -> dict[str, Any]:
-        """Return what the service knows of the job; that it failed is no error here."""
+    def status(self, job_id: str) -> JSONObject:
+        """Return the status of a job, also of one that failed. Raises NotFoundError."""
         return self._call("GET", "/status", {"id": job_id}, "kind")
 
-    def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any]:
-        """Wait until the job has finished, at most `timeout` seconds, and return its last status.
+    def wait(self, job_id: str, timeout: float | None = None) -> JSONObject:
+        """Wait until the job has finished, at most `timeout` seconds, and return its status.
 
-        While nobody answers it keeps asking, without a timeout for two minutes. Raises
-        JobFailedError, JobCanceledError, WaitTimeoutError, APIError or ServiceUnreachableError.
+        During an outage of the service it keeps asking; without a timeout it gives up after two
+        minutes. Raises JobFailedError, JobCanceledError, WaitTimeoutError, APIError or
+        ServiceUnreachableError.
         """
         try:
-            with closing(_Display()) as display:
+            with closing(_JobDisplay()) as display:
                 for job in self._watch(job_id, _deadline(timeout)):
                     display.show(job)
         except KeyboardInterrupt:
-            how = f"client.cancel({job_id!r}), in a shell: rowcast cancel {job_id}"
-            _tell(f"Only the waiting has ended; the job goes on. To cancel it: {how}\n")
+            how = f"client.cancel({job_id!r}), or in a shell: rowcast cancel {job_id}"
+            _show(f"Stopped waiting; the job goes on. To cancel it: {how}\n")
             raise
-        return _finished(job)
+        _raise_unless_finished(job)
+        return job
 
-    def cancel(self, job_id: str) -> dict[str, Any]:
-        """End a job for good, with the predictions that wait for its model, and return its status.
+    def cancel(self, job_id: str) -> JSONObject:
+        """Cancel a job and the predictions that wait for its model, and return its status.
 
-        Raises ConflictError if it has finished or failed; nothing is changed then.
+        Raises ConflictError, and changes nothing, if the job has finished or failed.
         """
         return self._call("POST", "/cancel", {"id": job_id}, "kind")
 
     def log(self, job_id: str) -> list[str]:
-        """Return the lines that the job itself has logged, the last of them if there are many."""
-        return cast(
-            "list[str]",
-            self._call("GET", f"/jobs/{_id(job_id)}/log", {}, "lines")["lines"],
-        )
+        """Return the last lines that the job has logged, oldest first."""
+        path = f"/jobs/{_id(job_id)}/log"
+        answer = self._call("GET", path, {}, "lines")
+        lines: list[str] = answer["lines"]
+        return lines
 
     def result(self, result_id: str) -> str:
         """Return a URL from which anybody can download the predictions for a while."""
-        return cast(str, self._call("GET", "/result", {"id": result_id}, "url")["url"])
+        answer = self._call("GET", "/result", {"id": result_id}, "url")
+        return str(answer["url"])
 
     @overload
     def download(self, result_id: str) -> DataFrame: ...
     @overload
-    def download(self, result_id: str, path: str | os.PathLike[str]) -> Path: ...
-    def download(
-        self, result_id: str, path: str | os.PathLike[str] | None = None
-    ) -> DataFrame | Path:
-        """Return the predictions as a DataFrame, or save them in their format to `path` and return
-        that.
+    def download(self, result_id: str, path: AnyPath) -> Path: ...
+    def download(self, result_id: str, path: AnyPath | None = None) -> DataFrame | Path:
+        """Return the predictions as a DataFrame, or save them to `path` and return that.
 
-        The file appears whole or not at all. Raises ConflictError if the job has not finished.
+        A saved file keeps the format of the result, and appears whole or not at all. Raises
+        ConflictError if the job has not finished.
         """
-        with (
-            tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file
-        ):
-            url = self.result(result_id)
-            _repeat(partial(self._fetch, url, file), _passes)
-            if path is None:
-                return _read_table(file, PurePosixPath(urlsplit(url).path).suffix)
+        if path is None:
+            with tempfile.TemporaryFile() as file:
+                suffix = self._download_result(result_id, file)
+                return _read_table(file, suffix)
+
+        with _replacing(Path(path)) as file:
+            self._download_result(result_id, file)
         return Path(path)
 
-    def model(self, model_id: str | Model) -> Model:
-        """Return what is known of a model. Raises ConflictError if its fit has not finished."""
-        return Model(self._call("GET", f"/models/{_id(model_id)}", {}))
+    def model(self, model_id: AnyModel) -> Model:
+        """Return the description of a model. Raises ConflictError if its fit has not finished."""
+        path = f"/models/{_id(model_id)}"
+        manifest = self._call("GET", path, {})
+        return Model(manifest)
 
-    @overload
-    def download_model(self, model: str | Model) -> Any: ...
-    @overload
-    def download_model(
-        self, model: str | Model, path: str | os.PathLike[str]
-    ) -> Path: ...
-    def download_model(
-        self, model: str | Model, path: str | os.PathLike[str] | None = None
-    ) -> Any:
-        """Return an estimator that predicts here what the service predicts, or save its file to
-        `path`.
+    def download_model(self, model: AnyModel, path: AnyPath | None = None) -> Any:
+        """Return an estimator that predicts the same here, or save its file to `path`.
 
-        Loading runs code that lies in the file: do it only if you trust the service. Raises
-        RowcastError, before anything is loaded, if the file is not the one that the model's
-        manifest names.
+        Loading runs code from the file: do it only if you trust the service. Raises RowcastError,
+        before it loads anything, if the file does not match the SHA-256 in the model's manifest.
         """
         about = self.model(model)
-        load = _estimators(self.url).load if path is None else None
-        with (
-            tempfile.TemporaryFile() if path is None else _replacing(Path(path)) as file
-        ):
-            url = self._call("GET", f"/models/{about.id}/file", {}, "url")["url"]
-            _repeat(partial(self._fetch, url, file), _passes)
-            _check_sha256(file, about)
-            return Path(cast(Any, path)) if load is None else load(file, about.manifest)
+        if path is not None:
+            with _replacing(Path(path)) as file:
+                self._download_model(about, file)
+            return Path(path)
 
-    def models(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Iterate over the finished models, newest first, `limit` at most; pages are asked for as
-        needed."""
-        return islice(self._pages("models", limit), limit)
+        # What loading needs is checked before the download.
+        estimators = _import_estimators(self.url)
+        with tempfile.TemporaryFile() as file:
+            self._download_model(about, file)
+            return estimators.load(file, about.manifest)
 
-    def datasets(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Iterate over the uploaded datasets, newest first, `limit` at most."""
-        return islice(self._pages("datasets", limit), limit)
+    def models(self, limit: int | None = None) -> Iterator[JSONObject]:
+        """Iterate over the finished models, newest first, at most `limit`, page by page."""
+        return self._list("models", limit)
+
+    def datasets(self, limit: int | None = None) -> Iterator[JSONObject]:
+        """Iterate over the uploaded datasets, newest first, at most `limit`, page by page."""
+        return self._list("datasets", limit)
 
     def list_jobs(
         self,
@@ -390,336 +422,465 @@ class Client:
         *,
         status: str | None = None,
         kind: str | None = None,
-        model_id: str | Model | None = None,
+        model_id: AnyModel | None = None,
         dataset_id: str | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Iterate over the jobs that the service knows, whoever submitted them, newest first.
+    ) -> Iterator[JSONObject]:
+        """Iterate over your jobs, whichever client submitted them, newest first.
 
-        `status` and `kind` are words of status(); a fit's `model_id` is its own id.
+        `status` and `kind` are as in status(); the `model_id` of a fit is its own id.
         """
-        wanted = None if model_id is None else _id(model_id)
+        if model_id is not None:
+            model_id = _id(model_id)
         filters = {
             "status": status,
             "kind": kind,
-            "model_id": wanted,
+            "model_id": model_id,
             "dataset_id": dataset_id,
         }
-        return islice(self._pages("jobs", limit, **filters), limit)
+        return self._list("jobs", limit, **filters)
 
-    def delete(self, id: str | Model) -> None:  # noqa: A002 - as the service names it
-        """Delete a model with its results, a dataset or a result. Raises NotFoundError if it is
-        none."""
+    def delete(self, id: AnyModel) -> None:  # noqa: A002 - as the service names it
+        """Delete a model with its results, a dataset, or a result, whichever the id is of.
+
+        Raises NotFoundError, and ConflictError while its job runs.
+        """
+        quoted_id = _id(id)
         for kind in ("models", "datasets", "results"):
+            path = f"/{kind}/{quoted_id}"
             with suppress(NotFoundError):
-                self._call("DELETE", f"/{kind}/{_id(id)}", {}, None)
+                self._call("DELETE", path, {}, None)
                 return
-        raise NotFoundError(
-            f"There is no model, dataset or result {_id(id)}.", status=404
-        )
-
-    def _pages(
-        self, things: str, limit: int | None, **filters: str | None
-    ) -> Iterator[dict[str, Any]]:
-        parameters: dict[str, Any] = {
-            "limit": PAGE if limit is None else max(1, min(limit, PAGE)),
-            **filters,
-        }
-        while True:
-            page = self._call("GET", f"/{things}", parameters, things)
-            yield from page[things]
-            if page.get("next") is None:
-                return
-            parameters["before"] = page["next"]
-
-    def _upload(self, body: _Body, *, reuse: bool) -> str:
-        is_offered = reuse and len(body) > REUSE_BYTES
-        known = (
-            {"sha256": _sha256(body.chunks()), "size": len(body)} if is_offered else {}
-        )
-        dataset = self._call("POST", "/upload", known, "url")
-        if not dataset.get("exists"):
-            # Empty bytes, because requests would send a stream of length 0 chunked, which S3
-            # refuses.
-            put = partial(self._store, "PUT", dataset["url"], data=body or b"")
-            _repeat(put, partial(_passes, statuses={429, *range(500, 600)}))
-        return cast(str, dataset["id"])
+        message = f"There is no model, dataset or result {quoted_id}."
+        raise NotFoundError(message, status=404)
 
     def _dataset_id(self, data: Source) -> str:
-        return cast(str, data) if _is_id(data) else self.upload(data)
+        if _is_id(data):
+            return str(data)
+        return self.upload(data)
+
+    def _upload(self, body: _Body, *, reuse: bool) -> str:
+        content: JSONObject = {}
+        if reuse and len(body) > REUSE_BYTES:
+            content["size"] = len(body)
+            content["sha256"] = _sha256(body.chunks())
+
+        dataset = self._call("POST", "/upload", content, "url")
+        if not dataset.get("exists"):
+            # requests would send a stream of length 0 chunked, which S3 rejects.
+            data = body or b""
+            put = partial(self._ask_store, "PUT", dataset["url"], data=data)
+            _repeat(put, _is_transient_of_store)
+        return str(dataset["id"])
 
     def _predict_online(
-        self, body: _Body, model_id: str, options: dict[str, Any]
-    ) -> bytes | None:
-        """Return predictions as Parquet; None where the service would rather have a job."""
-        named = {
-            name: json.dumps(value)
-            for name, value in options.items()
-            if value is not None
-        }
-        url = f"{self.url}/predict?{urlencode({**named, **_plain(options), 'model_id': model_id})}"
-        types = {"Content-Type": "application/octet-stream", "Accept": PARQUET}
-        rest: dict[str, Any] = {
-            "data": b"".join(body.chunks()),
-            "headers": types,
-            "auth": self._auth,
-        }
+        self,
+        body: _Body,
+        model_id: str,
+        options: JSONObject,
+    ) -> DataFrame | None:
+        """Return the predictions; None if the service needs a job for them."""
+        query = {name: _query_value(value) for name, value in options.items()}
+        query["model_id"] = model_id
+        headers = {"Content-Type": "application/octet-stream", "Accept": PARQUET}
         post = partial(
-            self._send, "POST", url, timeout=self.timeout_s + ONLINE_S, **rest
+            self._ask,
+            "POST",
+            "/predict",
+            timeout_s=self.timeout_s + ONLINE_S,
+            params=query,
+            data=b"".join(body.chunks()),
+            headers=headers,
         )
         try:
-            response = _repeat(post, _passes_online)
+            response = _repeat(post, _is_transient_online)
         except APIError as error:
-            if _is_for_jobs(error):
+            if _needs_job(error):
                 return None
             raise
         if response.headers.get("Content-Type") != PARQUET:
-            raise _stranger(response)
-        return response.content
+            raise _not_rowcast(response)
+        file = io.BytesIO(response.content)
+        return _read_table(file, ".parquet")
 
     def _submit(
-        self, kind: str, parameters: dict[str, Any], timeout: float | None
+        self,
+        kind: str,
+        parameters: JSONObject,
+        timeout: float | None,
     ) -> str:
-        returns_at_once = timeout is not None and timeout < 0
-        deadline = _deadline(FULL_QUEUE_S if returns_at_once else timeout)
+        """Submit a job, wait for its end unless the timeout is negative, and return its id."""
+        is_waiting = timeout is None or not timeout < 0
+        deadline = _deadline(timeout if is_waiting else FULL_QUEUE_S)
         answer = self._call("POST", f"/{kind}", parameters, deadline=deadline)
-        job: dict[str, str] = {"id": answer["id"], "kind": kind}
-        if not (answer.get("reused") and job in self.jobs):
+
+        job = {"id": str(answer["id"]), "kind": kind}
+        is_listed = answer.get("reused") and job in self.jobs
+        if not is_listed:
             self.jobs.append(job)
-        if not returns_at_once:
-            self.wait(
-                job["id"], None if timeout is None else deadline - time.monotonic()
-            )
+
+        if timeout is None:
+            self.wait(job["id"])
+        elif is_waiting:
+            left_s = deadline - time.monotonic()
+            self.wait(job["id"], left_s)
         return job["id"]
 
-    def _watch(self, job_id: str, deadline: float) -> Iterator[dict[str, Any]]:
-        """Yield the job's status again and again until it is final, through outages if need be."""
-        heard_at, failures, fault = time.monotonic(), 0, None
+    def _watch(self, job_id: str, deadline: float) -> Iterator[JSONObject]:
+        """Yield the status of a job after each poll until it is final, also through outages."""
+        answered_at = time.monotonic()
+        failures = 0
         while True:
+            fault = None
             try:
                 job, pause_s = self._poll(job_id, deadline)
             except (ServiceUnreachableError, APIError) as error:
-                if not _passes(error) or (
-                    deadline == math.inf and time.monotonic() > heard_at + OUTAGE_S
-                ):
+                outage_s = time.monotonic() - answered_at
+                gives_up = deadline == math.inf and outage_s > OUTAGE_S
+                if gives_up or not _is_transient(error):
                     raise
-                failures, fault, state = failures + 1, error, str(error)
+                fault = error
+                failures += 1
                 pause_s = _pause_s(failures, error)
+                reason = str(error)
             else:
                 yield job
                 if job["status"] in FINAL:
                     return
-                heard_at, failures, fault, state = (
-                    time.monotonic(),
-                    0,
-                    None,
-                    f"it is {job['status']}.",
-                )
+                answered_at = time.monotonic()
+                failures = 0
+                reason = f"its status is {job['status']}."
+
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                message = f"The job {job_id} did not end in the time given: {state}"
+                message = f"Job {job_id} did not end within the timeout: {reason}"
                 raise WaitTimeoutError(message, job_id=job_id) from fault
             time.sleep(min(pause_s, left_s))
 
-    def _poll(self, job_id: str, deadline: float) -> tuple[dict[str, Any], float]:
-        """Ask for the status and wait for its change; return it and the seconds to pause after
-        it."""
-        left_s = max(0, deadline - time.monotonic())
-        wait_s = min(WATCHED_POLL_S if _is_watched() else LONG_POLL_S, left_s)
-        timeout_s = wait_s + min(self.timeout_s, max(left_s - wait_s, 2))
+    def _poll(self, job_id: str, deadline: float) -> tuple[JSONObject, float]:
+        """Return the status, once the job ends or the poll is over, and the pause after it."""
+        now = time.monotonic()
+        left_s = max(0, deadline - now)
+        longest_s = WATCHED_POLL_S if _is_watched() else LONG_POLL_S
+        wait_s = min(longest_s, left_s)
+        # The service has at least 2 s to answer, even if the deadline comes sooner.
+        answer_s = max(2, left_s - wait_s)
+        answer_s = min(self.timeout_s, answer_s)
+
         response = self._ask(
-            "GET", "/status", {"id": job_id, "wait": wait_s}, timeout_s
+            "GET",
+            "/status",
+            timeout_s=wait_s + answer_s,
+            params={"id": job_id, "wait": wait_s},
         )
-        return _answer(response, "kind"), _jittered(
-            _retry_after_s(response) or SHORTEST_PAUSE_S
-        )
+        job = _answer(response, "kind")
+        # A service that is too busy to hold the request says when to ask again.
+        pause_s = _retry_after_s(response) or SHORTEST_PAUSE_S
+        return job, _jittered(pause_s)
+
+    def _download_result(self, result_id: str, file: BinaryIO) -> str:
+        """Write the predictions to the file and return the suffix of their format."""
+        url = self.result(result_id)
+        self._download(url, file)
+        return PurePosixPath(urlsplit(url).path).suffix
+
+    def _download_model(self, about: Model, file: BinaryIO) -> None:
+        """Write a model to the file and check it, with the file at its start."""
+        path = f"/models/{about.id}/file"
+        answer = self._call("GET", path, {}, "url")
+        self._download(answer["url"], file)
+        _check_sha256(file, about)
+
+    def _download(self, url: str, file: BinaryIO) -> None:
+        _repeat(partial(self._fetch, url, file), _is_transient)
+
+    def _fetch(self, url: str, file: BinaryIO) -> None:
+        """Write an object to the file from its start. Raises if the answer ends early."""
+        file.seek(0)
+        file.truncate()
+        headers = {"Accept-Encoding": "identity"}
+        with self._ask_store("GET", url, headers=headers, stream=True) as response:
+            with _no_answer(url):
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    file.write(chunk)
+            n_bytes = response.raw.tell()
+            length = response.headers.get("Content-Length", n_bytes)
+        if n_bytes != int(length):
+            message = f"The answer from {_origin(url)} ended after {n_bytes} bytes."
+            raise ServiceUnreachableError(message)
+
+    def _list(
+        self,
+        things: str,
+        limit: int | None,
+        **filters: str | None,
+    ) -> Iterator[JSONObject]:
+        n_asked = PAGE
+        if limit is not None:
+            n_asked = max(1, min(limit, PAGE))
+        pages = self._pages(things, {"limit": n_asked, **filters})
+        return islice(pages, limit)
+
+    def _pages(self, things: str, parameters: JSONObject) -> Iterator[JSONObject]:
+        while True:
+            page = self._call("GET", f"/{things}", parameters, things)
+            yield from page[things]
+            before = page.get("next")
+            if before is None:
+                return
+            parameters["before"] = before
 
     def _call(
         self,
         method: str,
         path: str,
-        parameters: dict[str, Any],
+        parameters: JSONObject,
         member: str | None = "id",
         deadline: float = -math.inf,
-    ) -> dict[str, Any]:
-        """Ask the service, again where that is safe, and return its answer, which must have the
-        member."""
-        # By its key the service knows a POST that it has done, and answers as it did the first
-        # time.
-        headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "POST" else {}
-        ask = partial(self._ask, method, path, parameters, self.timeout_s, headers)
-        # A second deletion would find nothing.
-        passes = partial(_passes, once=method == "DELETE")
-        return _answer(_repeat(partial(_await_place, ask, deadline), passes), member)
+    ) -> JSONObject:
+        """Ask the service, again where that is safe, and return its answer with this member."""
+        rest: JSONObject = {"params": parameters}
+        if method == "POST":
+            # By the key the service recognizes a repeated request, and sends its first answer.
+            headers = {"Idempotency-Key": uuid.uuid4().hex}
+            rest = {"json": parameters, "headers": headers}
+        ask = partial(self._ask, method, path, timeout_s=self.timeout_s, **rest)
+
+        is_repeatable = _is_transient if method != "DELETE" else _has_deleted_nothing
+        response = _repeat(partial(_wait_for_place, ask, deadline), is_repeatable)
+        return _answer(response, member)
 
     def _ask(
         self,
         method: str,
         path: str,
-        parameters: dict[str, Any],
+        *,
         timeout_s: float,
-        headers: dict[str, str] | None = None,
+        **rest: Any,
     ) -> requests.Response:
-        where: dict[str, Any] = {
-            "json" if method == "POST" else "params": parameters,
-            "headers": headers,
-        }
-        timeouts_s = (min(self.timeout_s, timeout_s), timeout_s)
-        return self._send(
-            method, self.url + path, auth=self._auth, timeout=timeouts_s, **where
-        )
+        """Send one request to the service; `timeout_s` limits each of its silences."""
+        url = self.url + path
+        connect_s = min(self.timeout_s, timeout_s)
+        timeouts_s = (connect_s, timeout_s)
+        return self._send(method, url, auth=self._auth, timeout=timeouts_s, **rest)
 
-    def _fetch(self, url: str, file: BinaryIO) -> None:
-        """Fill the file, from its start, with what the store has; raise if the end is missing."""
-        file.seek(0)
-        file.truncate()
-        with self._store(
-            "GET", url, headers={"Accept-Encoding": "identity"}, stream=True
-        ) as response:
-            with _no_answer(url):
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    file.write(chunk)
-            n_bytes = response.raw.tell()
-            if n_bytes != int(response.headers.get("Content-Length", n_bytes)):
-                raise ServiceUnreachableError(
-                    f"The answer of {_origin(url)} broke off before its end."
-                )
+    def _ask_store(
+        self,
+        method: str,
+        url: str,
+        **rest: Any,
+    ) -> requests.Response:
+        """Send one request to the store.
 
-    def _store(self, method: str, url: str, **rest: Any) -> requests.Response:
-        """Ask the store, to whom a presigned URL says all; neither our key nor .netrc may be
-        added."""
-        return self._send(
-            method, url, auth=partial(_authorize, ""), timeout=STORE_TIMEOUT_S, **rest
-        )
+        Its presigned URL is enough: neither our key nor .netrc may be added.
+        """
+        auth = partial(_authorize, "")
+        return self._send(method, url, auth=auth, timeout=STORE_TIMEOUT_S, **rest)
 
-    def _send(self, method: str, url: str, **rest: Any) -> requests.Response:
-        """Send one request; all that this client says to anybody goes through here."""
+    def _send(
+        self,
+        method: str,
+        url: str,
+        **rest: Any,
+    ) -> requests.Response:
+        """Send one request; all requests of the client go through here."""
         with _no_answer(url):
             response = self._session.request(method, url, **rest)
             if not 200 <= response.status_code < 300:
-                raise _bad_answer(response)
+                raise _api_error(response)
         return response
 
 
 class Model:
-    """What is known of a model: prints as a summary, in a notebook as a table.
+    """The description of a model; it prints as a summary, and in a notebook as a table.
 
-    `manifest` is all of it. `scores` and `baseline` are figures by name, on rows that were not
-    trained on; `importances` is by how much the loss grows without a feature, largest first.
+    `manifest` holds everything. `scores` and `baseline` are figures by name, on rows that the
+    model was not fitted on. `importances` are increases of the loss by feature, largest first,
+    when the feature is shuffled.
     """
 
-    def __init__(self, manifest: dict[str, Any]) -> None:
+    def __init__(self, manifest: JSONObject) -> None:
         self.manifest = manifest
-        self.id, self.task, self.target, self.learner, self.notes = (
-            manifest.get(name) for name in ("id", "task", "target", "learner", "notes")
-        )
-        self.validation: dict[str, Any] = manifest.get("validation") or {}
-        self.scores: dict[str, Any] = self.validation.get("scores") or {}
-        self.baseline: dict[str, Any] = self.validation.get("baseline") or {}
-        features = (manifest.get("importances") or {}).get("features") or ()
-        self.importances: dict[str, float | None] = {
-            each["name"]: each["mean"] for each in features
-        }
+        self.id = manifest.get("id")
+        self.task = manifest.get("task")
+        self.target = manifest.get("target")
+        self.learner = manifest.get("learner")
+        self.notes = manifest.get("notes")
+        validation: JSONObject = manifest.get("validation") or {}
+        self.validation = validation
+        self.scores: JSONObject = validation.get("scores") or {}
+        self.baseline: JSONObject = validation.get("baseline") or {}
+        self.importances: dict[str, float | None] = {}
+        importances = manifest.get("importances") or {}
+        for feature in importances.get("features") or ():
+            name = feature["name"]
+            self.importances[name] = feature["mean"]
 
     def __repr__(self) -> str:
         rows = self._summary()
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+        lines = [f"{name:<{width}}  {text}" for name, text in rows]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = ([html.escape(cell) for cell in row] for row in self._summary())
-        lines = (f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows)
+        lines = []
+        for name, text in self._summary():
+            heading = html.escape(name)
+            cell = html.escape(text)
+            lines.append(f"<tr><th>{heading}</th><td>{cell}</td></tr>")
         return f"<table>{''.join(lines)}</table>"
 
     def plot(self) -> Any:
-        """Return a matplotlib Figure of the importances and the confusion matrix or the
-        residuals."""
+        """Return a matplotlib Figure of the importances and the errors on rows held out.
+
+        The errors are the confusion matrix, or the quantiles of the residuals.
+        """
         try:
             from matplotlib import pyplot
         except ImportError as error:
-            raise RowcastError(
-                "plot() needs matplotlib: pip install matplotlib"
-            ) from error
+            message = "plot() needs matplotlib: pip install matplotlib"
+            raise RowcastError(message) from error
+
         figure, (left, right) = pyplot.subplots(
             1, 2, figsize=(11, 4.5), layout="constrained"
         )
-        known = [
-            (name, value)
-            for name, value in self.importances.items()
-            if value is not None
-        ][:15][::-1]
-        left.barh([_literal(name) for name, _ in known], [value for _, value in known])
-        left.set(title="importances", xlabel="increase of the loss")
+        self._plot_importances(left)
         self._plot_errors(right)
         return figure
 
+    def _plot_importances(self, axes: Any) -> None:
+        largest = self._known_importances()[:15]
+        # matplotlib draws bars from the bottom up.
+        largest.reverse()
+        names = [_literal(name) for name, _ in largest]
+        values = [value for _, value in largest]
+        axes.barh(names, values)
+        axes.set(title="importances", xlabel="increase of the loss")
+
     def _plot_errors(self, axes: Any) -> None:
-        matrix, quantiles = (
-            self.scores.get("confusion_matrix"),
-            self.scores.get("residual_quantiles"),
-        )
+        matrix = self.scores.get("confusion_matrix")
+        quantiles = self.scores.get("residual_quantiles")
         if matrix:
-            shown, names = (
-                axes.imshow(matrix["counts"], cmap="Blues"),
-                [*map(_literal, matrix["labels"])],
-            )
-            axes.set_xticks(range(len(names)), names, rotation=90)
-            axes.set_yticks(range(len(names)), names)
+            names = [_literal(label) for label in matrix["labels"]]
+            places = range(len(names))
+            image = axes.imshow(matrix["counts"], cmap="Blues")
+            axes.set_xticks(places, names, rotation=90)
+            axes.set_yticks(places, names)
             axes.set(title="confusion matrix", xlabel="predicted", ylabel="true")
-            axes.figure.colorbar(shown, ax=axes, label="rows")
+            axes.figure.colorbar(image, ax=axes, label="rows")
         elif quantiles and None not in quantiles.values():
-            axes.plot(
-                [float(level) for level in quantiles],
-                list(quantiles.values()),
-                marker="o",
-            )
+            levels = [float(level) for level in quantiles]
+            values = list(quantiles.values())
+            axes.plot(levels, values, marker="o")
             axes.set(title="residuals", xlabel="quantile", ylabel="target - prediction")
         else:
             axes.set(title="not validated")
 
+    def _known_importances(self) -> list[tuple[str, float]]:
+        importances = self.importances.items()
+        return [(name, value) for name, value in importances if value is not None]
+
     def _summary(self) -> list[tuple[str, str]]:
-        about, method = self.manifest, self.validation.get("method", "none")
-        rows = f"{about.get('n_rows')}, {about.get('n_rows_left_out', 0)} left out without a target"
-        judged = (
-            f"{method}, on {self.validation['n_rows']} rows"
-            if "n_rows" in self.validation
-            else method
-        )
-        top = [
-            f"{name} {value:.4g}"
-            for name, value in self.importances.items()
-            if value is not None
-        ][:5]
-        return [
+        """Return the lines of the summary, a name and a text each."""
+        about = self.manifest
+        n_rows = about.get("n_rows")
+        n_left_out = about.get("n_rows_left_out", 0)
+        parameters = json.dumps(about.get("params") or {})
+        validation = self.validation.get("method", "none")
+        if "n_rows" in self.validation:
+            n_validated = self.validation["n_rows"]
+            validation += f", on {n_validated} rows"
+
+        rows = [
             ("model", str(self.id)),
             ("target", f"{self.target} ({self.task})"),
-            ("learner", f"{self.learner} {json.dumps(about.get('params') or {})}"),
-            ("rows", rows),
-            ("validation", judged),
-            *(
-                (name, self._beside_baseline(name))
-                for name in self.scores
-                if _is_number(self.scores[name])
-            ),
-            ("importances", ", ".join(top) or "none"),
-            *(("note", str(note)) for note in self.notes or ()),
+            ("learner", f"{self.learner} {parameters}"),
+            ("rows", f"{n_rows}, {n_left_out} left out without a target"),
+            ("validation", validation),
         ]
+        figures = [name for name, score in self.scores.items() if _is_number(score)]
+        rows.extend((name, self._beside_baseline(name)) for name in figures)
+        rows.append(("importances", self._largest_importances()))
+        rows.extend(("note", str(note)) for note in self.notes or ())
+        return rows
+
+    def _largest_importances(self) -> str:
+        largest = self._known_importances()[:5]
+        texts = [f"{name} {value:.4g}" for name, value in largest]
+        return ", ".join(texts) or "none"
 
     def _beside_baseline(self, name: str) -> str:
-        base = self.baseline.get(name)
-        return f"{self.scores[name]:.4g}" + (
-            f" (baseline {base:.4g})" if _is_number(base) else ""
-        )
+        score = self.scores[name]
+        baseline = self.baseline.get(name)
+        if _is_number(baseline):
+            return f"{score:.4g} (baseline {baseline:.4g})"
+        return f"{score:.4g}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _literal(name: Any) -> str:
+    """Escape a name for matplotlib, which reads text between dollars as a formula."""
+    return str(name).replace("$", r"\$")
+
+
+def _checked_url(url: str | None) -> str:
+    """Return the address without a slash at its end."""
+    url = url or os.environ.get("ROWCAST_URL") or DEFAULT_URL
+    if not re.match(r"https?://[^/?#]", url):
+        raise RowcastError(f"The address {url!r} must start with http:// or https://.")
+    return url.rstrip("/")
+
+
+def _checked_key(api_key: str | None) -> str:
+    """Return the API key, empty if there is none."""
+    key = api_key or os.environ.get("ROWCAST_API_KEY") or ""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        message = "The API key contains characters that an HTTP header cannot carry."
+        raise RowcastError(message)
+    return key
+
+
+def _authorize(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    if key:
+        request.headers["Authorization"] = f"Bearer {key}"
+    return request
+
+
+def _is_id(data: Source) -> bool:
+    return isinstance(data, str) and ID.fullmatch(data) is not None
+
+
+def _id(thing: AnyModel) -> str:
+    """Return an id, quoted as a part of a path."""
+    if isinstance(thing, Model):
+        thing = str(thing.id)
+    return quote(thing, safe="")
+
+
+def _query_value(value: Any) -> str | None:
+    """Return an option for a query: text as it is, the rest as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value)
 
 
 class _Body:
-    """The bytes of one upload; for its length and lack of read(), requests announces it and sends
-    chunks."""
+    """The bytes of one upload.
+
+    requests announces its length and sends it in chunks, because it has a length but no read().
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        # A pipe is kept in memory: its length is unknown, and it cannot be read twice.
-        self.file = file if file.seekable() else io.BytesIO(file.read())
+        # The length of a pipe is unknown, and it cannot be read twice: it is kept in memory.
+        if not file.seekable():
+            file = io.BytesIO(file.read())
+        self.file = file
         self.start = self.file.tell()
-        self.n_bytes = self.file.seek(0, io.SEEK_END) - self.start
+        end = self.file.seek(0, io.SEEK_END)
+        self.n_bytes = end - self.start
 
     def __len__(self) -> int:
         return self.n_bytes
@@ -732,24 +893,25 @@ class _Body:
                     bar.update(len(chunk))
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes from the start. Raises RowcastError if there are not as many as there
-        were."""
+        """Yield the bytes from the start. Raises RowcastError if the file changes its length."""
         self.file.seek(self.start)
-        left = self.n_bytes
-        while left:
-            chunk = self.file.read(min(left, CHUNK_BYTES))
-            left -= len(chunk)
-            # Looked at before the last chunk leaves, so that a wrong length never makes a whole
+        n_left = self.n_bytes
+        while n_left:
+            n_asked = min(n_left, CHUNK_BYTES)
+            chunk = self.file.read(n_asked)
+            n_left -= len(chunk)
+            # Checked before the last chunk leaves, so that a wrong length never makes a whole
             # upload.
-            if not chunk or (left == 0 and self.file.read(1)):
-                raise RowcastError(
-                    f"The file did not keep its {self.n_bytes} bytes; upload it again."
-                )
+            is_longer = n_left == 0 and self.file.read(1)
+            if is_longer or not chunk:
+                message = f"The file changed its length from {self.n_bytes} bytes."
+                raise RowcastError(f"{message} Upload it again.")
             yield chunk
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[_Body]:
+    """Open a source of upload(). Raises OSError, RowcastError or TypeError."""
     if isinstance(source, (str, os.PathLike)):
         with Path(source).open("rb") as file:
             yield _Body(file)
@@ -763,37 +925,27 @@ def _opened(source: Source) -> Iterator[_Body]:
     elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
         yield _Body(source)
     else:
-        raise TypeError(
-            f"A table is a path, bytes, a binary file or a DataFrame, not {type(source)}."
-        )
+        kinds = "a path, bytes, an open binary file or a DataFrame"
+        raise TypeError(f"A table must be {kinds}, not {type(source).__name__}.")
 
 
 def _write_parquet(frame: DataFrame, file: BinaryIO) -> None:
-    """Write a DataFrame without its index; names of columns become text."""
+    """Write a DataFrame without its index, with the names of its columns as text."""
     names = [str(name) for name in frame.columns]
-    frame = (
-        frame if list(frame.columns) == names else frame.set_axis(names, axis="columns")
-    )
+    if list(frame.columns) != names:
+        frame = frame.set_axis(names, axis="columns")
     try:
         frame.to_parquet(cast(Any, file), index=False)
     except (ValueError, TypeError, NotImplementedError) as error:
-        culprit = next(
-            (
-                name
-                for name in names
-                if names.count(name) == 1 and not _is_writable(frame[name])
-            ),
-            None,
-        )
-        what = "DataFrame" if culprit is None else f"column {culprit!r}"
-        hint = (
-            ""
-            if culprit is None
-            else " Give all its values one type, for example with astype(str)."
-        )
-        raise RowcastError(
-            f"The {what} cannot be written as Parquet: {error}.{hint}"
-        ) from error
+        what = "DataFrame"
+        hint = ""
+        for name in names:
+            if names.count(name) == 1 and not _is_writable(frame[name]):
+                what = f"column {name!r}"
+                hint = " Convert its values to one type, for example with astype(str)."
+                break
+        message = f"The {what} cannot be written as Parquet: {error}.{hint}"
+        raise RowcastError(message) from error
 
 
 def _is_writable(column: Any) -> bool:
@@ -805,84 +957,30 @@ def _is_writable(column: Any) -> bool:
 
 
 def _read_table(file: BinaryIO, suffix: str) -> DataFrame:
-    """Return a result as a DataFrame; pandas infers the types of a format that has none."""
+    """Return a result as a DataFrame; pandas infers the types of CSV and JSON Lines."""
     import pandas
 
     file.seek(0)
     if suffix == ".csv":
         return pandas.read_csv(file, keep_default_na=False, na_values=[""])
     if suffix == ".jsonl":
-        # pandas' own reader takes columns for dates by their names, and rounds.
-        return pandas.DataFrame([json.loads(line) for line in file])
+        # pandas' own reader rounds numbers, and takes columns for dates because of their names.
+        records = [json.loads(line) for line in file]
+        return pandas.DataFrame(records)
     return pandas.read_parquet(file)
-
-
-def _check_sha256(file: BinaryIO, about: Model) -> None:
-    """Raise unless the file is the one that the manifest names; leave it at its start."""
-    file.seek(0)
-    sha256 = _sha256(iter(partial(file.read, CHUNK_BYTES), b""))
-    file.seek(0)
-    if sha256 != (about.manifest.get("file") or {}).get("sha256"):
-        hint = "Somebody may have changed it in the store."
-        raise RowcastError(
-            f"The file of model {about.id} is not the one that its manifest names. {hint}"
-        )
-
-
-def _sha256(chunks: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _estimators(url: str) -> Any:
-    """Return our other module, which needs scikit-learn; it lies beside this one."""
-    name = f"{__package__}.estimators" if __package__ else "estimators"
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        hint = f"Fetch {_origin(url)}/estimators.py and save it beside this file."
-        if error.name != name:
-            hint = "pip install 'scikit-learn>=1.6' pandas pyarrow"
-        raise RowcastError(
-            f"Models are loaded with the help of {error.name}. {hint}"
-        ) from error
-
-
-def _is_id(data: Source) -> bool:
-    return isinstance(data, str) and bool(ID.fullmatch(data))
-
-
-def _plain(options: dict[str, Any]) -> dict[str, str]:
-    """Return the options that are text, which a query holds as they are."""
-    return {name: value for name, value in options.items() if isinstance(value, str)}
-
-
-def _id(thing: str | Model) -> str:
-    """Return an id, ready to be a part of a path."""
-    return quote(thing if isinstance(thing, str) else str(thing.id), safe="")
-
-
-def _literal(name: Any) -> str:
-    """Return a name for matplotlib, which takes what is between dollars for a formula."""
-    return str(name).replace("$", r"\$")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a new file that takes the path's place if the block succeeds, and vanishes if not."""
+    """Yield a new file that replaces the path if the block succeeds, else vanishes."""
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
+
     part = path.with_name(f".rowcast-{uuid.uuid4().hex}.part")
     try:
         file = part.open("w+b")
     except OSError as error:
-        # The user knows the path, not what stands in for it meanwhile.
+        # The user knows the path, but not the temporary file beside it.
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
         with file:
@@ -892,75 +990,133 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def _repeat(send: Callable[[], T], passes: Callable[[RowcastError], bool]) -> T:
-    """Return what `send` returns; try it again, ATTEMPTS times in all, while the fault is one that
-    passes."""
+def _check_sha256(file: BinaryIO, about: Model) -> None:
+    """Leave a model's file at its start. Raises RowcastError if its manifest names another."""
+    file.seek(0)
+    chunks = iter(partial(file.read, CHUNK_BYTES), b"")
+    sha256 = _sha256(chunks)
+    file.seek(0)
+
+    expected = about.manifest.get("file") or {}
+    if sha256 != expected.get("sha256"):
+        message = (
+            f"The file of model {about.id} is not the one that its manifest names."
+        )
+        hint = "Somebody may have changed it in the store."
+        raise RowcastError(f"{message} {hint}")
+
+
+def _sha256(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _import_estimators(url: str) -> Any:
+    """Return the module estimators, which lies beside this one and needs scikit-learn."""
+    name = f"{__package__}.estimators" if __package__ else "estimators"
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        hint = "pip install 'scikit-learn>=1.6' pandas pyarrow"
+        if error.name == name:
+            hint = f"Save {_origin(url)}/estimators.py beside this file."
+        message = f"Loading a model needs {error.name}. {hint}"
+        raise RowcastError(message) from error
+
+
+def _repeat(send: Callable[[], T], is_repeatable: Callable[[RowcastError], bool]) -> T:
+    """Return what `send` returns, after at most ATTEMPTS attempts.
+
+    `is_repeatable` says which errors may be followed by another attempt.
+    """
     failures = 0
     while True:
         try:
             return send()
         except (ServiceUnreachableError, APIError) as error:
             failures += 1
-            if failures == ATTEMPTS or not passes(error):
+            if failures == ATTEMPTS or not is_repeatable(error):
                 raise
             pause_s = _pause_s(failures, error)
         time.sleep(pause_s)
 
 
-def _await_place(send: Callable[[], T], deadline: float) -> T:
-    """Return what `send` returns; if the queue is full, try it again while there is time."""
-    refusals = 0
+def _wait_for_place(send: Callable[[], T], deadline: float) -> T:
+    """Return what `send` returns; while the queue is full, try again until the deadline."""
+    failures = 0
     while True:
         try:
             return send()
         except APIError as error:
             if error.code != "queue_full":
                 raise
-            refusals += 1
-            pause_s = _pause_s(refusals, error)
+            failures += 1
+            pause_s = _pause_s(failures, error)
             if time.monotonic() + pause_s > deadline:
                 raise
-            if refusals == 1:
-                _tell(f"{error.detail} Waiting for a place.\n")
+            if failures == 1:
+                _show(f"{error.detail} Waiting for a place in the queue.\n")
         time.sleep(pause_s)
 
 
-def _passes(
-    error: RowcastError, statuses: Container[int] = PASSING, *, once: bool = False
+def _is_transient(
+    error: RowcastError, statuses: Container[int] = TRANSIENT_STATUSES
 ) -> bool:
-    """Send whether to send again: the fault is one that passes, and what may be done but once was
-    not done."""
+    """Return whether the same request may succeed within a minute."""
+    if not isinstance(error, APIError):
+        return isinstance(error, ServiceUnreachableError)
+    # How long to wait for a place in a full queue is the caller's decision.
+    if error.code == "queue_full" or error.status not in statuses:
+        return False
+    return error.retry_after_s is None or error.retry_after_s <= LONGEST_RETRY_AFTER_S
+
+
+def _has_deleted_nothing(error: RowcastError) -> bool:
+    """Return whether a deletion may be repeated: it would not find what is gone already."""
     if isinstance(error, APIError):
-        is_safe = error.status == 429 or error.code == "store_unavailable" or not once
-        # How long to wait for a place in a full queue was the caller's to say.
-        passes = is_safe and error.status in statuses and error.code != "queue_full"
-        return passes and (error.retry_after_s or 0) <= LONGEST_RETRY_AFTER_S
-    return isinstance(error, ServiceUnreachableError) and not (once and error.sent)
+        did_nothing = error.status == 429 or error.code == "store_unavailable"
+    else:
+        did_nothing = isinstance(error, ServiceUnreachableError) and not error.sent
+    return did_nothing and _is_transient(error)
 
 
-def _passes_online(error: RowcastError) -> bool:
-    # A job takes over sooner than an online worker may be free.
-    return not _is_for_jobs(error) and _passes(error)
+def _is_transient_of_store(error: RowcastError) -> bool:
+    return _is_transient(error, TRANSIENT_STORE_STATUSES)
 
 
-def _is_for_jobs(error: RowcastError) -> bool:
-    """Send whether the service would rather have a job, or a proxy before it takes no such body."""
-    return isinstance(error, APIError) and (error.code in BY_JOB or error.status == 413)
+def _is_transient_online(error: RowcastError) -> bool:
+    # A job starts earlier than an online worker may be free.
+    return _is_transient(error) and not _needs_job(error)
+
+
+def _needs_job(error: RowcastError) -> bool:
+    """Return whether a job could do what an online worker did not do."""
+    if not isinstance(error, APIError):
+        return False
+    # A proxy in front of the service may limit the length of requests too.
+    return error.code in NEEDS_JOB or error.status == 413
 
 
 def _deadline(timeout: float | None) -> float:
-    return math.inf if timeout is None else time.monotonic() + max(timeout, 0)
+    if timeout is None:
+        return math.inf
+    return time.monotonic() + max(timeout, 0)
 
 
 def _pause_s(failures: int, error: RowcastError) -> float:
+    """Return the seconds before the next attempt: those of Retry-After, or a growing pause."""
     retry_after_s: float | None = getattr(error, "retry_after_s", None)
-    # The exponent is bounded too: an outage of hours would make it too large for a float.
-    backoff_s = min(0.25 * 2 ** min(failures, 10), LONGEST_BACKOFF_S)
-    return _jittered(backoff_s if retry_after_s is None else retry_after_s)
+    if retry_after_s is not None:
+        return _jittered(retry_after_s)
+    # The exponent is limited too: an outage of hours would make it too large for a float.
+    backoff_s = 0.25 * 2 ** min(failures, 10)
+    return _jittered(min(backoff_s, LONGEST_BACKOFF_S))
 
 
 def _jittered(pause_s: float) -> float:
-    """Return up to half as much again, so that many clients do not come back at once."""
+    """Return up to half as much again, so that many clients do not come back together."""
     return pause_s * random.uniform(1, 1.5)
 
 
@@ -969,354 +1125,353 @@ def _retry_after_s(response: requests.Response) -> float | None:
     return float(header) if header.isdecimal() else None
 
 
-def _json(response: requests.Response) -> dict[str, Any]:
-    """Return the body, or an empty dict if it is anything but a JSON object."""
-    with suppress(ValueError):
-        body = json.loads(response.content)
-        return body if isinstance(body, dict) else {}
-    return {}
-
-
-def _answer(response: requests.Response, member: str | None) -> dict[str, Any]:
-    """Return the answer; without this member it did not come from Rowcast."""
+def _answer(response: requests.Response, member: str | None) -> JSONObject:
+    """Return the body. Raises APIError without the member: it is then not from Rowcast."""
     answer = _json(response)
     if member is not None and member not in answer:
-        raise _stranger(response)
+        raise _not_rowcast(response)
     return answer
 
 
-def _stranger(response: requests.Response) -> APIError:
-    message = (
-        f"{_origin(response.url)} answered, but not as Rowcast does. Is this the "
-        "service's address?"
-    )
+def _json(response: requests.Response) -> JSONObject:
+    """Return the body if it is a JSON object, else an empty dict."""
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _not_rowcast(response: requests.Response) -> APIError:
+    origin = _origin(response.url)
+    message = f"{origin} answered, but not as Rowcast does. Is the address right?"
     return APIError(message, detail=message, status=response.status_code)
 
 
-def _bad_answer(response: requests.Response) -> APIError:
-    """Turn the problem that the service describes, or what a proxy or a store says instead, into an
-    error."""
-    facts, status = _facts(_json(response)), response.status_code
-    page = re.sub(r"<[^>]*>", " ", response.content[:4096].decode("utf-8", "replace"))
-    reason = " ".join(page.split())[:200] or response.reason
-    facts.setdefault("detail", f"{_origin(response.url)} answered {status}: {reason}")
+def _api_error(response: requests.Response) -> APIError:
+    """Return the error for a problem of the service, or for what a proxy or a store answered."""
+    status = response.status_code
+    origin = _origin(response.url)
+    attributes = _attributes(_json(response))
+    if "detail" not in attributes:
+        reason = _text_of_page(response.content) or response.reason
+        attributes["detail"] = f"{origin} answered {status}: {reason}"
     if response.history:
-        facts["hint"] = (
-            f"The request was redirected; use {_origin(response.url)} as the address."
-        )
-    error = REFUSALS.get(status, APIError)
-    return error(
-        _sentence(facts), status=status, retry_after_s=_retry_after_s(response), **facts
-    )
+        hint = f"The request was redirected; use {origin} as the address."
+        attributes["hint"] = hint
+    attributes["status"] = status
+    attributes["retry_after_s"] = _retry_after_s(response)
+
+    error = ERRORS_BY_STATUS.get(status, APIError)
+    return error(_message(attributes), **attributes)
 
 
-def _facts(problem: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a problem that are as they should be; another program may have written
-    it."""
+def _text_of_page(content: bytes) -> str:
+    """Return the first 200 characters of a page of HTML or XML, without its tags."""
+    page = content[:4096].decode("utf-8", "replace")
+    words = re.sub(r"<[^>]*>", " ", page).split()
+    return " ".join(words)[:200]
+
+
+def _attributes(problem: Mapping[str, Any]) -> JSONObject:
+    """Return the members of a problem that have the right type; a proxy may have written it."""
     types = {"code": str, "detail": str, "hint": str, "errors": list, "request_id": str}
-    return {
-        name: problem[name]
-        for name, kind in types.items()
-        if isinstance(problem.get(name), kind)
-    }
+    attributes: JSONObject = {}
+    for name, kind in types.items():
+        value = problem.get(name)
+        if isinstance(value, kind):
+            attributes[name] = value
+    return attributes
 
 
-def _sentence(facts: dict[str, Any]) -> str:
-    """Join what is wrong, each problem that this does not name yet, and what to do."""
-    detail = str(facts.get("detail") or facts.get("code") or "No reason was given")
-    problems = "; ".join(
-        str(problem)
-        for problem in facts.get("errors", ())
-        if str(problem) not in detail
-    )
-    parts = [part for part in (detail, problems, str(facts.get("hint", ""))) if part]
-    return " ".join(
-        part if part.endswith((".", "!", "?")) else f"{part}." for part in parts
-    )
+def _message(attributes: Mapping[str, Any]) -> str:
+    """Join what is wrong, the problems that this does not name yet, and what to do."""
+    detail = attributes.get("detail") or attributes.get("code") or "No reason was given"
+    problems = [str(error) for error in attributes.get("errors", ())]
+    unnamed = [problem for problem in problems if problem not in detail]
+    hint = attributes.get("hint", "")
+
+    sentences = []
+    for text in (detail, "; ".join(unnamed), hint):
+        if text.endswith((".", "!", "?")):
+            sentences.append(text)
+        elif text:
+            sentences.append(f"{text}.")
+    return " ".join(sentences)
 
 
 @contextmanager
 def _no_answer(url: str) -> Iterator[None]:
-    """Turn the errors of requests into ours, without their texts, which show presigned URLs."""
+    """Turn the errors of requests into ours."""
     try:
         yield
     except requests.RequestException as error:
-        cause: BaseException | None = error
-        while isinstance(cause, (requests.RequestException, HTTPError)):
-            cause = cause.__cause__ or cause.__context__
-        reason = getattr(cause, "strerror", None) or cause or type(error).__name__
-        if not isinstance(error, BROKEN):
-            raise RowcastError(
-                f"The request to {_origin(url)} is not possible: {reason}."
-            ) from error
-        fault = getattr((*error.args, None)[0], "reason", None)
-        sent = not isinstance(fault, (NewConnectionError, ConnectTimeoutError))
-        hint = (
-            "It may have got the request."
-            if sent
-            else "Is this the right address, and is it running?"
-        )
-        message = f"No answer from {_origin(url)}: {reason}. {hint}"
-        raise ServiceUnreachableError(message, sent=sent) from error
+        raise _connection_error(url, error) from error
+
+
+def _connection_error(url: str, error: requests.RequestException) -> RowcastError:
+    """Describe an error without its own text, which shows presigned URLs."""
+    origin = _origin(url)
+    reason = _root_cause(error)
+    if not isinstance(error, NO_ANSWER):
+        return RowcastError(f"The request to {origin} cannot be sent: {reason}.")
+
+    first = error.args[0] if error.args else None
+    fault = getattr(first, "reason", None)
+    sent = not isinstance(fault, (NewConnectionError, ConnectTimeoutError))
+    hint = "It may have received the request."
+    if not sent:
+        hint = "Is the address right, and is the service running?"
+    message = f"No answer from {origin}: {reason}. {hint}"
+    return ServiceUnreachableError(message, sent=sent)
+
+
+def _root_cause(error: requests.RequestException) -> Any:
+    """Return what the network or the system says, or the name of the error."""
+    cause: BaseException | None = error
+    while isinstance(cause, (requests.RequestException, HTTPError)):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return type(error).__name__
+    return getattr(cause, "strerror", None) or cause
 
 
 def _origin(url: str) -> str:
-    """Return scheme, host and port: the rest may hold a password or a signature."""
-    scheme, netloc = urlsplit(url)[:2]
-    return f"{scheme}://{netloc.rpartition('@')[2]}"
+    """Return scheme, host and port; the rest may contain a password or a signature."""
+    parts = urlsplit(url)
+    _, _, host = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{host}"
 
 
-def _authorize(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
-    if key:
-        request.headers["Authorization"] = f"Bearer {key}"
-    return request
-
-
-def _finished(job: dict[str, Any]) -> dict[str, Any]:
-    name = f"The {job['kind']} {job['id']}"
-    if job["status"] == "failed":
-        facts = _facts(job.get("error") or {})
-        raise JobFailedError(
-            f"{name} failed: {_sentence(facts)}", job_id=job["id"], **facts
-        )
+def _raise_unless_finished(job: JSONObject) -> None:
+    """Raise JobFailedError or JobCanceledError."""
+    kind = job["kind"]
+    job_id = job["id"]
     if job["status"] == "canceled":
-        raise JobCanceledError(f"{name} was canceled.", job_id=job["id"])
-    return job
+        message = f"The {kind} {job_id} was canceled."
+        raise JobCanceledError(message, job_id=job_id)
+    if job["status"] == "failed":
+        attributes = _attributes(job.get("error") or {})
+        message = f"The {kind} {job_id} failed: {_message(attributes)}"
+        raise JobFailedError(message, job_id=job_id, **attributes)
 
 
-class _Display:
-    """What a person sees while a job is waited for: one bar where tqdm is installed, else one
-    line."""
+class _JobDisplay:
+    """What a person sees during wait(): one bar with tqdm, else one line."""
 
     def __init__(self) -> None:
-        self.tqdm, self.began = _tqdm(), time.monotonic()
+        self.tqdm = _tqdm()
         self.bar: Any = None
+        self.began = time.monotonic()
         self.end = ""
 
-    def show(self, job: dict[str, Any]) -> None:
+    def show(self, job: JSONObject) -> None:
         """Show the status of the job in place of the last one."""
-        kind, job_id, activity = job["kind"], job["id"], _activity(job)
         if self.tqdm is not None:
-            if self.bar is None:
-                # A whole id would leave a terminal of 80 columns no room for the bar.
-                look = {
-                    "desc": f"{kind} ...{job_id[-6:]}",
-                    "bar_format": "{desc} |{bar}| {elapsed}{postfix}",
-                }
-                self.bar = self.tqdm(total=100, dynamic_ncols=True, **look)
-            self.bar.n = (
-                100
-                if job["status"] == "finished"
-                else _progress(job).get("percent", self.bar.n)
-            )
-            self.bar.set_postfix_str(activity)
+            self._show_bar(job)
         elif _is_watched():
-            width = shutil.get_terminal_size().columns - 1
-            line = (
-                f"{kind} {job_id}: {activity} ({time.monotonic() - self.began:.0f} s)"
-            )
-            _tell(f"\r{line[:width]:<{width}}")
-            self.end = "\n"
+            self._show_line(job)
 
     def close(self) -> None:
         """Leave the last status on a line of its own."""
         if self.bar is not None:
             self.bar.close()
-        _tell(self.end)
+        _show(self.end)
+
+    def _show_bar(self, job: JSONObject) -> None:
+        if self.bar is None:
+            # A terminal of 80 columns has no room for a whole id beside the bar.
+            end_of_id = job["id"][-6:]
+            self.bar = self.tqdm(
+                total=100,
+                desc=f"{job['kind']} ...{end_of_id}",
+                bar_format="{desc} |{bar}| {elapsed}{postfix}",
+                dynamic_ncols=True,
+            )
+        progress = _progress(job)
+        if job["status"] == "finished":
+            self.bar.n = 100
+        elif progress:
+            self.bar.n = progress["percent"]
+        self.bar.set_postfix_str(_activity(job))
+
+    def _show_line(self, job: JSONObject) -> None:
+        kind = job["kind"]
+        job_id = job["id"]
+        activity = _activity(job)
+        waited_s = time.monotonic() - self.began
+        line = f"{kind} {job_id}: {activity} ({waited_s:.0f} s)"
+
+        width = shutil.get_terminal_size().columns - 1
+        line = line[:width].ljust(width)
+        _show(f"\r{line}")
+        self.end = "\n"
 
 
-def _progress(job: dict[str, Any]) -> dict[str, Any]:
-    return (job["status"] == "started" and job.get("progress")) or {}
+def _progress(job: JSONObject) -> JSONObject:
+    """Return the phase and the percentage of a running job, empty if they are unknown."""
+    if job["status"] != "started":
+        return {}
+    return job.get("progress") or {}
 
 
-def _activity(job: dict[str, Any]) -> str:
-    """Send what a job is doing, as "fitting 43 %, 1 m 12 s left"."""
-    progress, eta_s = (
-        _progress(job),
-        None if job["status"] in FINAL else job.get("eta_s"),
-    )
-    parts = [
-        f"{progress['phase']} {progress['percent']:.0f} %"
-        if progress
-        else job["status"],
-        f"{job['position']} ahead of it" if job.get("position") else "",
-        f"attempt {job['attempts']}" if (job.get("attempts") or 0) > 1 else "",
-        "" if eta_s is None else f"{_duration(eta_s)} left",
-    ]
-    return ", ".join(part for part in parts if part)
+def _activity(job: JSONObject) -> str:
+    """Return what a job does, as "fitting 43 %, 1 m 12 s left"."""
+    status = job["status"]
+    progress = _progress(job)
+    position = job.get("position")
+    attempts = job.get("attempts") or 0
+    eta_s = job.get("eta_s")
+
+    parts = [status]
+    if progress:
+        phase = progress["phase"]
+        percent = progress["percent"]
+        parts = [f"{phase} {percent:.0f} %"]
+    if position:
+        parts.append(f"{position} ahead of it")
+    if attempts > 1:
+        parts.append(f"attempt {attempts}")
+    if eta_s is not None and status not in FINAL:
+        parts.append(f"{_duration(eta_s)} left")
+    return ", ".join(parts)
 
 
 def _duration(seconds: float) -> str:
     """Return a time in its two largest units, as "1 m 12 s"."""
     minutes, s = divmod(math.ceil(seconds), 60)
     hours, m = divmod(minutes, 60)
-    return f"{hours} h {m} m" if hours else f"{m} m {s} s" if m else f"{s} s"
+    if hours:
+        return f"{hours} h {m} m"
+    if m:
+        return f"{m} m {s} s"
+    return f"{s} s"
 
 
-def _is_watched() -> bool:
-    """Send whether a person sees stderr; threads of a pool would write over each other there."""
-    alone = threading.current_thread() is threading.main_thread()
-    return alone and sys.stderr is not None and (sys.stderr.isatty() or _is_notebook())
+def _upload_bar(n_bytes: int) -> Any:
+    """Return a context with tqdm's bar; with None if nobody watches or tqdm is missing."""
+    tqdm = _tqdm()
+    if tqdm is not None:
+        return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="upload")
+    _show(f"uploading {n_bytes / 1e6:.1f} MB\n")
+    return nullcontext()
 
 
-def _is_notebook() -> bool:
-    """Send whether this is the kernel of a notebook; then IPython has been loaded."""
-    find = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return getattr(find and find(), "kernel", None) is not None
+def _tqdm() -> Any:
+    """Return the class of tqdm's bar; None if nobody watches or tqdm is missing."""
+    if not _is_watched():
+        return None
+    name = "tqdm.auto" if _is_notebook() else "tqdm"
+    with suppress(ImportError), warnings.catch_warnings():
+        # tqdm warns that ipywidgets is missing, and then shows a bar of text.
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name).tqdm
+    return None
 
 
-def _tell(text: str) -> None:
+def _show(text: str) -> None:
     if _is_watched():
         print(text, end="", file=sys.stderr, flush=True)
 
 
-def _tqdm() -> Any:
-    """Return tqdm's bar for where a person looks, None if nobody does or it is not installed."""
-    if _is_watched():
-        with suppress(ImportError), warnings.catch_warnings():
-            # Without ipywidgets it warns, and its bar is one of text.
-            warnings.simplefilter("ignore")
-            return importlib.import_module(
-                "tqdm.auto" if _is_notebook() else "tqdm"
-            ).tqdm
-    return None
+def _is_watched() -> bool:
+    """Return whether a person sees stderr; several threads would overwrite each other there."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return sys.stderr is not None and (sys.stderr.isatty() or _is_notebook())
 
 
-def _upload_bar(n_bytes: int) -> Any:
-    """Return a context with tqdm's bar, or with None where nobody watches or tqdm is not
-    installed."""
-    tqdm = _tqdm()
-    if tqdm is not None:
-        return tqdm(total=n_bytes, unit="B", unit_scale=True, desc="upload")
-    _tell(f"uploading {n_bytes / 1e6:.1f} MB\n")
-    return nullcontext()
+def _is_notebook() -> bool:
+    """Return whether this is the kernel of a notebook, which has loaded IPython."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_ipython() if get_ipython else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code, 1 after a sentence on stderr."""
+    """Run the command line and return the exit code: 0, 1 after an error, 130 after Ctrl-C."""
     given = vars(_parser().parse_args(arguments))
     try:
         with Client(given.pop("url")) as client:
-            options = dict(given.pop("options", ()))
-            if reserved := {"self", "method", "timeout", *given, *RESERVED} & set(
-                options
-            ):
-                raise RowcastError(
-                    f"--option {min(reserved)}=... is not an option of the service."
-                )
-            given.update(options)
-            for line in _lines(getattr(client, given.pop("method"))(**given)):
+            method = _method(client, given)
+            _add_options(given)
+            for line in _lines(method(**given)):
                 print(line)
     except (RowcastError, OSError) as error:
         filename = getattr(error, "filename", None)
-        print(f"{filename}: {error.args[1]}" if filename else error, file=sys.stderr)
+        message = f"{filename}: {error.args[1]}" if filename else error
+        print(message, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
 
 
+def _method(client: Client, given: JSONObject) -> Any:
+    """Return the method of a command, which usually has its name."""
+    name = given.pop("command")
+    if name == "jobs":
+        return client.list_jobs
+    if name == "status" and "timeout" in given:
+        return client.wait
+    return getattr(client, name)
+
+
+def _add_options(given: JSONObject) -> None:
+    """Turn each --option NAME=VALUE into an argument of the method.
+
+    Raises RowcastError for a name that the method uses for something else.
+    """
+    options = dict(given.pop("options", ()))
+    reserved = {"self", "timeout", "data", "dataset_id", "model", "model_id"}
+    reserved.update(given)
+    for name in sorted(options):
+        if name in reserved:
+            message = f"--option {name}=... is not an option of the service."
+            raise RowcastError(message)
+    given.update(options)
+
+
 def _lines(answer: Any) -> Iterator[Any]:
-    """Yield what a command prints: of a listing a line for each thing, its id in front."""
+    """Yield the lines that a command prints; those of a listing begin with an id."""
     if isinstance(answer, list):
         yield from answer
     elif isinstance(answer, Iterator):
-        columns = ("id", "kind", "status", "target", "task", "learner", "size")
         for thing in answer:
-            known = [thing[name] for name in columns if name in thing]
-            score = thing.get("score") or {}
-            yield "\t".join(map(str, [*known, *score.values()]))
+            yield _line_of(thing)
+    elif isinstance(answer, dict):
+        yield answer["status"]
     elif answer is not None:
-        yield answer["status"] if isinstance(answer, dict) else answer
+        yield answer
+
+
+def _line_of(thing: JSONObject) -> str:
+    """Return a job, model or dataset as words separated by tabs."""
+    score = thing.get("score") or {}
+    words = [thing[name] for name in COLUMNS if name in thing]
+    words.extend(score.values())
+    return "\t".join(map(str, words))
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Describe the command line: a command is a method of Client, its arguments are named as
-    there."""
+    """Describe the command line; the arguments of a command are those of a method of Client."""
     parser = argparse.ArgumentParser(
-        description="Fit and predict tables with Rowcast. Each command prints only what the "
-        "next one needs.",
-        epilog="The API key is taken from ROWCAST_API_KEY alone: arguments show in the list of "
-        "processes.",
+        description="Fit and predict tables with Rowcast. "
+        "Each command prints only what the next one needs.",
+        epilog="The API key comes only from ROWCAST_API_KEY, "
+        "because the list of processes shows arguments.",
     )
-    parser.add_argument(
-        "--url", help="default: ROWCAST_URL, else http://127.0.0.1:8000"
-    )
-    methods = parser.add_subparsers(dest="method", required=True, metavar="COMMAND")
-
-    def add(method: str, does: str, *arguments: str) -> argparse.ArgumentParser:
-        command = methods.add_parser(
-            method, help=does, description=does, argument_default=argparse.SUPPRESS
+    parser.add_argument("--url", help=f"default: ROWCAST_URL, else {DEFAULT_URL}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (does, *arguments) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=does, description=does, argument_default=argparse.SUPPRESS
         )
-        for each in arguments:
-            command.add_argument(each)
-        return command
-
-    add("upload", "upload a table; prints the id of the dataset", "source")
-    fit = add(
-        "fit",
-        "fit a model on a file or dataset; prints its id",
-        "data",
-        "--target",
-        "--task",
-    )
-    predict = add(
-        "predict",
-        "predict a file or dataset; prints the id of the result",
-        "data",
-        "model",
-    )
-    for command in (fit, predict):
-        command.add_argument(
-            "--option",
-            metavar="NAME=VALUE",
-            dest="options",
-            action="append",
-            type=_option,
-        )
-        wait = command.add_mutually_exclusive_group()
-        wait.add_argument(
-            "--wait",
-            dest="timeout",
-            action="store_const",
-            const=None,
-            help="wait for the end",
-        )
-        wait.add_argument(
-            "--timeout",
-            type=_seconds,
-            metavar="SECONDS",
-            help="wait for the end that long",
-        )
-    status = add("status", "print the status of a job, one word", "job_id")
-    status.add_argument(
-        "--wait",
-        dest="method",
-        action="store_const",
-        const="wait",
-        help="wait for the end",
-    )
-    add(
-        "cancel",
-        "end a job for good, with those that wait for its model; prints: canceled",
-        "job_id",
-    )
-    add("log", "print what a job has logged", "job_id")
-    jobs = add(
-        "jobs",
-        "list the jobs, newest first",
-        "--status",
-        "--kind",
-        "--model-id",
-        "--dataset-id",
-    )
-    jobs.add_argument("--limit", type=int, help="how many at most")
-    jobs.set_defaults(method="list_jobs")
-    add("download", "save a result; prints the path", "result_id", "path")
-    add("models", "list the models, newest first")
-    add("datasets", "list the datasets, newest first")
-    add("model", "print what is known of a model", "model_id")
-    add("delete", "delete a model, dataset or result", "id")
+        waits = "--wait" in arguments
+        exclusive = command.add_mutually_exclusive_group() if waits else command
+        for argument in arguments:
+            group = exclusive if argument in ("--wait", "--timeout") else command
+            group.add_argument(argument, **ARGUMENTS.get(argument, {}))
     return parser
 
 
@@ -1328,7 +1483,7 @@ def _seconds(text: str) -> float:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE, the value as JSON where it is that, else as text."""
+    """Parse NAME=VALUE; a VALUE that is not JSON is text."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -1336,6 +1491,69 @@ def _option(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+# What a listing shows, as far as its entries have it.
+COLUMNS = ("id", "kind", "status", "target", "task", "learner", "size")
+JOB_ARGUMENTS = ("--option", "--wait", "--timeout")
+# What each command does, and its arguments.
+COMMANDS = {
+    "upload": ("upload a table; prints the id of the dataset", "source"),
+    "fit": (
+        "fit a model on a file or dataset; prints its id",
+        "data",
+        "--target",
+        "--task",
+        *JOB_ARGUMENTS,
+    ),
+    "predict": (
+        "predict a file or dataset; prints the id of the result",
+        "data",
+        "model",
+        *JOB_ARGUMENTS,
+    ),
+    "status": ("print the status of a job, one word", "job_id", "--wait"),
+    "cancel": (
+        "cancel a job and the predictions that wait for its model; prints: canceled",
+        "job_id",
+    ),
+    "log": ("print what a job has logged", "job_id"),
+    "jobs": (
+        "list the jobs, newest first",
+        "--status",
+        "--kind",
+        "--model-id",
+        "--dataset-id",
+        "--limit",
+    ),
+    "download": ("save a result; prints the path", "result_id", "path"),
+    "models": ("list the models, newest first",),
+    "datasets": ("list the datasets, newest first",),
+    "model": ("print the summary of a model", "model_id"),
+    "delete": ("delete a model, dataset or result", "id"),
+}
+# What an argument means, where its name does not say it.
+ARGUMENTS: dict[str, JSONObject] = {
+    "--option": {
+        "metavar": "NAME=VALUE",
+        "dest": "options",
+        "action": "append",
+        "type": _option,
+        "help": "an option of the service; may be repeated",
+    },
+    "--wait": {
+        "dest": "timeout",
+        "action": "store_const",
+        "const": None,
+        "help": "wait for the end",
+    },
+    "--timeout": {
+        "type": _seconds,
+        "metavar": "SECONDS",
+        "help": "wait for the end, at most this long",
+    },
+    "--limit": {"type": int, "help": "list at most so many"},
+}
 
 
 if __name__ == "__main__":

@@ -80,7 +80,10 @@ def test_nothing_is_shown_of_a_job_that_is_unknown(client, service, capsys):
 def test_person_learns_once_that_the_queue_is_full(client, service, capsys):
     service.queued["/fit"] = [queue_full(1)] * 3
     client.fit(D1)
-    assert capsys.readouterr().err == "It is queue_full. Waiting for a place.\n"
+    assert (
+        capsys.readouterr().err
+        == "It is queue_full. Waiting for a place in the queue.\n"
+    )
 
 
 @pytest.mark.usefixtures("watched")

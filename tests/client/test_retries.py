@@ -52,7 +52,7 @@ def test_silence_is_repeated_and_then_no_answer(service, pauses):
         client.status("j1")
     assert (
         str(raised.value)
-        == f"No answer from {service.url}: timed out. It may have got the request."
+        == f"No answer from {service.url}: timed out. It may have received the request."
     )
     assert len(pauses) == 3
 
@@ -119,7 +119,7 @@ def test_service_that_never_listened_is_named(free_port, pauses):
         client.status("j1")
     assert str(raised.value) == (
         f"No answer from http://127.0.0.1:{free_port}: Connection refused. "
-        "Is this the right address, and is it running?"
+        "Is the address right, and is the service running?"
     )
     assert not raised.value.sent
 

@@ -31,7 +31,7 @@ def test_fit_and_predict_send_ids_and_options_as_json(client, service):
 
 
 def test_options_that_are_not_json_are_refused_clearly(client, service):
-    with pytest.raises(RowcastError, match="not possible: Out of range float"):
+    with pytest.raises(RowcastError, match="cannot be sent: Out of range float"):
         client.fit(D1, rate=float("nan"))
     assert service.requests == []
 

@@ -45,7 +45,7 @@ def test_ctrl_c_ends_the_waiting_and_says_how_to_cancel(service):
     terminal.wait_for("fitting 43 %")
     terminal.press(b"\x03")
     assert terminal.end() == 130
-    said = "the job goes on. To cancel it: client.cancel('j1'), in a shell: rowcast cancel j1"
+    said = "the job goes on. To cancel it: client.cancel('j1'), or in a shell: rowcast cancel j1"
     assert said in terminal.shown
     assert "Traceback" not in terminal.shown
     assert service.received("/cancel") == []

@@ -73,7 +73,7 @@ def test_upload_of_a_dataframe_sends_parquet_without_its_index(client, objects):
 def test_upload_of_anything_else_is_a_type_error_before_any_request(
     client, service, source
 ):
-    with pytest.raises(TypeError, match="A table is a path"):
+    with pytest.raises(TypeError, match="A table must be a path"):
         client.upload(source)
     assert service.requests == []
 
@@ -151,7 +151,7 @@ def test_file_that_changes_its_length_is_refused_and_nothing_is_stored(
 
     os.truncate(table, 2 << 20)
     service.queued["/upload"] = [change]
-    with pytest.raises(RowcastError, match="did not keep its 2097152 bytes"):
+    with pytest.raises(RowcastError, match="changed its length from 2097152 bytes"):
         client.upload(table)
     assert "/datasets/d1" not in objects
 

@@ -38,7 +38,8 @@ def test_timeout_0_raises_unless_the_job_has_finished(client, service):
     assert client.fit(D1, timeout=0) == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
     with pytest.raises(
-        WaitTimeoutError, match="j1 did not end in the time given: it is started"
+        WaitTimeoutError,
+        match="j1 did not end within the timeout: its status is started",
     ) as raised:
         client.fit(D1, timeout=0)
     assert raised.value.job_id == "j1"
