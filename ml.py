@@ -1,7 +1,7 @@
 """fit() and predict(): the two jobs, start to end.
 
-Each downloads, checks, works and publishes. Whatever a table or model is refused for is raised as
-one of `rowcast.errors`; nothing is visible to anybody before the manifest, which is written last.
+Each downloads, checks, works and publishes. The reason for refusing a table or a model is raised as
+one of `rowcast.errors`. Nothing is visible before the manifest, which is written last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import narwhals.stable.v2
 
 from rowcast.errors import DatasetNotFound
 from rowcast.jobs import context, publishing, reuse
-from rowcast.learning import learners, prediction, training
+from rowcast.learning import Predictor, learners, prediction, training
 from rowcast.store import (
     ObjectMissing,
     Version,
@@ -28,10 +28,10 @@ from rowcast.store import (
     versions,
 )
 from rowcast.system import cores
-from rowcast.tables import checks, formats, training_table
+from rowcast.tables import Limits, Source, checks, formats, training_table
 
-# What most jobs need, imported before forking, so that no job does it again. skrub is left to the
-# few tables that need it.
+# Most jobs need these, so they are imported before forking. skrub is left to the few tables that
+# need it.
 _USED_BY_MOST = (
     "pyarrow.compute",
     "sklearn.dummy",
@@ -42,26 +42,23 @@ _USED_BY_MOST = (
 
 
 def warm_up() -> None:
-    """Do once, before forking, what every job would otherwise do again; no OpenMP thread is
-    started."""
+    """Do once, before forking, what every job would do again; it starts no OpenMP thread."""
     import pandas
 
     for module in _USED_BY_MOST:
         importlib.import_module(module)
     cores.libraries()
-    # Boosting asks for them once a process, and a program (lscpu) is started to find out.
+    # Boosting asks for the physical cores once a process, and joblib starts lscpu to count them.
     joblib.cpu_count(only_physical_cores=True)
     versions.current()
-    # scikit-learn looks at frames through narwhals, which loads its part for pandas at the first
-    # one.
+    # scikit-learn reads frames through narwhals, which loads its pandas part at the first one.
     narwhals.stable.v2.from_native(pandas.DataFrame({"x": [0.0]}))
-    # What is there already is left out of garbage collections, so that a fork shares its memory for
-    # longer.
+    # Garbage collections skip what exists by now, so that forks share its memory for longer.
     gc.freeze()
 
 
 def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
-    """Fit a model on a dataset, judge it and publish it, signed.
+    """Fit a model on a dataset, evaluate it and publish it, signed.
 
     `options`: what /fit takes, with the target's name; `dataset` with the size and tag noted on
     submitting.
@@ -77,31 +74,23 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         progress.phase("downloading")
         dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
-        source = formats.open_file(
-            run.folder / "dataset", formats.Limits.of(run.settings)
-        )
-        target, weights = options["target"], options["sample_weight"]
-        use = options.get("identifiers") == "use"
-        table = training_table.read(
-            source, target, weights, use_identifiers=use, on_progress=progress.rows
-        )
-        task = learners.task_of(
-            table.target, options["task"], max_classes=run.settings.max_classes
-        )
-        plan = _plan(task, options)
+        source = _open_dataset(run)
+        table = _training_table(run, source, options)
+        plan = _plan(run, table, options)
         rows = training.Rows(table.frame, table.target, table.weights)
-        with seat.threads(
-            n_cells=table.frame.size, others_wait=run.others_wait
-        ) as n_threads:
+        n_cells = table.frame.size
+        threads = seat.threads(n_cells=n_cells, others_wait=run.others_wait)
+        with threads as n_threads:
             trained = training.train(plan, table.features, rows, progress)
+
     progress.phase("uploading")
     path = run.folder / publications.MODEL_FILE
     _dump(trained.model, path)
     manifest = {
         "id": model_id,
         **dataset,
-        "target": target,
-        "sample_weight": weights,
+        "target": options["target"],
+        "sample_weight": options["sample_weight"],
         "identifiers": options.get("identifiers", "leave_out"),
         **manifests.of_model(source, table, plan, trained),
         "n_threads": n_threads,
@@ -109,21 +98,17 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         **manifests.made(progress.durations_s),
     }
     publishing.check_dataset(run, dataset_id)
-    signed = signing.sign(
-        run.signing_keys, run.owner, model_id, manifests.finite(manifest)
-    )
+    finite = manifests.finite(manifest)
+    signed = signing.sign(run.signing_keys, run.owner, model_id, finite)
     publishing.publish(run, path, signed)
-    run.note_published(
-        reuse.key_of("fit", dataset["dataset_sha256"], options, versions.current())
-    )
+    _note_for_reuse(run, dataset, options)
     progress.end()
 
 
 def predict(
     dataset_id: str, model_id: str, result_id: str, options: dict[str, Any]
 ) -> None:
-    """Predict a dataset's rows with a model and publish the result: one row out per row in, in
-    order.
+    """Predict a dataset's rows and publish the result: one row out per row in, in order.
 
     `options`: what /predict takes; `dataset` with the size and tag noted on submitting.
 
@@ -134,20 +119,14 @@ def predict(
     """
     run = context.current()
     progress = run.progress.start("predict")
-    wanted = prediction.Plan(
-        options["output"], options["quantiles"], options["keep"], options["format"]
-    )
+    wanted = _wanted(options)
     with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
-        predictor, about = loading.load(
-            run.storage, run.signing_keys, run.owner, model_id, run.folder / "model"
-        )
+        predictor, about = _load_model(run, model_id)
         prediction.check_givable(about, wanted)
         dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
-        source = formats.open_file(
-            run.folder / "dataset", formats.Limits.of(run.settings)
-        )
+        source = _open_dataset(run)
         checks.check_predict(source, predictor.features, wanted.keep)
         path = run.folder / publications.RESULT_FILES[wanted.format]
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
@@ -155,6 +134,7 @@ def predict(
         progress.phase("predicting")
         with threads as n_threads, loading.refused_if_of_other_versions(about):
             rows = prediction.write(path, predictor, source, wanted, progress.rows)
+
     progress.phase("uploading")
     manifest = {
         "id": result_id,
@@ -168,38 +148,11 @@ def predict(
     publishing.check_dataset(run, dataset_id)
     publishing.note_result(run, model_id)
     publishing.publish(run, path, manifests.finite(manifest))
-    model = (model_id, about["file"]["sha256"])
-    run.note_published(
-        reuse.key_of(
-            "predict", dataset["dataset_sha256"], options, versions.current(), model
-        )
-    )
+    _note_for_reuse(run, dataset, options, (model_id, about["file"]["sha256"]))
     progress.end()
 
 
-def _dump(model: Any, path: Path) -> None:
-    """Write a model as joblib's reader takes it, in an eighth of the time that joblib's writer
-    takes."""
-    with path.open("wb") as file:
-        pickle.dump(model, file, protocol=5)
-
-
-def _plan(task: learners.Task, options: dict[str, Any]) -> training.Plan:
-    learner, params, class_weight = (
-        options["learner"],
-        options["params"],
-        options["class_weight"],
-    )
-    learners.check(learner, params, task=task, class_weight=class_weight)
-    return training.Plan(
-        learner,
-        task,
-        params,
-        options["seed"],
-        class_weight,
-        options["validation"],
-        options["importance_s"],
-    )
+# What both share
 
 
 def _download_dataset(
@@ -224,3 +177,78 @@ def _download_dataset(
         ) from None
     run.note_digest(dataset_id, version, digest)
     return {"dataset_id": dataset_id, "dataset_sha256": digest}
+
+
+def _open_dataset(run: context.Run) -> Source:
+    limits = Limits.of(run.settings)
+    return formats.open_file(run.folder / "dataset", limits)
+
+
+def _note_for_reuse(
+    run: context.Run,
+    dataset: dict[str, Any],
+    options: dict[str, Any],
+    model: tuple[str, str] | None = None,
+) -> None:
+    """Let later jobs of the same inputs and options find this one; see `reuse.key_of`."""
+    digest = dataset["dataset_sha256"]
+    key = reuse.key_of(run.job.kind, digest, options, versions.current(), model)
+    run.note_published(key)
+
+
+# What a fit does
+
+
+def _training_table(
+    run: context.Run, source: Source, options: dict[str, Any]
+) -> training_table.TrainingTable:
+    return training_table.read(
+        source,
+        options["target"],
+        options["sample_weight"],
+        use_identifiers=options.get("identifiers") == "use",
+        on_progress=run.progress.rows,
+    )
+
+
+def _plan(
+    run: context.Run, table: training_table.TrainingTable, options: dict[str, Any]
+) -> training.Plan:
+    task = learners.task_of(
+        table.target, options["task"], max_classes=run.settings.max_classes
+    )
+    learners.check(
+        options["learner"],
+        options["params"],
+        task=task,
+        class_weight=options["class_weight"],
+    )
+    return training.Plan(
+        learner=options["learner"],
+        task=task,
+        params=options["params"],
+        seed=options["seed"],
+        class_weight=options["class_weight"],
+        validation=options["validation"],
+        importance_s=options["importance_s"],
+    )
+
+
+def _dump(model: Any, path: Path) -> None:
+    """Write a model so that joblib can read it, in an eighth of the time that joblib takes."""
+    with path.open("wb") as file:
+        pickle.dump(model, file, protocol=5)
+
+
+# What a prediction does
+
+
+def _wanted(options: dict[str, Any]) -> prediction.Plan:
+    return prediction.Plan(
+        options["output"], options["quantiles"], options["keep"], options["format"]
+    )
+
+
+def _load_model(run: context.Run, model_id: str) -> tuple[Predictor, dict[str, Any]]:
+    path = run.folder / "model"
+    return loading.load(run.storage, run.signing_keys, run.owner, model_id, path)
