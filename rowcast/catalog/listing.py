@@ -19,6 +19,7 @@ from rowcast.catalog import retention
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs import FINAL, Jobs, our_errors, shown
+from rowcast.learning import evaluation
 from rowcast.store import (
     BUCKETS,
     Bucket,
@@ -36,7 +37,6 @@ N_JOBS = 64
 # A page ends after so long with what it has, so that many deleted models do not keep the caller
 # waiting.
 PATIENCE_S = 1.0
-SCORES = ("accuracy", "r2")
 _SHOWN = ("created_at", "dataset_id", "target", "task", "learner", "n_rows")
 
 
@@ -216,7 +216,7 @@ def score_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
     """Return the one figure that stands for a model's quality; None where it was not validated."""
     try:
         scores = manifest["validation"]["scores"]
-        metric = next(name for name in SCORES if name in scores)
+        metric = next(name for name in evaluation.HEADLINE_SCORES if name in scores)
         value = scores[metric]
         return (
             {"metric": metric, "value": float(value)} if math.isfinite(value) else None

@@ -11,6 +11,7 @@ __all__ = [
     "Phase",
     "Predictor",
     "Progress",
+    "evaluation",
     "learners",
     "prediction",
     "preprocessing",

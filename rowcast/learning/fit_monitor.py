@@ -1,7 +1,7 @@
-"""How many iterations of a running fit are done, as far as scikit-learn shows it.
+"""Report the iterations of a running fit, as far as scikit-learn shows them.
 
-Neither boosting nor forests take a callback (scikit-learn 1.9.1), so a thread looks at what they
-have made so far. That is private to them: where it is not there, nothing is told.
+Neither boosting nor forests support a callback (scikit-learn 1.9.1), so a thread counts what they
+have made so far. That lies in private attributes: where they are missing, nothing is reported.
 """
 
 from __future__ import annotations
@@ -15,56 +15,55 @@ from rowcast.learning.progress import Progress
 
 _INTERVAL_S = 0.25
 
-Look = Callable[[], int]
+# Returns how many iterations have begun.
+Counter = Callable[[], int]
 
 
 @contextmanager
 def watched(estimator: Any, progress: Progress) -> Iterator[None]:
-    """Tell how many iterations a fit has done that runs within; the thread that looks ends with it.
+    """Report the iterations of a fit that runs within; the thread that counts ends with it.
 
-    The thread computes nothing, so that the limits of OpenMP, which bind single threads, are kept.
+    The thread computes nothing, so that the limits of OpenMP, which bind single threads, hold.
     """
-    total = getattr(estimator, "max_iter", None) or getattr(
-        estimator, "n_estimators", None
-    )
+    total = getattr(estimator, "max_iter", None)
+    total = total or getattr(estimator, "n_estimators", None)
     if progress.is_silent or not isinstance(total, int):
         yield
         return
-    with (
-        _looking_at(estimator) as look,
-        _thread(lambda: _tell(look() - 1, total, progress)),
-    ):
-        yield
-    _tell(look(), total, progress)
+
+    with _counting(estimator) as count:
+        # The last iteration that has begun is not done yet.
+        with _repeated(lambda: _report(count() - 1, total, progress)):
+            yield
+        _report(count(), total, progress)
 
 
 @contextmanager
-def _thread(work: Callable[[], None]) -> Iterator[None]:
-    """Work four times a second in a thread of its own, which ends before this does, whatever is
-    raised."""
+def _repeated(work: Callable[[], None]) -> Iterator[None]:
+    """Work four times a second in a thread that ends before this does, whatever is raised."""
     is_over = threading.Event()
 
     def repeat() -> None:
         while not is_over.wait(_INTERVAL_S):
             work()
 
-    watcher = threading.Thread(target=repeat, name="iterations", daemon=True)
+    thread = threading.Thread(target=repeat, name="iterations", daemon=True)
     try:
-        watcher.start()
+        thread.start()
         yield
     finally:
         is_over.set()
-        watcher.join()
+        thread.join()
 
 
-def _tell(done: int, total: int, progress: Progress) -> None:
+def _report(done: int, total: int, progress: Progress) -> None:
     if done > 0:
         progress.iterations(done, total)
 
 
 @contextmanager
-def _looking_at(estimator: Any) -> Iterator[Look]:
-    """Give a function that returns how many iterations have begun, 0 where that cannot be seen."""
+def _counting(estimator: Any) -> Iterator[Counter]:
+    """Yield a function that counts the iterations that have begun, 0 where they do not show."""
     if hasattr(estimator, "n_estimators") and hasattr(estimator, "_make_estimator"):
         with _trees_of(estimator) as trees:
             yield lambda: sum(hasattr(tree, "tree_") for tree in list(trees))
@@ -74,8 +73,7 @@ def _looking_at(estimator: Any) -> Iterator[Look]:
 
 @contextmanager
 def _trees_of(forest: Any) -> Iterator[list[Any]]:
-    """Give a list of the trees that a forest makes; each has `tree_` from the moment it begins to
-    grow."""
+    """Yield a list of the trees that a forest makes; `tree_` marks those that have begun."""
     trees: list[Any] = []
     make = forest._make_estimator
 
@@ -87,7 +85,7 @@ def _trees_of(forest: Any) -> Iterator[list[Any]]:
     try:
         yield trees
     finally:
-        # What is set on the instance would be pickled with the model.
+        # An attribute of the instance would be pickled with the model.
         del forest._make_estimator
 
 

@@ -1,7 +1,7 @@
-"""The learners, one entry each in one table, and which parameters they take.
+"""The table of learners, one entry each, and the parameters that each supports.
 
-Knows no HTTP, Redis or store. Importing this module loads no scikit-learn, so that the server can
-check parameters by it; an estimator's class is imported when it is made.
+Importing this module loads no scikit-learn, so that the server can check parameters; an estimator's
+class is imported when the estimator is made.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import numpy as np
 from rowcast.errors import InvalidRequest, InvalidTable
 
 Task = Literal["classification", "regression"]
-Preparation = Literal["trees", "ordinal", "linear", "none"]
+Preprocessing = Literal["trees", "ordinal", "linear", "none"]
 TASKS: tuple[Task, ...] = ("classification", "regression")
 
-# Larger whole numbers do not fit into the integers in which scikit-learn counts.
-_MOST = {int: 2**31 - 1, float: 1e308}
+# scikit-learn counts in integers that hold no larger whole numbers.
+_MAX_NUMBERS = {int: 2**31 - 1, float: 1e308}
+_NUMBER_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
-# With more distinct values than this, whole numbers are taken for quantities, not for labels.
+# With more distinct values than this, whole numbers are quantities, not labels.
 MAX_INFERRED_CLASSES = 20
 
 
 @dataclass(frozen=True)
 class Param:
-    """What a parameter may be: a number from `least` to `most`, a word of `words`, or None.
+    """The values of a parameter: numbers from `least` to `most`, each of `words`, or None.
 
-    `above` excludes `least` itself, `below` excludes `most`. `tasks` are those that know it.
+    `above` excludes `least` itself, `below` excludes `most`. `tasks` are those that support it.
     """
 
     kind: type[int] | type[float] | type[bool] | type[str]
@@ -43,63 +44,55 @@ class Param:
     tasks: tuple[Task, ...] = TASKS
 
     def problem(self, value: Any) -> str:
-        """Return why a value cannot be taken, nothing if it can."""
-        if (value is None and self.none) or (
-            isinstance(value, str) and value in self.words
-        ):
+        """Return why a value is not valid, nothing if it is."""
+        if value is None and self.none:
             return ""
-        if self.kind is bool:
-            return "" if isinstance(value, bool) else f"must be {self}"
+        if isinstance(value, str) and value in self.words:
+            return ""
+        if isinstance(value, bool) and self.kind is bool:
+            return ""
         return "" if self._is_in_range(value) else f"must be {self}"
 
     def _is_in_range(self, value: Any) -> bool:
-        # JSON as Python reads it knows NaN and Infinity, and integers of any length.
-        most = _MOST.get(self.kind, -1)
-        if (
-            not isinstance(value, int | float)
-            or isinstance(value, bool)
-            or not abs(value) <= most
-        ):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        # JSON as Python reads it has NaN and Infinity, and integers of any length.
+        if not abs(value) <= _MAX_NUMBERS.get(self.kind, -1):
             return False
         if self.kind is int and value != int(value):
             return False
-        is_low = self.least is not None and (
-            value <= self.least if self.above else value < self.least
-        )
-        is_high = self.most is not None and (
-            value >= self.most if self.below else value > self.most
-        )
-        return not (is_low or is_high)
+        return not (self._is_too_low(value) or self._is_too_high(value))
+
+    def _is_too_low(self, value: float) -> bool:
+        if self.least is None:
+            return False
+        return value <= self.least if self.above else value < self.least
+
+    def _is_too_high(self, value: float) -> bool:
+        if self.most is None:
+            return False
+        return value >= self.most if self.below else value > self.most
 
     def converted(self, value: Any) -> Any:
-        """Return a value that can be taken as scikit-learn wants it: 10.0 is no whole number
-        there."""
+        """Return a valid value as scikit-learn expects it, which rejects 10.0 as a whole number."""
         return int(value) if self.kind is int and isinstance(value, float) else value
 
     def __str__(self) -> str:
-        names = {
-            int: "a whole number",
-            float: "a number",
-            bool: "true or false",
-            str: "",
-        }
-        range_ = (
-            ""
-            if self.least is None
-            else f" {'over' if self.above else 'from'} {self.least:g}"
-        )
-        range_ += (
-            ""
-            if self.most is None
-            else f" {'and under' if self.below else 'to'} {self.most:g}"
-        )
-        number = (names[self.kind] + range_) if self.kind is not str else ""
-        choices = [
-            *([number] if number else []),
-            *self.words,
-            *(["null"] if self.none else []),
-        ]
+        choices = []
+        if self.kind is not str:
+            choices.append(_NUMBER_NAMES[self.kind] + self._range())
+        choices += self.words
+        if self.none:
+            choices.append("null")
         return " or ".join(choices)
+
+    def _range(self) -> str:
+        text = ""
+        if self.least is not None:
+            text += f" {'over' if self.above else 'from'} {self.least:g}"
+        if self.most is not None:
+            text += f" {'and under' if self.below else 'to'} {self.most:g}"
+        return text
 
 
 class Cost(NamedTuple):
@@ -109,8 +102,8 @@ class Cost(NamedTuple):
 
     Measured with scikit-learn 1.9.1 on one core of a shared machine, on 1,000 to 5,000,000 cells of
     numbers in Parquet and two classes, with validation and importances, and rounded up. Text, dates
-    and CSV take several times as long, and each further class its share again; the first jobs
-    correct that. The constant is what a job of a few rows takes.
+    and CSV take several times as long, and a fit's time grows with the number of classes; the first
+    jobs correct that. The constant is what a job of a few rows takes.
     """
 
     fit_s: float
@@ -122,21 +115,20 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Learner:
-    """A learner: scikit-learn's classes for both tasks, how columns are prepared, which parameters
-    it takes.
+    """A learner: scikit-learn's class for each task, its preprocessing, its cost, its parameters.
 
-    `stops_early`: its `fit` takes X_val and y_val to stop the training. `defaults` differ from the
-    library's.
+    `defaults` differ from scikit-learn's. `stops_early`: `fit` has parameters X_val and y_val,
+    which stop the training early.
     """
 
     classifier: str
     regressor: str
-    preparation: Preparation
+    preprocessing: Preprocessing
     cost: Cost
     params: Mapping[str, Param] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     stops_early: bool = False
-    takes_class_weight: bool = True
+    supports_class_weight: bool = True
 
     def make(
         self,
@@ -147,21 +139,20 @@ class Learner:
         class_weight: Any = None,
     ) -> Any:
         """Return an estimator that is not fitted."""
-        module, _, name = (
-            self.classifier if task == "classification" else self.regressor
-        ).partition(":")
-        estimator = getattr(importlib.import_module(module), name)()
-        known = estimator.get_params(deep=False)
-        extra = {"random_state": seed, "class_weight": class_weight}
-        params = {
-            name: self.params[name].converted(value) for name, value in params.items()
-        }
-        given = {
-            **{n: v for n, v in extra.items() if n in known},
+        path = self.classifier if task == "classification" else self.regressor
+        module, _, class_name = path.partition(":")
+        estimator = getattr(importlib.import_module(module), class_name)()
+        wanted = {
+            "random_state": seed,
+            "class_weight": class_weight,
             **self.defaults,
-            **params,
         }
-        return estimator.set_params(**{n: v for n, v in given.items() if n in known})
+        for name, value in params.items():
+            wanted[name] = self.params[name].converted(value)
+        supported = estimator.get_params(deep=False)
+        return estimator.set_params(
+            **{name: wanted[name] for name in wanted if name in supported}
+        )
 
 
 _CLASSIFICATION: tuple[Task, ...] = ("classification",)
@@ -172,7 +163,7 @@ LEARNERS: dict[str, Learner] = {
     "boosting": Learner(
         "sklearn.ensemble:HistGradientBoostingClassifier",
         "sklearn.ensemble:HistGradientBoostingRegressor",
-        preparation="trees",
+        preprocessing="trees",
         cost=Cost(0.3, 5e-7, 0.1, 1.5e-7, iterations=("max_iter", 100)),
         stops_early=True,
         params={
@@ -205,7 +196,7 @@ LEARNERS: dict[str, Learner] = {
     "linear": Learner(
         "sklearn.linear_model:LogisticRegression",
         "sklearn.linear_model:Ridge",
-        preparation="linear",
+        preprocessing="linear",
         cost=Cost(0.2, 2e-7, 0.1, 1e-7),
         # scikit-learn's 100 are too few for columns that are not balanced.
         defaults={"max_iter": 1000},
@@ -220,7 +211,7 @@ LEARNERS: dict[str, Learner] = {
     "forest": Learner(
         "sklearn.ensemble:RandomForestClassifier",
         "sklearn.ensemble:RandomForestRegressor",
-        preparation="ordinal",
+        preprocessing="ordinal",
         # Its trees grow until they know each row, so they take far longer than others.
         cost=Cost(0.5, 3e-5, 0.2, 1e-6, iterations=("n_estimators", 100)),
         params={
@@ -236,9 +227,9 @@ LEARNERS: dict[str, Learner] = {
     "baseline": Learner(
         "sklearn.dummy:DummyClassifier",
         "sklearn.dummy:DummyRegressor",
-        preparation="none",
+        preprocessing="none",
         cost=Cost(0.1, 5e-8, 0.1, 2e-8),
-        takes_class_weight=False,
+        supports_class_weight=False,
     ),
 }
 
@@ -250,17 +241,19 @@ def check(
     task: str = "auto",
     class_weight: Any = None,
 ) -> None:
-    """Check parameters by name and range; the task counts once it is known.
+    """Check parameters by name and range, and against the task if it is known already.
 
     Raises:
         InvalidRequest: with every problem.
     """
     found = LEARNERS[learner]
     problems = [_problem(learner, name, value, task) for name, value in params.items()]
-    if class_weight is not None and not found.takes_class_weight:
-        problems.append(f"The learner {learner} takes no class_weight.")
+    if class_weight is not None and not found.supports_class_weight:
+        problems.append(f"The learner {learner} does not support class_weight.")
     elif class_weight is not None and task == "regression":
-        problems.append("A regression has no classes that class_weight could weigh.")
+        problems.append(
+            "A regression has no classes, so it does not support class_weight."
+        )
     if problems := [problem for problem in problems if problem]:
         known = ", ".join(found.params) or "none"
         raise InvalidRequest(
@@ -280,32 +273,42 @@ def _problem(learner: str, name: str, value: Any, task: str) -> str:
     return f"The parameter {name!r} of {learner} {reason}." if reason else ""
 
 
-def task_of(values: np.ndarray, asked: str, *, max_classes: int) -> Task:
-    """Return the task that a target of shape (n_rows,) is for.
+def task_of(values: np.ndarray, requested: str, *, max_classes: int) -> Task:
+    """Return the task for a target of shape (n_rows,).
 
     `auto`: text and booleans are classes. Numbers are classes if all are whole, at most 20 differ,
     and each value occurs twice on average; otherwise they are quantities.
 
     Raises:
-        InvalidTable: the target does not fit the task asked for, or has one class or over
+        InvalidTable: the target does not fit the requested task, or has one class or over
             `max_classes`.
     """
+    is_text = values.dtype.kind == "O"
     is_whole = values.dtype.kind != "f" or bool(np.all(values == np.floor(values)))
-    n_distinct = (
-        len(set(values)) if values.dtype.kind == "O" else len(np.unique(values))
-    )
-    looks_like_classes = values.dtype.kind in "Ob" or (
-        is_whole and n_distinct <= min(MAX_INFERRED_CLASSES, len(values) // 2)
-    )
-    if asked == "regression" and values.dtype.kind == "O":
-        raise InvalidTable(
-            "The target is text, which has no regression; use task=classification."
-        )
-    if asked == "regression" or (asked == "auto" and not looks_like_classes):
+    n_distinct = len(set(values)) if is_text else len(np.unique(values))
+    if requested == "auto" and not _looks_like_classes(values, is_whole, n_distinct):
         return "regression"
+    if requested == "regression":
+        if is_text:
+            raise InvalidTable(
+                "The target is text, which a regression cannot predict; use "
+                "task=classification."
+            )
+        return "regression"
+    _check_classes(is_whole, n_distinct, max_classes)
+    return "classification"
+
+
+def _looks_like_classes(values: np.ndarray, is_whole: bool, n_distinct: int) -> bool:
+    if values.dtype.kind in "Ob":
+        return True
+    return is_whole and n_distinct <= min(MAX_INFERRED_CLASSES, len(values) // 2)
+
+
+def _check_classes(is_whole: bool, n_distinct: int, max_classes: int) -> None:
     if not is_whole:
         raise InvalidTable(
-            "The target holds fractions, which are no classes; use task=regression."
+            "The target holds fractions, which are not classes; use task=regression."
         )
     if n_distinct < 2:
         raise InvalidTable(
@@ -313,6 +316,5 @@ def task_of(values: np.ndarray, asked: str, *, max_classes: int) -> Task:
         )
     if n_distinct > max_classes:
         raise InvalidTable(
-            f"The target has {n_distinct} classes; at most {max_classes} are taken."
+            f"The target has {n_distinct} classes; at most {max_classes} are supported."
         )
-    return "classification"

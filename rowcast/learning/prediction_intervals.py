@@ -1,9 +1,8 @@
-"""Quantiles of a quantity around its prediction, from how far off the model was on rows it had not
-seen.
+"""Quantiles of a quantity around its prediction, learned from residuals on rows held back.
 
 Split conformal prediction (Lei et al., Distribution-Free Predictive Inference for Regression,
-2018), in groups of rows with predictions of like size (Mondrian: Vovk, Gammerman, Shafer,
-Algorithmic Learning in a Random World, 2005), so that the width may grow with the prediction.
+2018), in groups of rows with predictions of similar size (Mondrian: Vovk, Gammerman, Shafer,
+Algorithmic Learning in a Random World, 2005), so that the width can grow with the prediction.
 Within a group, a quantile of the residuals is added to the prediction; over many rows, a share q of
 the targets lies below quantile q.
 """
@@ -16,44 +15,53 @@ from typing import Any
 import numpy as np
 
 MAX_GROUPS = 10
-# A group needs so many rows for its outer quantiles to mean something.
+# A group needs this many rows for its outer quantiles to mean something.
 ROWS_A_GROUP = 200
 N_LEVELS = 201
+_LEVELS = np.linspace(0, 1, N_LEVELS)
 
 
-def learned(residuals: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | None:
+def learn(residuals: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | None:
     """Return what `quantiles` needs, ready for JSON; None without rows.
 
-    `residuals` are target - prediction, (n_rows,), of rows that the model had not seen.
+    `residuals` are target - prediction, (n_rows,), of rows that the model has not seen.
     """
     if not len(residuals):
         return None
-    n_groups = max(1, min(MAX_GROUPS, len(residuals) // ROWS_A_GROUP))
-    edges = np.unique(np.quantile(predictions, np.arange(1, n_groups) / n_groups))
-    group = np.searchsorted(edges, predictions, side="right")
-    levels = np.linspace(0, 1, N_LEVELS)
-    # Groups that share an edge may be empty; they take the residuals of all rows.
-    parts = [residuals[group == number] for number in range(len(edges) + 1)]
-    parts = [part if len(part) else residuals for part in parts]
+    edges = _edges(predictions)
+    group = _groups(edges, predictions)
+    quantiles_by_group = []
+    for number in range(len(edges) + 1):
+        part = residuals[group == number]
+        # Groups that share an edge may be empty; they use the residuals of all rows.
+        part = part if len(part) else residuals
+        # With this method, a new row falls below the i-th of n residuals with chance i / (n + 1).
+        found = np.quantile(part, _LEVELS, method="weibull")
+        quantiles_by_group.append(found.tolist())
     return {
         "n_rows": len(residuals),
         "edges": edges.tolist(),
-        # A new row falls below the i-th of n residuals with a chance of i / (n + 1), as this method
-        # counts.
-        "residuals": [
-            np.quantile(part, levels, method="weibull").tolist() for part in parts
-        ],
+        "residuals": quantiles_by_group,
     }
 
 
 def quantiles(
-    known: Mapping[str, Any], predictions: np.ndarray, levels: Sequence[float]
+    learned: Mapping[str, Any], predictions: np.ndarray, levels: Sequence[float]
 ) -> np.ndarray:
-    """Return quantiles of shape (n_rows, n_levels) for predictions (n_rows,); `levels` are from 0
-    to 1."""
-    group = np.searchsorted(known["edges"], predictions, side="right")
-    grid = np.linspace(0, 1, N_LEVELS)
-    offsets = np.array(
-        [np.interp(levels, grid, residuals) for residuals in known["residuals"]]
-    )
-    return np.asarray(predictions[:, None] + offsets[group])
+    """Return quantiles (n_rows, n_levels) for predictions (n_rows,) at `levels` from 0 to 1."""
+    offsets = [
+        np.interp(levels, _LEVELS, residuals) for residuals in learned["residuals"]
+    ]
+    group = _groups(learned["edges"], predictions)
+    return np.asarray(predictions[:, None] + np.array(offsets)[group])
+
+
+def _edges(predictions: np.ndarray) -> np.ndarray:
+    """Return the predictions at which one group ends and the next begins."""
+    n_groups = max(1, min(MAX_GROUPS, len(predictions) // ROWS_A_GROUP))
+    shares = np.arange(1, n_groups) / n_groups
+    return np.unique(np.quantile(predictions, shares))
+
+
+def _groups(edges: np.ndarray | Sequence[float], predictions: np.ndarray) -> Any:
+    return np.searchsorted(edges, predictions, side="right")

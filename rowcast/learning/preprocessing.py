@@ -1,8 +1,7 @@
-"""How columns become the numbers that a learner takes; scikit-learn's and skrub's parts, chosen by
-kind.
+"""Turn columns into the numbers that a learner needs, by scikit-learn's and skrub's transformers.
 
-What is fitted here is made of library classes alone, so that a model's file loads wherever these
-are installed.
+A fitted transformer is made of library classes alone, so that a model's file loads wherever these
+libraries are installed.
 """
 
 from __future__ import annotations
@@ -10,62 +9,63 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rowcast.learning.learners import Preparation
+from rowcast.learning.learners import Preprocessing
 from rowcast.tables import Feature, columns
 
+# The step that leaves its columns as they are.
 _PASSED = "passed"
-_AS_IT_IS = "as it is"
 _TEXT = "30 numbers from its character n-grams (tf-idf, truncated SVD)"
 _DATES = "year, month, day, hour and seconds since 1970, in UTC"
+_CATEGORIES: Mapping[Preprocessing, str] = {
+    "trees": "categories, which the trees tell apart",
+    "ordinal": "one whole number a category",
+    "linear": "one column a category",
+}
 
 
-def words_for(preparation: Preparation, kind: columns.Kind) -> str:
-    """Return what is done with a column of a kind, for the report."""
-    if preparation == "none":
-        return "not looked at"
-    plain = {"boolean": "0 and 1", "duration": "seconds"}.get(kind, _AS_IT_IS)
-    if kind in ("numeric", "boolean", "duration"):
-        return (
-            f"{plain}; missing ones by the mean; scaled"
-            if preparation == "linear"
-            else plain
-        )
-    return {
-        ("trees", "category"): "categories, which the trees tell apart",
-        ("ordinal", "category"): "one whole number a category",
-        ("linear", "category"): "one column a category",
-    }.get((preparation, kind), (_TEXT if kind == "text" else _DATES))
+def describe(preprocessing: Preprocessing, kind: columns.Kind) -> str:
+    """Return what is done with a column of a kind, in words for the manifest."""
+    if preprocessing == "none":
+        return "ignored"
+    if kind == "category":
+        return _CATEGORIES[preprocessing]
+    if kind == "text":
+        return _TEXT
+    if kind == "datetime":
+        return _DATES
+    numbers = {"boolean": "0 and 1", "duration": "seconds"}.get(kind, "as it is")
+    if preprocessing == "linear":
+        return f"{numbers}; missing ones by the mean; scaled"
+    return numbers
 
 
 def transformer(
-    preparation: Preparation, features: Sequence[Feature], *, seed: int
+    preprocessing: Preprocessing, features: Sequence[Feature], *, seed: int
 ) -> Any | None:
-    """Return a transformer of frames with these features, not fitted; None where none is needed."""
-    steps = _STEPS[preparation]
-    prepared = [
-        (place, feature)
-        for place, feature in enumerate(features)
-        if feature.kind in steps
-    ]
-    if not prepared:
+    """Return a transformer of frames with these features, not fitted; None if none is needed."""
+    makers = _MAKERS[preprocessing]
+    passed = [feature.name for feature in features if feature.kind not in makers]
+    if len(passed) == len(features):
         return None
     from sklearn.compose import ColumnTransformer
 
-    passed = [feature.name for feature in features if feature.kind not in steps]
-    # A step for each column, so that it is known which prepared columns come from which.
-    parts = [
-        (f"column_{place}", steps[feature.kind](seed), [feature.name])
-        for place, feature in prepared
+    # Each column has a step of its own, so that `columns_by_feature` can tell them apart.
+    steps = [
+        (f"column_{place}", makers[feature.kind](seed), [feature.name])
+        for place, feature in enumerate(features)
+        if feature.kind in makers
     ]
-    made = ColumnTransformer([(_PASSED, "passthrough", passed), *parts])
-    # Boosting knows categories by their pandas type.
-    return made.set_output(transform="pandas") if preparation == "trees" else made
+    made = ColumnTransformer([(_PASSED, "passthrough", passed), *steps])
+    # Boosting recognizes categories by their pandas type.
+    return made.set_output(transform="pandas") if preprocessing == "trees" else made
 
 
-def columns_of(fitted: Any | None, features: Sequence[Feature]) -> dict[str, list[int]]:
-    """Return which prepared columns come from each feature, by position.
+def columns_by_feature(
+    fitted: Any | None, features: Sequence[Feature]
+) -> dict[str, list[int]]:
+    """Return the positions of the preprocessed columns that come from each feature.
 
-    `fitted` is what `transformer` gave, after its fit.
+    `fitted` is the result of `transformer`, after its fit.
     """
     if fitted is None:
         return {feature.name: [place] for place, feature in enumerate(features)}
@@ -73,19 +73,12 @@ def columns_of(fitted: Any | None, features: Sequence[Feature]) -> dict[str, lis
     for step, _, names in fitted.transformers_:
         block = fitted.output_indices_.get(step, slice(0, 0))
         places = list(range(block.start, block.stop))
-        pairs = (
-            zip(names, places, strict=True)
-            if step == _PASSED
-            else ((names[0], places),)
-            if names
-            else ()
-        )
-        found.update(
-            {
-                name: [place] if isinstance(place, int) else place
-                for name, place in pairs
-            }
-        )
+        if step == _PASSED:
+            found.update(
+                {name: [place] for name, place in zip(names, places, strict=True)}
+            )
+        elif names:
+            found[names[0]] = places
     return found
 
 
@@ -124,24 +117,29 @@ def _one_hot(_: int) -> Any:
     return OneHotEncoder(handle_unknown="ignore", sparse_output=False)
 
 
-def _then_scaled(step: Callable[[int], Any]) -> Callable[[int], Any]:
-    def make(seed: int) -> Any:
-        from sklearn.pipeline import make_pipeline
+def _scaled_text(seed: int) -> Any:
+    from sklearn.pipeline import make_pipeline
 
-        return make_pipeline(step(seed), _scaled(seed))
-
-    return make
+    return make_pipeline(_text(seed), _scaled(seed))
 
 
-# What is done with a column of a kind; a kind that is not named is taken as it is.
-_STEPS: Mapping[Preparation, Mapping[columns.Kind, Callable[[int], Any]]] = {
+def _scaled_dates(seed: int) -> Any:
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(_dates(seed), _scaled(seed))
+
+
+# Makes the transformer of a column by its kind and a seed; columns of other kinds are passed on.
+_MAKERS: Mapping[Preprocessing, Mapping[columns.Kind, Callable[[int], Any]]] = {
     "trees": {"text": _text, "datetime": _dates},
     "ordinal": {"category": _ordinals, "text": _text, "datetime": _dates},
     "linear": {
-        **dict.fromkeys(("numeric", "boolean", "duration"), _scaled),
+        "numeric": _scaled,
+        "boolean": _scaled,
+        "duration": _scaled,
         "category": _one_hot,
-        "text": _then_scaled(_text),
-        "datetime": _then_scaled(_dates),
+        "text": _scaled_text,
+        "datetime": _scaled_dates,
     },
     "none": {},
 }

@@ -1,8 +1,8 @@
-"""How far a running job is: its phase, how much of it is done, and how long each phase took.
+"""How far a running job is: its phase, the share that is done, and how long each phase took.
 
-The job says what it begins and what it has counted. From the steps that are ahead, each with the
-share of time that it usually takes, follows the percentage of the whole, which is an estimate and
-never falls.
+The job reports each phase that it begins and what it has counted. The percentage of the whole
+follows from the steps that are still ahead, each with the share of time that it usually takes. It
+is an estimate, and never falls.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ Phase = Literal[
     "predicting",
     "uploading",
 ]
-# A phase, and how long it takes beside the others.
+# A phase, and how long it takes relative to the others.
 Step = tuple[Phase, float]
 
-# What the phases took of jobs on tables of numbers in Parquet, boosted, in percent, rounded.
-COURSES: dict[str, tuple[Step, ...]] = {
+# Rounded percentages of time that the phases took, measured on jobs that boost on tables of numbers
+# in Parquet.
+STEPS: dict[str, tuple[Step, ...]] = {
     "fit": (
         ("downloading", 5),
         ("reading", 10),
@@ -48,6 +49,7 @@ COURSES: dict[str, tuple[Step, ...]] = {
 }
 _INTERVAL_S = 0.25
 
+# How many are done, and of how many; None where that is not known.
 Count = tuple[int | None, int | None]
 _NO_COUNT: Count = (None, None)
 
@@ -58,14 +60,17 @@ def waiting() -> dict[str, Any]:
 
 
 class Progress:
-    """The progress of one job, told to `send` at once when a phase begins, else four times a second
-    at most.
+    """The progress of one job, sent when a phase begins and else at most four times a second.
 
-    `send` takes a dict of `phase`, `percent` (0 to 100), `rows_done`, `rows_total`,
-    `iterations_done` and `iterations_total`, None where that is not known. It must not block; an
-    OSError of its own is passed over. Without `send` nothing is told. Any thread may count; a count
-    costs about a microsecond.
+    `send` gets a dict of `phase`, `percent` (0 to 100), `rows_done`, `rows_total`,
+    `iterations_done` and `iterations_total`, with None for what is not known. It must not block; an
+    OSError that it raises is ignored. Without `send`, nothing is sent. Any thread may count; a
+    count costs about a microsecond.
     """
+
+    _rows: Count
+    _iterations: Count
+    _bytes: Count
 
     def __init__(
         self,
@@ -73,71 +78,74 @@ class Progress:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._send, self._clock = send, clock
-        # A signal's handler may come to count while its own thread counts.
+        self._send_message = send
+        self._clock = clock
+        # A signal handler may count while its own thread counts.
         self._lock = threading.RLock()
-        self._rows = self._iterations = self._bytes = _NO_COUNT
         self.start("fit")
 
     @property
     def is_silent(self) -> bool:
-        """Tell whether nobody listens."""
-        return self._send is None
+        """Return whether nothing is sent."""
+        return self._send_message is None
 
     @property
     def durations_s(self) -> dict[str, float]:
-        """Return the seconds of each phase so far, those of all its times together."""
+        """Return the seconds of each phase so far; a phase that is repeated has their sum."""
         with self._lock:
             found = dict(self._durations_s)
             if self._phase:
-                found[self._phase] = (
-                    found.get(self._phase, 0.0) + self._clock() - self._began
-                )
+                earlier_s = found.get(self._phase, 0.0)
+                found[self._phase] = earlier_s + self._clock() - self._began
         return {phase: round(seconds, 4) for phase, seconds in found.items()}
 
     def start(self, kind: str) -> Progress:
-        """Begin anew, as a job of this kind: fit or predict."""
+        """Start from zero, as a job of this kind: fit or predict."""
         with self._lock:
-            self._ahead = list(COURSES[kind])
+            self._ahead = list(STEPS[kind])
             self._phase: Phase | None = None
             self._durations_s: dict[str, float] = {}
             self._fold: tuple[int, int] | None = None
-            # Percent: what the steps before have come to, what this one will, and the most that was
-            # told.
-            self._before = self._span = self._percent = 0.0
+            # In percent: the sum of the earlier steps, the current step, and the most ever sent.
+            self._before = 0.0
+            self._span = 0.0
+            self._percent = 0.0
             self._reset()
         return self
 
     def expect(self, *steps: Step) -> None:
-        """Put these steps in place of those ahead, but for the last one."""
+        """Replace the steps that are ahead, except for the last one."""
         with self._lock:
             self._ahead = [*steps, *self._ahead[-1:]]
 
     def phase(self, name: Phase) -> None:
-        """Begin a phase, which ends the one before; within a fold this says nothing."""
+        """Begin a phase, which ends the one before; does nothing within a fold."""
         with self._lock:
             if self._fold:
                 return
             sentence = self._close()
-            self._before, self._span = self._before + self._span, self._span_of(name)
+            span = self._span_of(name)
+            self._before += self._span
+            self._span = span
             self._phase = name
             self._reset()
-            self._tell()
+            self._send()
         _log(sentence)
 
     def end(self) -> None:
         """End the last phase: everything is done."""
         with self._lock:
             sentence = self._close()
-            self._percent, self._span = 100.0, 0.0
-            self._tell()
+            self._percent = 100.0
+            self._span = 0.0
+            self._send()
             self._phase = None
         _log(sentence)
 
     def rows(
         self, done: int, total: int | None = None, about: int | None = None
     ) -> None:
-        """Count rows of the phase; `about` is an estimate, which is for the percentage alone."""
+        """Count rows of the phase; `about` is an estimate, used for the percentage only."""
         with self._lock:
             self._rows = (done, total)
             self._count(done, total or about)
@@ -146,9 +154,10 @@ class Progress:
         """Count iterations of the phase; within a fold, those of that fold."""
         with self._lock:
             if self._fold:
-                self._a_fold = a_fold = total or 1
                 number, n_folds = self._fold
-                done, total = number * a_fold + done, n_folds * a_fold
+                self._per_fold = total or 1
+                done += number * self._per_fold
+                total = n_folds * self._per_fold
             self._iterations = (done, total)
             self._count(done, total)
 
@@ -160,12 +169,12 @@ class Progress:
 
     @contextmanager
     def fold(self, number: int, n_folds: int) -> Iterator[None]:
-        """Take what is done within for one of the equal parts of this phase; the first has number
-        0."""
-        self._fold, self._a_fold = (number, n_folds), 1
+        """Count what happens within as one of the equal parts of this phase, from number 0 on."""
+        self._fold = (number, n_folds)
+        self._per_fold = 1
         try:
             yield
-            self.iterations(self._a_fold, self._a_fold)
+            self.iterations(self._per_fold, self._per_fold)
         finally:
             self._fold = None
 
@@ -173,57 +182,56 @@ class Progress:
         self._began = self._clock()
         self._due = 0.0
         self._share = 0.0
-        self._rows = self._iterations = self._bytes = _NO_COUNT
+        self._rows = _NO_COUNT
+        self._iterations = _NO_COUNT
+        self._bytes = _NO_COUNT
 
     def _span_of(self, name: Phase) -> float:
-        """Go to the next step of this name, and return how many of the percent that are left it
-        takes."""
+        """Go to the next step of this name and return its share of what is left, in percent."""
         names = [phase for phase, _ in self._ahead]
         if name not in names:
             return 0.0
-        weights = [weight for _, weight in self._ahead[names.index(name) :]]
-        self._ahead = self._ahead[names.index(name) + 1 :]
+        place = names.index(name)
+        weights = [weight for _, weight in self._ahead[place:]]
+        self._ahead = self._ahead[place + 1 :]
         return (100.0 - self._before - self._span) * weights[0] / sum(weights)
 
     def _close(self) -> str:
+        """Add the current phase to the durations and return a sentence for the log."""
         if self._phase is None:
             return ""
         seconds = self._clock() - self._began
-        self._durations_s[self._phase] = (
-            self._durations_s.get(self._phase, 0.0) + seconds
-        )
+        earlier_s = self._durations_s.get(self._phase, 0.0)
+        self._durations_s[self._phase] = earlier_s + seconds
         counts = {
             "bytes": self._bytes,
             "rows": self._rows,
             "iterations": self._iterations,
         }
-        said = [
-            _said(name, *count)
-            for name, count in counts.items()
-            if count[0] is not None
-        ]
-        return (
-            f"{self._phase.capitalize()} took {seconds:.2f} "
-            f"s{': ' if said else ''}{', '.join(said)}."
+        counted = ", ".join(
+            _counted(name, done, total)
+            for name, (done, total) in counts.items()
+            if done is not None
         )
+        took = f"{self._phase.capitalize()} took {seconds:.2f} s"
+        return f"{took}: {counted}." if counted else f"{took}."
 
     def _count(self, done: int, total: int | None) -> None:
         if total:
             self._share = done / total
         if self._clock() >= self._due:
-            self._tell()
+            self._send()
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         self._due = self._clock() + _INTERVAL_S
-        self._percent = max(
-            self._percent, self._before + self._span * min(1.0, self._share)
-        )
-        if self._send is not None and self._phase is not None:
-            # A reader that is gone is no reason for a job to fail.
-            with suppress(OSError):
-                self._send(
-                    _message(self._phase, self._percent, self._rows, self._iterations)
-                )
+        reached = self._before + self._span * min(1.0, self._share)
+        self._percent = max(self._percent, reached)
+        if self._send_message is None or self._phase is None:
+            return
+        message = _message(self._phase, self._percent, self._rows, self._iterations)
+        # A job does not fail because its reader is gone.
+        with suppress(OSError):
+            self._send_message(message)
 
 
 SILENT = Progress()
@@ -242,12 +250,10 @@ def _message(
     }
 
 
-def _said(name: str, done: int | None, total: int | None) -> str:
-    return (
-        f"{done:,} of {total:,} {name}"
-        if total and total != done
-        else f"{done:,} {name}"
-    )
+def _counted(name: str, done: int, total: int | None) -> str:
+    if total and total != done:
+        return f"{done:,} of {total:,} {name}"
+    return f"{done:,} {name}"
 
 
 def _log(sentence: str) -> None:

@@ -60,7 +60,7 @@ def _columns(
         done = (
             ""
             if left_out
-            else preprocessing.words_for(learner.preparation, column["kind"])
+            else preprocessing.describe(learner.preprocessing, column["kind"])
         )
         report.append(
             {**column, "preparation": done or None, "left_out": left_out or None}

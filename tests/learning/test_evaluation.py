@@ -133,7 +133,7 @@ def test_rows_without_weight_count_nowhere() -> None:
     weights = (np.arange(N_ROWS) % 2).astype(float)
     weighted = evaluation.classification(np.arange(3), truth, probabilities, weights)
     without = evaluation.classification(np.arange(3), truth[1::2], probabilities[1::2])
-    for metric in evaluation.CLASSIFICATION_METRICS:
+    for metric in evaluation.CLASSIFICATION_SCORES:
         assert weighted[metric] == pytest.approx(without[metric]), metric
     for shown in ("classes", "confusion_matrix", "calibration"):
         assert weighted[shown] == without[shown], shown
@@ -145,10 +145,10 @@ def test_no_rows_give_no_figures(n_weightless: int) -> None:
     figures = evaluation.classification(
         np.arange(2), nothing, guesses(2, n_weightless), nothing
     )
-    assert {figures[metric] for metric in evaluation.CLASSIFICATION_METRICS} == {None}
+    assert {figures[metric] for metric in evaluation.CLASSIFICATION_SCORES} == {None}
     assert figures["calibration"] == []
     figures = evaluation.regression(nothing, nothing, nothing)
-    assert {figures[metric] for metric in evaluation.REGRESSION_METRICS} == {None}
+    assert {figures[metric] for metric in evaluation.REGRESSION_SCORES} == {None}
     assert set(figures["residual_quantiles"].values()) == {None}
 
 
@@ -156,18 +156,11 @@ def test_over_a_hundred_classes_are_not_shown_one_by_one() -> None:
     figures = evaluation.classification(
         np.arange(101), np.arange(101), guesses(101, 101)
     )
-    assert (figures["classes"], figures["confusion_matrix"], figures["roc_auc"]) == (
-        None,
-        None,
-        None,
-    )
+    for name in ("classes", "confusion_matrix", "roc_auc"):
+        assert figures[name] is None
     assert "101 classes" in figures["left_out"]
-    assert (
-        evaluation.classification(np.arange(100), np.arange(100), guesses(100, 100))[
-            "left_out"
-        ]
-        is None
-    )
+    shown = evaluation.classification(np.arange(100), np.arange(100), guesses(100, 100))
+    assert shown["left_out"] is None
 
 
 def test_calibration_of_two_classes_is_that_of_the_second() -> None:
@@ -230,15 +223,13 @@ def test_figure_of_a_regression_that_has_no_value_is_none(
 ) -> None:
     figures = evaluation.regression(np.array(truth), np.array([1.0, 2.0, 3.0]))
     assert {
-        metric
-        for metric in evaluation.REGRESSION_METRICS
-        if figures[metric] is not None
+        metric for metric in evaluation.REGRESSION_SCORES if figures[metric] is not None
     } == known
 
 
 def test_infinite_prediction_is_not_judged() -> None:
     figures = evaluation.regression(np.array([1.0, 2.0]), np.array([np.inf, 2.0]))
-    assert {figures[metric] for metric in evaluation.REGRESSION_METRICS} == {None}
+    assert {figures[metric] for metric in evaluation.REGRESSION_SCORES} == {None}
 
 
 def test_folds_have_a_mean_and_a_deviation_where_known() -> None:

@@ -205,7 +205,7 @@ def test_parameter_of_one_task_is_taken_as_long_as_the_task_is_not_known() -> No
 @pytest.mark.parametrize(
     ("learner", "how", "reason"),
     [
-        ("baseline", {"class_weight": "balanced"}, "takes no class_weight"),
+        ("baseline", {"class_weight": "balanced"}, "does not support class_weight"),
         (
             "linear",
             {"class_weight": "balanced", "task": "regression"},

@@ -21,7 +21,7 @@ def heteroscedastic(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def learned(n_rows: int) -> dict[str, object]:
     predictions, truth = heteroscedastic(n_rows, 0)
-    known = prediction_intervals.learned(truth - predictions, predictions)
+    known = prediction_intervals.learn(truth - predictions, predictions)
     assert known is not None
     return known
 
@@ -40,7 +40,7 @@ def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(300):
-        known = prediction_intervals.learned(
+        known = prediction_intervals.learn(
             rng.normal(size=n_rows), rng.normal(size=n_rows)
         )
         assert known is not None
@@ -93,12 +93,12 @@ def test_few_rows_are_enough(n_rows: int) -> None:
 
 
 def test_nothing_is_learned_from_no_rows() -> None:
-    assert prediction_intervals.learned(np.array([]), np.array([])) is None
+    assert prediction_intervals.learn(np.array([]), np.array([])) is None
 
 
 def test_equal_predictions_share_one_group() -> None:
     residuals = np.random.default_rng(0).normal(size=2_000)
-    known = prediction_intervals.learned(residuals, np.full(2_000, 7.0))
+    known = prediction_intervals.learn(residuals, np.full(2_000, 7.0))
     assert known is not None
     low, high = prediction_intervals.quantiles(known, np.array([7.0]), [0.05, 0.95])[0]
     assert (low - 7, high - 7) == pytest.approx((-1.64, 1.64), abs=0.15)

@@ -16,7 +16,7 @@ import threadpoolctl
 
 from rowcast.learning import fit_monitor, training
 from rowcast.learning.learners import LEARNERS
-from rowcast.learning.progress import COURSES, Progress, waiting
+from rowcast.learning.progress import STEPS, Progress, waiting
 from rowcast.learning.training import Plan, Rows
 from rowcast.tables.columns import Feature
 
@@ -75,12 +75,12 @@ def test_phase_is_told_at_once_and_counts_four_times_a_second(
     assert all(message.keys() == KEYS for message in [*sent, waiting()])
 
 
-@pytest.mark.parametrize("kind", COURSES)
+@pytest.mark.parametrize("kind", STEPS)
 def test_percent_comes_from_0_to_100_by_what_is_counted(
     kind: str, progress: Progress, clock: Clock, sent: list[dict[str, Any]]
 ) -> None:
     progress.start(kind)
-    for phase, _ in COURSES[kind]:
+    for phase, _ in STEPS[kind]:
         progress.phase(phase)
         for done in range(11):
             clock.now += 1
@@ -102,7 +102,7 @@ def test_percent_never_falls_when_a_total_grows(
         progress.rows(done, total)
     percents = [message["percent"] for message in sent]
     assert percents == sorted(percents)
-    assert percents[-1] < COURSES["fit"][0][1] + COURSES["fit"][1][1] + 5
+    assert percents[-1] < STEPS["fit"][0][1] + STEPS["fit"][1][1] + 5
 
 
 def test_estimate_of_the_rows_moves_the_percentage_and_is_no_total(

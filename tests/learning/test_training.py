@@ -24,6 +24,7 @@ from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learning import learners, training
 from rowcast.learning.learners import LEARNERS, TASKS, Task
 from rowcast.learning.training import Plan, Rows, Trained
+from rowcast.learning.validation import split
 from rowcast.tables import columns, formats, training_table
 from rowcast.tables.columns import Feature
 from tests.support.tables import source_of
@@ -248,7 +249,7 @@ def test_baseline_has_not_seen_the_rows_that_judge_it(validation: Any) -> None:
         pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation=validation
     )
     # The mean of the rows that it learned from, m, misses the two held back by (a - m) and (b - m).
-    _, held = training.split(y, 0.2, Plan("linear", "regression"))
+    _, held = split(Plan("linear", "regression"), y, 0.2)
     learned = np.delete(y, held)
     assert found.validation["baseline"]["mae"] == pytest.approx(
         np.abs(y[held] - learned.mean()).mean()
@@ -567,8 +568,8 @@ def test_weight_of_what_is_no_class_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest) as caught:
         trained(table_of("numbers"), class_weight={"0": 2, "7": 1, "x": 1})
     assert caught.value.errors == [
-        "class_weight names '7', which is no class.",
-        "class_weight names 'x', which is no class.",
+        "class_weight names '7', which is not a class.",
+        "class_weight names 'x', which is not a class.",
     ]
 
 

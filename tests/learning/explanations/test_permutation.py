@@ -51,7 +51,7 @@ def measured(
 ) -> Any:
     clock = clock or SlowClock()
     options: dict[str, Any] = {"budget_s": 1.0, "seed": 0, **more}
-    figures = permutation.permutation(
+    figures = permutation.importances(
         options.pop("predict", clock.predict),
         frame,
         groups,
@@ -233,7 +233,7 @@ def test_log_loss_of_a_label_that_is_no_class_is_that_of_probability_zero() -> N
 
 
 def test_rows_without_weight_give_no_importance() -> None:
-    figures = permutation.permutation(
+    figures = permutation.importances(
         truth_of, X, EACH, permutation.rmse(Y, np.zeros(N_ROWS)), budget_s=0.1, seed=0
     )
     assert means(figures) == dict.fromkeys(EACH)

@@ -1,0 +1,221 @@
+"""Fit a learner on rows: usable features, their preprocessing, weights, early stopping."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from rowcast.errors import InvalidTable
+from rowcast.learning import fit_monitor, preprocessing
+from rowcast.learning.learners import LEARNERS, Task
+from rowcast.learning.progress import Progress
+from rowcast.tables import Feature
+
+# From about this many rows on, scikit-learn's boosting stops early, judged by a tenth of them.
+LARGE_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to fit: a learner with its parameters, for a task, and how to judge it.
+
+    `importance_s` is the time for importances, in seconds; None means a tenth of the fit's, and at
+    least 0.1 s.
+    """
+
+    learner: str
+    task: Task
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    class_weight: Any = None
+    validation: Literal["auto", "holdout", "cv", "none"] = "auto"
+    importance_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to learn from or to judge by: a frame (n_rows, n_features), targets and weights."""
+
+    frame: Any
+    target: np.ndarray
+    weights: np.ndarray | None = None
+
+    def take(self, places: np.ndarray) -> Rows:
+        """Return the rows at these places."""
+        weights = None if self.weights is None else self.weights[places]
+        return Rows(self.frame.iloc[places], self.target[places], weights)
+
+    def without_frame(self) -> Rows:
+        """Return what a baseline learns from; it does not keep the frame in memory."""
+        return Rows(None, self.target, self.weights)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted estimator with the transformer in front of it, None if the frame needs none."""
+
+    transformer: Any | None
+    estimator: Any
+    features: list[Feature]
+    seconds: float = 0.0
+
+    def prepare(self, frame: Any) -> Any:
+        """Return the preprocessed columns (n_rows, n_preprocessed) of a frame."""
+        frame = frame[[feature.name for feature in self.features]]
+        return frame if self.transformer is None else self.transformer.transform(frame)
+
+    def model(self) -> Any:
+        """Return transformer and estimator as one estimator."""
+        if self.transformer is None:
+            return self.estimator
+        from sklearn.pipeline import make_pipeline
+
+        return make_pipeline(self.transformer, self.estimator)
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """Fits the learner of a plan on rows of one table, as often as its validation needs.
+
+    `classes` (n_classes,) are the sorted labels of all rows, None for a regression.
+    """
+
+    plan: Plan
+    features: list[Feature]
+    classes: np.ndarray | None
+    progress: Progress
+
+    def fit(self, rows: Rows, judge: Rows | None = None) -> Fitted:
+        """Fit on these rows; the rows of `judge`, if given, stop the training early.
+
+        Raises:
+            InvalidTable: no column holds enough values.
+        """
+        self.progress.phase("preparing")
+        began = time.monotonic()
+        plan = self.plan
+        learner = LEARNERS[plan.learner]
+        features = _usable(self.features, rows)
+        transformer = preprocessing.transformer(
+            learner.preprocessing, features, seed=plan.seed
+        )
+        frame = rows.frame[[feature.name for feature in features]]
+        prepared = frame if transformer is None else transformer.fit_transform(frame)
+        estimator = learner.make(
+            plan.task, plan.params, seed=plan.seed, class_weight=_own_class_weight(plan)
+        )
+        fitted = Fitted(transformer, estimator, features)
+        options = _early_stopping(plan, fitted, rows, judge)
+        weights = _weights(plan, rows)
+        if weights is not None:
+            options["sample_weight"] = weights
+        self.progress.phase("fitting")
+        with fit_monitor.watched(estimator, self.progress):
+            estimator.fit(prepared, rows.target, **options)
+        return Fitted(transformer, estimator, features, time.monotonic() - began)
+
+
+def label_text(label: Any) -> str:
+    """Return a class as text, as in the names of probability columns and in class_weight."""
+    return str(label).lower() if isinstance(label, bool | np.bool_) else str(label)
+
+
+def codes_of(target: np.ndarray) -> np.ndarray:
+    """Return the target with text replaced by numbers, one per distinct value, in sorted order.
+
+    Fixed-width strings would all take the space of the longest one.
+    """
+    if target.dtype.kind != "O":
+        return target
+    return np.unique(target.astype(object), return_inverse=True)[1]
+
+
+def _usable(features: list[Feature], rows: Rows) -> list[Feature]:
+    """Return the features that hold enough values in rows with weight.
+
+    Boosting fails on a column of which it sees no value. It looks at nine tenths of over 10,000
+    rows (the rest stops it early), and at 200,000 rows at most: both miss 20 values once in a
+    billion.
+
+    Raises:
+        InvalidTable: none is left.
+    """
+    frame = rows.frame
+    if rows.weights is not None:
+        # Boosting ignores rows without weight when it looks for a column's values.
+        frame = frame[rows.weights > 0]
+    least = 1
+    if len(frame) > LARGE_ROWS:
+        least = 20 * max(1, len(frame) // 200_000)
+    kept = [
+        feature
+        for feature in features
+        if _n_known(feature, frame[feature.name]) >= least
+    ]
+    if not kept:
+        raise InvalidTable("No column holds enough values to learn from.")
+    return kept
+
+
+def _n_known(feature: Feature, values: Any) -> int:
+    if feature.kind != "text":
+        return int(values.notna().sum())
+    # The encoder of text fails if all values are blank.
+    return int((values.str.strip().fillna("") != "").sum())
+
+
+def _early_stopping(
+    plan: Plan, fitted: Fitted, rows: Rows, judge: Rows | None
+) -> dict[str, Any]:
+    """Switch early stopping on or off where needed, and return the arguments of `fit` for it."""
+    if judge is None:
+        is_possible = plan.task == "regression" or _can_stop_early(rows.target)
+        if LEARNERS[plan.learner].stops_early and not is_possible:
+            fitted.estimator.set_params(early_stopping=False)
+        return {}
+    fitted.estimator.set_params(early_stopping=True)
+    arguments: dict[str, Any] = {
+        "X_val": fitted.prepare(judge.frame),
+        "y_val": judge.target,
+    }
+    weights = _weights(plan, judge)
+    if weights is not None:
+        arguments["sample_weight_val"] = weights
+    return arguments
+
+
+def _can_stop_early(target: np.ndarray) -> bool:
+    # scikit-learn's own early stopping holds out a stratified tenth, with every class on both
+    # sides.
+    counts = np.unique(codes_of(target), return_counts=True)[1]
+    return bool(counts.min() > 1 and len(counts) <= len(target) // 10)
+
+
+def _own_class_weight(plan: Plan) -> Any:
+    """Return the estimator's own class_weight; weights by name reach it as weights of rows."""
+    return None if isinstance(plan.class_weight, Mapping) else plan.class_weight
+
+
+def _weights(plan: Plan, rows: Rows) -> np.ndarray | None:
+    """Return the weights (n_rows,) to learn with: those of rows, times those of their classes.
+
+    scikit-learn's boosting looks up a class's weight by its position (1.9.1), other estimators by
+    its label.
+    """
+    if not isinstance(plan.class_weight, Mapping):
+        return rows.weights
+    import pandas as pd
+
+    codes, labels = pd.factorize(rows.target)
+    by_class = [
+        plan.class_weight.get(label_text(label), 1.0) for label in labels.tolist()
+    ]
+    factors = np.array(by_class)[codes]
+    return factors if rows.weights is None else factors * rows.weights
