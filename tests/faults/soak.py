@@ -40,7 +40,7 @@ DOCUMENT = ROOT / "docs" / "reliability.md"
 HEADING = "## The last soak"
 N_USERS = 24
 LONGEST_PAUSE_S = 5.0
-SAME = ": the same ones as undisturbed, with the same predictions."
+SAME = ": the same ones as in the undisturbed run, with the same predictions."
 
 
 @dataclass
@@ -227,7 +227,7 @@ def figures(quiet: Ran, broken: Ran, problems: list[str]) -> str:
         "",
         f"{ends['finished']} jobs finished, {ends['canceled']} were canceled, "
         f"{ends['refused']} failed or "
-        f"were refused for what their tables were{SAME if not problems else '.'}",
+        f"were rejected because of their tables{SAME if not problems else '.'}",
         "",
         "| fault | times | median, s | worst, s | recovered when |",
         "| --- | --- | --- | --- | --- |",
