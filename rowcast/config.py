@@ -1,25 +1,21 @@
-"""Settings, read once from the environment by the entry points.
+"""Settings, which the entry points read once from the environment.
 
-Every setting is one field below: the variable is the field's name in capitals, its description is
-what docs/configuration.md says. A bad value and a misspelt variable are refused by name.
+Every setting is one field below. The variable is the field's name in capitals, and its description
+is what docs/configuration.md shows. Bad values and misspelt variables are refused with a message
+that names them.
 """
 
 from __future__ import annotations
 
-import base64
 import difflib
 import ipaddress
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Literal
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -27,140 +23,42 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-# How often a job is tried, and how many seconds Redis keeps an ended one, unless a setting says so.
+from rowcast.setting_types import (
+    Address,
+    ApiKeys,
+    Bool,
+    Bucket,
+    Days,
+    Endpoint,
+    Names,
+    NotNegative,
+    Positive,
+    RedisUrl,
+    SigningKeys,
+    UrlTtl,
+    WebhookSecrets,
+)
+
+# Older jobs may lack these two fields, so the queue needs the defaults as well.
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_JOB_TTL_S = 3600
 
 
 class ConfigurationError(Exception):
-    """The environment cannot be used; the message names each variable and says why."""
-
-
-def _strict_bool(value: Any) -> Any:
-    if isinstance(value, str) and value not in ("true", "false"):
-        raise ValueError("must be exactly true or false")
-    return value
-
-
-def _split(value: Any) -> Any:
-    """Split a comma-separated list, leaving out what is empty."""
-    return (
-        tuple(p.strip() for p in value.split(",") if p.strip())
-        if isinstance(value, str)
-        else value
-    )
-
-
-def _endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    is_usable = (
-        parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-    )
-    if (
-        not is_usable
-        or not _has_good_port(parts)
-        or parts.path.strip("/")
-        or parts.query
-    ):
-        raise ValueError(
-            "must be like http://host:9000, without a path, user or password"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    is_usable = (parts.scheme in ("redis", "rediss") and parts.hostname) or (
-        parts.scheme == "unix" and parts.path
-    )
-    if not is_usable or not _has_good_port(parts):
-        raise ValueError("must be like redis://:password@host:6379/0")
-    return value
-
-
-def _has_good_port(parts: SplitResult) -> bool:
-    try:
-        return parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-
-
-def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) < 65536):
-        raise ValueError("must be like 127.0.0.1:8080")
-    return value
-
-
-def _owner_and_key(value: SecretStr) -> SecretStr:
-    owner, _, key = value.get_secret_value().partition(":")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", owner) or not re.fullmatch(
-        r"[!-~]{8,}", key
-    ):
-        raise ValueError(
-            "each entry must be owner:key, the owner of lower-case letters, digits, - and _, "
-            "the key of at least 8 printable ASCII characters without spaces"
-        )
-    return value
-
-
-def _signing_key(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < 16:
-        raise ValueError("each key must have at least 16 characters")
-    return value
-
-
-def _webhook_secret(value: SecretStr) -> SecretStr:
-    owner, _, secret = value.get_secret_value().rpartition(":")
-    try:
-        n_bytes = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
-    except ValueError:
-        n_bytes = 0
-    is_owner = re.fullmatch(r"([a-z0-9][a-z0-9_-]{0,62})?", owner)
-    if not is_owner or not secret.startswith("whsec_") or not 24 <= n_bytes <= 64:
-        raise ValueError(
-            "each entry must be whsec_<base64> or owner:whsec_<base64>, of 24 to 64 random bytes"
-        )
-    return value
-
-
-Bool = Annotated[bool, BeforeValidator(_strict_bool)]
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-ApiKeys = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_owner_and_key)], ...],
-    NoDecode,
-    BeforeValidator(_split),
-]
-SigningKeys = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_signing_key)], ...],
-    NoDecode,
-    BeforeValidator(_split),
-]
-WebhookSecrets = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_webhook_secret)], ...],
-    NoDecode,
-    BeforeValidator(_split),
-]
-Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    """The environment is unusable; the message names each variable and says why."""
 
 
 def _folder_of_user(name: str) -> str:
-    # One folder a user and machine, so that all workers that share a machine share the locks in it.
-    return os.path.join(tempfile.gettempdir(), f"rowcast-{name}-{os.getuid()}")  # noqa: PTH118 - a string setting
-
-
-def _file_of_user(folder: str, name: str) -> str:
-    return os.path.join(_folder_of_user(folder), name)  # noqa: PTH118 - a string setting
+    # One folder for each user and machine: all workers of a machine share its locks.
+    return f"{tempfile.gettempdir()}/rowcast-{name}-{os.getuid()}"
 
 
 class Settings(BaseSettings):
-    """All settings of server, workers and the local stack."""
+    """All settings of the server, the workers and the local stack."""
 
     model_config = SettingsConfigDict(
         hide_input_in_errors=True,
@@ -170,10 +68,18 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    bind: Annotated[str, AfterValidator(_address)] = Field(
-        "127.0.0.1:8080", description="Address and port that the server listens on."
+    # The server
+
+    bind: Address = Field(
+        "127.0.0.1:8080",
+        description="Address and port that the server listens on.",
     )
-    server_workers: int = Field(2, ge=1, le=64, description="Server processes.")
+    server_workers: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Number of server processes.",
+    )
     server_threads: int = Field(
         32,
         ge=2,
@@ -183,274 +89,285 @@ class Settings(BaseSettings):
     api_keys: ApiKeys = Field(
         (),
         description="Keys that may call the API, as owner:key,owner:key. An owner sees only "
-        "its own things. "
-        "Without keys everybody is the owner `default`.",
+        "its own data. Without keys, every caller is the owner `default`.",
     )
     allow_anonymous: Bool = Field(
         False,
-        description="Listen on other addresses than loopback although no API keys are set.",
+        description="Listen on addresses other than loopback even without API_KEYS.",
     )
+
+    # The object store
 
     s3_endpoint: Endpoint = Field(
         "http://127.0.0.1:9000",
-        description="The object store as server and workers reach it.",
+        description="Address of the object store for server and workers.",
     )
     s3_public_endpoint: Endpoint | None = Field(
         None,
-        description="The object store as users reach it; presigned URLs name it. Default: "
-        "S3_ENDPOINT.",
+        description="Address of the object store for users; presigned URLs contain it. "
+        "Default: S3_ENDPOINT.",
     )
     s3_access_key: SecretStr = Field(
-        SecretStr(""), description="Access key of the object store."
+        SecretStr(""),
+        description="Access key of the object store.",
     )
     s3_secret_key: SecretStr = Field(
-        SecretStr(""), description="Secret key of the object store."
+        SecretStr(""),
+        description="Secret key of the object store.",
     )
     s3_region: str = Field(
-        "us-east-1", min_length=1, description="Region that signatures name."
+        "us-east-1",
+        min_length=1,
+        description="Region of the object store, for signatures.",
     )
     datasets_bucket: Bucket = Field(
-        "datasets", description="Bucket of the uploaded tables."
+        "datasets",
+        description="Bucket for uploaded tables.",
     )
-    models_bucket: Bucket = Field("models", description="Bucket of the models.")
-    results_bucket: Bucket = Field("results", description="Bucket of the predictions.")
+    models_bucket: Bucket = Field("models", description="Bucket for models.")
+    results_bucket: Bucket = Field("results", description="Bucket for predictions.")
     internal_hosts: Names = Field(
         (),
-        description="Host names of the server inside its own network; requests to them get "
-        "URLs signed for "
-        "S3_ENDPOINT instead of S3_PUBLIC_ENDPOINT.",
+        description="Host names of the server inside its own network. Requests to them get "
+        "URLs for S3_ENDPOINT instead of S3_PUBLIC_ENDPOINT.",
     )
-    upload_url_ttl_s: int = Field(
-        3600, ge=1, le=604800, description="Seconds that an upload URL lives."
+    upload_url_ttl_s: UrlTtl = Field(
+        3600,
+        description="Lifetime of an upload URL, in seconds.",
     )
-    download_url_ttl_s: int = Field(
-        3600, ge=1, le=604800, description="Seconds that a download URL lives."
+    download_url_ttl_s: UrlTtl = Field(
+        3600,
+        description="Lifetime of a download URL, in seconds.",
     )
-    max_upload_bytes: int = Field(
+    max_upload_bytes: Positive = Field(
         2_000_000_000,
-        ge=1,
-        description="Largest table, in bytes; /fit and /predict refuse larger ones, because a "
-        "presigned PUT "
-        "cannot bound the size.",
+        description="Largest uploaded table, in bytes. /fit and /predict refuse larger ones, "
+        "because a presigned PUT cannot limit the size.",
     )
 
-    max_unpacked_bytes: int = Field(
+    # Tables
+
+    max_unpacked_bytes: Positive = Field(
         20_000_000_000,
-        ge=1,
-        description="Most bytes that a compressed CSV or JSON Lines file may unpack to.",
+        description="Largest size of a compressed CSV or JSON Lines file after unpacking, "
+        "in bytes.",
     )
-    max_rows: int = Field(
-        100_000_000, ge=1, description="Most rows that a table may have."
+    max_rows: Positive = Field(
+        100_000_000,
+        description="Maximum number of rows of a table.",
     )
-    max_columns: int = Field(
-        10_000, ge=1, description="Most columns that a table may have."
+    max_columns: Positive = Field(
+        10_000,
+        description="Maximum number of columns of a table.",
     )
-    max_cells: int = Field(
-        2_000_000_000, ge=1, description="Most cells, rows times columns, of a table."
+    max_cells: Positive = Field(
+        2_000_000_000,
+        description="Maximum number of cells of a table: rows times columns.",
     )
-    max_cell_bytes: int = Field(
-        1_000_000, ge=1, description="Longest text in a cell, in bytes."
+    max_cell_bytes: Positive = Field(
+        1_000_000,
+        description="Longest text in a cell, in bytes.",
     )
-    max_table_bytes: int = Field(
+    max_table_bytes: Positive = Field(
         4_000_000_000,
-        ge=1,
-        description="Most memory that the rows of a table may take in a fit; a prediction "
-        "reads in batches.",
+        description="Maximum memory for the rows of a table in a fit, in bytes. Predictions "
+        "read in batches.",
     )
 
-    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+    # The queue
+
+    redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis, with its password if it has one.",
+        description="URL of Redis, with its password if it has one.",
     )
-    max_queued: int = Field(
-        50_000, ge=1, description="Most jobs that may wait; further ones are refused."
+    max_queued: Positive = Field(
+        50_000,
+        description="Maximum number of queued jobs; further jobs are refused.",
     )
-    max_queued_per_owner: int = Field(
-        20_000, ge=1, description="Most jobs of one owner that may wait."
+    max_queued_per_owner: Positive = Field(
+        20_000,
+        description="Maximum number of queued jobs of one owner.",
     )
-    job_ttl_s: int = Field(
+    job_ttl_s: Positive = Field(
         DEFAULT_JOB_TTL_S,
-        ge=1,
-        description="Seconds that Redis keeps an ended job; afterwards the store answers for it.",
+        description="Seconds that Redis keeps a job after its end. The store keeps its "
+        "status longer.",
     )
 
-    retain_datasets_days: float = Field(
+    # Retention
+
+    retain_datasets_days: Days = Field(
         0,
-        ge=0,
-        le=36500,
-        description="Days after its upload that a dataset is removed; 0: never.",
+        description="Days after its upload that a dataset is deleted; 0: never.",
     )
-    retain_models_days: float = Field(
+    retain_models_days: Days = Field(
         0,
-        ge=0,
-        le=36500,
-        description="Days after it was made that a model is removed; 0: never.",
+        description="Days after its fit that a model is deleted; 0: never.",
     )
-    retain_results_days: float = Field(
+    retain_results_days: Days = Field(
         0,
-        ge=0,
-        le=36500,
-        description="Days after it was made that a result is removed; 0: never.",
+        description="Days after its prediction that a result is deleted; 0: never.",
     )
-    retain_records_days: float = Field(
+    retain_records_days: Days = Field(
         0,
-        ge=0,
-        le=36500,
-        description="Days after its end that what a job without a model or result left, its "
-        "status and log, "
-        "is removed; 0: never.",
+        description="Days after its end that the status and log of a job without a model or "
+        "result are deleted; 0: never.",
     )
+
+    # Workers and jobs
 
     workers: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Worker processes that take any job; 0: one for each core.",
+        description="Number of worker processes for any job; 0: one for each core.",
     )
     short_workers: int = Field(
         1,
         ge=0,
         le=64,
-        description="Further worker processes, which take only jobs that are expected to be short.",
+        description="Number of additional worker processes for jobs that are expected to "
+        "be short.",
     )
     worker_ttl_s: int = Field(
         10,
         ge=2,
         le=3600,
-        description="Seconds of silence after which a worker's job is given to another.",
+        description="Seconds without a heartbeat after which a worker's job goes to another "
+        "worker.",
     )
-    outage_wait_s: int = Field(
+    outage_wait_s: NotNegative = Field(
         21_600,
-        ge=0,
-        description="Seconds that a job waits for a store that is away, or a scratch disk that "
-        "is full.",
+        description="Seconds that a job waits while the store does not answer or the scratch "
+        "disk is full.",
     )
-    job_timeout_s: int = Field(
+    job_timeout_s: Positive = Field(
         3600,
-        ge=1,
-        description="Seconds that a job may run; `timeout_s` of a request may ask for less.",
+        description="Maximum run time of a job, in seconds; `timeout_s` of a request can only "
+        "lower it.",
     )
-    stop_grace_s: int = Field(
+    stop_grace_s: NotNegative = Field(
         60,
-        ge=0,
-        description="Seconds that a stopping worker lets its job run before it is requeued.",
+        description="Seconds that a stopping worker lets its job run before it requeues it.",
     )
     max_attempts: int = Field(
         DEFAULT_MAX_ATTEMPTS,
         ge=1,
         le=100,
-        description="How often a job is tried when its process dies.",
+        description="Maximum number of attempts of a job whose process dies.",
     )
     max_classes: int = Field(
-        1000, ge=2, description="Most classes that a classification may have."
+        1000,
+        ge=2,
+        description="Maximum number of classes of a classification.",
     )
     signing_keys: SigningKeys = Field(
         (),
         description="Keys that sign models, separated by commas: the first signs, all verify. "
-        "Workers only; "
-        "never give them to the server.",
+        "For workers only; never give them to the server.",
     )
     webhook_secrets: WebhookSecrets = Field(
         (),
-        description="Secrets that sign webhooks, as whsec_...,owner:whsec_...; all of an "
-        "owner's own sign, "
-        "or else all without an owner. Without any, `callback_url` is refused.",
+        description="Secrets that sign webhooks, as whsec_...,owner:whsec_.... All secrets of "
+        "an owner sign; for an owner without any, all secrets without an owner do. Without "
+        "any secret, `callback_url` is refused.",
     )
     webhook_allow_private: Bool = Field(
         False,
-        description="Send webhooks to private addresses as well: this machine and internal "
+        description="Send webhooks to private addresses too: this machine and internal "
         "networks.",
     )
+
+    # Online predictions
+
     online_workers: int = Field(
         2,
         ge=0,
         le=64,
-        description="Online workers, which answer small predictions at once; 0: none, so that "
-        "all are jobs.",
+        description="Number of online workers, which answer small predictions immediately; "
+        "0: none, so every prediction is a job.",
     )
     online_socket: str = Field(
-        default_factory=partial(_file_of_user, "online", "socket"),
-        description="Socket by which the server reaches the online workers of its machine, in a "
-        "folder that "
-        "only they can enter. Default: rowcast-online-<uid>/socket in the temporary folder.",
+        default_factory=lambda: _folder_of_user("online") + "/socket",
+        description="Socket between the server and the online workers of its machine, in a "
+        "folder that only they can enter. Default: rowcast-online-<uid>/socket in the "
+        "temporary folder.",
     )
-    online_cache_bytes: int = Field(
+    online_cache_bytes: Positive = Field(
         500_000_000,
-        ge=1,
-        description="Most bytes of recently used models that an online worker keeps.",
+        description="Maximum size of the recently used models that an online worker keeps, "
+        "in bytes.",
     )
     online_memory_bytes: int = Field(
         1_500_000_000,
         ge=200_000_000,
-        description="Most memory that an online worker may take, in bytes; one that takes more is "
-        "started anew.",
+        description="Maximum memory of an online worker, in bytes; one that exceeds it is "
+        "restarted.",
     )
-    online_max_rows: int = Field(
-        10_000, ge=1, description="Most rows that are predicted at once."
+    online_max_rows: Positive = Field(
+        10_000,
+        description="Maximum number of rows of an online prediction.",
     )
-    online_max_bytes: int = Field(
+    online_max_bytes: Positive = Field(
         5_000_000,
-        ge=1,
-        description="Largest table that is predicted at once, in bytes as it is sent.",
+        description="Largest request body of an online prediction, in bytes.",
     )
     online_timeout_s: int = Field(
         30,
         ge=1,
         le=50,
-        description="Seconds that a prediction at once may take before it is ended.",
+        description="Maximum run time of an online prediction, in seconds.",
     )
+
+    # The machine
+
     cores_dir: str = Field(
         default_factory=partial(_folder_of_user, "cores"),
-        description="Folder of the lock files that share the cores among all workers of one "
-        "machine. "
-        "Default: rowcast-cores-<uid> in the temporary folder.",
+        description="Folder of the lock files by which all workers of a machine share its "
+        "cores. Default: rowcast-cores-<uid> in the temporary folder.",
     )
     scratch_dir: str = Field(
         default_factory=partial(_folder_of_user, "scratch"),
         description="Folder for the files of running jobs. "
         "Default: rowcast-scratch-<uid> in the temporary folder.",
     )
-    job_memory_bytes: int = Field(
+    job_memory_bytes: NotNegative = Field(
         0,
-        ge=0,
-        description="Most memory that a job may take, in bytes; 0: what the container or the "
-        "machine has, "
-        "less what the workers themselves take, divided by the workers.",
+        description="Maximum memory of a job, in bytes; 0: an equal share for each worker of "
+        "the container's or machine's memory, less what the workers themselves need.",
     )
-    job_scratch_bytes: int = Field(
+    job_scratch_bytes: NotNegative = Field(
         0,
-        ge=0,
-        description="Most space that the files of a job may take, in bytes; 0: what is free in "
-        "SCRATCH_DIR, "
-        "less the reserve, divided by the workers.",
+        description="Maximum size of a job's files, in bytes; 0: an equal share for each "
+        "worker of the free space in SCRATCH_DIR, less the reserve.",
     )
-    scratch_reserve_bytes: int = Field(
+    scratch_reserve_bytes: NotNegative = Field(
         0,
-        ge=0,
-        description="Free space in SCRATCH_DIR, in bytes, below which /readyz says that the "
-        "service is not "
-        "ready; 0: 500,000,000, and on a disk of less than 10 GB the twentieth part of it.",
+        description="Free space in SCRATCH_DIR, in bytes, below which /readyz reports that the "
+        "service is not ready; 0: 500,000,000, or 5 % of a disk of less than 10 GB.",
     )
 
+    # Logs
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level logged."
+        "info",
+        description="Lowest level that is logged.",
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto",
-        description="`json`: one object a line; `text`: for people; `auto`: text on a terminal.",
+        description="`json`: one object per line; `text`: for people; `auto`: text on a "
+        "terminal, else JSON.",
     )
 
     @model_validator(mode="after")
-    def _refuse_wrong_keys(self) -> Settings:
-        if (
-            not self.api_keys
-            and not self.allow_anonymous
-            and not _is_loopback(self.bind)
-        ):
+    def _check_api_keys(self) -> Settings:
+        is_protected = self.api_keys or self.allow_anonymous
+        if not is_protected and not _is_loopback(self.bind):
             raise ValueError(
-                f"BIND={self.bind} is open to other machines without a key: set API_KEYS, "
-                "or ALLOW_ANONYMOUS=true if that is meant"
+                f"BIND={self.bind} lets other machines in without a key: set API_KEYS, "
+                "or ALLOW_ANONYMOUS=true if you want that"
             )
+
         keys = [entry.get_secret_value().partition(":")[2] for entry in self.api_keys]
         if len(set(keys)) < len(keys):
             raise ValueError("API_KEYS: two owners have the same key")
@@ -465,7 +382,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the call and the environment only, never from files."""
+        """Read values from arguments and the environment only, never from files."""
         return init_settings, env_settings
 
     @classmethod
@@ -473,7 +390,7 @@ class Settings(BaseSettings):
         """Read the environment.
 
         Raises:
-            ConfigurationError: a value is bad or a variable looks misspelt.
+            ConfigurationError: a value is bad, or a variable looks misspelt.
         """
         _refuse_misspelt(os.environ, [name.upper() for name in cls.model_fields])
         try:
@@ -483,7 +400,7 @@ class Settings(BaseSettings):
 
     @property
     def public_endpoint(self) -> str:
-        """The endpoint that presigned URLs name for users outside."""
+        """The address of the store in presigned URLs for users."""
         return self.s3_public_endpoint or self.s3_endpoint
 
 
@@ -501,7 +418,7 @@ def _refuse_misspelt(environment: Mapping[str, str], names: list[str]) -> None:
             continue
         if near := difflib.get_close_matches(variable.upper(), names, 1, 0.92):
             raise ConfigurationError(
-                f"{variable} is no setting; did you mean {near[0]}?"
+                f"Unknown setting {variable}. Did you mean {near[0]}?"
             )
 
 

@@ -1,4 +1,4 @@
-"""Settings come from the environment; what cannot be meant is refused by name."""
+"""Settings come from the environment; bad and misspelt ones are refused with their names."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_bad_value_is_refused_by_name(
     assert refusal(monkeypatch, **{name: value}).startswith(f"{name}: ")
 
 
-def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_bad_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(monkeypatch, SERVER_WORKERS="x", LOG_LEVEL="y", S3_ENDPOINT="z")
     assert [part.split(":")[0] for part in message.split("; ")] == [
         "SERVER_WORKERS",
@@ -143,7 +143,7 @@ def test_misspelt_variable_is_refused_with_what_was_meant(
     misspelt: str, meant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = refusal(monkeypatch, **{misspelt: f"acme:{KEY}"})
-    assert message == f"{misspelt} is no setting; did you mean {meant}?"
+    assert message == f"Unknown setting {misspelt}. Did you mean {meant}?"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_variable_of_others_is_left_alone(
 @pytest.mark.parametrize(
     "bind", ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:8080", "rowcast.example.org:80"]
 )
-def test_other_addresses_than_loopback_want_keys(
+def test_other_addresses_than_loopback_need_keys(
     bind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = refusal(monkeypatch, BIND=bind)
@@ -181,7 +181,7 @@ def test_other_addresses_than_loopback_want_keys(
     [{"ALLOW_ANONYMOUS": "true"}, {"API_KEYS": f"acme:{KEY}"}],
     ids=["open", "keys"],
 )
-def test_other_addresses_are_taken_with_keys_or_if_meant(
+def test_other_addresses_are_allowed_with_keys_or_explicitly(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (
@@ -192,7 +192,7 @@ def test_other_addresses_are_taken_with_keys_or_if_meant(
 @pytest.mark.parametrize(
     "bind", ["127.0.0.1:8080", "127.8.8.8:1", "[::1]:8080", "localhost:8080"]
 )
-def test_loopback_wants_no_keys(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_needs_no_keys(bind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(monkeypatch, BIND=bind).bind == bind
 
 
@@ -247,7 +247,7 @@ def test_refusal_does_not_print_secrets(monkeypatch: pytest.MonkeyPatch) -> None
     assert "THESECRET" not in message
 
 
-def test_files_are_no_source_of_settings(
+def test_settings_are_never_read_from_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("SERVER_WORKERS=7\n")

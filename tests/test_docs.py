@@ -320,7 +320,7 @@ def test_configuration_example_of_a_misspelt_variable_is_true(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (sentence,) = re.findall(
-        r"`rowcast: (SIGNING_KEY .*?)`", text_of("configuration.md")
+        r"`rowcast: (Unknown setting .*?)`", text_of("configuration.md")
     )
     monkeypatch.setenv("SIGNING_KEY", "x" * 16)
     with pytest.raises(ConfigurationError, match=re.escape(sentence)):

@@ -20,7 +20,13 @@ FLOORS: dict[int, tuple[str, ...]] = {
     4: ("rowcast.store", "rowcast.webhooks"),
     3: ("rowcast.learning", "rowcast.observability", "rowcast.access", "rowcast.local"),
     2: ("rowcast.tables", "rowcast.system", "rowcast.ui"),
-    1: ("rowcast.config", "rowcast.errors", "rowcast.ids", "rowcast.redis_clients"),
+    1: (
+        "rowcast.config",
+        "rowcast.setting_types",
+        "rowcast.errors",
+        "rowcast.ids",
+        "rowcast.redis_clients",
+    ),
 }
 GROUND = 1
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
