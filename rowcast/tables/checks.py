@@ -1,8 +1,8 @@
-"""What a table must hold for a fit or a prediction, checked with every problem listed.
+"""What a table must contain for a fit or a prediction; every problem is listed.
 
 `check_fit` and `check_predict` serve the server, which has only what the footer or the first
-megabyte shows, and the job, which then reads all rows. Importing this module loads pyarrow, and
-neither pandas nor scikit-learn.
+megabyte shows, and the job, which then reads all rows. Importing this module loads pyarrow, but not
+pandas or scikit-learn.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from rowcast.errors import InvalidTable
 from rowcast.tables import columns
 from rowcast.tables import target as labels
 from rowcast.tables.columns import Feature, Unreadable
-from rowcast.tables.formats import Sample, Source
+from rowcast.tables.files import Sample, Source
+from rowcast.tables.rejections import reject
 
 DEFAULT_TARGET = "y"
 OTHER_TARGETS = ("target", "label", "class")
+_MAX_TYPE_LENGTH = 60
+_MAX_NAMES = 10
+# The types of the columns of each name; an unusable table may have several.
+Types = dict[str, list[pa.DataType]]
 
 
 @dataclass(frozen=True)
 class Problems:
-    """Values of one column that cannot be read: why, how many, and the first row where this is
-    known."""
+    """Values of one column that cannot be read.
+
+    `first_row` is the number of the first of the `n_rows`, which is 0 where they are not known.
+    """
 
     name: str
     reason: str
@@ -38,44 +44,34 @@ class Problems:
 
 
 def target_of(names: Collection[str], asked: str | None) -> str:
-    """Return the target's name: the one asked for, else `y`, else the only one of target, label and
-    class."""
-    if asked is not None or DEFAULT_TARGET in names:
+    """Return the target's name: the one asked for, else `y`, else the only other usual name."""
+    if asked is not None:
         return asked or DEFAULT_TARGET
     others = [name for name in OTHER_TARGETS if name in names]
-    return others[0] if len(others) == 1 else DEFAULT_TARGET
+    if DEFAULT_TARGET not in names and len(others) == 1:
+        return others[0]
+    return DEFAULT_TARGET
 
 
 def check_fit(
     sample: Sample | Source, target: str | None, weights: str | None = None
 ) -> str:
-    """Return the name of the target, if a model of it can be fitted as far as the sample shows.
+    """Return the name of the target, if nothing in the sample prevents a fit.
 
     Raises:
-        InvalidTable: with every problem that the sample shows.
+        InvalidTable: the sample shows problems; the error lists all of them.
     """
     types = _types(sample.schema)
     target = target_of(types, target)
-    problems = _duplicates(types)
-    features = feature_fields(sample.schema, target, weights)
-    if target not in types:
-        problems.append(
-            f"The target column {target!r} is missing; the table has {_list(sample.schema.names)}."
-        )
-    problems += [
-        _unusable(field)
-        for field in features
-        if columns.kind_of_type(field.type) is None
+    untyped = is_untyped(sample)
+    problems = [
+        *_duplicates(types),
+        *_feature_problems(sample.schema, types, target, weights),
+        *_weights_problems(types, target, weights, untyped=untyped),
     ]
-    problems += [
-        f"The target column {target!r} has the type {_short(found)}, which cannot be predicted."
-        for found in types.get(target, [])
-        if not labels.can_be_target(found)
-    ]
-    problems += _weights_problems(types, target, weights, untyped=is_untyped(sample))
-    if target in types and not features:
+    if target in types and not feature_fields(sample.schema, target, weights):
         problems.append(f"The table has no columns besides the target {target!r}.")
-    refuse(
+    reject(
         problems,
         "Name the target with target=<column>; correct or leave out the other columns; upload "
         "again.",
@@ -83,86 +79,93 @@ def check_fit(
     return target
 
 
-def _weights_problems(
-    types: dict[str, list[pa.DataType]],
-    target: str,
-    weights: str | None,
-    *,
-    untyped: bool,
-) -> Iterator[str]:
-    if weights is None:
-        return
-    if weights not in types:
-        yield f"The column {weights!r} is missing, which sample_weight names."
-    elif weights == target:
-        yield f"The target {target!r} cannot be the sample_weight too."
-    elif not columns.can_be("numeric", types[weights][0], untyped=untyped):
-        yield (
-            f"The column {weights!r} has the type {_short(types[weights][0])}; sample_weight "
-            "needs numbers."
-        )
+def check_predict(
+    sample: Sample | Source, features: Sequence[Feature], keep: Sequence[str] = ()
+) -> None:
+    """Check that a table has what a model needs; column order and other columns do not matter.
+
+    Raises:
+        InvalidTable: columns are missing, or have unusable types or values; the error lists all.
+    """
+    types = _types(sample.schema)
+    names = dict.fromkeys([*(feature.name for feature in features), *keep])
+    problems = _duplicates({name: types.get(name, []) for name in names})
+    for feature in features:
+        problem = _feature_problem(sample, feature, types.get(feature.name, []))
+        if problem:
+            problems.append(problem)
+    problems += _keep_problems(types, keep)
+    reject(
+        problems,
+        "Send the columns that the model was trained on, with the same names and types.",
+    )
 
 
 def feature_fields(
     schema: pa.Schema, target: str, weights: str | None
 ) -> list[pa.Field]:
     """Return the columns to learn from: all but the target, the weights and pandas' index."""
-    index = _pandas_index(schema) - {target}
-    return [field for field in schema if field.name not in {target, weights} | index]
+    others = _pandas_index(schema) | {target, weights}
+    return [field for field in schema if field.name not in others]
 
 
 def is_untyped(sample: Sample | Source) -> bool:
-    """Tell whether the file has no types, so that its text may stand for anything."""
+    """Return whether the file has no types, so that its text may be of any kind."""
     return sample.format.name == "csv"
 
 
-def check_predict(
-    sample: Sample | Source, features: Sequence[Feature], keep: Sequence[str] = ()
-) -> None:
-    """Check that a table has what a model needs. Column order does not matter, other columns are
-    ignored.
-
-    Raises:
-        InvalidTable: with every missing column and all values and types that cannot be used.
-    """
-    types = _types(sample.schema)
-    needed = dict.fromkeys([*(feature.name for feature in features), *keep])
-    problems = _duplicates({name: types.get(name, []) for name in needed})
-    for feature in features:
-        if feature.name not in types:
-            problems.append(
-                f"The column {feature.name!r} is missing, which the model was trained on."
+def _feature_problems(
+    schema: pa.Schema, types: Types, target: str, weights: str | None
+) -> Iterator[str]:
+    if target not in types:
+        present = _listed(schema.names)
+        yield f"The target column {target!r} is missing; the table has {present}."
+    for field in feature_fields(schema, target, weights):
+        if columns.kind_of_type(field.type) is None:
+            found = _short(field.type)
+            yield (
+                f"The column {field.name!r} has the type {found}, which no model can use; leave "
+                "it out."
             )
-        elif not columns.can_be(
-            feature.kind, found := types[feature.name][0], untyped=is_untyped(sample)
-        ):
-            problems.append(
-                f"The column {feature.name!r} has the type {_short(found)}; the model needs "
-                f"{feature.kind}."
-            )
-        elif len(types[feature.name]) == 1 and (
-            problem := _problem_in_sample(sample, feature)
-        ):
-            problems.append(str(problem))
-    problems += [
-        f"The column {name!r} is missing, which keep names."
-        for name in keep
-        if name not in types
-    ]
-    problems += [
-        f"The column {name!r} has the type {_short(types[name][0])}, which keep cannot copy."
-        for name in keep
-        if name in types and columns.kind_of_type(types[name][0]) is None
-    ]
-    refuse(
-        problems,
-        "Send the columns that the model was trained on, with the same names and types.",
-    )
+    for target_type in types.get(target, []):
+        if not labels.can_be_target(target_type):
+            found = _short(target_type)
+            yield f"The target column {target!r} has the type {found}, which cannot be predicted."
 
 
-def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | None:
-    # Only these kinds are read without pandas, which the server does without.
+def _weights_problems(
+    types: Types, target: str, weights: str | None, *, untyped: bool
+) -> Iterator[str]:
+    if weights is None:
+        return
+    if weights not in types:
+        yield f"The column {weights!r}, which sample_weight names, is missing."
+    elif weights == target:
+        yield f"The target {target!r} cannot also be the sample_weight."
+    elif not columns.can_be("numeric", types[weights][0], untyped=untyped):
+        found = _short(types[weights][0])
+        yield f"The column {weights!r} has the type {found}; sample_weight needs numbers."
+
+
+def _feature_problem(
+    sample: Sample | Source, feature: Feature, found: list[pa.DataType]
+) -> str | None:
+    if not found:
+        return (
+            f"The column {feature.name!r}, which the model was trained on, is missing."
+        )
+    if not columns.can_be(feature.kind, found[0], untyped=is_untyped(sample)):
+        name = _short(found[0])
+        return f"The column {feature.name!r} has the type {name}; the model needs {feature.kind}."
+    if len(found) > 1:
+        return None
+    problem = _problem_in_rows(sample, feature)
+    return str(problem) if problem else None
+
+
+def _problem_in_rows(sample: Sample | Source, feature: Feature) -> Problems | None:
     rows = sample.rows if isinstance(sample, Sample) else None
+    # Only these kinds can be read without pandas, which the server does not load.
     if rows is None or feature.kind not in ("numeric", "duration"):
         return None
     try:
@@ -172,7 +175,21 @@ def _problem_in_sample(sample: Sample | Source, feature: Feature) -> Problems | 
     return None
 
 
-def _duplicates(types: dict[str, list[pa.DataType]]) -> list[str]:
+def _keep_problems(types: Types, keep: Sequence[str]) -> list[str]:
+    missing = [name for name in keep if name not in types]
+    problems = [
+        f"The column {name!r}, which keep names, is missing." for name in missing
+    ]
+    for name in keep:
+        if name in types and columns.kind_of_type(types[name][0]) is None:
+            found = _short(types[name][0])
+            problems.append(
+                f"The column {name!r} has the type {found}, which keep cannot copy."
+            )
+    return problems
+
+
+def _duplicates(types: Types) -> list[str]:
     return [
         f"The column {name!r} appears {len(found)} times; names must be unique."
         for name, found in types.items()
@@ -184,25 +201,15 @@ def _pandas_index(schema: pa.Schema) -> set[str]:
     try:
         index = (schema.pandas_metadata or {}).get("index_columns")
     except (ValueError, AttributeError, RecursionError):
-        # The metadata are a note of the writer's, not part of the table.
+        # The metadata is a note of the writer's, not part of the table.
         return set()
-    return (
-        {name for name in index if isinstance(name, str)}
-        if isinstance(index, list)
-        else set()
-    )
+    if not isinstance(index, list):
+        return set()
+    return {name for name in index if isinstance(name, str)}
 
 
-def _unusable(field: pa.Field) -> str:
-    return (
-        f"The column {field.name!r} has the type {_short(field.type)}, which no model can "
-        "use; leave it out."
-    )
-
-
-def _types(schema: pa.Schema) -> dict[str, list[pa.DataType]]:
-    """Return the types of the columns of each name, of which a broken table may have several."""
-    types: dict[str, list[pa.DataType]] = {}
+def _types(schema: pa.Schema) -> Types:
+    types: Types = {}
     for field in schema:
         types.setdefault(field.name, []).append(field.type)
     return types
@@ -210,20 +217,14 @@ def _types(schema: pa.Schema) -> dict[str, list[pa.DataType]]:
 
 def _short(found: pa.DataType) -> str:
     name = str(found)
-    return name if len(name) <= 60 else f"{name[:60]}..."
+    if len(name) <= _MAX_TYPE_LENGTH:
+        return name
+    return f"{name[:_MAX_TYPE_LENGTH]}..."
 
 
-def refuse(problems: list[str], hint: str) -> None:
-    """Reject a table with these problems, if there are any."""
-    if problems:
-        count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
-        raise InvalidTable(problems[0] + count, hint=hint, errors=problems[:100])
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:10])
-    return (
-        f"{shown} and {len(names) - 10} more"
-        if len(names) > 10
-        else shown or "no columns"
-    )
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "no columns"
+    shown = ", ".join(repr(name) for name in names[:_MAX_NAMES])
+    n_more = len(names) - _MAX_NAMES
+    return f"{shown} and {n_more} more" if n_more > 0 else shown

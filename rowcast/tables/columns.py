@@ -1,8 +1,8 @@
-"""What a column holds: its kind, and its values as learners take them.
+"""The kinds of columns, and the values of a column as learners use them.
 
-The kind is found out once, when a model is fitted, and noted with the model; at a prediction the
-noted kind decides how a column is read, whatever the file's format. Importing this module loads
-pyarrow alone.
+A column's kind is found once, when a model is fitted (`inference`), and noted with the model. At a
+prediction the noted kind decides how a column is read, whatever the file's format. Importing this
+module loads pyarrow alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.types as pt
 
 Kind = Literal["numeric", "boolean", "category", "text", "datetime", "duration"]
 
-# The first test that holds decides; a type that none takes is refused.
+# The first test that matches decides; a type that matches none is not supported.
 _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
     (pt.is_boolean, "boolean"),
     (pt.is_integer, "numeric"),
@@ -43,14 +43,18 @@ _READABLE: dict[Kind, frozenset[str]] = {
     "duration": frozenset({"duration", "numeric"}),
 }
 
-# Trees of scikit-learn compare in float32, and the squares of what is far beyond overflow.
+# scikit-learn's trees compare in float32, and the squares of much larger numbers overflow.
 MAX_NUMBER = float(np.finfo(np.float32).max)
 
 _NUMBER = (
     r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
     r"|^[+-]?(inf|Inf|infinity|Infinity|nan|NaN)$"
 )
+# Words for booleans, in lower case.
 BOOLEANS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+# Numbers in a file without types may stand for booleans.
+_BOOLEAN_WORDS = {**BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+_UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 ISO = "ISO 8601"
 
 
@@ -58,9 +62,9 @@ ISO = "ISO 8601"
 class Feature:
     """A column that a model was trained on, and how it is read.
 
-    `type` is the Arrow type it had, or `text` in a file that has no types. `categories` are the
-    values of a category, `date_format` says how dates stand in text, `profile` how its values
-    spread (see `drift`).
+    `type` is the Arrow type that it had, or `text` in a file without types. `categories` are the
+    values of a category, `date_format` is the format of dates in text, and `profile` is how the
+    values spread (see `drift`).
     """
 
     name: str
@@ -71,50 +75,46 @@ class Feature:
     profile: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the form that a manifest holds."""
-        return {
-            name: value for name, value in asdict(self).items() if value is not None
-        }
+        """Return the form that a manifest contains."""
+        members = asdict(self)
+        return {name: value for name, value in members.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Values:
-    """A column's values as a learner takes them, with how many were missing and how many never
-    seen.
+    """A column's values as a learner uses them, and how many were missing and how many unseen.
 
     `array` has the shape (n_rows,): float64 with NaN for numbers, booleans (0 and 1) and durations
-    (seconds), a pandas Categorical, str Series or datetime64 Series (UTC) for the others. `places`
-    are those of categories in the feature's list: -1 is missing, and the list's length an unseen
-    one.
+    (seconds); a pandas Categorical, str Series or datetime64 Series (UTC) for the other kinds.
+    `codes` are positions in the feature's categories: -1 for a missing value, and the number of
+    categories for an unseen one.
     """
 
     array: Any
     n_missing: int
     n_unseen: int = 0
-    places: np.ndarray | None = None
+    codes: np.ndarray | None = None
 
-    def for_bins(self, most: int) -> np.ndarray:
-        """Return what to count in a profile's bins, of about `most` rows at regular distances."""
-        step = max(1, -(-len(self.array) // most))
-        if self.places is not None:
-            return self.places[::step]
+    def for_bins(self, n_max: int) -> np.ndarray:
+        """Return what to count in a profile's bins, of about `n_max` evenly spaced rows."""
+        step = max(1, -(-len(self.array) // n_max))
+        if self.codes is not None:
+            return self.codes[::step]
         return Values(self.array[::step], 0).as_numbers()
 
     def as_numbers(self) -> np.ndarray:
-        """Return float64 of shape (n_rows,) to count in bins: times in seconds since 1970, texts'
-        lengths."""
+        """Return float64 (n_rows,) for bins: times in seconds since 1970, lengths of texts."""
         if isinstance(self.array, np.ndarray):
             return self.array
         if self.array.dtype.kind == "M":
-            seconds: np.ndarray = (
-                self.array.to_numpy("datetime64[us]").astype(np.float64) / 1e6
-            )
-            return np.where(self.array.isna(), np.nan, seconds)
-        return np.asarray(self.array.str.len().to_numpy(np.float64, na_value=np.nan))
+            times = self.array.to_numpy("datetime64[us]")
+            return np.where(self.array.isna(), np.nan, times.astype(np.float64) / 1e6)
+        lengths = self.array.str.len()
+        return np.asarray(lengths.to_numpy(np.float64, na_value=np.nan))
 
 
 class Unreadable(Exception):
-    """Values of a column cannot be read; `reason` says why, `rows` are where, from 0 on."""
+    """Values of a column cannot be read: `reason` says why, `rows` are their numbers from 0 on."""
 
     def __init__(self, reason: str, rows: np.ndarray) -> None:
         super().__init__(reason)
@@ -123,167 +123,59 @@ class Unreadable(Exception):
 
 
 def kind_of_type(found: pa.DataType) -> Kind | None:
-    """Return the kind that a type alone tells; text may turn out to be something else."""
-    # A category is one, whatever its values.
+    """Return the kind that a type alone implies; text may turn out to be of another kind."""
+    # A dictionary is a category, whatever its values.
     if pt.is_dictionary(found):
         return "category" if kind_of_type(found.value_type) else None
     return next((kind for test, kind in _KINDS if test(found)), None)
 
 
 def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
-    """Tell whether a column of this type can be read as the kind that a model knows.
+    """Return whether a column of this type can be read as the kind that a model knows.
 
-    `untyped`: the file has no types, so that text may be anything.
+    `untyped`: the file has no types, so its text may be of any kind.
     """
-    if pt.is_dictionary(found) and kind == "category":
-        return kind_of_type(found) == kind
-    actual = kind_of_type(found.value_type if pt.is_dictionary(found) else found)
-    # An all-missing column has no type of its own.
+    if pt.is_dictionary(found):
+        if kind == "category":
+            return kind_of_type(found) == kind
+        actual = kind_of_type(found.value_type)
+    else:
+        actual = kind_of_type(found)
+    # A column without a value has no type of its own.
     return untyped or pt.is_null(found) or actual in _READABLE[kind]
 
 
 def is_text(found: pa.DataType) -> bool:
-    """Tell whether a type holds strings."""
-    return any(
-        test(found) for test in (pt.is_string, pt.is_large_string, pt.is_string_view)
-    )
+    """Return whether a type is one of strings."""
+    tests = (pt.is_string, pt.is_large_string, pt.is_string_view)
+    return any(test(found) for test in tests)
 
 
 def decoded(column: Any) -> Any:
     """Return a column with values in place of a dictionary's codes."""
-    return (
-        column.cast(column.type.value_type) if pt.is_dictionary(column.type) else column
-    )
+    if pt.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
 
 
 def read(feature: Feature, column: Any, decimal: str = ".") -> Values:
-    """Return a column's values as the feature's kind wants them.
-
-    `decimal` is the decimal point of numbers in text.
+    """Return a column's values as the feature's kind requires; `decimal` is for numbers in text.
 
     Raises:
-        Unreadable: some cannot be read, or are infinite.
+        Unreadable: values cannot be read, or are infinite.
     """
     return _READERS[feature.kind](feature, decoded(column), decimal)
 
 
-def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
-    column = (
-        parsed_numbers(column, decimal) if is_text(column.type) else seconds(column)
-    )
-    values = _floats(column.cast(pa.float64(), safe=False))
-    is_taken = np.abs(values) <= MAX_NUMBER
-    if is_taken.all():
-        return Values(values, 0)
-    bad = np.flatnonzero(~is_taken & ~np.isnan(values))
-    if len(bad):
-        is_infinite = np.isinf(values[bad]).all()
-        raise Unreadable(
-            "infinite values" if is_infinite else "values over 3.4e38 or infinite ones",
-            bad,
-        )
-    return Values(values, int(len(values) - is_taken.sum()))
-
-
-def _floats(column: Any) -> np.ndarray:
-    """Return float64 of shape (n_rows,), with NaN for null."""
-    return _numpy(
-        column.fill_null(float("nan")) if column.null_count else column, np.float64
-    )
-
-
-def _numpy(column: Any, dtype: type) -> np.ndarray:
-    # Arrow's own conversion loads pandas, which the server does without.
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not len(array):
-        return np.empty(0, dtype)
-    return np.frombuffer(array.buffers()[1], dtype)[
-        array.offset : array.offset + len(array)
-    ]
-
-
 def seconds(column: Any) -> Any:
-    """Return durations and times of day as seconds, other columns as they are."""
+    """Return durations and times of day as seconds, other columns unchanged."""
     if not (pt.is_duration(column.type) or pt.is_time(column.type)):
         return column
     import pyarrow.compute as pc
 
     integers = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
-    per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
-    return pc.divide(integers.cast(pa.float64(), safe=False), per_second)
-
-
-def parsed_numbers(text: Any, decimal: str = ".") -> Any:
-    """Return numbers that are written as text, as float64; empty text is missing.
-
-    Raises:
-        Unreadable: some are none.
-    """
-    import pyarrow.compute as pc
-
-    if decimal == ".":
-        try:
-            return text.cast(pa.float64())
-        except pa.ArrowException:
-            pass
-    text = known_text(pc.utf8_trim_whitespace(text))
-    if decimal != ".":
-        # 1.500 may be meant as 1500, and is no number where 1,5 is one.
-        text = pc.replace_substring(pc.replace_substring(text, ".", "?"), decimal, ".")
-    is_number = pc.match_substring_regex(text, _NUMBER)
-    _refuse_where(pc.invert(is_number), "values that are no numbers")
-    return pc.utf8_ltrim(text, "+").cast(pa.float64())
-
-
-def _refuse_where(is_bad: Any, reason: str) -> None:
-    import pyarrow.compute as pc
-
-    rows = _numpy(pc.indices_nonzero(is_bad), np.uint64)
-    if len(rows):
-        raise Unreadable(reason, rows)
-
-
-def _read_booleans(feature: Feature, column: Any, decimal: str) -> Values:
-    if is_text(column.type):
-        column, n_unseen = _boolean_words(column)
-        return Values(column, int(np.isnan(column).sum()) - n_unseen, n_unseen)
-    found = _read_numbers(feature, column, decimal)
-    is_unseen = ~np.isnan(found.array) & (found.array != 0) & (found.array != 1)
-    return Values(
-        np.where(is_unseen, np.nan, found.array), found.n_missing, int(is_unseen.sum())
-    )
-
-
-def _boolean_words(text: Any) -> tuple[np.ndarray, int]:
-    """Return 0, 1 and NaN, and how many values are neither a word for one of them nor missing."""
-    import pyarrow.compute as pc
-
-    text = known_text(pc.utf8_lower(pc.utf8_trim_whitespace(text)))
-    # Numbers in a file without types may stand for booleans.
-    words = {**BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
-    places = pc.index_in(text, value_set=pa.array(list(words), text.type))
-    values = np.append(list(words.values()), np.nan)[
-        pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
-    ]
-    return values, int(np.isnan(values).sum()) - text.null_count
-
-
-def _read_categories(feature: Feature, column: Any, _: str) -> Values:
-    import pandas as pd
-    import pyarrow.compute as pc
-
-    categories = list(feature.categories or ())
-    text = as_text(column)
-    places = pc.fill_null(
-        pc.index_in(text, value_set=pa.array(categories, text.type)), -1
-    )
-    codes = places.to_numpy(zero_copy_only=False)
-    array = pd.Categorical.from_codes(
-        codes, categories=pd.Index(categories, dtype="str")
-    )
-    is_unseen = (codes < 0) & text.is_valid().to_numpy(zero_copy_only=False)
-    places = np.where(is_unseen, len(categories), codes)
-    return Values(array, text.null_count, int(is_unseen.sum()), places)
+    numbers = integers.cast(pa.float64(), safe=False)
+    return pc.divide(numbers, _UNITS_PER_SECOND[column.type.unit])
 
 
 def as_text(column: Any) -> Any:
@@ -294,13 +186,147 @@ def as_text(column: Any) -> Any:
 
 
 def known_text(text: Any) -> Any:
-    """Return text in which empty values are missing, as they are in CSV files that quote every
-    cell."""
+    """Return text in which empty values are missing.
+
+    A CSV file with quotes around every cell has such values.
+    """
     import pyarrow.compute as pc
 
-    # Arrow compares no string views.
+    # Arrow does not compare string views.
     text = text.cast(pa.string()) if pt.is_string_view(text.type) else text
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+
+
+def parsed_numbers(text: Any, decimal: str = ".") -> Any:
+    """Return the numbers that text contains, as float64; empty text is missing.
+
+    Raises:
+        Unreadable: values are not numbers.
+    """
+    import pyarrow.compute as pc
+
+    if decimal == ".":
+        try:
+            return text.cast(pa.float64())
+        except pa.ArrowException:
+            pass
+    text = known_text(pc.utf8_trim_whitespace(text))
+    if decimal != ".":
+        # 1.500 may mean 1500, so it is not a number where 1,5 is one.
+        text = pc.replace_substring(text, ".", "?")
+        text = pc.replace_substring(text, decimal, ".")
+    is_number = pc.match_substring_regex(text, _NUMBER)
+    _reject_where(pc.invert(is_number), "values that are not numbers")
+    return pc.utf8_ltrim(text, "+").cast(pa.float64())
+
+
+def parsed_dates(text: Any, date_format: str = ISO) -> Any:
+    """Return the dates and times that text contains, in UTC; empty text is missing.
+
+    Raises:
+        Unreadable: values do not have this format.
+    """
+    import pyarrow.compute as pc
+
+    text = known_text(pc.utf8_trim_whitespace(text))
+    if date_format == ISO:
+        times = _iso_times(text)
+    else:
+        times = _formatted_times(text, date_format)
+    is_bad = pc.and_(pc.is_valid(text), pc.is_null(times))
+    _reject_where(is_bad, f"values that are not dates ({date_format})")
+    return times
+
+
+def frame_of(arrays: dict[str, Any]) -> Any:
+    """Return a pandas DataFrame (n_rows, n_features), without a copy where that is possible."""
+    import pandas as pd
+
+    return pd.DataFrame(arrays, copy=False)
+
+
+def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
+    if is_text(column.type):
+        column = parsed_numbers(column, decimal)
+    else:
+        column = seconds(column)
+    values = _floats(column.cast(pa.float64(), safe=False))
+    is_usable = np.abs(values) <= MAX_NUMBER
+    if is_usable.all():
+        return Values(values, 0)
+
+    bad = np.flatnonzero(~is_usable & ~np.isnan(values))
+    if not len(bad):
+        return Values(values, int(len(values) - is_usable.sum()))
+    if np.isinf(values[bad]).all():
+        raise Unreadable("infinite values", bad)
+    raise Unreadable("values over 3.4e38 or infinite ones", bad)
+
+
+def _floats(column: Any) -> np.ndarray:
+    """Return float64 of shape (n_rows,), with NaN for null."""
+    if column.null_count:
+        column = column.fill_null(float("nan"))
+    return _numpy(column, np.float64)
+
+
+def _numpy(column: Any, dtype: type) -> np.ndarray:
+    # Arrow's own conversion loads pandas, which the server does without.
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not len(array):
+        return np.empty(0, dtype)
+    values: np.ndarray = np.frombuffer(array.buffers()[1], dtype)
+    return values[array.offset : array.offset + len(array)]
+
+
+def _reject_where(is_bad: Any, reason: str) -> None:
+    import pyarrow.compute as pc
+
+    rows = _numpy(pc.indices_nonzero(is_bad), np.uint64)
+    if len(rows):
+        raise Unreadable(reason, rows)
+
+
+def _read_booleans(feature: Feature, column: Any, decimal: str) -> Values:
+    if is_text(column.type):
+        return _read_boolean_words(column)
+    found = _read_numbers(feature, column, decimal)
+    is_unseen = ~np.isnan(found.array) & (found.array != 0) & (found.array != 1)
+    values = np.where(is_unseen, np.nan, found.array)
+    return Values(values, found.n_missing, int(is_unseen.sum()))
+
+
+def _read_boolean_words(text: Any) -> Values:
+    import pyarrow.compute as pc
+
+    text = known_text(pc.utf8_lower(pc.utf8_trim_whitespace(text)))
+    codes = _codes(text, list(_BOOLEAN_WORDS))
+    # The code -1 of a missing or unseen word takes the last of these.
+    values = np.array([*_BOOLEAN_WORDS.values(), np.nan])[codes]
+    n_missing = text.null_count
+    return Values(values, n_missing, int(np.isnan(values).sum()) - n_missing)
+
+
+def _codes(text: Any, words: Sequence[str]) -> np.ndarray:
+    """Return the positions of values in `words`, -1 for those that are not among them."""
+    import pyarrow.compute as pc
+
+    places = pc.index_in(text, value_set=pa.array(words, text.type))
+    codes: np.ndarray = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+    return codes
+
+
+def _read_categories(feature: Feature, column: Any, _: str) -> Values:
+    import pandas as pd
+
+    categories = list(feature.categories or ())
+    text = as_text(column)
+    codes = _codes(text, categories)
+    index = pd.Index(categories, dtype="str")
+    array = pd.Categorical.from_codes(codes, categories=index)
+    is_unseen = (codes < 0) & text.is_valid().to_numpy(zero_copy_only=False)
+    codes = np.where(is_unseen, len(categories), codes)
+    return Values(array, text.null_count, int(is_unseen.sum()), codes)
 
 
 def _read_text(_: Feature, column: Any, __: str) -> Values:
@@ -312,45 +338,29 @@ def _read_dates(feature: Feature, column: Any, _: str) -> Values:
     if is_text(column.type):
         column = parsed_dates(column, feature.date_format or ISO)
     elif not pt.is_null(column.type):
-        column = _utc(column)
+        column = _in_utc(column)
     column = column.cast(pa.timestamp("us"))
     return Values(column.to_pandas(), column.null_count)
 
 
-def _utc(column: Any) -> Any:
-    """Return dates and times as times in UTC, without a zone; parts of a microsecond are cut
-    off."""
+def _in_utc(column: Any) -> Any:
+    """Return dates and times in UTC without a zone, cut off at microseconds."""
     import pyarrow.compute as pc
 
     zone = column.type.tz if pt.is_timestamp(column.type) else None
     options = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
-    return column.cast(options=options).cast(pa.int64()).cast(pa.timestamp("us"))
+    return _without_zone(column.cast(options=options))
 
 
-def parsed_dates(text: Any, date_format: str = ISO) -> Any:
-    """Return dates and times that are written as text, in UTC; empty text is missing.
-
-    Raises:
-        Unreadable: some are not written in this format.
-    """
-    import pyarrow.compute as pc
-
-    text = known_text(pc.utf8_trim_whitespace(text))
-    times = (
-        _iso_times(text) if date_format == ISO else _formatted_times(text, date_format)
-    )
-    _refuse_where(
-        pc.and_(pc.is_valid(text), pc.is_null(times)),
-        f"values that are no dates ({date_format})",
-    )
-    return times
+def _without_zone(times: Any) -> Any:
+    return times.cast(pa.int64()).cast(pa.timestamp("us"))
 
 
 def _iso_times(text: Any) -> Any:
-    """Return the times of ISO 8601 text, null where it is none; with an offset they become UTC."""
+    """Return the times of ISO 8601 text, null for other text; those with an offset become UTC."""
     for target in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
-            return text.cast(target).cast(pa.int64()).cast(pa.timestamp("us"))
+            return _without_zone(text.cast(target))
         except pa.ArrowException:
             continue
     return _formatted_times(text, "ISO8601")
@@ -359,13 +369,11 @@ def _iso_times(text: Any) -> Any:
 def _formatted_times(text: Any, date_format: str) -> Any:
     import pandas as pd
 
-    # pandas refuses what Arrow's strptime lets pass, such as the 31st of February.
-    times = pd.to_datetime(
-        text.to_pandas(), format=date_format, errors="coerce", utc=True
-    )
-    return pa.array(
-        times.dt.tz_localize(None).astype("datetime64[us]"), from_pandas=True
-    )
+    # pandas rejects what Arrow's strptime accepts, such as the 31st of February.
+    values = text.to_pandas()
+    times = pd.to_datetime(values, format=date_format, errors="coerce", utc=True)
+    local = times.dt.tz_localize(None).astype("datetime64[us]")
+    return pa.array(local, from_pandas=True)
 
 
 _READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {
@@ -376,11 +384,3 @@ _READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {
     "datetime": _read_dates,
     "duration": _read_numbers,
 }
-
-
-def frame_of(arrays: dict[str, Any]) -> Any:
-    """Return a pandas DataFrame of shape (n_rows, n_features), without copying where that is
-    possible."""
-    import pandas as pd
-
-    return pd.DataFrame(arrays, copy=False)

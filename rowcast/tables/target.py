@@ -1,4 +1,4 @@
-"""The target column: its values as learners take them, and predictions in the type that it had."""
+"""The target column: its values as learners use them, and predictions in its type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARAMETERS = re.compile(r"(decimal\d+)\((\d+), (-?\d+)\)|timestamp\[(\w+), tz=(
 
 
 def can_be_target(found: pa.DataType) -> bool:
-    """Tell whether a column of this type can be predicted."""
+    """Return whether a column of this type can be predicted."""
     found = found.value_type if pt.is_dictionary(found) else found
     return columns.kind_of_type(found) is not None and not pt.is_null(found)
 
@@ -25,60 +25,69 @@ def can_be_target(found: pa.DataType) -> bool:
 def read(
     name: str, column: Any, *, untyped: bool, decimal: str = "."
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the known values (n_known,), the mask (n_rows,) of where they are, and their type's
-    name.
+    """Return the known values (n_known,), a mask of their rows (n_rows,), and their type's name.
 
-    Booleans, whole numbers, floats and text are taken as they are; decimals as float64; dates and
-    times as text in ISO 8601; durations and times of day as seconds. `untyped`: the file has no
-    types, so that text which holds only whole numbers, numbers, or true and false is taken for
-    these.
+    Booleans, whole numbers, floats and text keep their types. Decimals become float64, dates and
+    times text in ISO 8601, durations and times of day seconds. `untyped`: the file has no types, so
+    text that is all whole numbers, numbers, or true and false becomes such values.
 
     Raises:
-        InvalidTable: a value is infinite, no Unicode or out of range, or fewer than 10 rows have
+        InvalidTable: a value is infinite, out of range or not Unicode, or fewer than 10 rows have
             one.
     """
-    import pyarrow.compute as pc
-
-    column = columns.decoded(column)
-    try:
-        column.validate(full=True)
-    except pa.ArrowException:
-        raise InvalidTable(
-            f"The target column {name!r} holds text that is not Unicode."
-        ) from None
-    column = columns.known_text(column) if columns.is_text(column.type) else column
-    column = _typed(column, decimal) if untyped else column
+    column = _typed(name, column, untyped=untyped, decimal=decimal)
     type_name = _type_name(column.type)
     column = _plain(name, column)
     if pt.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        infinite = np.flatnonzero(pc.fill_null(pc.is_inf(column), False))
-        if len(infinite):
-            where = f"{len(infinite)}, first in row {infinite[0]}"
-            raise InvalidTable(
-                f"The target column {name!r} holds infinite values: {where}."
-            )
-    is_known = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    if is_known.sum() < MIN_ROWS:
+        column = _finite(name, column)
+    is_known = column.is_valid().to_numpy(zero_copy_only=False)
+    n_known = int(is_known.sum())
+    if n_known < MIN_ROWS:
         raise InvalidTable(
-            f"Only {int(is_known.sum())} of {len(is_known)} rows have a value in the target "
-            f"column {name!r}; "
+            f"Only {n_known} of {len(is_known)} rows have a value in the target column {name!r}; "
             f"a fit needs at least {MIN_ROWS}."
         )
     return column.drop_null().to_numpy(zero_copy_only=False), is_known, type_name
 
 
-def _typed(text: Any, decimal: str) -> Any:
-    """Return the target of a file without types in the type that all its values have."""
+def arrow_type(name: str) -> pa.DataType:
+    """Return the Arrow type for a name that `read` returned."""
+    found = _PARAMETERS.fullmatch(name)
+    if found is None:
+        return pa.type_for_alias(name)
+    family, precision, scale, unit, zone = found.groups()
+    if unit:
+        return pa.timestamp(unit, tz=zone)
+    return getattr(pa, family)(int(precision), int(scale))
+
+
+def to_arrow(values: np.ndarray, type_name: str) -> pa.Array:
+    """Return predictions (n_rows,) in the type of the target."""
+    return pa.array(values).cast(arrow_type(type_name))
+
+
+def _typed(name: str, column: Any, *, untyped: bool, decimal: str) -> Any:
+    """Return a target in its own type; in a file without types, in the one that all values have."""
+    column = columns.decoded(column)
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        detail = f"The target column {name!r} holds text that is not Unicode."
+        raise InvalidTable(detail) from None
+    if columns.is_text(column.type):
+        column = columns.known_text(column)
+    return _parsed(column, decimal) if untyped else column
+
+
+def _parsed(text: Any, decimal: str) -> Any:
     import pyarrow.compute as pc
 
     known = text.drop_null()
     if not len(known) or inference.has_leading_zeros(known):
         return text
     words = pc.utf8_lower(known)
-    if pc.all(
-        pc.is_in(words, value_set=pa.array(["true", "false"], words.type))
-    ).as_py():
+    booleans = pa.array(["true", "false"], words.type)
+    if pc.all(pc.is_in(words, value_set=booleans)).as_py():
         return pc.equal(pc.utf8_lower(text), "true")
     try:
         numbers = columns.parsed_numbers(text, decimal)
@@ -101,17 +110,29 @@ def _plain(name: str, column: Any) -> Any:
     return column
 
 
+def _finite(name: str, column: Any) -> Any:
+    """Return floats with null for NaN; reject infinite ones."""
+    import pyarrow.compute as pc
+
+    column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    infinite = np.flatnonzero(pc.fill_null(pc.is_inf(column), False))
+    if len(infinite):
+        where = f"{len(infinite)}, first in row {infinite[0]}"
+        raise InvalidTable(
+            f"The target column {name!r} holds infinite values: {where}."
+        )
+    return column
+
+
 def _times_as_text(name: str, column: Any) -> Any:
     import pyarrow.compute as pc
 
     try:
         text = column.cast(pa.string())
     except pa.ArrowException:
-        raise InvalidTable(
-            f"The target column {name!r} has times of a zone that is not known."
-        ) from None
-    # Arrow writes years beyond 32767 as "<value out of range: ...>", from which no time can be
-    # read.
+        detail = f"The target column {name!r} has times of an unknown time zone."
+        raise InvalidTable(detail) from None
+    # Arrow writes years beyond 32767 as "<value out of range: ...>", which is not a time.
     if pc.any(pc.starts_with(text, "<")).as_py():
         raise InvalidTable(
             f"The target column {name!r} holds times that are out of range."
@@ -122,22 +143,6 @@ def _times_as_text(name: str, column: Any) -> Any:
 def _type_name(found: pa.DataType) -> str:
     if columns.is_text(found):
         return "string"
-    return "double" if pt.is_duration(found) or pt.is_time(found) else str(found)
-
-
-def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a name that `read` gave."""
-    found = _PARAMETERS.fullmatch(name)
-    if found is None:
-        return pa.type_for_alias(name)
-    family, precision, scale, unit, zone = found.groups()
-    return (
-        pa.timestamp(unit, tz=zone)
-        if unit
-        else getattr(pa, family)(int(precision), int(scale))
-    )
-
-
-def to_arrow(values: np.ndarray, type_name: str) -> pa.Array:
-    """Return predictions (n_rows,) in the type that the target had."""
-    return pa.array(values).cast(arrow_type(type_name))
+    if pt.is_duration(found) or pt.is_time(found):
+        return "double"
+    return str(found)

@@ -1,10 +1,11 @@
-"""A table that a model can be fitted on: the rows with a target, and the columns to learn from.
+"""A table that a model can be fitted on: the rows with a target and the columns to learn from.
 
-Importing this module loads pyarrow, and neither pandas nor scikit-learn.
+Importing this module loads pyarrow, but not pandas or scikit-learn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,29 +14,24 @@ import pyarrow as pa
 
 from rowcast.tables import columns, drift, inference
 from rowcast.tables import target as labels
-from rowcast.tables.checks import (
-    Problems,
-    check_fit,
-    feature_fields,
-    is_untyped,
-    refuse,
-)
+from rowcast.tables.checks import Problems, check_fit, feature_fields, is_untyped
 from rowcast.tables.columns import Feature, Unreadable, Values
-from rowcast.tables.formats import OnProgress, Source, ignore_progress
+from rowcast.tables.files import OnProgress, Source, ignore_progress
+from rowcast.tables.inference import LeftOut
+from rowcast.tables.rejections import reject
 
-# So many rows are looked at to tell how a feature's values spread.
+# The rows of a profile: how a feature's values spread.
 _PROFILED_ROWS = 20_000
 _AGAIN = "Correct these values, upload the table again and submit the new id."
 
 
 @dataclass
 class TrainingTable:
-    """A table that a model can be fitted on: the rows whose target is known, and what was found in
-    them.
+    """The rows of a table whose target is known, and what was found in them.
 
-    `frame` (n_rows, n_features) holds the features in their order, `target` and `weights` (n_rows,)
-    belong to its rows. `report` says of each column what it is and whether it is used, `notes` what
-    may surprise.
+    `frame` (n_rows, n_features) has the features in their order; `target` and `weights` (n_rows,)
+    belong to its rows. `report` has what is known of each column and whether it is used, and
+    `notes` what may surprise the table's owner.
     """
 
     features: list[Feature]
@@ -56,87 +52,113 @@ def read(
     use_identifiers: bool = False,
     on_progress: OnProgress = ignore_progress,
 ) -> TrainingTable:
-    """Read all rows and return what a model can be fitted on; identifiers are left out unless asked
-    for.
+    """Read all rows and return what a model can be fitted on.
 
-    `told` is called as by `Source.read`.
+    Identifiers are left out unless asked for. `on_progress` is called as by `Source.read`.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
     """
     check_fit(source, target, weights)
-    table, decimal, untyped = (
-        source.read(on_progress=on_progress),
-        source.format.decimal or ".",
-        is_untyped(source),
-    )
-    values, is_known, target_type = labels.read(
+    table = source.read(on_progress=on_progress)
+    decimal = source.format.decimal or "."
+    untyped = is_untyped(source)
+    labelled, is_known, target_type = labels.read(
         target, table.column(target), untyped=untyped, decimal=decimal
     )
+
     known = table if is_known.all() else table.filter(is_known)
-    reader = _Reader(np.flatnonzero(is_known), decimal)
-    weight_values = reader.weights(known, weights) if weights else None
-    fields = feature_fields(table.schema, target, weights)
-    found = [reader.column(field.name, known, untyped=untyped) for field in fields]
-    refuse([str(problem) for problem in reader.problems], _AGAIN)
-    used, report, notes = _usable(
-        [one for one in found if one], use_identifiers=use_identifiers
-    )
+    reader = _Reader(known, np.flatnonzero(is_known), decimal, untyped=untyped)
+    weight_values = reader.weights(weights) if weights else None
+    names = [field.name for field in feature_fields(table.schema, target, weights)]
+    found = [column for name in names if (column := reader.column(name))]
+    reject([str(problem) for problem in reader.problems], _AGAIN)
+
+    found = _with_identifiers(found, use_identifiers=use_identifiers)
+    used = [column for column in found if not column.left_out]
+    if not used:
+        _reject_all(found)
     return TrainingTable(
-        features=[
-            replace(feature, profile=_profile(feature, read)) for feature, read in used
-        ],
-        frame=columns.frame_of({feature.name: read.array for feature, read in used}),
-        target=values,
+        features=[column.profiled() for column in used],
+        frame=columns.frame_of({each.feature.name: each.values.array for each in used}),
+        target=labelled,
         target_type=target_type,
         weights=weight_values,
-        report=report,
-        notes=notes,
+        report=[column.report() for column in found],
+        notes=_notes(found),
         n_rows_left_out=int(len(is_known) - is_known.sum()),
     )
 
 
-Found = tuple[Feature, Values, dict[str, Any], str]
+@dataclass(frozen=True)
+class _Column:
+    """A column that was read; `note` is what may surprise its owner."""
+
+    feature: Feature
+    values: Values
+    description: dict[str, Any]
+    note: str
+    left_out: LeftOut | None
+
+    def report(self) -> dict[str, Any]:
+        """Return the description, and why the column is left out."""
+        reason = self.left_out.value if self.left_out else ""
+        return {**self.description, "left_out": reason}
+
+    def profiled(self) -> Feature:
+        """Return the feature with its profile."""
+        spread = self.values.for_bins(_PROFILED_ROWS)
+        categories = self.feature.categories
+        if categories is None:
+            profile = drift.profile_numbers(spread)
+        else:
+            profile = drift.profile_categories(spread, categories)
+        return replace(self.feature, profile=profile)
 
 
 class _Reader:
-    """Reads columns and collects what cannot be read; `rows` are the rows' numbers in the user's
-    table."""
+    """Reads the columns of a table, and collects what cannot be read.
 
-    def __init__(self, rows: np.ndarray, decimal: str) -> None:
+    `rows` are the numbers of the table's rows in the user's table.
+    """
+
+    def __init__(
+        self, table: pa.Table, rows: np.ndarray, decimal: str, *, untyped: bool
+    ) -> None:
         self.problems: list[Problems] = []
+        self._table = table
         self._rows = rows
         self._decimal = decimal
+        self._untyped = untyped
 
-    def column(self, name: str, table: pa.Table, *, untyped: bool) -> Found | None:
-        """Return a feature, its values, its report and a note; None where it cannot be read."""
-        column = table.column(name)
+    def column(self, name: str) -> _Column | None:
+        """Return a column, None if it cannot be read."""
+        column = self._table.column(name)
         try:
             feature, note = inference.infer(
-                name, column, untyped=untyped, decimal=self._decimal
+                name, column, untyped=self._untyped, decimal=self._decimal
             )
             values = columns.read(feature, column, self._decimal)
         except Unreadable as error:
             self._add(name, error.reason, error.rows)
             return None
         except (pa.ArrowException, ValueError, OverflowError):
-            # Arrow's messages quote values, which neither logs nor records may hold.
+            # Arrow's messages quote values, which must not be in logs or records.
             self.problems.append(Problems(name, "values that cannot be converted"))
             return None
-        report = inference.describe(feature, column, values)
-        report["left_out"] = inference.reason_to_leave_out(feature, column, values)
-        return feature, values, report, note
+        description = inference.describe(feature, column, values)
+        left_out = inference.reason_to_leave_out(feature, column, values)
+        return _Column(feature, values, description, note, left_out)
 
-    def weights(self, table: pa.Table, name: str) -> np.ndarray | None:
-        """Return the sample weights (n_rows,), none of them missing or negative, at least one over
-        0."""
+    def weights(self, name: str) -> np.ndarray | None:
+        """Return the sample weights (n_rows,): none missing or negative, at least one over 0."""
+        column = self._table.column(name)
         try:
-            values: np.ndarray = columns.read(
-                Feature(name, "numeric"), table.column(name), self._decimal
-            ).array
+            found = columns.read(Feature(name, "numeric"), column, self._decimal)
         except Unreadable as error:
             self._add(name, error.reason, error.rows)
             return None
+        values: np.ndarray = found.array
         bad = np.flatnonzero(~(values >= 0))
         if len(bad):
             self._add(name, "weights that are missing or below 0", bad)
@@ -145,66 +167,47 @@ class _Reader:
         return values
 
     def _add(self, name: str, reason: str, rows: np.ndarray) -> None:
-        self.problems.append(
-            Problems(name, reason, len(rows), int(self._rows[rows[0]]))
-        )
+        first_row = int(self._rows[rows[0]])
+        self.problems.append(Problems(name, reason, len(rows), first_row))
 
 
-def _usable(
-    found: list[Found], *, use_identifiers: bool
-) -> tuple[list[tuple[Feature, Values]], list[dict[str, Any]], list[str]]:
-    """Return the columns to learn from, the report of all, and the notes.
+def _with_identifiers(
+    found: Sequence[_Column], *, use_identifiers: bool
+) -> list[_Column]:
+    """Return the columns, with the identifiers used if asked for or if there is nothing else.
 
-    Raises:
-        InvalidTable: there are none; says why each was left out.
+    A single telling column may look like an identifier.
     """
-    identifiers = [
-        report
-        for *_, report, _ in found
-        if report["left_out"].startswith("an identifier")
+    reasons = {column.left_out for column in found}
+    if not use_identifiers and None in reasons:
+        return list(found)
+    return [
+        replace(column, left_out=None)
+        if column.left_out is LeftOut.IDENTIFIER
+        else column
+        for column in found
     ]
-    if use_identifiers or len(identifiers) == sum(
-        1 for *_, report, _ in found if not _is_empty(report)
-    ):
-        # A single telling column may look like an identifier; without it there would be nothing to
-        # learn.
-        for report in identifiers:
-            report["left_out"] = ""
-    used = [
-        (feature, values)
-        for feature, values, report, _ in found
-        if not report["left_out"]
-    ]
-    notes = [
-        f"The column {feature.name!r}: {note}" for feature, _, _, note in found if note
-    ]
-    notes += [
-        f"The column {report['name']!r} was left out: {report['left_out']}."
-        for *_, report, _ in found
-        if report["left_out"]
-    ]
-    if not used:
-        refuse(
-            [
-                "No column besides the target can be learned from.",
-                *(
-                    f"The column {r['name']!r} holds {r['left_out']}."
-                    for *_, r, _ in found
-                ),
-            ],
-            "Add columns whose values differ, upload the table again and submit the new id.",
-        )
-    return used, [report for *_, report, _ in found], notes
 
 
-def _is_empty(report: dict[str, Any]) -> bool:
-    return bool(report["left_out"]) and not report["left_out"].startswith(
-        "an identifier"
+def _reject_all(found: Sequence[_Column]) -> None:
+    problems = ["No column besides the target can be learned from."]
+    for column in found:
+        reason = column.left_out.value if column.left_out else ""
+        problems.append(f"The column {column.feature.name!r} holds {reason}.")
+    reject(
+        problems,
+        "Add columns whose values differ, upload the table again and submit the new id.",
     )
 
 
-def _profile(feature: Feature, values: Values) -> dict[str, Any]:
-    spread = values.for_bins(_PROFILED_ROWS)
-    if feature.categories is not None:
-        return drift.profile_categories(spread, feature.categories)
-    return drift.profile_numbers(spread)
+def _notes(found: Sequence[_Column]) -> list[str]:
+    notes = [
+        f"The column {column.feature.name!r}: {column.note}"
+        for column in found
+        if column.note
+    ]
+    for column in found:
+        if column.left_out:
+            name, reason = column.feature.name, column.left_out.value
+            notes.append(f"The column {name!r} was left out: {reason}.")
+    return notes

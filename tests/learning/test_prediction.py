@@ -369,7 +369,7 @@ def test_rows_of_bad_values_are_counted_through_all_batches(
         written(CLASSIFIER, table)
     assert caught.value.errors == [
         "The column 'x' holds infinite values: 3, first in row 95.",
-        "The column 'when' holds values that are no dates (ISO 8601): 1, first in row 399.",
+        "The column 'when' holds values that are not dates (ISO 8601): 1, first in row 399.",
     ]
 
 

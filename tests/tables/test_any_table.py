@@ -372,7 +372,7 @@ def test_late_problem_of_a_text_is_the_jobs_failure_at_a_prediction_too(
     assert error["code"] == "invalid_table"
     assert (
         error["detail"]
-        == "The column 'x' holds values that are no numbers: 1, first in row 400000."
+        == "The column 'x' holds values that are not numbers: 1, first in row 400000."
     )
 
 
@@ -383,8 +383,8 @@ def test_early_problems_are_refused_before_there_is_a_job(stack: Stack) -> None:
     )
     assert answer.status_code == 422
     assert answer.json()["errors"] == [
-        "The column 'x' holds values that are no numbers: 1, first in row 0.",
-        "The column 'z' is missing, which the model was trained on.",
+        "The column 'x' holds values that are not numbers: 1, first in row 0.",
+        "The column 'z', which the model was trained on, is missing.",
     ]
 
 

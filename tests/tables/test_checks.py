@@ -197,8 +197,8 @@ def test_all_problems_are_listed_at_once() -> None:
 @pytest.mark.parametrize(
     ("weights", "reason"),
     [
-        ("w", "'w' is missing"),
-        ("y", "cannot be the sample_weight too"),
+        ("w", "'w', which sample_weight names, is missing"),
+        ("y", "cannot also be the sample_weight"),
         ("word", "needs numbers"),
     ],
 )
@@ -295,9 +295,9 @@ def test_missing_and_wrong_columns_are_all_named() -> None:
     problems = refusal(checks.check_predict, sample_of(table), FEATURES, ["id"]).errors
     assert problems == [
         "The column 'a' has the type string; the model needs numeric.",
-        "The column 'b' is missing, which the model was trained on.",
+        "The column 'b', which the model was trained on, is missing.",
         "The column 'c' has the type int64; the model needs datetime.",
-        "The column 'id' is missing, which keep names.",
+        "The column 'id', which keep names, is missing.",
     ]
 
 
@@ -347,8 +347,8 @@ def test_numbers_of_a_text_file_are_looked_at_before_queueing() -> None:
     sample = peeked(b"a,d\n1,5\n,6\nnone of them,7\ninf,x\n")
     features = [Feature("a", "numeric"), Feature("d", "duration")]
     assert refusal(checks.check_predict, sample, features).errors == [
-        "The column 'a' holds values that are no numbers: 1, first in row 2.",
-        "The column 'd' holds values that are no numbers: 1, first in row 3.",
+        "The column 'a' holds values that are not numbers: 1, first in row 2.",
+        "The column 'd' holds values that are not numbers: 1, first in row 3.",
     ]
 
 
@@ -486,7 +486,7 @@ def test_numbers_with_a_few_words_in_a_text_file_are_noted(
     rows = "".join(f"{i / 2},{i % 2}\n" for i in range(60))
     found = training_table.read(opened(f"x,y\n{rows}unknown,1\n".encode()), "y")
     assert found.notes == [
-        "The column 'x': 1 of its 61 values are no numbers, so that all are read as text."
+        "The column 'x': 1 of its 61 values are not numbers, so all are read as text."
     ]
 
 
