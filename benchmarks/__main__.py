@@ -24,11 +24,11 @@ from pathlib import Path
 import joblib
 
 from benchmarks import (
-    at_once,
     backlog,
     cycles,
     fits,
     listings,
+    online,
     predictions,
     report,
     requests_a_second,
@@ -51,7 +51,7 @@ BENCHMARKS: list[Benchmark] = [
     *fits.BENCHMARKS,
     *predictions.BENCHMARKS,
     *requests_a_second.BENCHMARKS,
-    *at_once.BENCHMARKS,
+    *online.BENCHMARKS,
     *validation.BENCHMARKS,
     *waits.BENCHMARKS,
     *small_jobs.BENCHMARKS,

@@ -34,7 +34,7 @@ def measure_small(bench: Bench) -> list[Line]:
         bench, n_runs, "cycle", (1_000, 1_000, 10), validation="none"
     )
     return [
-        extra(SMALL, pairs, Target("at most", 0.1), f"0.06 s more is wished; {threads}")
+        extra(SMALL, pairs, Target("at most", 0.1), f"goal: 0.06 s more; {threads}")
     ]
 
 

@@ -1,4 +1,4 @@
-"""One row answered at once: how long beside `predict_proba`, and how many a second on one core."""
+"""One row predicted online: how long beside `predict_proba`, and how many a second on one core."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from benchmarks.line import Benchmark, Line, NotMeasured, Pairs, Target, extra
 from client import Client
 
 N_ROWS, N_CALLS, SECONDS, N_CONNECTIONS = 100, 500, 4, 8
-WHAT = "one row answered at once, model warm"
-RATE = "rows answered at once a second, one each, on one core"
+WHAT = "one row predicted online, model in memory"
+RATE = "rows predicted online a second, one each, on one core"
 
 
 def measure_latency(bench: Bench) -> list[Line]:
@@ -126,6 +126,6 @@ end
 
 
 BENCHMARKS = [
-    Benchmark("at_once", WHAT, measure_latency),
+    Benchmark("online", WHAT, measure_latency),
     Benchmark("online_rate", RATE, measure_rate),
 ]

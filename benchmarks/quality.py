@@ -217,14 +217,14 @@ READ: dict[str, Callable[[Path], pd.DataFrame]] = {
 
 _HEAD = """# Quality
 
-Ten tables, each from raw file to metrics with nothing said but the target's name, beside the same learner
-called by hand. `make quality` measures all of it and writes this page anew; it takes some minutes.
+Ten tables, each from its raw file to metrics, with only the name of the target given, compared with the
+same learner called by hand. `make quality` measures all of it and writes this page; it takes some minutes.
 
-Six tables are real; they ship inside the package scikit-learn, in the files named, below its folder
-`sklearn/datasets`. Four are made: seeded imitations of known public tables, with their kinds of columns,
-a signal, noise, and columns of which 3 % to 40 % are missing (`benchmarks/imitations.py`). How good the
-figures of these are says how the service copes with such tables, not what can be known of houses,
-bicycles, employees and loans.
+Six tables are real. They come with the package scikit-learn, in the named files below its folder
+`sklearn/datasets`. Four are synthetic look-alikes of known public tables, made with a seed: they have the
+same kinds of columns, a signal, noise, and columns with 3 % to 40 % missing values
+(`benchmarks/look_alikes.py`). The figures of these four say how the service copes with such tables; they
+say nothing about houses, bicycles, employees and loans.
 
 ## The files
 
@@ -235,7 +235,7 @@ bicycles, employees and loans.
 _RESULTS = f"""
 ## The results
 
-Mean and standard deviation over {len(SEEDS)} seeds, each of which holds back other rows.
+Mean and standard deviation over {len(SEEDS)} seeds, each of which holds back different rows.
 
 | data set | held back | measure | Rowcast | by hand | baseline | Rowcast is |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -244,23 +244,24 @@ Mean and standard deviation over {len(SEEDS)} seeds, each of which holds back ot
 _FOOT = f"""
 ## How to read it
 
-* **Rowcast**: the file is uploaded as it is and fitted with `target=` alone (and `seed=` from the second
-  seed on). The figures are those of the manifest, `GET /models/<id>`: of rows that the model they judge was
-  not trained on. Held back are 20 % of the rows, or 10 % from 10,000 rows on.
-* **By hand**: the file is read by pandas with code written for it (delimiter, decimal comma, encoding,
-  formats of dates), identifiers are left out, and `HistGradientBoosting*` is fitted behind skrub's
-  `TableVectorizer`, set up as skrub's `tabular_pipeline` does for this learner. scikit-learn's functions
-  score it on as large a share of the rows, drawn with the same seed. All else is as the libraries have it.
-* **Baseline**: what a model says that looks at no column: the shares of the classes, or the mean.
-* Accuracy and R2 are better when higher, log loss and RMSE when lower. RMSE is in the target's unit.
+* **Rowcast**: the file is uploaded as it is and fitted with `target=` only (and `seed=` from the second
+  seed on). The figures are those of the manifest, `GET /models/<id>`: of rows that the evaluated model was
+  not trained on. 20 % of the rows are held back, or 10 % from 10,000 rows on.
+* **By hand**: pandas reads the file with code written for it (delimiter, decimal comma, encoding, formats
+  of dates), identifiers are left out, and `HistGradientBoosting*` is fitted behind skrub's
+  `TableVectorizer`, configured as skrub's `tabular_pipeline` does for this learner. scikit-learn's
+  functions score it on the same share of the rows, drawn with the same seed. Everything else has the
+  defaults of the libraries.
+* **Baseline**: a model that uses no column: the shares of the classes, or the mean.
+* Accuracy and R2 are better when higher, log loss and RMSE when lower. RMSE is in the unit of the target.
 * **Equal** means that the mean of the differences between the two, seed by seed, is at most {N_ERRORS} of its
   standard errors or {100 * SHARE_OF_SCALE:g} % of the scale. The scale is 1 for accuracy and R2, and the
   baseline's figure for log loss and RMSE.
 * From 10,000 rows on, the rows that Rowcast holds back also stop its training early, and the manifest says
-  so. scikit-learn by hand takes a further tenth of the training rows for that, and so learns from fewer.
-* Most figures agree to the last digit, because both are made of the same parts of the same libraries. Where
-  they do not, the columns are in another order (titanic), which decides between splits of equal gain, or are
-  rounded to 32 bits by the `TableVectorizer` (diabetes).
+  so. scikit-learn by hand takes another tenth of the training rows for that, and so trains on fewer rows.
+* Most figures agree to the last digit, because both use the same parts of the same libraries. If they do
+  not, the columns are in another order (titanic), which decides between splits of equal gain, or the
+  `TableVectorizer` rounds them to 32 bits (diabetes).
 """
 
 

@@ -17,10 +17,10 @@ from client import FINAL, Client
 
 ALONE_S, STREAM_S = 8.0, 10.0
 FIRST, EACH = (
-    "a toy submitted beside a long fit ends in",
-    "each of a stream of toys beside a long fit",
+    "a small fit submitted beside a long fit ends in",
+    "each of a stream of small fits beside a long fit",
 )
-COST = "what a stream of toys costs a long fit"
+COST = "what a stream of small fits costs a long fit"
 
 
 def measure(bench: Bench) -> list[Line]:
@@ -103,4 +103,4 @@ def _next(client: Client, job: str) -> tuple[int, float]:
         time.sleep(0.02)
 
 
-BENCHMARKS = [Benchmark("toys", COST, measure)]
+BENCHMARKS = [Benchmark("small_jobs", COST, measure)]

@@ -51,7 +51,7 @@ def measure_memory(bench: Bench) -> list[Line]:
     return [
         Line(f"{MEMORY}, server process", "MB", server_mb, Target("under", 120)),
         Line(f"{MEMORY}, worker process", "MB", worker_mb, Target("under", 180)),
-        Line(f"{MEMORY}, process that answers at once, with a model", "MB", online_mb),
+        Line(f"{MEMORY}, online worker process, with a model", "MB", online_mb),
     ]
 
 

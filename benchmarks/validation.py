@@ -10,7 +10,7 @@ LARGE, SMALL = (
     "fit, scores, importances on 75,000 x 50",
     "fits, scores, importances on 1,000 x 10",
 )
-TELLING = "training on 75,000 x 50 that tells its progress"
+TELLING = "training on 75,000 x 50 that reports its progress"
 
 
 def measure(bench: Bench) -> list[Line]:
