@@ -2,43 +2,43 @@
 
 RowcastError
 ├── InvalidRequest          400  a parameter is missing, unknown or malformed
-│   └── NotAPrediction      400  /result was asked for a fit
+│   └── NotAPrediction      400  the id given to /result is that of a fit
 ├── Unauthorized            401
-├── NotFound                404  no such route
+├── NotFound                404  there is no such route
 │   ├── DatasetNotFound     404
 │   ├── ModelNotFound       404
 │   └── JobNotFound         404
 ├── MethodNotAllowed        405
+├── NotAcceptable           406  predictions are available in no format of Accept
 ├── Conflict                409
-│   ├── NotFinished         409  /result came before the job's end
+│   ├── NotFinished         409  /result was requested before the job's end
 │   ├── ModelNotReady       409  the model is still being fitted
-│   ├── ModelFailed         409  the fit that should have made the model failed
+│   ├── ModelFailed         409  the fit failed or was canceled
 │   ├── JobCanceled         409
-│   ├── JobEnded            409  there is nothing left to cancel
-│   ├── FitEnded            409  the fit ended between two looks
+│   ├── JobEnded            409  the job cannot be canceled any more
+│   ├── FitEnded            409  the fit ended while the prediction was queued
 │   └── IdempotencyConflict 409  the Idempotency-Key belongs to another request
-├── QueueFull               429  as many jobs wait as may
-├── DatasetTooLarge         413
-├── RequestTooLarge         413
-├── ModelTooLarge           413  no online worker may keep it
-├── NotAcceptable           406  no format that Accept names is given
-├── UnsupportedMediaType    415
-├── InvalidTable            422  the table cannot be used; every problem is listed
-├── JobFailure              409  (only the cause of a failed job)
+├── JobFailure              409  the cause of a failed job
 │   ├── DatasetChanged           the dataset was overwritten after submitting
 │   ├── ModelUntrusted           the model's signature does not match
-│   ├── ModelIncompatible        the model was made by other versions of libraries
+│   ├── ModelIncompatible        the model was made with other versions of the libraries
 │   ├── TimedOut
-│   ├── DependencyFailed         the fit that should have made the model failed or was canceled
-│   ├── OutOfMemory              the job took more memory than it may
-│   ├── ScratchFull              the job's files took more space than they may
+│   ├── DependencyFailed         the fit failed or was canceled
+│   ├── OutOfMemory              the job needed more memory than its limit
+│   ├── ScratchFull              the job's files needed more space than their limit
 │   └── WorkerLost
+├── DatasetTooLarge         413
+├── RequestTooLarge         413
+├── ModelTooLarge           413  online workers do not load it
+├── UnsupportedMediaType    415
+├── InvalidTable            422  the table cannot be used; every problem is listed
+├── QueueFull               429  the maximum number of jobs is queued
 ├── InternalError           500
-├── OnlineWorkerLost          500  the process that computed an answer died
+├── OnlineWorkerLost        500  the process that computed an online prediction died
 └── Unavailable             503  a part behind the service does not answer
     ├── StoreUnavailable    503  nothing was queued
     ├── QueueUnavailable    503
-    ├── NoOnlineWorker        503  none was free in time
+    ├── NoOnlineWorker      503  none was free in time
     └── NotReady            503  /readyz found a part that does not answer
 """
 
@@ -51,8 +51,8 @@ from typing import Any
 class RowcastError(Exception):
     """The root of all errors that a caller can see.
 
-    `detail` says what is wrong with this very request or job, `hint` what to do about it,
-    `errors` lists all problems where there may be several.
+    `detail` says what is wrong with this request or job, and `hint` what to do about it. `errors`
+    lists all problems if there may be several.
     """
 
     code = "internal_error"
@@ -63,14 +63,14 @@ class RowcastError(Exception):
     def __init__(
         self, detail: str = "", *, hint: str = "", errors: Sequence[str] = ()
     ) -> None:
-        """Note the sentence that a person reads; `hint` defaults to that of the class."""
+        """Keep the sentence for people; `hint` defaults to that of the class."""
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.hint = hint or self.hint
         self.errors = list(errors)
 
     def cause(self) -> dict[str, Any]:
-        """Return the members that a failed job's status carries under `error`."""
+        """Return the members of `error` in a failed job's status."""
         return {
             "code": self.code,
             "detail": self.detail,
@@ -92,14 +92,14 @@ class InvalidRequest(RowcastError):
     """A parameter is missing, unknown or malformed."""
 
     code, status, title = "invalid_request", 400, "Invalid request"
-    hint = "Correct the parameters; /docs lists them."
+    hint = "Correct the parameters; /docs describes them."
 
 
 class NotAPrediction(InvalidRequest):
     """The id is that of a fit, which has a model and no result."""
 
     code, title = "not_a_prediction", "Not a prediction"
-    hint = "Ask for the result of a predict job; use this id as model_id in /predict."
+    hint = "Use this id as model_id in /predict, and request the result of that job."
 
 
 class Unauthorized(RowcastError):
@@ -117,11 +117,11 @@ class NotFound(RowcastError):
 
 
 class DatasetNotFound(NotFound):
-    """Nothing lies under the dataset's id."""
+    """There is no such dataset."""
 
     code, title = "dataset_not_found", "Dataset not found"
     hint = (
-        "The upload may not have ended: PUT the table to the url that /upload gave, then "
+        "The upload may not have ended: PUT the table to the url that /upload returned, then "
         "submit again."
     )
 
@@ -130,25 +130,25 @@ class ModelNotFound(NotFound):
     """There is no such model."""
 
     code, title = "model_not_found", "Model not found"
-    hint = "Use the id that /fit gave."
+    hint = "Use the id that /fit returned."
 
 
 class JobNotFound(NotFound):
     """There is no such job."""
 
     code, title = "job_not_found", "Job not found"
-    hint = "Use an id that /fit or /predict gave."
+    hint = "Use an id that /fit or /predict returned."
 
 
 class MethodNotAllowed(RowcastError):
-    """The route exists, with another method."""
+    """The endpoint does not support this method."""
 
     code, status, title = "method_not_allowed", 405, "Method not allowed"
-    hint = "The Allow header names the methods of this endpoint."
+    hint = "The Allow header lists the methods of this endpoint."
 
 
 class Conflict(RowcastError):
-    """The request does not fit the state of the thing it names."""
+    """The request conflicts with the state of a dataset, model or job."""
 
     code, status, title = "conflict", 409, "Conflict"
 
@@ -164,16 +164,14 @@ class ModelNotReady(Conflict):
     """The model is still being fitted."""
 
     code, title = "model_not_ready", "Model not ready"
-    hint = (
-        "Wait for the fit to end, GET /status?id=<model>&wait=20, then predict again."
-    )
+    hint = "Wait for the fit: GET /status?id=<model>&wait=20. Then predict again."
 
 
 class ModelFailed(Conflict):
-    """The fit that should have made the model failed."""
+    """The fit failed or was canceled, so its model does not exist."""
 
     code, title = "model_failed", "Model failed"
-    hint = "GET /status?id=<model> says why the fit failed; fit again."
+    hint = "GET /status?id=<model> says why the fit failed. Fit again."
 
 
 class JobCanceled(Conflict):
@@ -187,32 +185,32 @@ class JobEnded(Conflict):
     """The job has ended, so it cannot be canceled."""
 
     code, title = "job_ended", "Job ended"
-    hint = "Nothing was changed; GET /status?id=<job> says how it ended."
+    hint = "Nothing was changed. GET /status?id=<job> says how the job ended."
 
 
 class FitEnded(Conflict):
-    """The fit that the job should wait for has ended."""
+    """The fit that the prediction would have waited for has ended."""
 
     code, title = "fit_ended", "Fit ended"
     hint = "Submit the prediction again."
 
 
 class QueueFull(RowcastError):
-    """As many jobs wait as may."""
+    """The owner or the service has the maximum number of queued jobs."""
 
     code, status, title = "queue_full", 429, "Queue full"
-    hint = "Submit again when some of them have ended, after Retry-After."
+    hint = "Submit again after Retry-After, when some of these jobs have ended."
 
 
 class IdempotencyConflict(Conflict):
-    """The Idempotency-Key was used before, with another request."""
+    """The Idempotency-Key was used before with another request."""
 
     code, title = "idempotency_conflict", "Idempotency conflict"
-    hint = "Send a new key with a new request; repeat a request unchanged to get its first answer."
+    hint = "Use a new key for a new request; an unchanged request gets its first answer again."
 
 
 class DatasetTooLarge(RowcastError):
-    """The uploaded table is over the limit."""
+    """The uploaded table is over MAX_UPLOAD_BYTES."""
 
     code, status, title = "dataset_too_large", 413, "Dataset too large"
     hint = (
@@ -225,13 +223,13 @@ class RequestTooLarge(RowcastError):
 
     code, status, title = "request_too_large", 413, "Request too large"
     hint = (
-        "Tables go to the url that /upload gives; only small ones may be sent to /predict "
+        "PUT tables to the url that /upload returns; only small ones may be sent to /predict "
         "itself."
     )
 
 
 class ModelTooLarge(RowcastError):
-    """The model is too large to be kept by an online worker."""
+    """The model is larger than ONLINE_CACHE_BYTES, so online workers do not load it."""
 
     code, status, title = "model_too_large", 413, "Model too large"
     hint = (
@@ -241,14 +239,14 @@ class ModelTooLarge(RowcastError):
 
 
 class NotAcceptable(RowcastError):
-    """No format that the Accept header names is given."""
+    """Predictions are available in no format of the Accept header."""
 
     code, status, title = "not_acceptable", 406, "Not acceptable"
-    hint = "Leave Accept out for JSON, or name one of the formats that docs/http_api.md lists."
+    hint = "Leave Accept out for JSON, or use a format that docs/http_api.md lists."
 
 
 class UnsupportedMediaType(RowcastError):
-    """The body of a POST is not of a type that is taken here."""
+    """The Content-Type of a body is not supported by this endpoint."""
 
     code, status, title = "unsupported_media_type", 415, "Unsupported media type"
     hint = (
@@ -261,17 +259,17 @@ class InvalidTable(RowcastError):
     """The table cannot be used."""
 
     code, status, title = "invalid_table", 422, "Invalid table"
-    hint = "Correct the table, upload it again and submit with the new id."
+    hint = "Correct the table, upload it again and submit the new id."
 
 
 class JobFailure(RowcastError):
-    """A job that ran and failed; the status of the answer of /result is 409."""
+    """A job ran and failed; /result answers 409."""
 
     code, status, title = "job_failed", 409, "Job failed"
 
     @classmethod
     def of(cls, cause: dict[str, Any]) -> JobFailure:
-        """Return the failure that a job's status carries under `error`, with that code."""
+        """Return the failure that a job's status describes under `error`, with its code."""
         failure = cls(cause["detail"], hint=cause["hint"], errors=cause["errors"])
         failure.code = cause["code"]
         return failure
@@ -281,7 +279,9 @@ class DatasetChanged(JobFailure):
     """The dataset was overwritten between submitting and running."""
 
     code, title = "dataset_changed", "Dataset changed"
-    hint = "Do not upload to the same url again; upload to a new id and submit that."
+    hint = (
+        "Upload the table under a new id and submit that; never upload to a url twice."
+    )
 
 
 class ModelUntrusted(JobFailure):
@@ -289,30 +289,30 @@ class ModelUntrusted(JobFailure):
 
     code, title = "model_untrusted", "Model untrusted"
     hint = (
-        "The model's files were changed, or the workers' SIGNING_KEYS no longer hold its "
+        "The model's files were changed, or the workers' SIGNING_KEYS no longer contain its "
         "key. Fit again."
     )
 
 
 class ModelIncompatible(JobFailure):
-    """The model was made by other versions of libraries, and does not work with these."""
+    """The model was made with other versions of the libraries, and does not work here."""
 
     code, title = "model_incompatible", "Model incompatible"
     hint = "Fit the model again, or ask the operator for workers with the versions that made it."
 
 
 class TimedOut(JobFailure):
-    """The job ran longer than it may."""
+    """The job ran longer than its `timeout_s` or JOB_TIMEOUT_S."""
 
     code, title = "timed_out", "Timed out"
     hint = (
-        "Give the job a larger timeout_s, or a smaller table; the most is the operator's "
-        "JOB_TIMEOUT_S."
+        "Give the job a larger timeout_s, up to the operator's JOB_TIMEOUT_S, or a smaller "
+        "table."
     )
 
 
 class OutOfMemory(JobFailure):
-    """The job took more memory than it may, or all that there was."""
+    """The job needed more memory than its limit, or the machine ran out."""
 
     code, title = "out_of_memory", "Out of memory"
     hint = (
@@ -322,7 +322,7 @@ class OutOfMemory(JobFailure):
 
 
 class ScratchFull(JobFailure):
-    """The files of the job took more space than they may."""
+    """The files of the job needed more space than their limit."""
 
     code, title = "scratch_full", "Scratch space full"
     hint = (
@@ -332,16 +332,14 @@ class ScratchFull(JobFailure):
 
 
 class DependencyFailed(JobFailure):
-    """The fit that should have made the model failed or was canceled."""
+    """The fit failed or was canceled, so its model does not exist."""
 
     code, title = "dependency_failed", "Dependency failed"
-    hint = (
-        "GET /status?id=<model> says why the fit made no model; fit and predict again."
-    )
+    hint = "GET /status?id=<model> says why the fit failed. Fit and predict again."
 
 
 class WorkerLost(JobFailure):
-    """The process that ran the job died, as often as it may."""
+    """The processes that ran the job died, in each of its attempts."""
 
     code, title = "worker_lost", "Worker lost"
     hint = (
@@ -351,18 +349,18 @@ class WorkerLost(JobFailure):
 
 
 class InternalError(RowcastError):
-    """A fault of the service; the log holds its traceback under the request id."""
+    """The service has a fault; the log has its traceback under the request id."""
 
     code, status, title = "internal_error", 500, "Internal error"
-    hint = "Try again; if it persists, give the operator the id of the job or the request_id."
+    hint = "Try again. If it persists, give the operator the id of the job or the request_id."
 
 
 class OnlineWorkerLost(RowcastError):
-    """The process that computed an answer died, or took too long and was ended."""
+    """The process that computed an online prediction died, or exceeded a limit."""
 
     code, status, title = "online_worker_lost", 500, "Online worker lost"
     hint = (
-        "Send fewer rows, or upload them and predict them by a job, which has more time and "
+        "Send fewer rows, or upload them and predict them by a job, which gets more time and "
         "memory."
     )
 
@@ -375,7 +373,7 @@ class Unavailable(RowcastError):
 
 
 class StoreUnavailable(Unavailable):
-    """The object store does not answer, or refuses us; nothing was queued."""
+    """The object store does not answer, or rejects our requests; nothing was queued."""
 
     code, title = "store_unavailable", "Store unavailable"
 
@@ -394,19 +392,17 @@ class NoOnlineWorker(Unavailable):
 
 
 class NotReady(Unavailable):
-    """A part behind the service does not answer; the errors name each."""
+    """A part behind the service does not answer; `errors` lists each."""
 
     code, title = "not_ready", "Not ready"
-    hint = (
-        "Look after the parts that are named; the service works again once they answer."
-    )
+    hint = "Repair the listed parts; the service works again as soon as they answer."
 
 
 ABSTRACT = frozenset({RowcastError, Conflict, JobFailure, Unavailable})
 
 
 def all_errors() -> Iterator[type[RowcastError]]:
-    """Yield every class whose code a caller can meet."""
+    """Yield every class whose code a caller can see."""
     stack: list[type[RowcastError]] = [RowcastError]
     while stack:
         error = stack.pop()
@@ -416,8 +412,7 @@ def all_errors() -> Iterator[type[RowcastError]]:
 
 
 def of_cause(cause: dict[str, Any]) -> RowcastError:
-    """Return the error that `cause` was made of, in another process."""
-    kind = next(
-        (error for error in all_errors() if error.code == cause["code"]), InternalError
-    )
+    """Return the error that another process described by `cause`."""
+    by_code = {error.code: error for error in all_errors()}
+    kind = by_code.get(cause["code"], InternalError)
     return kind(cause["detail"], hint=cause["hint"], errors=cause["errors"])

@@ -1,4 +1,4 @@
-"""Every error has one code to branch on, the status of the contract, and says what to do."""
+"""Every error has its own code, the documented status, and a hint that says what to do."""
 
 from __future__ import annotations
 
