@@ -20,7 +20,7 @@ RUNNABLE = {path.stem for path in ROOT.glob("*.py")} | {"gunicorn.conf"}
 PACKAGE = {
     name: path for name, path in house.MODULES.items() if name.startswith("rowcast.")
 }
-LEFT_OUT = {".env", "backup", "build", "dist", "__pycache__"}
+LEFT_OUT = {".env", "build", "dist", "__pycache__"}
 FOREIGN_PATHS = re.compile(r"/(home|Users)/\w+|/tmp/\w+")
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc", "manager", "handler"}
 
@@ -37,10 +37,11 @@ def all_files() -> Iterator[Path]:
 
 
 def _holds_ours(folder: Path) -> bool:
-    # Hidden folders are those of tools, and those of editors, which nobody told us of.
-    return folder.name in (".ci", ".github") or not (
-        folder.name in LEFT_OUT or folder.name.startswith(".")
-    )
+    # Hidden folders are those of tools and editors; `make backup` writes to backup/.
+    if folder.name in (".ci", ".github"):
+        return True
+    is_hidden = folder.name.startswith(".")
+    return not is_hidden and folder.name not in LEFT_OUT and folder != ROOT / "backup"
 
 
 PYTHON_FILES = sorted(path for path in all_files() if path.suffix == ".py")

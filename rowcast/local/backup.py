@@ -5,7 +5,7 @@
 
 The stack may run while it is saved, with jobs running; if it does not, its Redis and its store are
 started for as long as it takes. Restoring makes a new data folder. The work is that of
-rowcast/backup.py; here the secrets of the data folder are added, without which its models cannot be
+rowcast/backup/; here the secrets of the data folder are added, without which its models cannot be
 loaded. So a copy holds the keys to all there is: only its owner can read it, and it should be kept
 where that stays so.
 """
