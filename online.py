@@ -33,7 +33,7 @@ from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import logs
 from rowcast.online import model_cache, predictor, protocol
 from rowcast.redis_clients import connect_for_heartbeats
-from rowcast.store import Storage, loading, object_store
+from rowcast.store import Storage, loading, patience
 from rowcast.system import cores, die_with_parent, memory, scratch
 
 log = logging.getLogger("rowcast.online")
@@ -141,7 +141,7 @@ def _serve(
     wish = _Wish(busy_since)
     folder = scratch.make(Path(settings.scratch_dir), f"online-{uuid.uuid4().hex}")
     cache = model_cache.ModelCache(
-        Storage(settings, object_store.SERVER, connections=2),
+        Storage(settings, patience.SERVER, connections=2),
         connect_for_heartbeats(settings),
         [key.get_secret_value() for key in settings.signing_keys],
         settings.online_cache_bytes,

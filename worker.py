@@ -58,7 +58,7 @@ from rowcast.redis_clients import (
     connect_for_maintenance,
     connect_for_work,
 )
-from rowcast.store import Storage, object_store
+from rowcast.store import Storage, patience
 from rowcast.system import (
     cores,
     die_with_parent,
@@ -399,7 +399,7 @@ class Worker(rq.worker.Worker):
                 lambda: self._queue.move_to_long_lane(job.id, job.attempt, NOT_SHORT)
             )
             return
-        storage = Storage(self._settings, object_store.MAINTENANCE, connections=4)
+        storage = Storage(self._settings, patience.MAINTENANCE, connections=4)
         if verdict:
             attempt.insist(
                 lambda: completion.lose(self._queue, storage, job.fields, verdict)

@@ -21,7 +21,7 @@ from rowcast.backup.folder import BackupError, Index
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.redis_clients import connect_for_work
-from rowcast.store import Storage, object_store
+from rowcast.store import Storage, patience
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> Index:
     settings = Settings.from_environment()
-    storage = Storage(settings, object_store.WORKER, connections=N_THREADS)
+    storage = Storage(settings, patience.WORKER, connections=N_THREADS)
     with closing(connect_for_work(settings)) as connection:
         if options.command == "save":
             return save(options.folder, storage, connection, options.include)

@@ -1,6 +1,7 @@
 """Everything durable: objects, publications, records, manifests and signatures."""
 
-from rowcast.store.object_store import Bucket, ObjectMissing, Storage, Version
+from rowcast.store.answers import ObjectMissing, Version
+from rowcast.store.object_store import Bucket, Storage
 from rowcast.store.publications import BUCKETS, JobRef, Kind, Publication
 
 __all__ = [
@@ -16,7 +17,7 @@ __all__ = [
     "invalidation",
     "loading",
     "manifests",
-    "object_store",
+    "patience",
     "publications",
     "records",
     "signing",

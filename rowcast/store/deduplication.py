@@ -14,7 +14,8 @@ from typing import cast
 import redis
 
 from rowcast.ids import time_of
-from rowcast.store.object_store import ObjectMissing, Storage, Version
+from rowcast.store.answers import ObjectMissing, Version
+from rowcast.store.object_store import Storage
 
 log = logging.getLogger("rowcast.content")
 

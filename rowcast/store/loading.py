@@ -20,7 +20,8 @@ from rowcast.errors import (
 )
 from rowcast.learning import Predictor
 from rowcast.store import publications, signing, versions
-from rowcast.store.object_store import ObjectMissing, Storage
+from rowcast.store.answers import ObjectMissing
+from rowcast.store.object_store import Storage
 from rowcast.store.publications import JobRef
 from rowcast.tables import Feature
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rowcast.errors import ModelUntrusted
-from rowcast.store.object_store import Bucket, ObjectMissing, Storage
+from rowcast.store.answers import ObjectMissing
+from rowcast.store.object_store import Bucket, Storage
 
 Kind = Literal["fit", "predict"]
 BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}

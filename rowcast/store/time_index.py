@@ -1,8 +1,7 @@
-"""What an owner has, newest first: a walk back through the folders of days and hours, and through
-their ids.
+"""A walk through an owner's ids, newest first: back through folders of days and hours.
 
-A store lists forwards only, and an hour may hold thousands of ids. So an hour is walked back in
-windows, the first a short one: each is listed from its beginning on, and nothing before it.
+A store lists forwards only, and an hour may hold thousands of ids. So an hour is listed in
+windows of time, the last one first. The first window is short, so a page of few ids is cheap.
 """
 
 from __future__ import annotations
@@ -10,88 +9,110 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rowcast.ids import first_at, folder_of, time_of
 
-# Takes a folder and two bounds; returns the paths of the folders in it between the two, in their
-# order.
-List = Callable[[str, str, str], list[str]]
+# Takes a folder and two bounds. Returns the sorted paths of its folders that sort between them.
+ListFolders = Callable[[str, str, str], list[str]]
 
-DAY, _HOUR = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"\d{2}")
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_HOUR = re.compile(r"\d{2}")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOUR_S = 3600.0
 # Sorts after all names that begin with digits and letters.
 _LAST = "~"
 
 
 class _Pace:
-    """How long the next window is, in seconds, such that it holds some ten to some hundred ids."""
+    """The length of the next window in seconds, adapted to hold some 25 to 250 ids."""
 
-    FIRST_S, FEW, MANY, TIMES = 30.0, 25, 250, 8
+    FIRST_S = 30.0
+    FEW = 25
+    MANY = 250
+    FACTOR = 8
 
     def __init__(self) -> None:
         self.window_s = self.FIRST_S
 
-    def found(self, n: int) -> None:
-        """Learn from a window that held so many."""
-        if n < self.FEW:
-            self.window_s = min(self.window_s * self.TIMES, _HOUR_S)
-        elif n > self.MANY:
-            self.window_s = max(self.window_s / self.TIMES, 1.0)
+    def adapt(self, n_found: int) -> None:
+        """Lengthen or shorten the next window, by the number of ids in the last one."""
+        if n_found < self.FEW:
+            self.window_s = min(self.window_s * self.FACTOR, _HOUR_S)
+        elif n_found > self.MANY:
+            self.window_s = max(self.window_s / self.FACTOR, 1.0)
 
 
-def walk(listed: List, owner: str, before: str | None) -> Iterator[str]:
-    """Yield the ids under which an owner has something, from the one after `before` on.
+def walk(list_folders: ListFolders, owner: str, before: str | None) -> Iterator[str]:
+    """Yield an owner's ids, newest first, from the next one after `before` on.
 
-    The store may hold other things; they are passed over. Raises what `listed` raises.
+    Everything else in the store is skipped. Raises what `list_folders` raises.
     """
-    bound, pace = (before and folder_of(owner, before)) or f"{owner}/{_LAST}", _Pace()
-    for day in _folders(listed, owner, bound, DAY):
-        for hour in _folders(listed, day, bound, _HOUR):
-            for path in _in_hour(listed, hour, bound, pace):
-                identifier = path.rpartition("/")[2]
-                if ID.fullmatch(identifier) and path == folder_of(owner, identifier):
+    bound = f"{owner}/{_LAST}"
+    if before:
+        bound = folder_of(owner, before) or bound
+    pace = _Pace()
+    for day in _folders(list_folders, owner, bound, DAY):
+        for hour in _folders(list_folders, day, bound, _HOUR):
+            for path in _in_hour(list_folders, hour, bound, pace):
+                identifier = id_of(owner, path)
+                if identifier:
                     yield identifier
 
 
-def _folders(listed: List, folder: str, bound: str, name: re.Pattern[str]) -> list[str]:
-    """Return the folders with such names that may hold what sorts before `bound`, the last one
-    first."""
-    # All names of a level are of the same length, so the text of a path is its time.
-    found = (path for path in listed(folder, "", _LAST) if path <= bound[: len(path)])
-    return sorted(
-        (path for path in found if name.fullmatch(path.rpartition("/")[2])),
-        reverse=True,
-    )
+def id_of(owner: str, folder: str) -> str | None:
+    """Return the id that a folder belongs to; None unless it is a folder of an id of ours."""
+    identifier = folder.rpartition("/")[2]
+    if _ID.fullmatch(identifier) and folder == folder_of(owner, identifier):
+        return identifier
+    return None
 
 
-def _in_hour(listed: List, hour: str, bound: str, pace: _Pace) -> Iterator[str]:
+def _folders(
+    list_folders: ListFolders, folder: str, bound: str, pattern: re.Pattern[str]
+) -> list[str]:
+    """Return the folders of a level that may hold ids before `bound`, the last one first."""
+    found = []
+    for path in list_folders(folder, "", _LAST):
+        name = path.rpartition("/")[2]
+        # All names of a level have the same length, so paths sort by time.
+        if pattern.fullmatch(name) and path <= bound[: len(path)]:
+            found.append(path)
+    return sorted(found, reverse=True)
+
+
+def _in_hour(
+    list_folders: ListFolders, hour: str, bound: str, pace: _Pace
+) -> Iterator[str]:
     """Yield the folders of an hour that sort before `bound`, the last one first."""
-    begins_s, before = (
-        _begins_at(hour),
-        time_of(bound.rpartition("/")[2]) if bound.startswith(hour) else None,
-    )
-    at_s = min(begins_s + _HOUR_S, before.timestamp() + 1 if before else time.time())
-    end = bound if before else f"{hour}/{_LAST}"
+    hour_starts_s = _start_of(hour)
+    end, end_s = f"{hour}/{_LAST}", time.time()
+    if bound.startswith(hour):
+        end, end_s = bound, _seconds_of(bound)
+    start_s = min(end_s, hour_starts_s + _HOUR_S)
     while True:
-        at_s -= pace.window_s
-        start = f"{hour}/{first_at(at_s)}" if at_s > begins_s else ""
-        found = listed(hour, start, end)
+        start_s -= pace.window_s
+        is_last = start_s <= hour_starts_s
+        start = "" if is_last else f"{hour}/{first_at(start_s)}"
+        found = list_folders(hour, start, end)
         yield from reversed(found)
-        if not start:
+        if is_last:
             return
-        pace.found(len(found))
+        # The last window may be shorter than the others, so it teaches nothing.
+        pace.adapt(len(found))
         end = start
 
 
-def _begins_at(hour: str) -> float:
-    """Return the Unix seconds at which an hour begins, by its folder; 0 for none of a calendar."""
+def _start_of(hour: str) -> float:
+    """Return the Unix seconds at which the hour of a folder starts; 0 for an impossible date."""
+    text = hour[-len("yyyy-mm-dd/hh") :]
     try:
-        return (
-            datetime.strptime(hour[-len("yyyy-mm-dd/hh") :], "%Y-%m-%d/%H")
-            .replace(tzinfo=UTC)
-            .timestamp()
-        )
+        return datetime.strptime(f"{text}+0000", "%Y-%m-%d/%H%z").timestamp()
     except ValueError:
         return 0.0
+
+
+def _seconds_of(folder: str) -> float:
+    """Return the Unix seconds of the id that a folder belongs to."""
+    moment = time_of(folder.rpartition("/")[2])
+    return moment.timestamp() if moment else time.time()

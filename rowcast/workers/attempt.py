@@ -29,7 +29,7 @@ from rowcast.jobs import (
 )
 from rowcast.jobs import log as joblog
 from rowcast.learning import Progress
-from rowcast.store import Storage, deduplication, object_store, publications
+from rowcast.store import Storage, deduplication, patience, publications
 from rowcast.system import memory, scratch
 
 log = logging.getLogger("rowcast.jobs")
@@ -64,7 +64,7 @@ class Attempt:
         self.number = self.job.attempt
         self.publisher = Storage(
             self.settings,
-            object_store.patience_of(self.settings.outage_wait_s),
+            patience.through_outage(self.settings.outage_wait_s),
             connections=4,
         )
         self.began = time.monotonic()
@@ -89,7 +89,7 @@ class Attempt:
 
     def _do(self) -> None:
         """Do the work, unless an earlier attempt has published and only its end was lost."""
-        storage = Storage(self.settings, object_store.WORKER, connections=4)
+        storage = Storage(self.settings, patience.WORKER, connections=4)
         if self.number > 1 and publications.start_again(
             storage, self.job.ref, self.number
         ):
@@ -156,7 +156,7 @@ class Attempt:
         if status == "finished":
             store = self.publisher
         else:
-            store = Storage(self.settings, object_store.MAINTENANCE, connections=4)
+            store = Storage(self.settings, patience.MAINTENANCE, connections=4)
         lines = list(self.lines)
         insist(
             lambda: completion.end(

@@ -24,7 +24,7 @@ from rowcast.config import Settings
 from rowcast.jobs import JobQueue, Jobs, completion
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_maintenance
-from rowcast.store import Storage, object_store
+from rowcast.store import Storage, patience
 from rowcast.system import scratch
 from rowcast.webhooks import delivery
 
@@ -64,11 +64,9 @@ class Maintenance:
         """Connect lazily."""
         self._settings = settings
         self._queue = JobQueue(connect_for_maintenance(settings))
-        self._storage = Storage(settings, object_store.WORKER, connections=4)
+        self._storage = Storage(settings, patience.WORKER, connections=4)
         # Where the queue waits for it, it waits for no store, and comes back soon.
-        self._impatient_storage = Storage(
-            settings, object_store.MAINTENANCE, connections=4
-        )
+        self._impatient_storage = Storage(settings, patience.MAINTENANCE, connections=4)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.tasks = [
             PeriodicTask(self.recover, 1.0),

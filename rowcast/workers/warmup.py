@@ -20,7 +20,7 @@ from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
 from rowcast.ids import new_id
 from rowcast.learning import SILENT, learners, prediction, training
-from rowcast.store import ObjectMissing, Storage, manifests, object_store
+from rowcast.store import ObjectMissing, Storage, manifests, patience
 from rowcast.system import cores
 from rowcast.tables import checks, formats, training_table
 
@@ -46,7 +46,7 @@ def warm_up(settings: Settings, folder: Path) -> None:
 
 def _ask_the_store(settings: Settings) -> None:
     storage, nothing = (
-        Storage(settings, object_store.MAINTENANCE, connections=1),
+        Storage(settings, patience.MAINTENANCE, connections=1),
         new_id(),
     )
     with suppress(StoreUnavailable, ObjectMissing):

@@ -19,7 +19,7 @@ from pyarrow import feather
 from rowcast.config import Settings
 from rowcast.jobs import estimates
 from rowcast.jobs.estimates import Work
-from rowcast.store.object_store import Version
+from rowcast.store.answers import Version
 from rowcast.tables import formats
 
 LIMITS = formats.Limits.of(Settings())

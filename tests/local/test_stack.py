@@ -302,7 +302,10 @@ def test_busy_port_is_a_clear_message(tmp_path: Path) -> None:
             "S3_SECRET_KEY must be set",
         ),
         ({"JOB_TIMEOUT_S": "soon"}, "JOB_TIMEOUT_S"),
-        ({"JOB_TIMEOT_S": "10"}, "Unknown setting JOB_TIMEOT_S. Did you mean JOB_TIMEOUT_S?"),
+        (
+            {"JOB_TIMEOT_S": "10"},
+            "Unknown setting JOB_TIMEOT_S. Did you mean JOB_TIMEOUT_S?",
+        ),
     ],
 )
 def test_unusable_environment_is_refused(

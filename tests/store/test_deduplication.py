@@ -14,7 +14,8 @@ from rowcast.config import Settings
 from rowcast.ids import new_id, time_of
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store import deduplication
-from rowcast.store.object_store import Storage, Version
+from rowcast.store.answers import Version
+from rowcast.store.object_store import Storage
 from tests.support.http import assert_problem
 from tests.support.stack import Stack
 from tests.support.tables import parquet, table

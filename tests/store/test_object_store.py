@@ -25,7 +25,8 @@ import requests
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.store.object_store import ObjectMissing, Storage
+from rowcast.store.answers import ObjectMissing
+from rowcast.store.object_store import Storage
 from tests.support import ROOT
 from tests.support.ids import id_at
 from tests.support.stack import Stack
