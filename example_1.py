@@ -1,5 +1,4 @@
-"""Fit a model on one table, predict another with it, and print the predictions and how many are
-right."""
+"""Fit a model on one table, predict another, and print the predictions and their accuracy."""
 
 import argparse
 import sys
@@ -11,13 +10,13 @@ from client import Client, RowcastError
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--train", default="train.parquet", help="default: %(default)s")
 parser.add_argument("--test", default="test.parquet", help="default: %(default)s")
-parser.add_argument("--url", help="default: ROWCAST_URL, else http://127.0.0.1:8000")
+parser.add_argument("--url", help="default: ROWCAST_URL, else http://127.0.0.1:8080")
 given = parser.parse_args()
 
 try:
     with Client(given.url) as client:
-        model_id = client.fit(client.upload(given.train), timeout=None)
-        result_id = client.predict(client.upload(given.test), model_id, timeout=None)
+        model_id = client.fit(given.train, timeout=None)
+        result_id = client.predict(given.test, model_id, timeout=None)
         predictions = client.download(result_id)["y"]
 except (RowcastError, OSError) as error:
     sys.exit(str(error))
@@ -25,8 +24,9 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 y = pd.read_parquet(given.test, columns=["y"])["y"]
-right, most_frequent = (predictions == y).mean(), (y == y.mode()[0]).mean()
+accuracy = (predictions == y).mean()
+baseline = (y == y.mode()[0]).mean()
 print(predictions)
 print(
-    f"accuracy {right:.3f}; the most frequent class alone would give {most_frequent:.3f}"
+    f"accuracy {accuracy:.3f}; always predicting the most frequent class: {baseline:.3f}"
 )

@@ -1,4 +1,4 @@
-"""The examples, as a person runs them, and the client alone, as a program that has copied it."""
+"""The examples as a person runs them, and the client as a program that has copied it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,8 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.stack import Stack
+
+MISSING = ("numpy", "pandas", "pyarrow", "tqdm", "flask", "rowcast")
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +28,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    script: str, stack: Stack, *arguments: str, cwd: Path = ROOT
+    script: str, url: str, *arguments: str, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, script, "--url", stack.url, *arguments]
+    command = [sys.executable, script, "--url", url, *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
@@ -47,17 +50,15 @@ def test_example_1_prints_predictions_far_better_than_the_most_frequent_class(
 ) -> None:
     done = run(
         "example_1.py",
-        stack,
+        stack.url,
         f"--train={tables}/train.parquet",
         f"--test={tables}/test.parquet",
     )
     assert done.returncode == 0, done.stderr
     words = done.stdout.replace(";", "").split()
-    accuracy, most_frequent = (
-        float(words[words.index("accuracy") + 1]),
-        float(words[-1]),
-    )
-    assert accuracy > most_frequent + 0.3
+    accuracy = float(words[words.index("accuracy") + 1])
+    baseline = float(words[-1])
+    assert accuracy > baseline + 0.3
     assert "Length: 25000" in done.stdout
 
 
@@ -70,7 +71,7 @@ def test_example_1_ends_with_one_clear_sentence_on_a_bad_table(
 ) -> None:
     done = run(
         "example_1.py",
-        stack,
+        stack.url,
         f"--train={tables}/{train}.parquet",
         f"--test={tables}/{test}.parquet",
     )
@@ -81,25 +82,16 @@ def test_example_1_ends_with_one_clear_sentence_on_a_bad_table(
 
 
 def test_example_2_shows_every_fit_and_the_makespan(stack: Stack, tables: Path) -> None:
-    done = run("example_2.py", stack, "-n", "3", f"--train={tables}/train.parquet")
+    done = run("example_2.py", stack.url, "-n", "3", f"--train={tables}/train.parquet")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" of 3, model ") == 3
     assert "makespan" in done.stdout.splitlines()[-1]
 
 
 def test_an_example_without_a_service_ends_with_one_clear_sentence(
-    stack: Stack, tables: Path
+    tables: Path,
 ) -> None:
-    command = [
-        sys.executable,
-        "example_1.py",
-        "--url",
-        "http://127.0.0.1:9",
-        f"--train={tables}/train.parquet",
-    ]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run("example_1.py", "http://127.0.0.1:9", f"--train={tables}/train.parquet")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "127.0.0.1:9" in done.stderr
@@ -108,21 +100,23 @@ def test_an_example_without_a_service_ends_with_one_clear_sentence(
 def test_the_client_alone_needs_only_requests(
     stack: Stack, tables: Path, tmp_path: Path
 ) -> None:
-    """Everything that is not requests, or what that brings along, is made unimportable."""
+    """The libraries other than requests and its dependencies cannot be imported."""
     shutil.copy(ROOT / "client.py", tmp_path)
-    guard = "import sys\nfor name in ('numpy', 'pandas', 'pyarrow', 'tqdm', 'flask', 'rowcast'):\n"
-    guard += "    sys.modules[name] = None\nimport client\nclient.main()\n"
-    (tmp_path / "alone.py").write_text(guard)
+    alone = tmp_path / "alone.py"
+    alone.write_text(
+        f"import sys\nfor name in {MISSING}:\n    sys.modules[name] = None\n"
+        "import client\nclient.main()\n"
+    )
 
     def command(*arguments: str) -> str:
-        done = run("alone.py", stack, *arguments, cwd=tmp_path)
+        done = run("alone.py", stack.url, *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    model = command("fit", command("upload", str(tables / "train.parquet")), "--wait")
-    result = command(
-        "predict", command("upload", str(tables / "test.parquet")), model, "--wait"
-    )
+    train = command("upload", str(tables / "train.parquet"))
+    test = command("upload", str(tables / "test.parquet"))
+    model = command("fit", train, "--wait")
+    result = command("predict", test, model, "--wait")
     assert command("status", result) == "finished"
     command("download", result, "out.parquet")
     assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == ["y"]
@@ -130,32 +124,15 @@ def test_the_client_alone_needs_only_requests(
 
 @pytest.mark.slow
 def test_the_wheel_holds_the_client_alone(tmp_path: Path) -> None:
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path),
-        str(ROOT),
-    ]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    build += ["--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(tmp_path.glob("*.whl"))
-    files = subprocess.run(
-        [sys.executable, "-m", "zipfile", "-l", str(wheel)],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    modules = [
-        line.split()[0]
-        for line in files.splitlines()
-        if line.split()[0].endswith(".py")
-    ]
+    with zipfile.ZipFile(wheel) as archive:
+        modules = [name for name in archive.namelist() if name.endswith(".py")]
     assert modules == ["rowcast_client/__init__.py", "rowcast_client/estimators.py"]
     code = "import rowcast_client.estimators, sys; assert 'client' not in sys.modules"
-    # A wheel can be imported from as it is; elsewhere than here, where `client` would be found too.
+    # Python imports from a wheel; in another folder than ROOT, where it would find `client` too.
     environment = {**os.environ, "PYTHONPATH": str(wheel)}
     subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment
