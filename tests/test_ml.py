@@ -610,7 +610,7 @@ def test_failing_fit_says_why_and_publishes_nothing(
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        (pd.DataFrame({"z": [1]}), "'x' is missing"),
+        (pd.DataFrame({"z": [1]}), "'x', which the model was trained on, is missing"),
         (pd.DataFrame({"x": ["a"]}), "'x' has the type"),
         (
             pd.DataFrame({"x": [1, -np.inf]}),

@@ -201,7 +201,8 @@ def _decompressed_sizes(body: pa.Buffer, data: bytes, batch: int) -> Iterator[in
         return
     vector = _target(data, buffers)
     (n_buffers,) = struct.unpack_from("<I", data, vector)
-    places = data[vector + 4 : vector + 4 + 16 * n_buffers]
+    start = vector + 4
+    places = data[start : start + 16 * n_buffers]
     for offset, length in struct.iter_unpack("<qq", places):
         if not 0 <= offset <= offset + length <= body.size:
             raise damaged("Arrow")
@@ -221,10 +222,12 @@ def _target(data: bytes, place: int) -> int:
 def _member(data: bytes, table: int, index: int) -> int:
     """Return the place of a table's member, 0 if it is left out."""
     (back,) = struct.unpack_from("<i", data, table)
-    (n_bytes,) = struct.unpack_from("<H", data, table - back)
-    if 4 + 2 * index + 2 > n_bytes:
+    offsets = table - back
+    (n_bytes,) = struct.unpack_from("<H", data, offsets)
+    start = 4 + 2 * index
+    if start + 2 > n_bytes:
         return 0
-    (offset,) = struct.unpack_from("<H", data, table - back + 4 + 2 * index)
+    (offset,) = struct.unpack_from("<H", data, offsets + start)
     return int(table + offset) if offset else 0
 
 
@@ -260,9 +263,9 @@ def _plain(column: pa.Array) -> pa.Array:
     known = column.is_valid().to_numpy(zero_copy_only=False)
     _, buffer, *texts = column.buffers()
     views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
-    known_views = (views.reshape(-1, 4) * known[:, None]).astype(np.int32)
+    views = np.where(np.repeat(known, 4), views, 0).astype(np.int32)
     mask = np.packbits(known, bitorder="little")
-    buffers = [pa.py_buffer(mask), pa.py_buffer(known_views), *texts]
+    buffers = [pa.py_buffer(mask), pa.py_buffer(views), *texts]
     safe = pa.Array.from_buffers(pa.string_view(), len(column), buffers)
     return safe.cast(pa.string())
 
@@ -288,7 +291,8 @@ class _FileEnd:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place."""
-        self._place = offset + (0, self._place, self._size)[whence]
+        origins = (0, self._place, self._size)
+        self._place = offset + origins[whence]
         return self._place
 
     def tell(self) -> int:

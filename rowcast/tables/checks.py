@@ -88,7 +88,7 @@ def check_predict(
         InvalidTable: columns are missing, or have unusable types or values; the error lists all.
     """
     types = _types(sample.schema)
-    names = dict.fromkeys([*(feature.name for feature in features), *keep])
+    names = [*(feature.name for feature in features), *keep]
     problems = _duplicates({name: types.get(name, []) for name in names})
     for feature in features:
         problem = _feature_problem(sample, feature, types.get(feature.name, []))
@@ -168,10 +168,12 @@ def _problem_in_rows(sample: Sample | Source, feature: Feature) -> Problems | No
     # Only these kinds can be read without pandas, which the server does not load.
     if rows is None or feature.kind not in ("numeric", "duration"):
         return None
+    column = rows.column(feature.name)
     try:
-        columns.read(feature, rows.column(feature.name), sample.format.decimal or ".")
+        columns.read(feature, column, sample.format.decimal or ".")
     except Unreadable as error:
-        return Problems(feature.name, error.reason, len(error.rows), int(error.rows[0]))
+        first_row = int(error.rows[0])
+        return Problems(feature.name, error.reason, len(error.rows), first_row)
     return None
 
 

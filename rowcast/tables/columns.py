@@ -17,8 +17,9 @@ import pyarrow.types as pt
 
 Kind = Literal["numeric", "boolean", "category", "text", "datetime", "duration"]
 
+_TypeTest = Callable[[pa.DataType], bool]
 # The first test that matches decides; a type that matches none is not supported.
-_KINDS: tuple[tuple[Callable[[pa.DataType], bool], Kind], ...] = (
+_KINDS: tuple[tuple[_TypeTest, Kind], ...] = (
     (pt.is_boolean, "boolean"),
     (pt.is_integer, "numeric"),
     (pt.is_floating, "numeric"),
@@ -107,8 +108,8 @@ class Values:
         if isinstance(self.array, np.ndarray):
             return self.array
         if self.array.dtype.kind == "M":
-            times = self.array.to_numpy("datetime64[us]")
-            return np.where(self.array.isna(), np.nan, times.astype(np.float64) / 1e6)
+            microseconds = self.array.to_numpy("datetime64[us]").astype(np.float64)
+            return np.where(self.array.isna(), np.nan, microseconds / 1e6)
         lengths = self.array.str.len()
         return np.asarray(lengths.to_numpy(np.float64, na_value=np.nan))
 
@@ -173,8 +174,8 @@ def seconds(column: Any) -> Any:
         return column
     import pyarrow.compute as pc
 
-    integers = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
-    numbers = integers.cast(pa.float64(), safe=False)
+    width = pa.int32() if pt.is_time32(column.type) else pa.int64()
+    numbers = column.cast(width).cast(pa.float64(), safe=False)
     return pc.divide(numbers, _UNITS_PER_SECOND[column.type.unit])
 
 
@@ -193,8 +194,10 @@ def known_text(text: Any) -> Any:
     import pyarrow.compute as pc
 
     # Arrow does not compare string views.
-    text = text.cast(pa.string()) if pt.is_string_view(text.type) else text
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    if pt.is_string_view(text.type):
+        text = text.cast(pa.string())
+    missing = pa.scalar(None, text.type)
+    return pc.if_else(pc.equal(text, ""), missing, text)
 
 
 def parsed_numbers(text: Any, decimal: str = ".") -> Any:
@@ -291,9 +294,10 @@ def _read_booleans(feature: Feature, column: Any, decimal: str) -> Values:
     if is_text(column.type):
         return _read_boolean_words(column)
     found = _read_numbers(feature, column, decimal)
-    is_unseen = ~np.isnan(found.array) & (found.array != 0) & (found.array != 1)
-    values = np.where(is_unseen, np.nan, found.array)
-    return Values(values, found.n_missing, int(is_unseen.sum()))
+    numbers = found.array
+    is_known = np.isnan(numbers) | (numbers == 0) | (numbers == 1)
+    values = np.where(is_known, numbers, np.nan)
+    return Values(values, found.n_missing, int(np.sum(~is_known)))
 
 
 def _read_boolean_words(text: Any) -> Values:
@@ -302,9 +306,11 @@ def _read_boolean_words(text: Any) -> Values:
     text = known_text(pc.utf8_lower(pc.utf8_trim_whitespace(text)))
     codes = _codes(text, list(_BOOLEAN_WORDS))
     # The code -1 of a missing or unseen word takes the last of these.
-    values = np.array([*_BOOLEAN_WORDS.values(), np.nan])[codes]
+    numbers = np.array([*_BOOLEAN_WORDS.values(), np.nan])
+    values = numbers[codes]
     n_missing = text.null_count
-    return Values(values, n_missing, int(np.isnan(values).sum()) - n_missing)
+    n_nan = int(np.isnan(values).sum())
+    return Values(values, n_missing, n_nan - n_missing)
 
 
 def _codes(text: Any, words: Sequence[str]) -> np.ndarray:

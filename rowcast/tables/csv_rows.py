@@ -202,8 +202,9 @@ def _long_row(chunks: Chunks, dialect: Dialect, limits: Limits) -> InvalidTable:
 def _too_long(
     fields: Sequence[str], row: int, dialect: Dialect, limits: Limits
 ) -> InvalidTable:
-    longest = max(range(len(fields)), key=lambda i: len(fields[i]))
-    if len(fields[longest]) <= limits.max_cell_bytes or longest >= len(dialect.names):
+    lengths = [len(cell) for cell in fields]
+    longest = lengths.index(max(lengths))
+    if lengths[longest] <= limits.max_cell_bytes or longest >= len(dialect.names):
         return over(f"Row {row} is too long", limits.max_row_bytes, "MAX_CELL_BYTES")
     error = limits.long_cell(dialect.names[longest], row)
     error.hint = f'A quote (") at its start may not be closed. {error.hint}'

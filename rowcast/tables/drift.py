@@ -97,7 +97,8 @@ def stability_index(profile: Mapping[str, Any], counts: np.ndarray) -> float | N
     is_filled = (trained > 0) | (new > 0)
     p = np.maximum(trained[is_filled], _least_share(profile["n_rows"]))
     q = np.maximum(new[is_filled], _least_share(n_rows))
-    return float(np.sum((p - q) * np.log(p / q)))
+    terms = (p - q) * np.log(p / q)
+    return float(np.sum(terms))
 
 
 def verdict(index: float | None) -> Verdict | None:
@@ -132,7 +133,8 @@ def _starts(cumulative: np.ndarray) -> list[int]:
         end = int(np.searchsorted(cumulative, wanted))
         missing = wanted - cumulative[end - 1]
         excess = cumulative[end] - wanted
-        start = end if end > start and missing < excess else end + 1
+        is_nearer_without = end > start and missing < excess
+        start = end if is_nearer_without else end + 1
         if start >= len(cumulative):
             break
         starts.append(start)
@@ -144,8 +146,9 @@ def _count_numbers(profile: Mapping[str, Any], values: np.ndarray) -> np.ndarray
     # Ten comparisons of all values are faster than a binary search for each. NaN is never >= edge.
     values = np.ascontiguousarray(values)
     n_missing = int(np.count_nonzero(np.isnan(values)))
+    n_known = len(values) - n_missing
     from_edge_on = [np.count_nonzero(values >= edge) for edge in profile["edges"]]
-    reached = np.array([len(values) - n_missing, *from_edge_on, 0], dtype=np.int64)
+    reached = np.array([n_known, *from_edge_on, 0], dtype=np.int64)
     in_bins = reached[:-1] - reached[1:]
     return np.append(in_bins, n_missing)
 
@@ -155,7 +158,9 @@ def _count_codes(profile: Mapping[str, Any], codes: np.ndarray) -> np.ndarray:
     # Missing values count first, and unseen ones last, however large their positions are.
     shifted = np.minimum(codes, n_categories) + 1
     counts = np.bincount(shifted, minlength=n_categories + 2)
-    missing, of_categories, unseen = counts[0], counts[1:-1], counts[-1]
+    missing = counts[0]
+    of_categories = counts[1:-1]
+    unseen = counts[-1]
     kept = of_categories[profile["codes"]]
     others = of_categories.sum() - kept.sum()
     return np.array([*kept, others, unseen, missing], dtype=np.int64)

@@ -18,6 +18,8 @@ from rowcast.tables.limits import Limits, over
 from rowcast.tables.rejections import reject
 
 Row = dict[str, Any]
+# Yields parsed rows from the start, in groups.
+Groups = Callable[[], Iterable[list[Row]]]
 
 _GROUP_BYTES = 2 << 20
 _GROUP_ROWS = 16_384
@@ -115,7 +117,8 @@ class Scan:
             "Write the values of a column as one type, and missing ones as null; upload the "
             "table again.",
         )
-        return pa.schema([(name, seen.type()) for name, seen in self.columns.items()])
+        types = {name: seen.type() for name, seen in self.columns.items()}
+        return pa.schema(types)
 
 
 def scan(chunks: Iterable[bytes], limits: Limits) -> Scan:
@@ -162,7 +165,7 @@ def batches(
 
 
 def batches_of_rows(
-    groups: Callable[[], Iterable[list[Row]]], schema: pa.Schema, wanted: Sequence[int]
+    groups: Groups, schema: pa.Schema, wanted: Sequence[int]
 ) -> Iterator[pa.RecordBatch]:
     """Yield parsed rows as `batches` does.
 
@@ -209,8 +212,8 @@ def n_members(line: bytes) -> int:
 
 
 def _first_of_kind(values: Sequence[Any], kind: str) -> int:
-    places = (i for i, value in enumerate(values) if _KINDS.get(type(value)) == kind)
-    return next(places)
+    kinds = [_KINDS.get(type(value)) for value in values]
+    return kinds.index(kind)
 
 
 def _loads_as_python(content: bytes) -> Any:
@@ -224,10 +227,12 @@ def _loads_as_python(content: bytes) -> Any:
 
 
 def _check_objects(rows: Sequence[Any], first_row: int, hint: str) -> None:
+    # Checking all types together is fast, and most tables pass.
     if set(map(type, rows)) <= {dict}:
         return
-    place = next(i for i, row in enumerate(rows) if type(row) is not dict)
-    raise InvalidTable(f"Row {first_row + place} is not a JSON object.", hint=hint)
+    for number, row in enumerate(rows, first_row):
+        if type(row) is not dict:
+            raise InvalidTable(f"Row {number} is not a JSON object.", hint=hint)
 
 
 def _array(values: list[Any], found: pa.DataType) -> pa.Array:
@@ -334,7 +339,8 @@ def _too_long(line: bytes, row: int, limits: Limits) -> InvalidTable:
     rest = line.rpartition(names[-1])[2] if names else b""
     if len(rest) > limits.max_cell_bytes:
         try:
-            return limits.long_cell(str(orjson.loads(b'"' + names[-1] + b'"')), row)
+            name = orjson.loads(b'"' + names[-1] + b'"')
+            return limits.long_cell(name, row)
         except orjson.JSONDecodeError:
             pass
     return over(f"Row {row} is too long", limits.max_row_bytes, "MAX_CELL_BYTES")

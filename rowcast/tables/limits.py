@@ -119,10 +119,10 @@ def cell_bytes(column: pa.Array) -> np.ndarray:
     if _is_view(column.type):
         return _view_bytes(column)
 
-    is_large = pt.is_large_string(column.type) or pt.is_large_binary(column.type)
-    width = np.dtype(np.int64 if is_large else np.int32)
+    width = np.dtype(np.int64 if _is_large(column.type) else np.int32)
+    buffer = column.buffers()[1]
     start = width.itemsize * column.offset
-    offsets = np.frombuffer(column.buffers()[1], width, len(column) + 1, start)
+    offsets = np.frombuffer(buffer, width, len(column) + 1, start)
     return np.diff(offsets).astype(np.int64)
 
 
@@ -183,12 +183,17 @@ def _decoded_bytes(column: pa.Array) -> int:
         width = 16
     else:
         return int(column.nbytes)
-    return int(cell_bytes(column).sum()) + width * len(column)
+    n_text_bytes = int(cell_bytes(column).sum())
+    return n_text_bytes + width * len(column)
 
 
 def _is_text(found: pa.DataType) -> bool:
     tests = (pt.is_string, pt.is_large_string, pt.is_binary, pt.is_large_binary)
     return any(test(found) for test in tests) or _is_view(found)
+
+
+def _is_large(found: pa.DataType) -> bool:
+    return bool(pt.is_large_string(found) or pt.is_large_binary(found))
 
 
 def _is_view(found: pa.DataType) -> bool:

@@ -78,9 +78,10 @@ def read(
     used = [column for column in found if not column.left_out]
     if not used:
         _reject_all(found)
+    arrays = {column.feature.name: column.values.array for column in used}
     return TrainingTable(
         features=[column.profiled() for column in used],
-        frame=columns.frame_of({each.feature.name: each.values.array for each in used}),
+        frame=columns.frame_of(arrays),
         target=labelled,
         target_type=target_type,
         weights=weight_values,
