@@ -85,8 +85,8 @@ REUSE_BYTES = 1_000_000
 ONLINE_OPTIONS = frozenset({"output", "quantiles", "keep"})
 ONLINE_BYTES = 5_000_000
 ONLINE_S = 30.0
-# What an online worker cannot do, a job can: it has more rows, time and memory, and waits for the
-# fit of its model. A service without online workers supports no tables in requests.
+# A job can do what an online worker cannot: it may have more rows, time and memory, and waits for
+# the fit of its model. A service without online predictions does not accept tables in requests.
 NEEDS_JOB = frozenset(
     {
         "no_online_worker",
@@ -103,14 +103,14 @@ LONGEST_BACKOFF_S = 10.0
 LONGEST_RETRY_AFTER_S = 60.0
 # Without a timeout, wait() gives up after an outage of this length.
 OUTAGE_S = 120.0
-# Without a timeout, a submission waits that long for a place in a full queue.
+# With a negative timeout, a submission waits this long for a place in a full queue.
 FULL_QUEUE_S = 600.0
-# The service holds a status request until the job ends or this time is over. A person that watches
-# wants news earlier.
+# The service holds a status request until the job ends, at most for this long; less while a person
+# watches the progress.
 LONG_POLL_S = 20.0
 WATCHED_POLL_S = 1.0
 SHORTEST_PAUSE_S = 0.1
-# For connecting, and for each silence: a store may take long to check a large table.
+# To connect, and for each silence: a store may take long to check a large table.
 STORE_TIMEOUT_S = (30.0, 600.0)
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
 TRANSIENT_STORE_STATUSES = frozenset({429, *range(500, 600)})
@@ -140,7 +140,7 @@ class RowcastError(Exception):
     errors: Sequence[str] = ()
 
     def __init__(self, message: str = "", **attributes: Any) -> None:
-        """Set the attributes in the way in which pickle restores them."""
+        """Set the attributes, which pickle restores in the same way."""
         super().__init__(message)
         self.__dict__.update(attributes)
 
@@ -730,9 +730,10 @@ class Model:
         return f"<table>{''.join(lines)}</table>"
 
     def plot(self) -> Any:
-        """Return a matplotlib Figure of the importances and the errors on rows held out.
+        """Return a matplotlib Figure of the importances and the errors.
 
-        The errors are the confusion matrix, or the quantiles of the residuals.
+        The errors are the confusion matrix, or the quantiles of the residuals, on rows that the
+        model was not fitted on. Raises RowcastError without matplotlib.
         """
         try:
             from matplotlib import pyplot
@@ -855,7 +856,7 @@ def _is_id(data: Source) -> bool:
 
 def _id(thing: AnyModel) -> str:
     """Return an id, quoted as a part of a path."""
-    if isinstance(thing, Model):
+    if not isinstance(thing, str):
         thing = str(thing.id)
     return quote(thing, safe="")
 
@@ -937,15 +938,22 @@ def _write_parquet(frame: DataFrame, file: BinaryIO) -> None:
     try:
         frame.to_parquet(cast(Any, file), index=False)
     except (ValueError, TypeError, NotImplementedError) as error:
-        what = "DataFrame"
-        hint = ""
-        for name in names:
-            if names.count(name) == 1 and not _is_writable(frame[name]):
-                what = f"column {name!r}"
-                hint = " Convert its values to one type, for example with astype(str)."
-                break
-        message = f"The {what} cannot be written as Parquet: {error}.{hint}"
+        column = _unwritable_column(frame, names)
+        if column is None:
+            message = f"The DataFrame cannot be written as Parquet: {error}."
+        else:
+            hint = "Convert its values to one type, for example with astype(str)."
+            message = (
+                f"The column {column!r} cannot be written as Parquet: {error}. {hint}"
+            )
         raise RowcastError(message) from error
+
+
+def _unwritable_column(frame: DataFrame, names: list[str]) -> str | None:
+    for name in names:
+        if names.count(name) == 1 and not _is_writable(frame[name]):
+            return name
+    return None
 
 
 def _is_writable(column: Any) -> bool:

@@ -13,7 +13,7 @@ from tests.support.fake_service import D1, MANIFEST, Reply, job, problem
 from tests.support.terminal import run_python
 
 
-def test_commands_print_exactly_what_the_next_one_needs(
+def test_commands_print_only_what_the_next_command_needs(
     service, table, tmp_path, capsys
 ):
     saved = tmp_path / "result.parquet"
@@ -105,14 +105,14 @@ def test_commands_that_list_show_and_delete(service, capsys):
         "upload a --api-key k",
     ],
 )
-def test_misuse_of_the_command_line_is_exit_code_2(command, capsys):
+def test_misspelt_command_is_exit_code_2(command, capsys):
     with pytest.raises(SystemExit) as raised:
         main(command.split())
     assert raised.value.code == 2
     assert "usage:" in capsys.readouterr().err
 
 
-def test_help_names_the_commands_and_where_the_key_comes_from():
+def test_help_names_the_commands_and_the_variable_of_the_key():
     shown = run_python(str(ROOT / "client.py"), "--help").stdout
     for word in (
         "upload",

@@ -9,7 +9,7 @@ from client import APIError, Client, RowcastError
 from tests.support.fake_service import D1, Reply, job, problem
 
 
-def test_key_goes_to_the_service_and_never_to_the_store(
+def test_key_is_sent_to_the_service_and_never_to_the_store(
     service, store, table, tmp_path, monkeypatch
 ):
     netrc = tmp_path / "netrc"
@@ -32,7 +32,7 @@ def test_key_goes_to_the_service_and_never_to_the_store(
     )
 
 
-def test_key_is_not_kept_on_a_redirect_to_another_host(service, serve):
+def test_key_is_not_sent_after_a_redirect_to_another_host(service, serve):
     elsewhere = serve(lambda _request: Reply(200, job()))
     service.queued["/status"] = [
         Reply(307, headers={"Location": f"{elsewhere.url}/status"})
@@ -42,7 +42,7 @@ def test_key_is_not_kept_on_a_redirect_to_another_host(service, serve):
     assert "authorization" not in elsewhere.requests[0].headers
 
 
-def test_refusal_after_a_redirect_names_the_address_to_use(service, serve):
+def test_error_after_a_redirect_names_the_address_to_use(service, serve):
     elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
     service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
     with (
@@ -61,13 +61,13 @@ def test_url_and_key_come_from_the_environment(service, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
-def test_unusable_key_is_refused_without_showing_it(key):
+def test_unusable_key_is_rejected_without_showing_it(key):
     with pytest.raises(RowcastError, match="an HTTP header cannot carry") as raised:
         Client(api_key=key)
     assert key not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "http://", "ftp://host"])
-def test_unusable_url_is_refused(url):
+def test_unusable_url_is_rejected(url):
     with pytest.raises(RowcastError, match="must start with http:// or https://"):
         Client(url)

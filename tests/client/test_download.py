@@ -26,7 +26,7 @@ def test_download_to_a_path_replaces_the_file(client, objects, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_download_that_broke_off_is_repeated_from_its_start(
+def test_download_that_ends_early_is_repeated_from_its_start(
     client, store, objects, tmp_path, pauses
 ):
     store.queued["/results/r1"] = [Reply(200, b"half", cut=100), Reply(200, b"", cut=5)]

@@ -60,7 +60,7 @@ def test_module_docstring_draws_every_error(error):
         (500, APIError, RowcastError),
     ],
 )
-def test_refusals_have_classes_to_catch(client, service, status, error, builtin):
+def test_error_answers_have_classes_to_catch(client, service, status, error, builtin):
     service.queued["/fit"] = [problem(status, "some_code", request_id="q1")]
     with pytest.raises(builtin) as raised:
         client.fit(D1)
@@ -72,7 +72,7 @@ def test_refusals_have_classes_to_catch(client, service, status, error, builtin)
     )
 
 
-def test_refusal_reads_as_detail_problems_and_hint(client, service):
+def test_text_of_an_error_is_detail_problems_and_hint(client, service):
     reply = problem(
         422,
         "invalid_table",
@@ -96,7 +96,7 @@ def test_refusal_reads_as_detail_problems_and_hint(client, service):
         b"",
     ],
 )
-def test_answer_of_somebody_else_is_still_a_sentence(client, service, body):
+def test_error_answer_of_a_proxy_is_a_sentence(client, service, body):
     service.queued["/fit"] = [Reply(500, body)]
     with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 500: .+"):
         client.fit(D1)

@@ -20,7 +20,7 @@ def test_submission_waits_for_a_place_in_a_full_queue(client, service, pauses, t
 
 
 @pytest.mark.parametrize(("timeout", "retry_after_s"), [(0, 1), (5, 7), (-1, 601)])
-def test_full_queue_is_refused_if_the_place_would_come_too_late(
+def test_full_queue_is_an_error_if_the_next_attempt_would_come_too_late(
     client, service, monkeypatch, timeout, retry_after_s
 ):
     monkeypatch.setattr(module, "_jittered", lambda pause_s: pause_s)
@@ -34,7 +34,7 @@ def test_full_queue_is_refused_if_the_place_would_come_too_late(
     assert len(service.requests) == 1
 
 
-def test_time_in_front_of_a_full_queue_is_a_part_of_the_timeout(client, service):
+def test_waiting_for_a_place_counts_towards_the_timeout(client, service):
     service.queued["/fit"] = [queue_full(1)]
     service.queued["/status"] = [Reply(200, job("started"))] * 99
     began = time.monotonic()

@@ -38,7 +38,7 @@ def test_limit_of_a_listing_bounds_its_pages_too(client, service, limit, asked):
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets", "results"])
-def test_delete_finds_out_what_the_id_is_of(client, service, kind):
+def test_delete_finds_the_kind_of_an_id(client, service, kind):
     service.answer = lambda request: (
         Reply(204) if request.path == f"/{kind}/x1" else problem(404, "not_found")
     )
@@ -60,7 +60,7 @@ def test_delete_of_a_model_that_is_being_fitted_is_a_conflict(client, service):
     assert len(service.requests) == 1
 
 
-def test_listed_things_are_deleted_with_what_hangs_on_them(live, monkeypatch):
+def test_deleting_a_model_deletes_its_results(live, monkeypatch):
     monkeypatch.setattr(module, "PAGE", 2)
     frame = numbers(50, 2)
     dataset_id = live.upload(frame)

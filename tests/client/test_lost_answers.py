@@ -29,7 +29,7 @@ def behind(losing: LossyProxy) -> Iterator[Client]:
         yield connected
 
 
-def test_jobs_whose_answers_were_lost_exist_once(behind, losing, live, pauses):
+def test_job_whose_answer_was_lost_is_submitted_once(behind, losing, live, pauses):
     dataset_id = live.upload(numbers(50, 2))
     losing.to_lose = {"POST /fit": 2, "POST /predict": 1}
     model_id = behind.fit(dataset_id, validation="none")

@@ -26,7 +26,7 @@ REGRESSION = {
 ALONE = {**MANIFEST, "validation": {"method": "none"}, "importances": None, "notes": []}
 
 
-def test_model_has_what_matters_at_hand(known):
+def test_model_has_attributes_of_its_manifest(known):
     assert (known.id, known.task, known.target, known.learner) == (
         "m1",
         "classification",
@@ -54,7 +54,7 @@ def test_model_prints_as_a_summary(known):
     }
 
 
-def test_model_is_a_table_in_a_notebook_and_names_are_not_markup(known):
+def test_model_is_a_table_in_a_notebook_with_escaped_names(known):
     page = known._repr_html_()
     assert page.startswith("<table><tr><th>model</th><td>m1</td></tr>")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.25" in page
@@ -81,7 +81,7 @@ def test_plot_without_matplotlib_says_what_to_install(known, monkeypatch):
 
 
 @pytest.mark.parametrize("missing", ["estimators", "sklearn"])
-def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(
+def test_loading_a_model_names_what_is_missing_before_the_download(
     client, service, monkeypatch, missing
 ):
     service.queued["/models/m1"] = [Reply(200, MANIFEST)]
@@ -102,7 +102,7 @@ def test_loading_a_model_says_what_it_needs_before_anything_is_fetched(
     assert len(service.requests) == 1
 
 
-def test_model_of_a_real_service_is_summed_up(live):
+def test_model_of_a_real_service_has_a_summary(live):
     frame = numbers(200, 3).rename(columns={"col_0": "<script>"})
     known = live.model(live.fit(frame, None))
     assert known.scores["accuracy"] > known.baseline["accuracy"]
@@ -111,7 +111,7 @@ def test_model_of_a_real_service_is_summed_up(live):
     assert "<script>" not in known._repr_html_()
 
 
-def test_model_that_is_not_there_yet_is_a_conflict(live, stack):
+def test_model_whose_fit_has_not_finished_is_a_conflict(live, stack):
     with stack.frozen():
         model_id = live.fit(numbers(50, 2))
         with pytest.raises(ConflictError):

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.usefixtures("pauses")
 @pytest.mark.parametrize("tqdm", [True, False])
-def test_kernel_of_a_notebook_is_watched_without_a_terminal(
+def test_notebook_shows_progress_without_a_terminal(
     client, busy, capsys, monkeypatch, tqdm
 ):
     shell = types.SimpleNamespace(kernel=object())

@@ -78,7 +78,7 @@ def test_options_of_jobs_make_predict_table_submit_one(
     assert client.jobs == [{"id": "r1", "kind": "predict"}]
 
 
-def test_dataset_that_lies_in_the_store_is_predicted_by_a_job(client, service):
+def test_uploaded_dataset_is_predicted_by_a_job(client, service):
     pd.testing.assert_frame_equal(client.predict_table(D2, "m1"), PREDICTIONS)
     assert [request.path for request in service.requests] == BY_JOB[1:]
 
@@ -102,7 +102,7 @@ def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, siz
         *(problem(415, "unsupported_media_type"), Reply(413, b"<h1>Too large</h1>")),
     ],
 )
-def test_what_is_not_predicted_online_is_predicted_by_a_job(
+def test_table_that_no_online_worker_predicts_is_predicted_by_a_job(
     client, service, table, pauses, answer
 ):
     service.queued["/predict"] = [answer]
@@ -125,7 +125,7 @@ def test_what_is_not_predicted_online_is_predicted_by_a_job(
         (problem(500, "internal_error"), APIError),
     ],
 )
-def test_what_is_wrong_with_an_online_prediction_is_not_a_reason_for_a_job(
+def test_error_of_an_online_prediction_does_not_submit_a_job(
     client, service, table, answer, error
 ):
     service.queued["/predict"] = [answer]
@@ -136,7 +136,7 @@ def test_what_is_wrong_with_an_online_prediction_is_not_a_reason_for_a_job(
 
 
 @pytest.mark.parametrize("fault", [DROP, Reply(502), problem(503, "store_unavailable")])
-def test_online_prediction_is_repeated_after_a_fault_that_passes(
+def test_online_prediction_is_repeated_after_a_transient_fault(
     client, online_service, table, pauses, fault
 ):
     online_service.queued["/predict"].insert(0, fault)
@@ -153,7 +153,7 @@ def test_online_answer_of_another_program_is_an_error(client, service, table):
         client.predict_table(table, "m1")
 
 
-def test_small_table_is_predicted_online_with_what_a_job_says(live):
+def test_online_prediction_equals_that_of_a_job(live):
     frame = numbers(90, 3).assign(
         day=pd.Timestamp("2024-02-29"), y=[1.5 * i for i in range(90)]
     )

@@ -69,7 +69,7 @@ def test_times_are_shown_in_their_two_largest_units(seconds, said):
 
 
 @pytest.mark.usefixtures("watched", "pauses")
-def test_nothing_is_shown_of_a_job_that_is_unknown(client, service, capsys):
+def test_unknown_job_shows_nothing(client, service, capsys):
     service.queued["/status"] = [problem(404, "job_not_found")]
     with pytest.raises(NotFoundError):
         client.wait("j1")
@@ -77,7 +77,7 @@ def test_nothing_is_shown_of_a_job_that_is_unknown(client, service, capsys):
 
 
 @pytest.mark.usefixtures("watched", "pauses")
-def test_person_learns_once_that_the_queue_is_full(client, service, capsys):
+def test_full_queue_is_shown_once(client, service, capsys):
     service.queued["/fit"] = [queue_full(1)] * 3
     client.fit(D1)
     assert (
@@ -94,12 +94,12 @@ def test_upload_shows_a_bar_to_a_person(client, table, capsys):
 
 
 @pytest.mark.usefixtures("watched")
-def test_upload_shows_a_plain_line_without_tqdm(client, table, capsys, monkeypatch):
+def test_upload_shows_a_line_without_tqdm(client, table, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     client.upload(table)
     assert capsys.readouterr().err == "uploading 0.0 MB\n"
 
 
-def test_nothing_is_shown_where_nobody_watches(client, table, capsys):
+def test_nothing_is_shown_without_a_terminal(client, table, capsys):
     client.fit(client.upload(table), timeout=None)
     assert capsys.readouterr() == ("", "")

@@ -17,9 +17,7 @@ from tests.support.fake_service import D1, DROP, Reply, keys_of, problem
     "fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)]
 )
 @pytest.mark.parametrize("path", ["/status", "/upload"])
-def test_what_changes_nothing_is_repeated_with_growing_pauses(
-    client, service, pauses, path, fault
-):
+def test_request_is_repeated_with_growing_pauses(client, service, pauses, path, fault):
     service.queued[path] = [fault] * 3
     client.upload(b"") if path == "/upload" else client.status("j1")
     assert len(service.received(path)) == 4
@@ -27,7 +25,7 @@ def test_what_changes_nothing_is_repeated_with_growing_pauses(
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 500])
-def test_other_refusals_are_not_repeated(client, service, pauses, status):
+def test_other_error_answers_are_not_repeated(client, service, pauses, status):
     service.queued["/status"] = [Reply(status)]
     with pytest.raises(APIError) as raised:
         client.status("j1")
@@ -35,7 +33,7 @@ def test_other_refusals_are_not_repeated(client, service, pauses, status):
     assert pauses == []
 
 
-def test_last_fault_is_raised_in_the_end(client, service, pauses):
+def test_last_fault_is_raised(client, service, pauses):
     service.queued["/status"] = [problem(503, "queue_unavailable")] * 4
     with pytest.raises(APIError, match="It is queue_unavailable") as raised:
         client.status("j1")
@@ -43,7 +41,7 @@ def test_last_fault_is_raised_in_the_end(client, service, pauses):
     assert len(service.requests) == 4
 
 
-def test_silence_is_repeated_and_then_no_answer(service, pauses):
+def test_silent_service_is_unreachable_after_all_attempts(service, pauses):
     service.queued["/status"] = [lambda _request: time.sleep(0.3) or DROP] * 4
     with (
         Client(service.url, timeout_s=0.1) as client,
@@ -70,9 +68,7 @@ SUBMISSIONS = {
     [DROP, Reply(502), problem(503, "queue_unavailable"), Reply(504), Reply(429)],
 )
 @pytest.mark.parametrize("path", SUBMISSIONS)
-def test_what_changes_something_is_repeated_with_the_same_key(
-    client, service, pauses, path, fault
-):
+def test_post_is_repeated_with_the_same_key(client, service, pauses, path, fault):
     service.queued[path] = [fault] * 3
     getattr(client, path[1:])(*SUBMISSIONS[path])
     keys = keys_of(service.received(path))
@@ -82,7 +78,7 @@ def test_what_changes_something_is_repeated_with_the_same_key(
     assert len(client.jobs) == (path in ("/fit", "/predict"))
 
 
-def test_every_call_has_a_key_of_its_own_and_only_a_post_has_one(client, service):
+def test_every_post_has_a_new_key_and_other_requests_have_none(client, service):
     for _ in range(2):
         for path, arguments in SUBMISSIONS.items():
             getattr(client, path[1:])(*arguments)
@@ -95,7 +91,7 @@ def test_every_call_has_a_key_of_its_own_and_only_a_post_has_one(client, service
 
 
 @pytest.mark.parametrize("fault", [Reply(500), problem(409, "idempotency_conflict")])
-def test_refused_submission_is_not_repeated(client, service, pauses, fault):
+def test_rejected_submission_is_not_repeated(client, service, pauses, fault):
     service.queued["/fit"] = [fault]
     with pytest.raises(APIError):
         client.fit(D1)
@@ -103,7 +99,9 @@ def test_refused_submission_is_not_repeated(client, service, pauses, fault):
     assert client.jobs == []
 
 
-def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch):
+def test_job_is_submitted_again_after_a_failed_connection(
+    serve, free_port, monkeypatch
+):
     def come_back(_pause_s: float) -> float:
         serve(lambda _request: Reply(202, {"id": "j1"}), free_port)
         return 0.0
@@ -113,7 +111,7 @@ def test_job_is_submitted_again_if_nobody_listened(serve, free_port, monkeypatch
         assert client.fit(D1) == "j1"
 
 
-def test_service_that_never_listened_is_named(free_port, pauses):
+def test_unreachable_service_is_named(free_port, pauses):
     url = f"http://user:password@127.0.0.1:{free_port}"
     with Client(url) as client, pytest.raises(ServiceUnreachableError) as raised:
         client.status("j1")
@@ -124,7 +122,7 @@ def test_service_that_never_listened_is_named(free_port, pauses):
     assert not raised.value.sent
 
 
-def test_cause_is_that_of_the_network_even_inside_another_handler(
+def test_unreachable_service_is_explained_inside_another_handler(
     client, service, pauses
 ):
     service.queued["/fit"] = [DROP] * 4
@@ -143,9 +141,7 @@ def test_retry_after_is_obeyed(client, service, pauses):
     assert pauses == [7.0]
 
 
-def test_retry_after_of_more_than_a_minute_is_the_callers_to_decide(
-    client, service, pauses
-):
+def test_retry_after_of_more_than_a_minute_is_an_error(client, service, pauses):
     service.queued["/status"] = [Reply(429, headers={"Retry-After": "3600"})]
     with pytest.raises(APIError) as raised:
         client.status("j1")
@@ -157,7 +153,7 @@ def test_pauses_of_an_outage_of_hours_stay_short():
     assert module._pause_s(5000, ServiceUnreachableError()) <= 15
 
 
-def test_jitter_never_comes_back_earlier_than_asked():
+def test_jitter_only_lengthens_pauses():
     pauses = {module._jittered(2.0) for _ in range(200)}
     assert len(pauses) > 100
     assert 2.0 <= min(pauses) < max(pauses) <= 3.0

@@ -24,7 +24,7 @@ def asked(service: Server) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in service.received("/upload")]
 
 
-def test_large_table_that_is_there_already_is_not_sent_again(
+def test_large_table_that_the_service_has_is_not_sent_again(
     client, service, store, table
 ):
     table.write_bytes(LARGE)
@@ -38,7 +38,7 @@ def test_large_table_that_is_there_already_is_not_sent_again(
     assert store.requests == []
 
 
-def test_large_table_that_is_not_there_is_uploaded_as_ever(client, service, objects):
+def test_large_table_that_the_service_lacks_is_uploaded(client, service, objects):
     client.upload(LARGE)
     assert objects["/datasets/d1"] == LARGE
 
@@ -50,7 +50,7 @@ def test_large_dataframe_is_known_by_the_bytes_of_its_parquet(client, service, o
     assert asked(service) == [known_as(objects["/datasets/d1"])] * 2
 
 
-def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(
+def test_large_pipe_is_read_once_and_open_file_from_its_position(
     client, service, objects, table
 ):
     writer = subprocess.Popen(
@@ -68,7 +68,7 @@ def test_large_pipe_is_read_once_and_open_file_from_where_it_stands(
     assert asked(service) == [known_as(b"a" * 2_000_000), known_as(LARGE)]
 
 
-def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(
+def test_small_tables_and_new_datasets_are_uploaded_without_a_digest(
     client, service, objects
 ):
     client.upload(LARGE[:1_000_000])
@@ -77,7 +77,7 @@ def test_small_tables_and_those_that_shall_be_new_are_uploaded_without_asking(
     assert objects["/datasets/d1"] == LARGE
 
 
-def test_reused_job_is_listed_once_and_waited_for(client, service):
+def test_reused_job_is_listed_once(client, service):
     service.queued["/fit"] = [Reply(200, {"id": "j0", "reused": True})] * 2
     assert [client.fit(D1, None, reuse=True), client.fit(D1, reuse=True)] == [
         "j0",
@@ -95,7 +95,7 @@ def test_bytes_that_a_job_has_read_are_not_sent_again(live, tmp_path):
     assert live.upload(frame, reuse=False) != dataset_id
 
 
-def test_reuse_answers_with_the_earlier_job(live):
+def test_reuse_returns_the_earlier_job(live):
     dataset_id = live.upload(numbers(60, 2, seed=8))
     model_id = live.fit(dataset_id, None, validation="none")
     assert live.fit(dataset_id, None, validation="none", reuse=True) == model_id

@@ -30,7 +30,7 @@ def test_fit_and_predict_send_ids_and_options_as_json(client, service):
     assert fit.headers["content-type"] == "application/json"
 
 
-def test_options_that_are_not_json_are_refused_clearly(client, service):
+def test_options_that_are_not_json_are_rejected(client, service):
     with pytest.raises(RowcastError, match="cannot be sent: Out of range float"):
         client.fit(D1, rate=float("nan"))
     assert service.requests == []
@@ -69,7 +69,7 @@ def test_text_that_is_not_an_id_is_a_path(client, service):
     assert service.requests == []
 
 
-def test_model_stands_for_its_id(client, service, known):
+def test_model_can_replace_its_id(client, service, known):
     service.queued["/models/m1"] = [Reply(204)]
     client.predict(D1, known)
     client.delete(known)

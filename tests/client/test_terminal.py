@@ -39,7 +39,7 @@ def test_terminal_shows_the_job_on_one_line(busy, setup):
     assert "\r" in lines[0]
 
 
-def test_ctrl_c_ends_the_waiting_and_says_how_to_cancel(service):
+def test_ctrl_c_stops_the_waiting_and_says_how_to_cancel(service):
     service.answer = lambda _request: Reply(200, COURSE[1])
     terminal = Terminal(WAITING, service.url)
     terminal.wait_for("fitting 43 %")
@@ -51,7 +51,7 @@ def test_ctrl_c_ends_the_waiting_and_says_how_to_cancel(service):
     assert service.received("/cancel") == []
 
 
-def test_interrupt_prints_nothing_where_nobody_watches(service):
+def test_interrupt_prints_nothing_without_a_terminal(service):
     service.answer = lambda _request: Reply(200, COURSE[1])
     command = [
         sys.executable,

@@ -9,7 +9,7 @@ import client as module
 from tests.support.fake_service import PREDICTIONS
 
 
-def test_client_serves_a_thread_pool(client, service, objects, pauses):
+def test_threads_share_a_client(client, service, objects, pauses):
     def whole_path(i: int) -> int:
         dataset_id = client.upload(bytes([i]) * 100_000)
         model_id = client.fit(dataset_id, timeout=None)
@@ -20,7 +20,7 @@ def test_client_serves_a_thread_pool(client, service, objects, pauses):
     assert len(client.jobs) == 80
 
 
-def test_person_at_a_terminal_watches_the_main_thread_only(monkeypatch):
+def test_progress_is_shown_only_in_the_main_thread(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert module._is_watched()
     with ThreadPoolExecutor(1) as pool:

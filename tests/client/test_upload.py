@@ -38,13 +38,13 @@ def test_empty_file_is_uploaded_with_content_length_0(client, store, table):
 @pytest.mark.parametrize(
     "convert", [str, Path, Path.read_bytes, lambda p: bytearray(p.read_bytes())]
 )
-def test_upload_takes_paths_and_bytes(client, objects, table, convert):
+def test_upload_accepts_paths_and_bytes(client, objects, table, convert):
     client.upload(convert(table))
     client.upload(memoryview(table.read_bytes()))
     assert objects["/datasets/d1"] == table.read_bytes()
 
 
-def test_upload_of_an_open_file_begins_where_it_stands(client, objects, table):
+def test_upload_of_an_open_file_begins_at_its_position(client, objects, table):
     with table.open("rb") as file:
         file.seek(5)
         client.upload(file)
@@ -104,7 +104,7 @@ def test_upload_follows_a_store_that_redirects(client, service, store, objects, 
     assert objects == {**objects, "/elsewhere": table.read_bytes()}
 
 
-def test_refused_upload_is_not_repeated_and_says_why_without_the_signature(
+def test_rejected_upload_is_not_repeated_and_hides_the_signature(
     client, store, table, pauses
 ):
     denied = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
@@ -118,7 +118,7 @@ def test_refused_upload_is_not_repeated_and_says_why_without_the_signature(
 
 
 @pytest.mark.usefixtures("pauses")
-def test_unreachable_store_is_named_without_the_signature(
+def test_unreachable_store_is_named_and_hides_the_signature(
     client, service, table, free_port
 ):
     url = f"http://127.0.0.1:{free_port}/datasets/d1?X-Amz-Signature=secret"
@@ -130,7 +130,7 @@ def test_unreachable_store_is_named_without_the_signature(
     assert "secret" not in str(raised.value)
 
 
-def test_store_may_think_longer_than_the_timeout_of_the_service(service, store, table):
+def test_store_may_be_silent_for_longer_than_the_service(service, store, table):
     def slow(_request: Request) -> Reply:
         time.sleep(0.6)
         return Reply()
@@ -142,7 +142,7 @@ def test_store_may_think_longer_than_the_timeout_of_the_service(service, store, 
 
 
 @pytest.mark.parametrize("n_bytes", [1 << 20, 3 << 20])
-def test_file_that_changes_its_length_is_refused_and_nothing_is_stored(
+def test_file_that_changes_its_length_is_rejected_and_nothing_is_stored(
     client, service, objects, table, n_bytes
 ):
     def change(_request: Request) -> Reply:

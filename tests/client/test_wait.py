@@ -20,7 +20,7 @@ from client import (
 from tests.support.fake_service import D1, DROP, Reply, job, problem
 
 
-def test_without_a_timeout_nothing_is_waited_for(client, service):
+def test_negative_timeout_does_not_wait(client, service):
     client.fit(D1)
     client.fit(D1, timeout=-0.5)
     assert service.received("/status") == []
@@ -145,13 +145,13 @@ def test_failed_job_says_why_and_what_to_do(client, service):
     assert error.job_id == "j1"
 
 
-def test_failed_job_without_a_cause_is_still_a_sentence(client, service):
+def test_failed_job_without_a_cause_is_a_sentence(client, service):
     service.queued["/status"] = [Reply(200, job("failed"))]
     with pytest.raises(JobFailedError, match="The fit j1 failed: No reason was given"):
         client.wait("j1")
 
 
-def test_canceled_job_is_its_own_error(client, service):
+def test_canceled_job_is_an_error(client, service):
     service.queued["/status"] = [Reply(200, job("canceled"))]
     with pytest.raises(JobCanceledError, match="The fit j1 was canceled") as raised:
         client.wait("j1")
