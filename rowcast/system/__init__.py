@@ -6,6 +6,7 @@ __all__ = [
     "cores",
     "die_with_parent",
     "directories",
+    "forks",
     "memory",
     "scratch",
     "set_process_title",

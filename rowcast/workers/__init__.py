@@ -1,9 +1,5 @@
 """The processes that run jobs."""
 
 __all__ = [
-    "attempt",
-    "lease",
-    "maintenance",
-    "warmup",
-    "work_horse",
+    "pool",
 ]

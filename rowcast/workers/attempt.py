@@ -1,5 +1,4 @@
-"""One attempt of a job, in its work horse: from the job's fields to its end, or back to the
-queue."""
+"""One attempt of a job, in its work horse: from the job's fields to its end or its requeueing."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import redis
 
@@ -27,26 +26,28 @@ from rowcast.jobs import (
     estimates,
     reuse,
 )
-from rowcast.jobs import log as joblog
+from rowcast.jobs import log as job_log
 from rowcast.learning import Progress
 from rowcast.store import Storage, deduplication, patience, publications
 from rowcast.system import memory, scratch
+from rowcast.workers.report_pipe import ReportPipe
 
 log = logging.getLogger("rowcast.jobs")
 T = TypeVar("T")
 
-# A job that waits for the store or for space is tried again after so long, at first sooner.
+# The longest delay, in seconds, before a job that waits for the store or for space is tried again.
 MAX_DELAY_S = 30.0
+# Seconds until Redis is asked again after it did not answer.
+REDIS_PAUSE_S = 1.0
 
 
 @dataclass
 class Attempt:
-    """An attempt: `work` is the job's function, `send` sends a message to the worker and never
-    waits.
+    """An attempt to run a job; `work` is the job's function with its arguments.
 
-    `beats` are the lanes by a connection that gives up soon: what the job notes and asks is not
-    worth waiting for a Redis that is away. `memory_bytes` is what it may take, which the worker
-    sees to.
+    `heartbeat_queue` is the queue by a connection that gives up soon: what the job notes and asks
+    while it runs is not worth waiting for a Redis that is away. The worker enforces `memory_bytes`;
+    here it only appears in a message.
     """
 
     job: JobFields
@@ -54,26 +55,21 @@ class Attempt:
     queue: JobQueue
     heartbeat_queue: JobQueue
     work: Callable[[], None]
-    send: Callable[[dict[str, Any]], None]
+    reports: ReportPipe
     memory_bytes: int
     lines: deque[str] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        """Prepare what the end needs: a store that is waited for, because now there is something to
-        lose."""
+        """Prepare a store client that waits out an outage, for when there is a model to lose."""
         self.number = self.job.attempt
-        self.publisher = Storage(
-            self.settings,
-            patience.through_outage(self.settings.outage_wait_s),
-            connections=4,
-        )
-        self.began = time.monotonic()
+        waits_out = patience.through_outage(self.settings.outage_wait_s)
+        self.publisher = Storage(self.settings, waits_out, connections=4)
+        self.started_at = time.monotonic()
 
     def run(self) -> None:
-        """Do the work, and settle what becomes of the job."""
-        with joblog.recorded(
-            self._earlier_lines(), lambda line: self.send({"log": line})
-        ) as self.lines:
+        """Do the work, and record what becomes of the job."""
+        earlier_lines = self._earlier_lines()
+        with job_log.recorded(earlier_lines, self.reports.send_log) as self.lines:
             try:
                 self._do()
             except Exception as error:  # noqa: BLE001 - whatever it is, the job ends
@@ -83,9 +79,12 @@ class Attempt:
                 self._note_duration()
 
     def _earlier_lines(self) -> list[str]:
-        with suppress(redis.RedisError):
-            return self.queue.log(self.job.id) if self.number > 1 else []
-        return []
+        if self.number == 1:
+            return []
+        try:
+            return self.queue.log(self.job.id)
+        except redis.RedisError:
+            return []
 
     def _do(self) -> None:
         """Do the work, unless an earlier attempt has published and only its end was lost."""
@@ -94,32 +93,32 @@ class Attempt:
             storage, self.job.ref, self.number
         ):
             return
+        with context.surround(self._context(storage)):
+            self.work()
+
+    def _context(self, storage: Storage) -> context.Run:
+        owner = self.job.owner
         notes = self.heartbeat_queue.connection
-        surroundings = context.Run(
+        name = folder_name(self.job.id, self.number)
+        return context.Run(
             job=self.job.ref,
             attempt=self.number,
             settings=self.settings,
             storage=storage,
             publisher=self.publisher,
-            folder=scratch.make(
-                Path(self.settings.scratch_dir), folder_name(self.job.id, self.number)
-            ),
+            folder=scratch.make(Path(self.settings.scratch_dir), name),
             others_wait=partial(_do_others_wait, self.heartbeat_queue),
-            progress=Progress(self.send),
-            note_digest=partial(deduplication.note, notes, self.job.owner),
-            note_published=partial(
-                reuse.note, notes, self.job.owner, job_id=self.job.id
-            ),
+            progress=Progress(self.reports.send_progress),
+            note_digest=partial(deduplication.note, notes, owner),
+            note_published=partial(reuse.note, notes, owner, job_id=self.job.id),
         )
-        with context.surround(surroundings):
-            self.work()
 
     def _fail(self, error: Exception) -> None:
-        """Give a job back that lacks only a part which is away; end any other as failed."""
-        self.send({"ending": True})
+        """Requeue a job that only lacks Redis, the store or space; end any other as failed."""
+        self.reports.send_ending()
         cause = self._cause_of(error)
-        lacks_a_part = isinstance(cause, errors.Unavailable) or scratch.is_full(error)
-        if lacks_a_part and insist(lambda: self._wait_outside(cause)) != "exhausted":
+        may_pass = isinstance(cause, errors.Unavailable) or scratch.is_full(error)
+        if may_pass and self._requeue(cause):
             log.warning("%s The job goes back to the queue.", cause.detail)
             return
         if isinstance(cause, errors.InternalError):
@@ -127,7 +126,7 @@ class Attempt:
         self._end("failed", cause)
 
     def _cause_of(self, error: Exception) -> errors.RowcastError:
-        """Return what the job's owner is told of an exception."""
+        """Return the error that the job's owner sees for an exception."""
         if isinstance(error, errors.RowcastError):
             return error
         if scratch.is_full(error):
@@ -141,27 +140,32 @@ class Attempt:
             f"The job failed ({type(error).__name__}); its request_id is {request}."
         )
 
-    def _wait_outside(self, cause: errors.RowcastError) -> str:
-        """Give the job back for a while, which does not count as a death."""
-        return self.queue.requeue(
-            self.job.id,
-            self.number,
-            AttemptError(cause.code, cause.detail),
-            delay_s=min(2.0**self.number, MAX_DELAY_S),
-            max_wait_s=self.settings.outage_wait_s,
+    def _requeue(self, cause: errors.RowcastError) -> bool:
+        """Requeue the job with a delay, which counts no crash; False if it has waited too long."""
+        reason = AttemptError(cause.code, cause.detail)
+        delay_s = min(2.0**self.number, MAX_DELAY_S)
+        outcome = until_redis_answers(
+            lambda: self.queue.requeue(
+                self.job.id,
+                self.number,
+                reason,
+                delay_s=delay_s,
+                max_wait_s=self.settings.outage_wait_s,
+            )
         )
+        return outcome != "exhausted"
 
     def _end(self, status: Status, error: errors.RowcastError | None) -> None:
-        # Nothing is lost with a failure: its record may be stored later, and the worker goes on.
+        # The record of a failure may be stored later, so the worker does not wait for the store.
         if status == "finished":
-            store = self.publisher
+            storage = self.publisher
         else:
-            store = Storage(self.settings, patience.MAINTENANCE, connections=4)
+            storage = Storage(self.settings, patience.MAINTENANCE, connections=4)
         lines = list(self.lines)
-        insist(
+        until_redis_answers(
             lambda: completion.end(
                 self.queue,
-                store,
+                storage,
                 self.job,
                 status,
                 error,
@@ -171,10 +175,10 @@ class Attempt:
         )
 
     def _note_duration(self) -> None:
-        """Let later jobs of like size know how long this one took."""
+        """Let estimates of later jobs of similar size use how long this one took."""
         if self.job.work is None or self.number > 1:
             return
-        seconds = time.monotonic() - self.began
+        seconds = time.monotonic() - self.started_at
         with suppress(redis.RedisError):
             estimates.note(self.queue.connection, self.job.work, seconds)
 
@@ -187,17 +191,17 @@ def _do_others_wait(queue: JobQueue) -> bool:
 
 
 def folder_name(job_id: str, attempt: int) -> str:
-    """Return the name of an attempt's scratch folder; no two share one."""
+    """Return the name of an attempt's scratch folder; no two attempts share one."""
     return f"{job_id}-{attempt}"
 
 
-def insist(settle: Callable[[], T]) -> T:
-    """Return what must not be left undone; wait for Redis as long as it takes."""
+def until_redis_answers(call: Callable[[], T]) -> T:
+    """Return what a call returns, repeated until Redis answers, however long that takes."""
     while True:
         try:
-            return settle()
+            return call()
         except redis.RedisError as error:
             log.warning(
                 "Redis does not answer (%s); waiting for it", type(error).__name__
             )
-            time.sleep(1)
+            time.sleep(REDIS_PAUSE_S)

@@ -1,5 +1,4 @@
-"""A worker's hold on its running job: looked after often, renewed every second, and lost without a
-word."""
+"""A worker's lease of its running job: checked often, renewed every second."""
 
 from __future__ import annotations
 
@@ -15,61 +14,71 @@ from rowcast.workers.work_horse import WorkHorse
 
 log = logging.getLogger("rowcast.worker")
 
-LOOK_S, RENEW_S = 0.25, 1.0
-# A Redis that does not answer is left alone for so long.
+# Seconds between two checks, and between two renewals.
+CHECK_S = 0.25
+RENEW_S = 1.0
+# Seconds until Redis is asked again after it did not answer.
 PAUSE_S = 2.0
 
 
 class Lease:
-    """The hold of one attempt on its job."""
+    """The lease by which one attempt holds its job."""
 
     def __init__(
         self, queue: JobQueue, job_id: str, attempt: int, ttl_s: float
     ) -> None:
-        """Begin with what taking the job has given: the first lease.
+        """Begin with the lease that the worker got when it took the job.
 
-        The connection of `lanes` gives up soon: while Redis is away the worker still looks after
-        its job.
+        The connection of `queue` gives up soon, because the worker watches its job while Redis is
+        away, too.
         """
-        self._job_id, self._attempt = job_id, attempt
-        self._queue, self._ttl_s = queue, ttl_s
-        # A job that ends before needs neither.
-        self._look_at = self._renew_at = time.monotonic() + LOOK_S
-        self._told = ""
+        self._job_id = job_id
+        self._attempt = attempt
+        self._queue = queue
+        self._ttl_s = ttl_s
+        # A job that ends sooner needs neither.
+        self._check_at = self._renew_at = time.monotonic() + CHECK_S
+        self._sent_progress = ""
 
     def is_held(self, horse: WorkHorse) -> bool:
-        """Tell whether the job is still ours; called often, it asks only so often.
+        """Return whether the job is still this attempt's; asks Redis only when that is due.
 
-        While Redis is away it is: nobody else can take the job then.
+        While Redis is away the answer is yes: no other worker can take the job then.
         """
         now = time.monotonic()
         try:
             if now >= self._renew_at:
-                self._look_at, self._renew_at = now + LOOK_S, now + RENEW_S
-                return self.tell(horse)
-            if now >= self._look_at:
-                self._look_at = now + LOOK_S
+                self._check_at = now + CHECK_S
+                self._renew_at = now + RENEW_S
+                return self.renew(horse)
+            if now >= self._check_at:
+                self._check_at = now + CHECK_S
                 return self._queue.is_ours(self._job_id, self._attempt)
         except redis.RedisError as error:
             log.warning(
                 "Redis does not answer (%s); the job runs on", type(error).__name__
             )
-            self._look_at = self._renew_at = time.monotonic() + PAUSE_S
+            self._check_at = self._renew_at = time.monotonic() + PAUSE_S
         return True
 
-    def tell(self, horse: WorkHorse) -> bool:
-        """Renew the lease, and pass on what the horse has said since the last time."""
-        progress = horse.progress if horse.progress != self._told else ""
-        # More are not kept, and a script takes only so many arguments.
+    def renew(self, horse: WorkHorse) -> bool:
+        """Renew the lease, and pass on the reports since the last renewal; False if it is lost.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        is_news = horse.progress != self._sent_progress
+        progress = horse.progress if is_news else ""
+        # Redis keeps no more lines, and a script accepts only a limited number of arguments.
         lines = horse.lines[-job_log.MAX_LINES :]
-        held = self._queue.renew_lease(
+        is_held = self._queue.renew_lease(
             self._job_id, self._attempt, self._ttl_s, progress, lines
         )
-        self._told = horse.progress
+        self._sent_progress = horse.progress
         horse.lines = []
-        return held
+        return is_held
 
     def close(self, horse: WorkHorse) -> None:
-        """Pass on the last words, if anybody hears them."""
+        """Pass on the last reports, if Redis answers."""
         with suppress(redis.RedisError):
-            self.tell(horse)
+            self.renew(horse)

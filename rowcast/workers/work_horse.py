@@ -1,8 +1,7 @@
-"""A work horse as its worker sees it: a child process that runs one job, and the pipes between the
-two.
+"""A work horse as its worker sees it: a child process that runs one job, and two pipes to it.
 
-By one it is given its job, by the other it says how far it is. That one also tells at once when the
-horse has ended, however that came: its last end is closed then.
+The worker sends the order by one pipe, the work horse its reports by the other. The pipe of reports
+also shows immediately that the work horse has ended, in whatever way: then its last writer is gone.
 """
 
 from __future__ import annotations
@@ -14,39 +13,41 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-MAX_LINE_BYTES = 4_000
-# Who downloads says so with each MiB. Silent for longer it waits for the store, which it gives up
-# itself in the end; silent for longer than that it hangs.
-SILENT_S, HANGS_S = 1.0, 300.0
+from rowcast.workers.report_pipe import ReportPipe
+
+# A download reports each MiB. A longer silence means that it waits for the store, which it gives up
+# itself in the end; a much longer one means that it hangs.
+SILENT_S = 1.0
+HANGS_S = 300.0
+_READ_BYTES = 1 << 16
 
 
 class WorkHorse:
-    """A child process that runs one attempt of a job; `give` it the job, `wait` for and `kill`
-    it."""
+    """A child process that runs one attempt of a job: `send_order`, then `wait` for its end."""
 
     def __init__(self, pid: int, reader: int, orders: int = -1) -> None:
-        """Watch a process that holds the other ends of the pipes."""
+        """Watch a process that holds the other ends of the two pipes."""
         self.pid = pid
         self.is_ready = False
         self.exit_status: int | None = None
+        # The last report of progress as JSON, and the logged lines that nobody has fetched yet.
         self.progress = ""
         self.lines: list[str] = []
-        # Waiting for the store, to give what is needed or take what has been made, is no time that
-        # the job works; nor is what it takes to settle its end.
+        # Seconds of work. Waiting for the store does not count, nor does recording the job's end.
         self.worked_s = 0.0
-        self._reader, self._orders = reader, orders
-        self._buffer = b""
+        self._reader = reader
+        self._orders = orders
+        self._unfinished_line = b""
         self._phase = ""
         self._is_ending = False
-        self._seen_at = self._heard_at = time.monotonic()
+        self._checked_at = time.monotonic()
+        self._progress_at = time.monotonic()
         os.set_blocking(reader, False)
 
     @classmethod
     def fork(cls, live: Callable[[int, ReportPipe], None]) -> WorkHorse:
-        """Return a horse that lives so: it is given where to read its order, and its voice, and
-        then ends.
+        """Fork a work horse, which calls `live` with its ends of the two pipes, and then ends.
 
         Raises:
             OSError: the system has no process, memory or file left.
@@ -60,121 +61,102 @@ class WorkHorse:
             for end in ends:
                 os.close(end)
             raise
-        reader, reports, order, orders = ends
+        reader, writer, orders_reader, orders = ends
         if pid == 0:
             try:
                 os.close(reader)
                 os.close(orders)
-                live(order, ReportPipe(reports))
+                live(orders_reader, ReportPipe(writer))
             finally:
                 os._exit(1)
-        os.close(reports)
-        os.close(order)
+        os.close(writer)
+        os.close(orders_reader)
         return cls(pid, reader, orders)
 
     def awaits_order(self) -> bool:
-        """Tell whether it has said that it is ready, and lives."""
+        """Return whether it has reported that it is ready, and still runs."""
         self.wait(0)
         return self.is_ready and self.is_alive()
 
     def is_alive(self) -> bool:
-        """Tell whether it runs; asking takes no note of its end."""
+        """Return whether the process runs, without reaping one that has ended."""
         if self.exit_status is not None:
             return False
-        return (
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        )
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, options) is None
 
-    def give(self, order: dict[str, Any]) -> None:
-        """Send the job that it runs; from now on it works. One that has ended by now is known by
-        its end."""
+    def send_order(self, order: bytes) -> None:
+        """Send the job to run, one line; from now on the work horse works.
+
+        A work horse that has ended meanwhile is noticed by `wait`.
+        """
         self.worked_s = 0.0
-        self._seen_at = self._heard_at = time.monotonic()
+        self._checked_at = self._progress_at = time.monotonic()
         with suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
-            orders.write(json.dumps(order).encode() + b"\n")
+            orders.write(order)
 
     def wait(self, timeout_s: float) -> bool:
-        """Read what the horse says, for `timeout_s` seconds; True once it has ended."""
-        ready, _, _ = select.select([self._reader], [], [], timeout_s)
-        data = os.read(self._reader, 1 << 16) if ready else b""
-        self._note_time()
-        self._take(data)
-        if ready and not data:
+        """Read reports for at most `timeout_s` seconds; return whether the process has ended."""
+        readable, _, _ = select.select([self._reader], [], [], timeout_s)
+        data = os.read(self._reader, _READ_BYTES) if readable else b""
+        self._count_time()
+        self._read_reports(data)
+        if readable and not data:
             self._reap()
         return self.exit_status is not None
 
     @property
     def was_killed(self) -> bool:
-        """Tell whether it ended by SIGKILL, of whomever."""
-        status = self.exit_status
-        return (
-            status is not None
-            and os.WIFSIGNALED(status)
-            and os.WTERMSIG(status) == signal.SIGKILL
-        )
+        """Whether SIGKILL ended it."""
+        if self.exit_status is None or not os.WIFSIGNALED(self.exit_status):
+            return False
+        return os.WTERMSIG(self.exit_status) == signal.SIGKILL
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         os.kill(self.pid, signal.SIGKILL)
 
     def dismiss(self) -> None:
-        """Do without a horse that has been given nothing."""
+        """End a work horse that has been sent no order."""
         os.close(self._orders)
         if self.exit_status is None:
             self.kill()
             self._reap()
 
     def _reap(self) -> None:
-        # It may close the pipe a moment before it ends, and has nothing more to say.
+        # It may close the pipe a moment before it ends; nothing more comes.
         _, self.exit_status = os.waitpid(self.pid, 0)
         os.close(self._reader)
 
-    def _note_time(self) -> None:
+    def _count_time(self) -> None:
         now = time.monotonic()
         if not self._is_waiting(now):
-            self.worked_s += now - self._seen_at
-        self._seen_at = now
+            self.worked_s += now - self._checked_at
+        self._checked_at = now
 
     def _is_waiting(self, now: float) -> bool:
         if self._is_ending or self._phase == "uploading":
             return True
-        # Before its first word an attempt asks the store what earlier ones have left.
-        return (
-            self._phase in ("", "downloading")
-            and SILENT_S < now - self._heard_at < HANGS_S
-        )
+        # Before its first report an attempt asks the store for what earlier ones have left.
+        may_wait = self._phase in ("", "downloading")
+        silence_s = now - self._progress_at
+        return may_wait and SILENT_S < silence_s < HANGS_S
 
-    def _take(self, data: bytes) -> None:
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
+    def _read_reports(self, data: bytes) -> None:
+        *lines, self._unfinished_line = (self._unfinished_line + data).split(b"\n")
         for line in lines:
-            said = json.loads(line)
-            if "log" in said:
-                self.lines.append(said["log"])
-            elif "ending" in said:
-                self._is_ending = True
-            elif "ready" in said:
-                self.is_ready = True
-            else:
-                self.progress, self._phase = line.decode(), said["phase"]
-                self._heard_at = time.monotonic()
+            self._read_report(line)
 
-
-class ReportPipe:
-    """The horse's end of the pipe. It never waits: a worker that does not listen misses
-    something."""
-
-    def __init__(self, writer: int) -> None:
-        """Speak into a pipe."""
-        os.set_blocking(writer, False)
-        self._writer = writer
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message of up to 4,000 bytes, whole or not at all."""
-        line = json.dumps(message).encode() + b"\n"
-        # Up to 4,096 bytes the kernel writes as a whole (PIPE_BUF).
-        if len(line) > MAX_LINE_BYTES:
-            return
-        try:
-            os.write(self._writer, line)
-        except (BlockingIOError, BrokenPipeError):
-            return
+    def _read_report(self, line: bytes) -> None:
+        report = json.loads(line)
+        if "log" in report:
+            self.lines.append(report["log"])
+        if "ending" in report:
+            self._is_ending = True
+        if "ready" in report:
+            self.is_ready = True
+        if "progress" in report:
+            progress = report["progress"]
+            self.progress = json.dumps(progress)
+            self._phase = progress["phase"]
+            self._progress_at = time.monotonic()

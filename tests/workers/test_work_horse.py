@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from rowcast.workers import work_horse
-from rowcast.workers.work_horse import HANGS_S, ReportPipe, WorkHorse
+from rowcast.workers.report_pipe import ReportPipe
+from rowcast.workers.work_horse import HANGS_S, WorkHorse
 
 Run = Callable[..., WorkHorse]
 
@@ -55,22 +55,26 @@ def look(seen: WorkHorse, set_to: Callable[[float], None], *at_s: float) -> floa
     ("said", "worked_s"),
     [
         ([], 1),
-        ([{"phase": "downloading"}], 1),
-        ([{"phase": "fitting"}], 10),
-        ([{"phase": "uploading"}], 0),
-        ([{"phase": "fitting"}, {"ending": True}], 0),
+        (["downloading"], 1),
+        (["fitting"], 10),
+        (["uploading"], 0),
+        (["fitting", "ending"], 0),
     ],
 )
 def test_waiting_for_the_store_is_no_work(
     run: Run,
     hours: Callable[[float], None],
-    said: list[dict[str, Any]],
+    said: list[str],
     worked_s: float,
 ) -> None:
     reader, writer = os.pipe()
     seen = run("sleep", "60", reader=reader)
-    for message in said:
-        ReportPipe(writer).send(message)
+    reports = ReportPipe(writer)
+    for each in said:
+        if each == "ending":
+            reports.send_ending()
+        else:
+            reports.send_progress({"phase": each})
     look(seen, hours, 0)
     assert look(seen, hours, 1, 2, 3, 10) == worked_s
     os.close(writer)
@@ -82,7 +86,7 @@ def test_what_downloads_and_says_so_works(
     reader, writer = os.pipe()
     seen, reports = run("sleep", "60", reader=reader), ReportPipe(writer)
     for second in range(10):
-        reports.send({"phase": "downloading"})
+        reports.send_progress({"phase": "downloading"})
         look(seen, hours, second, second + 0.5)
     assert seen.worked_s == 9.5
     os.close(writer)
@@ -102,7 +106,7 @@ def test_waiting_for_a_job_is_no_work(run: Run, hours: Callable[[float], None]) 
     (reader, writer), (order, orders) = os.pipe(), os.pipe()
     seen = run("sleep", "60", reader=reader, orders=orders)
     look(seen, hours, 1, HANGS_S, 2 * HANGS_S)
-    seen.give({"id": "a job"})
+    seen.send_order(b'{"id": "a job"}\n')
     assert look(seen, hours, 2 * HANGS_S + 0.5) == 0.5
     assert os.read(order, 100) == b'{"id": "a job"}\n'
     for end in (writer, order):

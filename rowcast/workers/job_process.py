@@ -1,0 +1,129 @@
+"""The work horse's own side: what the forked process does from its start to its exit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import redis
+
+import ml
+from rowcast.config import Settings
+from rowcast.jobs import JobQueue
+from rowcast.observability import logs
+from rowcast.store import Kind
+from rowcast.system import die_with_parent, memory, scratch, set_process_title
+from rowcast.workers import warmup
+from rowcast.workers.attempt import Attempt
+from rowcast.workers.order import Order
+from rowcast.workers.report_pipe import ReportPipe
+from rowcast.workers.work_horse import WorkHorse
+
+log = logging.getLogger("rowcast.worker")
+
+FUNCTIONS: dict[Kind, Callable[..., None]] = {"fit": ml.fit, "predict": ml.predict}
+# A firewall may have cut connections that were idle for longer.
+STALE_AFTER_S = 30.0
+
+
+@dataclass(frozen=True)
+class JobProcess:
+    """What the work horses of a worker inherit: its settings, its queue by two connections.
+
+    `heartbeat_queue` gives up soon while Redis is away. `memory_bytes` is what a job may take.
+    """
+
+    settings: Settings
+    queue: JobQueue
+    heartbeat_queue: JobQueue
+    memory_bytes: int
+
+    def fork(self, *, warms_up: bool) -> WorkHorse:
+        """Fork a work horse; one that `warms_up` reports when it is ready for its order.
+
+        Raises:
+            OSError: the system has no process, memory or file left.
+        """
+        live = partial(self._live, os.getpid(), warms_up=warms_up)
+        return WorkHorse.fork(live)
+
+    def _live(
+        self, parent_pid: int, orders: int, reports: ReportPipe, *, warms_up: bool
+    ) -> None:
+        """Run the one job that is ordered; exit with 0 if its end or return is recorded."""
+        _become_work_horse(parent_pid)
+        if warms_up:
+            set_process_title("warm-up")
+            self._warm_up()
+            set_process_title("standby horse")
+            reports.send_ready()
+        line = self._wait_for_order(orders)
+        if not line:
+            os._exit(0)
+        set_process_title("work horse")
+        order = Order.model_validate_json(line)
+        with logs.bind(job_id=order.job.id, request_id=order.job.request_id):
+            os._exit(self._run(order, reports))
+
+    def _warm_up(self) -> None:
+        """Prepare for a job; a failure only makes the first job slower."""
+        with suppress(redis.RedisError):
+            self.queue.connection.ping()
+            self.heartbeat_queue.connection.ping()
+        folder = None
+        try:
+            root = Path(self.settings.scratch_dir)
+            folder = scratch.make(root, f"warm-up-{uuid4().hex}")
+            warmup.warm_up(self.settings, folder)
+        except Exception as error:
+            log.warning("a work horse could not warm up", exc_info=error)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _wait_for_order(self, orders: int) -> str:
+        """Return the line of the order, empty if the worker has closed the pipe."""
+        started_at = time.monotonic()
+        with os.fdopen(orders) as pipe:
+            line = pipe.readline()
+        if time.monotonic() > started_at + STALE_AFTER_S:
+            for queue in (self.queue, self.heartbeat_queue):
+                queue.connection.connection_pool.disconnect()
+        return line
+
+    def _run(self, order: Order, reports: ReportPipe) -> int:
+        work = partial(FUNCTIONS[order.job.kind], **order.arguments)
+        attempt = partial(
+            Attempt,
+            job=order.job,
+            settings=self.settings,
+            queue=self.queue,
+            heartbeat_queue=self.heartbeat_queue,
+            work=work,
+            reports=reports,
+            memory_bytes=self.memory_bytes,
+        )
+        try:
+            attempt().run()
+        except BaseException as error:
+            log.error("the work horse failed", exc_info=error)
+            return 1
+        return 0
+
+
+def _become_work_horse(parent_pid: int) -> None:
+    os.setpgrp()
+    # The worker decides what a signal to stop means for its job.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent_pid)
+    memory.die_first()
+    logs.rename("work horse")
