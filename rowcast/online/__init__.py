@@ -1,7 +1,6 @@
 """Predictions inside a request."""
 
 __all__ = [
-    "model_cache",
-    "predictor",
+    "pool",
     "protocol",
 ]

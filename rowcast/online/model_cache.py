@@ -1,9 +1,8 @@
-"""The models that an online worker keeps in memory: recently used ones, bounded by bytes, none that
-was deleted.
+"""The models that an online worker keeps in memory: recently used ones, bounded by bytes.
 
-Whoever deletes a model counts it in Redis, once its tombstone is in the store. A kept model is
-looked for in the store again when that count has changed, when Redis does not tell it, and after
-some seconds anyway.
+A deleted model is never used. Whatever deletes a model counts the deletion in Redis, once the
+tombstone is in the store. A worker looks for a kept model in the store again when that count has
+changed, when Redis does not answer, and after some seconds anyway.
 """
 
 from __future__ import annotations
@@ -22,26 +21,34 @@ from cachetools import LRUCache
 
 from rowcast.errors import ModelNotFound
 from rowcast.learning import Predictor
+from rowcast.online import limits
 from rowcast.store import JobRef, Storage, invalidation, loading, publications
 from rowcast.system import memory
 
 log = logging.getLogger("rowcast.online")
 
-# What was removed behind Rowcast's back, or by its retention, is noticed after so long.
-TRUSTED_S = 10.0
 # The kinds of features that are read as float64.
 _NUMBERS = frozenset({"numeric", "boolean", "duration"})
 
 
 @dataclass
 class Kept:
-    """A model in memory, its manifest, and when it was last known to be in the store."""
+    """A model in memory, its manifest, its size, and when it was last seen in the store.
+
+    `deletions` is the count of deletions at that time, None if Redis did not answer.
+    """
 
     predictor: Predictor
-    about: dict[str, Any]
+    manifest: dict[str, Any]
     n_bytes: int
     deletions: bytes | None
     seen_at: float
+
+    def is_trusted(self, deletions: bytes | None) -> bool:
+        """Return whether the model is in the store for sure, given the count of deletions now."""
+        if deletions is None or deletions != self.deletions:
+            return False
+        return time.monotonic() <= self.seen_at + limits.TRUST_MODEL_S
 
 
 class ModelCache:
@@ -55,9 +62,12 @@ class ModelCache:
         max_bytes: int,
         folder: Path,
     ) -> None:
-        """Keep models of `max_bytes` in all; `folder` takes their files while they are loaded."""
-        self._storage, self._connection, self._keys = storage, connection, keys
-        self._max_bytes, self._folder = max_bytes, folder
+        """Keep models of `max_bytes` in all; `folder` is for their files while they are loaded."""
+        self._storage = storage
+        self._connection = connection
+        self._keys = keys
+        self._max_bytes = max_bytes
+        self._folder = folder
         self._kept: LRUCache[tuple[str, str], Kept] = LRUCache(
             max_bytes, getsizeof=_size
         )
@@ -67,46 +77,43 @@ class ModelCache:
 
         Raises:
             ModelNotFound: there is none, or it was deleted.
-            ModelUntrusted, ModelIncompatible, ModelTooLarge, StoreUnavailable: as `models.load`.
+            ModelUntrusted, ModelIncompatible, ModelTooLarge, StoreUnavailable: see `loading.load`.
         """
-        # Asked before the store is: a deletion that comes in between is noticed the next time.
+        # Redis is asked before the store, so a deletion in between is noticed the next time.
         deletions = self._deletions()
         kept = self._kept.get((owner, model_id))
         if kept is None:
             kept = self._load(owner, model_id, deletions)
-        elif (
-            deletions is None
-            or deletions != kept.deletions
-            or time.monotonic() > kept.seen_at + TRUSTED_S
-        ):
+        elif not kept.is_trusted(deletions):
             self._look_again(owner, model_id, kept, deletions)
-        return kept.predictor, kept.about
+        return kept.predictor, kept.manifest
 
     def _deletions(self) -> bytes | None:
-        """Return the count of deletions, None where Redis does not tell it."""
+        """Return the count of deletions, None if Redis does not answer."""
         try:
             return invalidation.deletions(self._connection)
         except redis.RedisError as error:
             log.warning(
-                "Redis does not answer (%s); the store is asked", type(error).__name__
+                "Redis does not answer (%s); asking the store", type(error).__name__
             )
             return None
 
     def _look_again(
         self, owner: str, model_id: str, kept: Kept, deletions: bytes | None
     ) -> None:
-        if not publications.has_published(
-            self._storage, JobRef(owner, "fit", model_id)
-        ):
+        fit = JobRef(owner, "fit", model_id)
+        if not publications.has_published(self._storage, fit):
             del self._kept[owner, model_id]
             raise ModelNotFound(f"There is no model {model_id}.")
-        kept.deletions, kept.seen_at = deletions, time.monotonic()
+        kept.deletions = deletions
+        kept.seen_at = time.monotonic()
 
     def _load(self, owner: str, model_id: str, deletions: bytes | None) -> Kept:
         seen_at = time.monotonic()
         path = self._folder / "model"
-        (predictor, about), n_bytes = _measured(
-            lambda: loading.load(
+
+        def load() -> tuple[Predictor, dict[str, Any]]:
+            return loading.load(
                 self._storage,
                 self._keys,
                 owner,
@@ -114,9 +121,10 @@ class ModelCache:
                 path,
                 max_bytes=self._max_bytes,
             )
-        )
+
+        predictor, manifest, n_bytes = _measured(load)
         path.unlink()
-        kept = Kept(_lean(predictor), about, n_bytes, deletions, seen_at)
+        kept = Kept(_lean(predictor), manifest, n_bytes, deletions, seen_at)
         if n_bytes <= self._max_bytes:
             self._kept[owner, model_id] = kept
         return kept
@@ -126,28 +134,29 @@ def _size(kept: Kept) -> int:
     return kept.n_bytes
 
 
-def _measured(load: Callable[[], tuple[Predictor, dict[str, Any]]]) -> tuple[Any, int]:
-    """Return what is loaded, and its bytes: those of its file, or by how many this process grew."""
-    before = memory.held_bytes(os.getpid())
-    predictor, about = load()
-    grown = memory.held_bytes(os.getpid()) - before
-    return (predictor, about), max(int(about["file"]["size"]), grown)
+def _measured(
+    load: Callable[[], tuple[Predictor, dict[str, Any]]],
+) -> tuple[Predictor, dict[str, Any], int]:
+    """Return what is loaded, and its bytes: those of the file, or more if this process grew so."""
+    bytes_before = memory.held_bytes(os.getpid())
+    predictor, manifest = load()
+    grown_bytes = memory.held_bytes(os.getpid()) - bytes_before
+    file_bytes = int(manifest["file"]["size"])
+    return predictor, manifest, max(file_bytes, grown_bytes)
 
 
 def _lean(predictor: Predictor) -> Predictor:
-    """Return a predictor that counts no drift, which an answer at once does not tell, and needs no
-    frame.
+    """Return a predictor that counts no drift, and does without a frame where it can.
 
-    Making a frame, and checking its names, takes scikit-learn longer than to predict one row. They
-    are those of the features already, so a model of nothing but numbers does without.
+    An online prediction reports no drift. To make a frame and check its names takes scikit-learn
+    longer than to predict one row; the features are checked already, so a model of numbers alone
+    gets an array.
     """
-    features, model = (
-        [replace(feature, profile=None) for feature in predictor.features],
-        predictor.model,
-    )
-    takes_array = all(feature.kind in _NUMBERS for feature in features) and not hasattr(
-        model, "steps"
-    )
+    features = [replace(feature, profile=None) for feature in predictor.features]
+    model = predictor.model
+    is_pipeline = hasattr(model, "steps")
+    are_numbers = all(feature.kind in _NUMBERS for feature in features)
+    takes_array = are_numbers and not is_pipeline
     if takes_array:
         model = copy.copy(model)
         vars(model).pop("feature_names_in_", None)

@@ -1,6 +1,6 @@
-"""A small table predicted at once: from the bytes of a request to those of its answer.
+"""Predict a small table within a request: from the bytes of the request to those of the answer.
 
-The numbers are those of a job: the table is read and predicted by the same code.
+A job would give the same numbers: the same code reads and predicts the table.
 """
 
 from __future__ import annotations
@@ -15,62 +15,66 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rowcast.config import Settings
 from rowcast.errors import RequestTooLarge
 from rowcast.learning import Predictor, prediction
+from rowcast.online import limits
 from rowcast.online.protocol import RECORDS, Question
 from rowcast.tables import Limits, checks, formats
 
-# A packed text or a Parquet file may unpack to so many times what may be sent.
-UNPACKED_TIMES = 20
-
 
 @dataclass(frozen=True)
-class Bounds:
-    """The largest table that is predicted at once."""
+class TableLimits:
+    """The largest table of an online prediction."""
 
     max_rows: int
     limits: Limits
 
     @classmethod
-    def of(cls, settings: Any) -> Bounds:
-        """Return the bounds that the settings set."""
-        limits = Limits.of(settings)
-        most = min(
-            limits.max_unpacked_bytes, UNPACKED_TIMES * settings.online_max_bytes
-        )
-        return cls(settings.online_max_rows, replace(limits, max_unpacked_bytes=most))
+    def of(cls, settings: Settings) -> TableLimits:
+        """Return the limits that the settings name."""
+        general = Limits.of(settings)
+        unpacked_bytes = limits.MAX_UNPACKING_FACTOR * settings.online_max_bytes
+        smaller = min(general.max_unpacked_bytes, unpacked_bytes)
+        narrowed = replace(general, max_unpacked_bytes=smaller)
+        return cls(settings.online_max_rows, narrowed)
 
 
 def answer(
     question: Question,
     table: bytes,
     model: tuple[Predictor, dict[str, Any]],
-    bounds: Bounds,
+    bounds: TableLimits,
     path: Path,
 ) -> bytes:
-    """Return the predictions for a table in the wanted format; `path` is where its file may lie
-    meanwhile.
+    """Return the predictions for a table, in the format that the question wants.
 
-    `model` is one with its manifest, as `models.load` gives it.
+    Args:
+        question: what to predict, in which format.
+        table: the body of the request.
+        model: the model and its manifest.
+        bounds: the largest table.
+        path: where a file of the table may lie meanwhile.
 
     Raises:
-        InvalidRequest: the model cannot give what is wanted.
-        InvalidTable: the table cannot be used; says why.
-        RequestTooLarge: it has too many rows.
+        InvalidRequest: the model cannot give this output.
+        InvalidTable: the table cannot be used; the message says why.
+        RequestTooLarge: the table has too many rows.
     """
-    predictor, about = model
+    predictor, manifest = model
     file_format, write = _WRITERS[question.wanted]
     plan = prediction.Plan(
         _output(question), question.quantiles, question.keep, file_format
     )
-    prediction.check_givable(about, plan)
-    source = _source(question.sent_as, table, bounds.limits, path)
+    prediction.check_givable(manifest, plan)
+
+    source = _source(question.sent_as, table, bounds, path)
     _check_rows(source.n_rows or 0, bounds)
     checks.check_predict(source, predictor.features, plan.keep)
+
     schema = prediction.schema_of(predictor, source, plan)
-    return write(
-        pa.Table.from_batches(list(_batches(predictor, source, plan, bounds)), schema)
-    )
+    batches = list(_batches(predictor, source, plan, bounds))
+    return write(pa.Table.from_batches(batches, schema))
 
 
 def _output(question: Question) -> prediction.Output:
@@ -82,15 +86,20 @@ def _output(question: Question) -> prediction.Output:
     return outputs[question.output]
 
 
-def _source(sent_as: str, table: bytes, limits: Limits, path: Path) -> formats.Source:
+def _source(
+    sent_as: str, table: bytes, bounds: TableLimits, path: Path
+) -> formats.Source:
     if sent_as == RECORDS:
-        return formats.of_records(table, limits)
+        return formats.of_records(table, bounds.limits)
     path.write_bytes(table)
-    return formats.open_file(path, limits)
+    return formats.open_file(path, bounds.limits)
 
 
 def _batches(
-    predictor: Predictor, source: formats.Source, plan: prediction.Plan, bounds: Bounds
+    predictor: Predictor,
+    source: formats.Source,
+    plan: prediction.Plan,
+    bounds: TableLimits,
 ) -> Iterator[pa.RecordBatch]:
     tally = prediction.Tally(predictor.features)
     for batch in prediction.batches(predictor, source, plan, tally):
@@ -100,11 +109,11 @@ def _batches(
     tally.refuse()
 
 
-def _check_rows(n_rows: int, bounds: Bounds) -> None:
+def _check_rows(n_rows: int, bounds: TableLimits) -> None:
     if n_rows > bounds.max_rows:
         raise RequestTooLarge(
             f"The table has more than {bounds.max_rows:,} rows (ONLINE_MAX_ROWS).",
-            hint="Send fewer rows at once, or upload them and predict them by a job.",
+            hint="Send fewer rows per request, or upload them and predict them by a job.",
         )
 
 
@@ -137,7 +146,7 @@ def _arrow(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-# As which kind of file each media type is written: it decides how kept columns are.
+# The file format decides how kept columns are written.
 _WRITERS: dict[str, tuple[prediction.FileFormat, Callable[[pa.Table], bytes]]] = {
     "application/json": ("jsonl", _json),
     "application/x-ndjson": ("jsonl", _json_lines),

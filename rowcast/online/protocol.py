@@ -1,10 +1,17 @@
-"""Predictions that are answered at once: what goes over the socket between the server and the warm
-workers.
+"""What goes over the socket between the server and the online workers.
 
-The server connects, and waits until a worker that is free takes the connection and says so. Then
-the question goes one way, and the answer or the error the other. A worker serves one connection at
-a time, and the kernel keeps the others in the order in which they came; a server that has given up
-has closed its own. When a worker dies, its connection breaks at once.
+The server connects, and a free worker accepts the connection and says so. Then the question goes
+one way, and the predictions or the error the other. Each message is a JSON object; a table follows
+its question as bytes, and so do the predictions:
+
+    worker  {"type": "accepted"}
+    server  {"owner": "ann", "model_id": "...", "output": "labels", ...}, then the table
+    worker  {"type": "predictions"}, then the predictions
+            {"type": "error", "error": {"code": "invalid_table", ...}}
+
+A worker serves one connection at a time, and the kernel keeps the others in the order in which they
+came. A server that gives up closes its connection; when a worker dies, its connection breaks
+immediately.
 """
 
 from __future__ import annotations
@@ -17,20 +24,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from rowcast import errors
+from rowcast.online import limits
 from rowcast.system import directories
 
-# How long a request waits for a worker that is free.
-PATIENCE_S = 0.5
-# A worker that takes too long is killed; only one that cannot be is waited for no longer than this
-# beyond.
-MARGIN_S = 5.0
-# So many connections wait in the kernel at most.
-_BACKLOG = 256
-_TAKEN, _ANSWER, _ERROR = b"taken", b"answer", b"error"
-
-# What a table may be sent as. All but records are told by their content, whatever their type.
+# Media types of a table. Only records need the right one: the others are known by their content.
 RECORDS = "application/json"
 TABLES = (
     RECORDS,
@@ -42,7 +42,7 @@ TABLES = (
     "application/vnd.apache.arrow.file",
     "application/octet-stream",
 )
-# What the predictions may be asked for as, the default first.
+# Media types of predictions, the default first.
 ANSWERS = (
     "application/json",
     "application/x-ndjson",
@@ -66,116 +66,137 @@ class Question:
     wanted: str
 
 
+def _send(connection: Connection, message: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def _receive(connection: Connection) -> Any:
+    return json.loads(connection.recv_bytes())
+
+
 # The server's side
 
 
 def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
-    """Return the predictions for a table, as the question wants them.
+    """Return the predictions for a table, in the format that the question wants.
 
     Raises:
-        NoOnlineWorker: none was free within half a second, or none runs.
+        NoOnlineWorker: none was free in time, or none runs.
         OnlineWorkerLost: it died, or needed more than `timeout_s` seconds.
-        RowcastError: whatever the worker refuses the question for.
+        RowcastError: the worker's own refusal of the question.
     """
-    with _connected(path, timeout_s + MARGIN_S) as connection:
+    limit_s = timeout_s + limits.ANSWER_MARGIN_S
+    with _connected(path, limit_s) as connection:
         try:
-            connection.send_bytes(json.dumps(asdict(question)).encode())
+            _send(connection, asdict(question))
             connection.send_bytes(table)
-            if not connection.poll(timeout_s + MARGIN_S):
+            if not connection.poll(limit_s):
                 raise errors.OnlineWorkerLost(
                     f"There was no answer within {timeout_s:g} s."
                 )
-            kind, content = connection.recv_bytes(), connection.recv_bytes()
+            answer = _receive(connection)
+            if answer["type"] == "predictions":
+                return connection.recv_bytes()
         except (EOFError, OSError):
             raise errors.OnlineWorkerLost(
-                f"The process that computed the answer died, or was ended after {timeout_s:g} s."
+                "The process that computed the answer died, or was killed after "
+                f"{timeout_s:g} s."
             ) from None
-    if kind == _ERROR:
-        raise errors.of_cause(json.loads(content))
-    return content
+    raise errors.of_cause(answer["error"])
 
 
 @contextmanager
-def _connected(path: str, silence_s: float) -> Iterator[Connection]:
-    """Yield a connection that a worker has taken, on which nothing waits longer than
-    `silence_s`."""
+def _connected(path: str, timeout_s: float) -> Iterator[Connection]:
+    """Yield a connection that a worker has accepted; nothing on it waits longer than the limit."""
     with socket.socket(socket.AF_UNIX) as attempt:
-        attempt.settimeout(PATIENCE_S)
-        try:
-            attempt.connect(path)
-        except (TimeoutError, BlockingIOError):
-            # As many wait already as the kernel keeps.
-            raise _none_free() from None
-        except OSError as error:
-            raise errors.NoOnlineWorker(
-                f"No online worker runs ({error.strerror or error})."
-            ) from None
-        attempt.settimeout(None)
-        # A worker that is stopped, with its parent, takes no more of a table than the kernel holds.
-        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-            attempt.setsockopt(
-                socket.SOL_SOCKET, option, struct.pack("@ll", int(silence_s), 0)
-            )
+        _connect(attempt, path)
+        # A worker that is stopped reads no more of a table than the kernel holds.
+        limit = struct.pack("@ll", int(timeout_s), 0)
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         connection = Connection(attempt.detach())
     with connection:
-        try:
-            if not connection.poll(PATIENCE_S):
-                raise _none_free()
-            connection.recv_bytes()
-        except (EOFError, OSError):
-            # They are being started anew, or the one that took it has died just then.
-            raise _none_free() from None
+        _wait_until_accepted(connection)
         yield connection
 
 
+def _connect(attempt: socket.socket, path: str) -> None:
+    attempt.settimeout(limits.WAIT_FOR_WORKER_S)
+    try:
+        attempt.connect(path)
+    except (TimeoutError, BlockingIOError):
+        # The kernel keeps no more waiting connections.
+        raise _none_free() from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise errors.NoOnlineWorker(f"No online worker runs ({reason}).") from None
+    attempt.settimeout(None)
+
+
+def _wait_until_accepted(connection: Connection) -> None:
+    try:
+        if not connection.poll(limits.WAIT_FOR_WORKER_S):
+            raise _none_free()
+        _receive(connection)
+    except (EOFError, OSError):
+        # The workers are being restarted, or the one that accepted has just died.
+        raise _none_free() from None
+
+
 def _none_free() -> errors.NoOnlineWorker:
-    return errors.NoOnlineWorker(f"No online worker was free within {PATIENCE_S:g} s.")
+    return errors.NoOnlineWorker(
+        f"No online worker was free within {limits.WAIT_FOR_WORKER_S:g} s."
+    )
 
 
 # The worker's side
 
 
 def listen(path: str) -> socket.socket:
-    """Return a socket at a path; another one that is there is replaced.
+    """Return a socket that listens at a path, in place of any other one there.
 
     Raises:
-        PermissionError: others may enter the folder.
+        PermissionError: other users may enter the folder.
         OSError: the path is too long, or cannot be written.
     """
     directories.private(Path(path).parent)
-    listener, part = socket.socket(socket.AF_UNIX), Path(f"{path}.new")
+    listener = socket.socket(socket.AF_UNIX)
+    part = Path(f"{path}.new")
     part.unlink(missing_ok=True)
     listener.bind(str(part))
-    listener.listen(_BACKLOG)
-    # At once, so that nobody finds none in between.
+    listener.listen(limits.MAX_WAITING_CONNECTIONS)
+    # Renamed as a whole, so that there is always one at the path.
     part.rename(path)
     return listener
 
 
-def take(listener: socket.socket) -> Connection:
-    """Return the next connection, once there is one, and tell the server that it was taken."""
+def accept(listener: socket.socket) -> Connection:
+    """Wait for the next connection, and tell the server that it was accepted."""
     accepted, _ = listener.accept()
     connection = Connection(accepted.detach())
     with suppress(OSError):
-        connection.send_bytes(_TAKEN)
+        _send(connection, {"type": "accepted"})
     return connection
 
 
-def question(connection: Connection) -> tuple[Question, bytes] | None:
-    """Return the question and its table; None where the server has given up, or asks as none of
-    ours does."""
+def receive_question(connection: Connection) -> tuple[Question, bytes] | None:
+    """Return the question and its table.
+
+    None stands for a server that has given up, or one of another version, whose question is not
+    understood.
+    """
     try:
-        return Question(**json.loads(connection.recv_bytes())), connection.recv_bytes()
+        question = Question(**_receive(connection))
+        return question, connection.recv_bytes()
     except (EOFError, OSError, TypeError, ValueError):
         return None
 
 
-def reply(connection: Connection, outcome: bytes | errors.RowcastError) -> None:
-    """Send the answer, or why there is none; a server that has given up needs neither."""
-    if isinstance(outcome, errors.RowcastError):
-        kind, content = _ERROR, json.dumps(outcome.cause()).encode()
-    else:
-        kind, content = _ANSWER, outcome
+def send_outcome(connection: Connection, outcome: bytes | errors.RowcastError) -> None:
+    """Send the predictions or the error; a server that has given up gets neither."""
     with suppress(OSError):
-        connection.send_bytes(kind)
-        connection.send_bytes(content)
+        if isinstance(outcome, errors.RowcastError):
+            _send(connection, {"type": "error", "error": outcome.cause()})
+        else:
+            _send(connection, {"type": "predictions"})
+            connection.send_bytes(outcome)

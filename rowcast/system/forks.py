@@ -76,10 +76,9 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill the process, and wait for its end."""
+        """Kill the process (SIGKILL)."""
         if self._process:
             self._process.kill()
-            self._process.join()
 
 
 def _live(work: Callable[[], None], parent_pid: int) -> None:

@@ -12,7 +12,7 @@ import redis
 import requests
 
 from rowcast.errors import ModelNotFound, ModelTooLarge
-from rowcast.online import model_cache
+from rowcast.online import limits, model_cache
 from rowcast.online.model_cache import ModelCache
 from rowcast.store import invalidation
 from tests.support.stack import Stack
@@ -173,6 +173,6 @@ def test_model_that_was_removed_without_a_word_is_missed_after_a_while(
     cache.get("default", gone)
     deleted_behind(stack, gone)
     cache.get("default", gone)
-    monkeypatch.setattr(model_cache, "TRUSTED_S", -1.0)
+    monkeypatch.setattr(limits, "TRUST_MODEL_S", -1.0)
     with pytest.raises(ModelNotFound):
         cache.get("default", gone)

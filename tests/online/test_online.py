@@ -30,7 +30,7 @@ import requests
 from pyarrow import ipc
 
 from rowcast.errors import InvalidTable, NoOnlineWorker, OnlineWorkerLost
-from rowcast.online import protocol
+from rowcast.online import limits, protocol
 from rowcast.online.protocol import Question
 from tests.support.stack import Stack, StartStack, submitted
 from tests.support.tables import parquet, table
@@ -811,7 +811,7 @@ def test_worker_that_takes_too_much_memory_is_replaced(
             and len(set(online_workers(rough)) & set(before)) == 1
         )
     )
-    assert "The online worker is ended" in (rough.data / "test.log").read_text()
+    assert "Killing the online worker" in (rough.data / "test.log").read_text()
     answered(ask(rough, forest, ONE))
 
 
@@ -875,7 +875,7 @@ def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
     with protocol.listen(path) as listener:
 
         def run() -> None:
-            with protocol.take(listener) as connection:
+            with protocol.accept(listener) as connection:
                 serve(connection)
 
         thread = threading.Thread(target=run)
@@ -886,9 +886,9 @@ def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
 
 def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
     def serve(connection: Any) -> None:
-        question, rows = protocol.question(connection) or (None, b"")
+        question, rows = protocol.receive_question(connection) or (None, b"")
         assert question is not None
-        protocol.reply(connection, f"{question.model_id} {rows!r}".encode())
+        protocol.send_outcome(connection, f"{question.model_id} {rows!r}".encode())
 
     with serving(path, serve):
         assert protocol.ask(path, QUESTION, b"rows", 5) == b"model-1 b'rows'"
@@ -896,8 +896,8 @@ def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
 
 def test_refusal_of_a_worker_is_that_of_the_server(path: str) -> None:
     def serve(connection: Any) -> None:
-        protocol.question(connection)
-        protocol.reply(
+        protocol.receive_question(connection)
+        protocol.send_outcome(
             connection, InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"])
         )
 
@@ -919,7 +919,7 @@ def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(
 def test_worker_that_takes_no_more_of_a_table_is_not_waited_for_without_end(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MARGIN_S", 0.0)
+    monkeypatch.setattr(limits, "ANSWER_MARGIN_S", 0.0)
     done = threading.Event()
     with serving(path, lambda _: done.wait(20)):
         with pytest.raises(OnlineWorkerLost):
@@ -931,9 +931,9 @@ def test_worker_notices_that_the_server_has_given_up(path: str) -> None:
     with protocol.listen(path) as listener:
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(path)
-        with protocol.take(listener) as connection:
-            assert protocol.question(connection) is None
-            protocol.reply(connection, b"nobody hears this")
+        with protocol.accept(listener) as connection:
+            assert protocol.receive_question(connection) is None
+            protocol.send_outcome(connection, b"nobody hears this")
 
 
 @pytest.mark.parametrize("said", [b"no JSON", b"[]", b'{"of": "a later version"}'])
@@ -942,10 +942,13 @@ def test_worker_lives_on_after_a_question_that_it_does_not_understand(
 ) -> None:
     with protocol.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
         attempt.connect(path)
-        with Connection(attempt.detach()) as server, protocol.take(listener) as worker:
+        with (
+            Connection(attempt.detach()) as server,
+            protocol.accept(listener) as worker,
+        ):
             server.send_bytes(said)
             server.send_bytes(b"rows")
-            assert protocol.question(worker) is None
+            assert protocol.receive_question(worker) is None
 
 
 def test_server_that_finds_nobody_says_so(path: str) -> None:
@@ -959,7 +962,7 @@ def test_server_that_finds_nobody_says_so(path: str) -> None:
 def test_more_waiting_requests_than_the_kernel_keeps_are_told_that_nobody_is_free(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "_BACKLOG", 0)
+    monkeypatch.setattr(limits, "MAX_WAITING_CONNECTIONS", 0)
     with protocol.listen(path), socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(path)
         with pytest.raises(NoOnlineWorker, match="was free"):

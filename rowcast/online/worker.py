@@ -1,0 +1,107 @@
+"""An online worker: accepts one connection after the other, and predicts the table that comes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rowcast import errors
+from rowcast.config import Settings
+from rowcast.observability import logs
+from rowcast.online import predictor, protocol
+from rowcast.online.model_cache import ModelCache
+from rowcast.redis_clients import connect_for_heartbeats
+from rowcast.store import Storage, loading, patience
+from rowcast.system import cores, memory, scratch
+
+log = logging.getLogger("rowcast.online")
+
+
+def serve(settings: Settings, listener: socket.socket, busy_since: Any) -> None:
+    """Answer one question after the other until SIGTERM.
+
+    `busy_since` is shared with the parent: since when, in monotonic seconds, this process has been
+    answering a question; 0 while it waits for one.
+    """
+    memory.die_first()
+    stop = _StopSignal(busy_since)
+    answering = _answering(settings)
+    pa.set_cpu_count(1)
+    # OpenMP's limit binds the thread that sets it alone, which must be the one that computes.
+    with cores.libraries().limit(limits=1):
+        while not stop.is_received:
+            with protocol.accept(listener) as connection:
+                busy_since.value = time.monotonic()
+                answering.answer(connection)
+                busy_since.value = 0.0
+
+
+class _StopSignal:
+    """Notes a SIGTERM: it ends a process that waits, and others after the question in progress."""
+
+    def __init__(self, busy_since: Any) -> None:
+        self.is_received = False
+        self._busy_since = busy_since
+        signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: object) -> None:
+        self.is_received = True
+        if not self._busy_since.value:
+            raise SystemExit
+
+
+def _answering(settings: Settings) -> _Answering:
+    folder_name = f"online-{uuid.uuid4().hex}"
+    folder = scratch.make(Path(settings.scratch_dir), folder_name)
+    cache = ModelCache(
+        Storage(settings, patience.SERVER, connections=2),
+        connect_for_heartbeats(settings),
+        [key.get_secret_value() for key in settings.signing_keys],
+        settings.online_cache_bytes,
+        folder,
+    )
+    return _Answering(cache, predictor.TableLimits.of(settings), folder / "table")
+
+
+@dataclass(frozen=True)
+class _Answering:
+    """What answers need: the models, the limits, and where the file of a table may lie."""
+
+    cache: ModelCache
+    limits: predictor.TableLimits
+    path: Path
+
+    def answer(self, connection: Connection) -> None:
+        """Answer the question of a connection; a server that has given up gets no answer."""
+        asked = protocol.receive_question(connection)
+        if asked is None:
+            return
+        question, table = asked
+        with logs.bind(request_id=question.request_id):
+            outcome = self._outcome(question, table)
+            protocol.send_outcome(connection, outcome)
+
+    def _outcome(
+        self, question: protocol.Question, table: bytes
+    ) -> bytes | errors.RowcastError:
+        try:
+            model, manifest = self.cache.get(question.owner, question.model_id)
+            with loading.refused_if_of_other_versions(manifest):
+                return predictor.answer(
+                    question, table, (model, manifest), self.limits, self.path
+                )
+        except errors.RowcastError as error:
+            return error
+        except Exception as error:
+            log.error("an online prediction failed", exc_info=error)
+            kind = type(error).__name__
+            return errors.InternalError(f"The prediction failed ({kind}).")
