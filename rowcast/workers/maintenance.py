@@ -1,7 +1,6 @@
-"""The maintenance process: a process beside the workers that keeps the queue true and the house
-clean.
+"""The maintenance process: recovers lost jobs, repairs the queue, sends webhooks, deletes old data.
 
-Any number of them may run; each duty is safe to do twice, or done by whoever comes first.
+Any number of these processes may run: each task is safe to do twice, or done by the first one.
 """
 
 from __future__ import annotations
@@ -30,42 +29,43 @@ from rowcast.webhooks import delivery
 
 log = logging.getLogger("rowcast.maintenance process")
 
-REMOVE_EVERY_S, REMOVE_FOR_S = 600.0, 60.0
+# Seconds between two sweeps of what is older than a setting says, and of one sweep at most.
+REMOVE_EVERY_S = 600.0
+REMOVE_FOR_S = 60.0
 
 
 @dataclass(frozen=True)
 class PeriodicTask:
-    """Something to do every so many seconds, in a thread of its own, so that none waits for
-    another."""
+    """Something to do every `every_s` seconds, in its own thread, so that no task delays others."""
 
     do: Callable[[], Any]
     every_s: float
 
     def run(self) -> None:
-        """Do it again and again; what goes wrong is logged, and tried again the next time."""
+        """Do it again and again; a failure is logged."""
         while True:
             try:
                 self.do()
             except Exception as error:
-                known = isinstance(error, errors.Unavailable | redis.RedisError)
+                is_outage = isinstance(error, errors.Unavailable | redis.RedisError)
                 log.warning(
-                    "%s was not done: %s",
+                    "%s failed: %s",
                     self.do.__name__,
                     type(error).__name__,
-                    exc_info=not known,
+                    exc_info=not is_outage,
                 )
             time.sleep(self.every_s)
 
 
 class Maintenance:
-    """What is done, by whom, how often."""
+    """The tasks of the maintenance process, and how often each is done."""
 
     def __init__(self, settings: Settings) -> None:
         """Connect lazily."""
         self._settings = settings
         self._queue = JobQueue(connect_for_maintenance(settings))
         self._storage = Storage(settings, patience.WORKER, connections=4)
-        # Where the queue waits for it, it waits for no store, and comes back soon.
+        # The tasks that keep the queue going do not wait for a store that is away.
         self._impatient_storage = Storage(settings, patience.MAINTENANCE, connections=4)
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.tasks = [
@@ -79,18 +79,18 @@ class Maintenance:
         ]
 
     def send_webhooks(self) -> None:
-        """Begin to send webhooks as they fall due, in threads of their own."""
+        """Start the threads that send webhooks when they are due."""
         connection = connect_for_maintenance(self._settings)
         jobs = Jobs(connection, self._settings, self._storage)
         delivery.start(connection, self._settings, jobs.status, threading.Event())
 
     def recover(self) -> None:
-        """Give the jobs of silent workers to others."""
+        """Requeue or end the jobs of workers that send no heartbeats."""
         for job_id in self._queue.expired():
             try:
                 self._recover(job_id)
             except (errors.RowcastError, LookupError, ValueError):
-                # One that cannot be helped must not keep the others from it.
+                # One job that cannot be recovered must not block the others.
                 log.exception("a job could not be recovered", extra={"job_id": job_id})
 
     def _recover(self, job_id: str) -> None:
@@ -107,39 +107,42 @@ class Maintenance:
             )
 
     def end_orphaned(self) -> None:
-        """End the jobs whose fit made no model."""
+        """End the jobs that waited for a fit that made no model."""
         completion.end_orphaned(self._queue)
 
     def store_late(self) -> None:
-        """Write the records of jobs that ended while the store was away."""
+        """Store the records of jobs that ended while the store was away."""
         completion.store_late(self._queue, self._impatient_storage)
 
     def reconcile(self) -> None:
-        """Put jobs that stand nowhere back into the queue."""
+        """Put jobs back that are missing from the queue."""
         if moved := self._queue.reconcile():
-            log.warning("%d jobs stood nowhere, and are in the queue again", moved)
+            log.warning("%d jobs were missing from the queue, and are back", moved)
 
     def forget_dead_workers(self) -> None:
-        """Keep RQ's list of workers from growing with each that is killed."""
+        """Remove killed workers from RQ's registry, which would grow with each."""
         self._queue.forget_dead_workers()
 
     def report_space(self) -> None:
-        """Tell /readyz how much scratch space is left here."""
+        """Report for /readyz how much scratch space is left here."""
         scratch.report(self._queue.connection, self._name, self._settings)
 
     def remove_old(self) -> None:
-        """Remove what is older than a setting says."""
+        """Delete data that is older than its setting allows."""
         retention.sweep(
             self._storage,
             self._settings,
-            lambda owner, _: self._queue.needed(owner),
+            self._needed,
             now=time.time(),
             limit_s=REMOVE_FOR_S,
         )
 
+    def _needed(self, owner: str, _ids: object) -> set[str]:
+        return self._queue.needed(owner)
+
 
 def run(settings: Settings) -> None:
-    """Do all duties until told to stop."""
+    """Do all tasks in this process until it is ended."""
     logs.rename("maintenance process")
     maintenance = Maintenance(settings)
     maintenance.send_webhooks()

@@ -1,9 +1,8 @@
-"""A warm-up: a work horse that waits for its job asks the store, and fits and predicts a toy
-table.
+"""The warm-up of a standby work horse: it asks the store, and fits and predicts a small table.
 
-What is slow the first time in a process is slow then: its memory is its worker's until it is
-written to, Python's caches are cold, and libraries load parts of themselves when they are first
-asked. It uses one thread, and leaves nothing behind but its files.
+Much is slow the first time in a process: its memory is its worker's until it is written to,
+Python's caches are cold, and libraries load parts of themselves on first use. A warm-up uses one
+thread, and leaves nothing behind but its files.
 """
 
 from __future__ import annotations
@@ -24,14 +23,21 @@ from rowcast.store import ObjectMissing, Storage, manifests, patience
 from rowcast.system import cores
 from rowcast.tables import checks, formats, training_table
 
-N_ROWS, N_COLUMNS, MAX_ITER = 1_000, 10, 5
+# The small table, and the boosting iterations of its fit.
+N_ROWS = 1_000
+N_COLUMNS = 10
+MAX_ITER = 5
 
 
 def warm_up(settings: Settings, folder: Path) -> None:
-    """Do once in this process what the jobs do, as far as nobody sees it; `folder` is for files.
+    """Do once in this process what jobs do, without an effect that anybody sees.
+
+    Args:
+        settings: those of the worker.
+        folder: for the files of the small table and its predictions.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the files cannot be written.
     """
     _ask_the_store(settings)
     pa.set_cpu_count(1)
@@ -39,26 +45,27 @@ def warm_up(settings: Settings, folder: Path) -> None:
         cores.warm_up(settings.cores_dir) as may_compute,
         cores.libraries().limit(limits=1),
     ):
-        if may_compute:
-            _write_small_table(folder / "dataset")
-            _predict(settings, folder, _fit(settings, folder))
+        if not may_compute:
+            return
+        _write_small_table(folder / "dataset")
+        predictor = _fit(settings, folder)
+        _predict(settings, folder, predictor)
 
 
 def _ask_the_store(settings: Settings) -> None:
-    storage, nothing = (
-        Storage(settings, patience.MAINTENANCE, connections=1),
-        new_id(),
-    )
+    storage = Storage(settings, patience.MAINTENANCE, connections=1)
+    unused_id = new_id()
     with suppress(StoreUnavailable, ObjectMissing):
-        storage.names("models", "default", nothing)
-        storage.read("models", "default", nothing, "data")
+        storage.names("models", "default", unused_id)
+        storage.read("models", "default", unused_id, "data")
 
 
 def _write_small_table(path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {f"col_{place}": rng.normal(size=N_ROWS) for place in range(N_COLUMNS)}
     target = (columns["col_0"] > 0).astype(np.int64)
-    pq.write_table(pa.table({**columns, checks.DEFAULT_TARGET: target}), path)
+    table = pa.table({**columns, checks.DEFAULT_TARGET: target})
+    pq.write_table(table, path)
 
 
 def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
