@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from rowcast.store.object_store import Storage
 from rowcast.store.publications import JobRef
 from rowcast.workers.attempt import Attempt
 from rowcast.workers.maintenance import Maintenance
+from rowcast.workers.report_pipe import ReportPipe
 from tests.support.stack import Stack
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
@@ -93,15 +95,16 @@ def end_late(jobs: Jobs, storage: Storage, job: JobFields) -> bool:
 
 def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -> None:
     """Run the first attempt of a job, in this process."""
-    Attempt(
-        known(jobs, job_id),
-        settings,
-        jobs.queue,
-        jobs.queue,
-        work,
-        lambda _: None,
-        10**9,
-    ).run()
+    with Path(os.devnull).open("wb") as nobody:
+        Attempt(
+            known(jobs, job_id),
+            settings,
+            jobs.queue,
+            jobs.queue,
+            work,
+            ReportPipe(nobody.fileno()),
+            10**9,
+        ).run()
 
 
 def forgotten(jobs: Jobs, job_id: str) -> dict[str, Any]:
