@@ -127,7 +127,7 @@ def test_missing_target_of_a_wide_table_names_the_first_columns_only() -> None:
     assert "'column 9' and 990 more" in error.detail
 
 
-def test_two_usual_names_are_none_and_the_target_must_be_named() -> None:
+def test_target_must_be_named_where_two_usual_names_exist() -> None:
     table = pa.table({"x": LABELS, "label": LABELS, "class": LABELS})
     assert "'y' is missing" in refusal(checks.check_fit, sample_of(table), None).detail
 
@@ -180,7 +180,7 @@ def test_very_long_type_is_shortened() -> None:
     assert len(error.detail) < 200
 
 
-def test_all_problems_are_listed_at_once() -> None:
+def test_all_problems_are_listed() -> None:
     columns = [LABELS, LABELS, REFUSED["list"], REFUSED["struct"]]
     table = pa.table(columns, names=["x", "x", "items", "parts"])
     error = refusal(checks.check_fit, sample_of(table), "y", "weight")
@@ -213,7 +213,7 @@ def test_sample_weight_that_cannot_be_one_is_refused(weights: str, reason: str) 
     "name",
     ["two words", "a.b.c", "größe 日本 🙂", "7", "", 'it\'s "quoted"', "x" * 999],
 )
-def test_odd_name_is_taken(name: str, opened: Callable[[Any], Source]) -> None:
+def test_odd_name_is_accepted(name: str, opened: Callable[[Any], Source]) -> None:
     content = file_of(pa.table({name: [0.5, 1.5] * 6, "y": LABELS}))
     assert checks.check_fit(peeked(content), "y") == "y"
     assert list(training_table.read(opened(content), "y").frame) == [name]
@@ -228,7 +228,7 @@ def test_target_may_have_an_odd_name(opened: Callable[[Any], Source]) -> None:
 @pytest.mark.parametrize(
     "index", [pd.Index([7, 8] * 6, name="row id"), pd.Index(list("abcdefghijkl"))]
 )
-def test_index_of_pandas_is_no_feature(
+def test_index_of_pandas_is_not_a_feature(
     index: pd.Index, opened: Callable[[Any], Source]
 ) -> None:
     frame = pd.DataFrame({"x": [0.5, 1.5] * 6, "y": [0, 1] * 6}, index=index)
@@ -246,7 +246,7 @@ def test_index_of_pandas_may_be_the_target(opened: Callable[[Any], Source]) -> N
     "metadata",
     [b"{", b"[]", b'{"index_columns": null}', b"\xff", b'{"index_columns": [{}]}'],
 )
-def test_broken_metadata_of_pandas_is_no_obstacle(
+def test_broken_metadata_of_pandas_does_not_matter(
     metadata: bytes, opened: Callable[[Any], Source]
 ) -> None:
     table = numbers().replace_schema_metadata({b"pandas": metadata})
@@ -343,7 +343,7 @@ def test_table_without_rows_can_be_predicted() -> None:
     checks.check_predict(sample_of(table), FEATURES)
 
 
-def test_numbers_of_a_text_file_are_looked_at_before_queueing() -> None:
+def test_numbers_of_a_text_file_are_checked_before_queueing() -> None:
     sample = peeked(b"a,d\n1,5\n,6\nnone of them,7\ninf,x\n")
     features = [Feature("a", "numeric"), Feature("d", "duration")]
     assert refusal(checks.check_predict, sample, features).errors == [
@@ -418,13 +418,13 @@ def test_weights_that_are_all_zero_are_refused(opened: Callable[[Any], Source]) 
     )
 
 
-def test_weights_are_no_feature(opened: Callable[[Any], Source]) -> None:
+def test_weights_are_not_a_feature(opened: Callable[[Any], Source]) -> None:
     assert names_of(
         training_table.read(opened(numbers(w=[1.0, 2.0] * 6)), "y", "w")
     ) == ["x"]
 
 
-def test_what_cannot_be_learned_from_is_left_out_and_said_so(
+def test_what_cannot_be_learned_from_is_left_out_and_noted(
     opened: Callable[[Any], Source],
 ) -> None:
     table = numbers(

@@ -80,7 +80,7 @@ TYPED: dict[str, tuple[pa.Array, str, list[Any]]] = {
     ),
 }
 
-NOT_TAKEN: dict[str, pa.Array] = {
+UNSUPPORTED: dict[str, pa.Array] = {
     "list": pa.array([[1]]),
     "struct": pa.array([{"a": 1}]),
     "map": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
@@ -91,7 +91,7 @@ NOT_TAKEN: dict[str, pa.Array] = {
 
 
 @pytest.mark.parametrize(("column", "kind", "first"), TYPED.values(), ids=TYPED)
-def test_column_of_a_type_is_taken_and_keeps_its_values(
+def test_column_of_a_supported_type_keeps_its_values(
     column: pa.Array, kind: str, first: list[Any]
 ) -> None:
     values = learned(column)
@@ -101,7 +101,7 @@ def test_column_of_a_type_is_taken_and_keeps_its_values(
     assert values.n_unseen == 0
 
 
-@pytest.mark.parametrize("column", NOT_TAKEN.values(), ids=NOT_TAKEN)
+@pytest.mark.parametrize("column", UNSUPPORTED.values(), ids=UNSUPPORTED)
 def test_type_that_no_learner_can_use_has_no_kind(column: pa.Array) -> None:
     assert columns.kind_of_type(column.type) is None
 
@@ -141,7 +141,7 @@ def test_decimal_comma_is_read_as_one() -> None:
     ]
 
 
-def test_point_where_the_decimal_sign_is_a_comma_is_no_number() -> None:
+def test_point_where_the_decimal_sign_is_a_comma_is_not_a_number() -> None:
     assert infer(["1.500", "2,5"], untyped=True, decimal=",").kind == "category"
 
 
@@ -152,7 +152,7 @@ def test_dates_of_the_noted_format_alone_are_read_at_a_prediction() -> None:
         read(feature, ["2024-01-31", "04/31/2024"])
 
 
-def test_value_that_is_no_date_is_refused_with_its_row() -> None:
+def test_value_that_is_not_a_date_is_refused_with_its_row() -> None:
     with pytest.raises(Unreadable) as caught:
         read(
             infer(["2024-01-31", "2024-02-01"]), ["2024-01-31", None, "2024-13-01", "x"]
@@ -162,7 +162,7 @@ def test_value_that_is_no_date_is_refused_with_its_row() -> None:
 
 
 @pytest.mark.parametrize("decimal", [".", ","])
-def test_value_that_is_no_number_is_refused_with_its_row(decimal: str) -> None:
+def test_value_that_is_not_a_number_is_refused_with_its_row(decimal: str) -> None:
     with pytest.raises(Unreadable, match="not numbers") as caught:
         read(Feature("x", "numeric"), ["1", None, "a", "2", "1_000"], decimal)
     assert caught.value.rows.tolist() == [2, 4]
@@ -184,7 +184,7 @@ def test_infinite_values_are_refused_with_their_rows(column: pa.Array) -> None:
     [pa.array([0.5, 1e39, -1e300]), pa.array(["0.5", "1e39", "-1e300"])],
     ids=["float", "text"],
 )
-def test_numbers_that_some_learners_cannot_take_are_refused(column: pa.Array) -> None:
+def test_numbers_that_some_learners_cannot_use_are_refused(column: pa.Array) -> None:
     with pytest.raises(Unreadable, match=r"over 3\.4e38") as caught:
         read(Feature("x", "numeric"), column)
     assert caught.value.rows.tolist() == [1, 2]
@@ -200,13 +200,13 @@ def test_unseen_categories_are_counted_and_apart_from_missing_ones() -> None:
     assert values.codes.tolist() == [1, -1, 2, 2, 0]
 
 
-def test_words_that_are_no_booleans_are_counted_as_unseen() -> None:
+def test_words_that_are_not_booleans_are_counted_as_unseen() -> None:
     values = read(Feature("x", "boolean"), ["YES", " no ", None, "", "perhaps"])
     assert listed(values) == [1.0, 0.0, None, None, None]
     assert (values.n_missing, values.n_unseen) == (2, 1)
 
 
-def test_numbers_that_are_no_booleans_are_counted_as_unseen() -> None:
+def test_numbers_that_are_not_booleans_are_counted_as_unseen() -> None:
     values = read(Feature("x", "boolean"), [1, 0, None, 2])
     assert listed(values) == [1.0, 0.0, None, None]
     assert (values.n_missing, values.n_unseen) == (1, 1)
@@ -285,7 +285,7 @@ def test_column_without_a_value_is_read_as_any_kind(
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_no_rows_are_read_as_none(name: str) -> None:
+def test_no_rows_are_read_as_no_values(name: str) -> None:
     column = TYPED[name][0]
     assert listed(read(infer(column), column[:0])) == []
 
@@ -323,7 +323,7 @@ def test_types_that_stand_for_a_kind(
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_column_can_be_read_as_the_kind_that_it_was_taken_for(name: str) -> None:
+def test_column_can_be_read_as_the_kind_that_was_inferred(name: str) -> None:
     column = TYPED[name][0]
     assert columns.can_be(infer(column).kind, column.type, untyped=False)
 

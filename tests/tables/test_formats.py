@@ -49,7 +49,7 @@ def test_manifest_form_leaves_out_what_does_not_apply() -> None:
 
 
 HEADER = b"a,b\n1,2\n"
-REFUSED: dict[str, tuple[bytes, str, str]] = {
+UNSUPPORTED: dict[str, tuple[bytes, str, str]] = {
     "nothing": (b"", "empty file", ""),
     "nothing, packed": (gzip.compress(b""), "empty file", ""),
     "blanks": (b" \n\n", "only blanks", ""),
@@ -131,8 +131,10 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("content", "reason", "hint"), REFUSED.values(), ids=REFUSED)
-def test_file_that_is_not_taken_says_what_to_do(
+@pytest.mark.parametrize(
+    ("content", "reason", "hint"), UNSUPPORTED.values(), ids=UNSUPPORTED
+)
+def test_unsupported_file_says_what_to_do(
     content: bytes, reason: str, hint: str, tmp_path: Path
 ) -> None:
     for error in (refusal(peek, content), refusal_of_rows(tmp_path, content)):
@@ -295,7 +297,7 @@ path = Path(sys.argv[1])
 """
 
 
-def test_looking_at_files_loads_neither_pandas_nor_scikit_learn(tmp_path: Path) -> None:
+def test_peeking_loads_neither_pandas_nor_scikit_learn(tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(b"a,b\n1,2\n")
     code = f"""{LIMITS_CODE}
 content = path.read_bytes()

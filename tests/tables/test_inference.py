@@ -100,7 +100,7 @@ def test_text_of_a_file_without_types_is_what_all_its_values_are(
     assert listed(learned(column, untyped=True)) == read_as
 
 
-def test_numbers_with_a_few_words_are_text_and_said_to_be() -> None:
+def test_numbers_with_a_few_words_are_text_and_noted() -> None:
     values = [*map(str, range(50)), "unknown"]
     assert infer(values, untyped=True).kind == "text"
     assert (
@@ -158,7 +158,7 @@ def test_dates_are_found_in_text(
     ],
     ids=repr,
 )
-def test_dates_that_may_be_read_in_two_ways_are_left_as_text_and_said_to_be(
+def test_dates_that_may_be_read_in_two_ways_are_left_as_text_and_noted(
     values: list[str],
 ) -> None:
     assert infer(values).kind == "category"
@@ -178,11 +178,11 @@ def test_dates_that_may_be_read_in_two_ways_are_left_as_text_and_said_to_be(
     ],
     ids=repr,
 )
-def test_text_that_only_looks_like_dates_is_none(values: list[str]) -> None:
+def test_text_that_only_looks_like_dates_is_not_dates(values: list[str]) -> None:
     assert infer(values).kind == "category"
 
 
-def test_dates_after_a_long_start_that_fits_are_all_looked_at() -> None:
+def test_dates_after_a_long_start_that_fits_are_all_checked() -> None:
     assert infer(["2024-01-31"] * 500 + ["later"]).kind == "category"
 
 
@@ -237,7 +237,7 @@ def test_whole_numbers_that_all_differ_are_an_identifier_under_such_a_name(
 @pytest.mark.parametrize(
     "name", ["x", "paid", "price", "grid", "period", "monkey", "valid"]
 )
-def test_whole_numbers_that_all_differ_are_no_identifier_under_other_names(
+def test_whole_numbers_that_all_differ_are_not_an_identifier_under_other_names(
     name: str,
 ) -> None:
     assert left_out([17, 3, 99, 4, 1, 62], name) is None
@@ -255,7 +255,7 @@ def test_whole_numbers_that_all_differ_are_no_identifier_under_other_names(
     ],
     ids=repr,
 )
-def test_measures_sentences_and_dates_are_no_identifiers(values: list[Any]) -> None:
+def test_measures_sentences_and_dates_are_not_identifiers(values: list[Any]) -> None:
     assert left_out(values, "id") is None
 
 
@@ -326,7 +326,7 @@ def test_report_of_many_numbers_says_that_its_count_is_a_lower_bound() -> None:
 
 
 @pytest.mark.parametrize("value", ["{}1,234.56", "1/5/{}1", "{}1:30", "-{}1,5"])
-def test_amounts_and_dates_that_cannot_be_read_are_no_identifiers(value: str) -> None:
+def test_amounts_and_dates_that_cannot_be_read_are_not_identifiers(value: str) -> None:
     values = [value.format(i) for i in range(60)]
     assert left_out(values) is None
     assert left_out([f"key{text}" for text in values]) is LeftOut.IDENTIFIER

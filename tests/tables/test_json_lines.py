@@ -133,7 +133,7 @@ JSON_REFUSED = {
 
 
 @pytest.mark.parametrize(("content", "reason"), JSON_REFUSED.values(), ids=JSON_REFUSED)
-def test_json_that_is_no_table_is_refused(
+def test_json_that_is_not_a_table_is_refused(
     content: bytes, reason: str, tmp_path: Path
 ) -> None:
     assert reason in refusal(peek, content).detail

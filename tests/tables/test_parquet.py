@@ -97,7 +97,7 @@ def test_parquet_with_encrypted_columns_is_refused(tmp_path: Path) -> None:
     assert "encrypted columns" in refusal(source, tmp_path, content).detail
 
 
-def test_text_that_is_no_unicode_is_refused_and_its_column_named(
+def test_text_that_is_not_unicode_is_refused_and_its_column_named(
     tmp_path: Path,
 ) -> None:
     raw = pa.array([b"\xff\xfe", b"a"])
