@@ -1,8 +1,7 @@
-"""How long a job will take: from earlier jobs of like size and learner, else from a rough table.
+"""How long a job will take: from earlier jobs of like size and learner, else from their costs.
 
-What is known lies in Redis, as a running mean of the logarithm of seconds for each kind of job,
-learner and size. A size is the number of cells, rows times columns, times the effort that the
-parameters ask for.
+Redis keeps a running mean of the logarithm of seconds for each kind of job, learner and size. The
+size is the number of cells (rows times columns), times the effort that the parameters ask for.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from rowcast.tables import Sample
 
 Lane = Literal["short", "long"]
 
-# Jobs that are expected to end within this are short ones.
+# A job that is expected to end within so many seconds is short.
 SHORT_S = 5.0
 
 _KEY = "rowcast:durations"
-# Jobs of so many times as many cells, or as few, say something of a job.
+# A job predicts the time of jobs with up to so many times as many cells, or as few.
 _LIKE = 4
-# The newest job counts as much as this; eight jobs forget nine tenths of what was before them.
+# The weight of the newest job; after eight jobs, earlier ones have a tenth of the weight.
 _NEWEST = 0.25
 _NOTE = """
 local old = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '')
@@ -70,23 +69,21 @@ def of_prediction(
 
 
 class Expectation(NamedTuple):
-    """How long a job is expected to take, and whether earlier jobs say so."""
+    """How many seconds a job is expected to take, and whether earlier jobs say so."""
 
     seconds: float
     is_known: bool
 
 
 def size_of(sample: Sample, version: Version) -> tuple[int, int]:
-    """Return the rows and columns of a table; rows are an estimate where its footer does not say
-    them."""
+    """Return the rows and columns of a table; rows are an estimate unless its footer has them."""
     return sample.n_rows_expected(version.size), len(sample.schema)
 
 
 def effort_of(
     learner: str, params: Mapping[str, Any], validation: str = "auto"
 ) -> float:
-    """Return how many times as long as with the defaults a job takes for each cell, by its
-    parameters."""
+    """Return how many times as long as with default parameters a job takes for each cell."""
     fits = _FITS_OF_CV if validation == "cv" else 1
     name, usual = _cost_of(learner).iterations or ("", 1)
     asked = params.get(name, usual)
@@ -127,19 +124,18 @@ def note(connection: Any, work: Work, seconds: float) -> None:
 
 
 def lane_of(seconds: float) -> Lane:
-    """Return the lane of a job that is expected to take so long."""
+    """Return the lane of a job that is expected to take so many seconds."""
     return "short" if seconds <= SHORT_S else "long"
 
 
 def remaining_s(
     expectation_s: float | None, elapsed_s: float, percent: float | None
 ) -> float | None:
-    """Return how many seconds a job that began `elapsed_s` ago still takes, None while nothing says
-    so.
+    """Return how many seconds a job that began `elapsed_s` ago still takes; None if unknown.
 
-    The estimate counts for (1 - p)^3 of it and the progress for the rest, p being the share that is
-    done: half each at a fifth, almost the progress alone at the half. Nothing is known any more of
-    a job that has used up its estimate and tells no progress.
+    The estimate has the weight (1 - p)^3 and the progress the rest, where p is the share that is
+    done: equal weights at a fifth, almost the progress alone at the half. It is unknown for a job
+    that has used up its estimate and reports no progress.
     """
     done = min(max((percent or 0.0) / 100, 0.0), 1.0)
     by_estimate = None if expectation_s is None else max(expectation_s - elapsed_s, 0.0)

@@ -1,4 +1,4 @@
-"""What a job itself logs, for its owner: a bounded list of lines, each sent on as it comes."""
+"""The log of a job, for its owner: a bounded list of lines, each sent on as it comes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ class _Recorder(logging.Handler):
         self._lines, self._send = lines, send
 
     def emit(self, record: logging.LogRecord) -> None:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(
-            timespec="milliseconds"
-        )
+        created = datetime.fromtimestamp(record.created, UTC)
+        at = created.isoformat(timespec="milliseconds")
         # A traceback stays in the operator's log.
         message = " ".join(record.getMessage().splitlines())
         line = f"{at} {record.levelname.lower()} {message}"[:MAX_LINE_CHARACTERS]
@@ -31,14 +30,15 @@ class _Recorder(logging.Handler):
 
 @contextmanager
 def recorded(earlier: list[str], send: Callable[[str], None]) -> Iterator[deque[str]]:
-    """Yield the last lines of a job's log, those of earlier attempts first; it grows as the job
-    logs.
+    """Yield the last lines of a job's log, which grows as the job logs.
 
-    Only what Rowcast itself says is kept: messages of libraries may quote a table's values.
+    Lines of earlier attempts come first. Only Rowcast's own messages are kept: those of libraries
+    may quote a table's values.
     """
     lines = deque(earlier, MAX_LINES)
-    logger, recorder = logging.getLogger("rowcast"), _Recorder(lines, send)
-    with _heard_from_info(logger):
+    logger = logging.getLogger("rowcast")
+    recorder = _Recorder(lines, send)
+    with _passing_on_info(logger):
         logger.addHandler(recorder)
         try:
             yield lines
@@ -47,10 +47,10 @@ def recorded(earlier: list[str], send: Callable[[str], None]) -> Iterator[deque[
 
 
 @contextmanager
-def _heard_from_info(logger: logging.Logger) -> Iterator[None]:
-    """Let a logger pass on what the owner is to see, however little the operator's own log
-    holds."""
-    level, least = logger.level, logger.getEffectiveLevel()
+def _passing_on_info(logger: logging.Logger) -> Iterator[None]:
+    """Let a logger pass on what the owner sees, even if the operator's own log holds less."""
+    level = logger.level
+    least = logger.getEffectiveLevel()
     others = [(handler, handler.level) for handler in logging.getLogger().handlers]
     for handler, own in others:
         handler.setLevel(max(own, least))

@@ -1,14 +1,14 @@
--- Every change of a job's state, each of which happens as a whole or not at all. rowcast/jobs/queue.py calls them.
+-- Every change of a job's state. Each happens as a whole or not at all. rowcast/jobs/queue.py calls them, and
+-- prepends FINAL (the states of an ended job), RENAMED (fields of the last version) and enqueue_webhook.
 -- A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
 --   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival; the owner in rowcast:turns:<lane>
 --   scheduled  in rowcast:later, by when it is due
 --   deferred   in rowcast:waiting:<id of the fit> that it waits for
 --   started    in rowcast:running, by when its lease ends
--- and until it starts, in rowcast:queued and rowcast:queued:<owner>.
+-- and, until it starts, in rowcast:queued and rowcast:queued:<owner>.
 
-local FINAL = {finished = true, failed = true, canceled = true, stopped = true}
 local AHEAD = {high = 0, normal = 1, low = 2}
--- Arrivals before a priority would run into the next: 1e14 keeps sums within what a double holds exactly.
+-- Arrivals that fit between two priorities. 1e14 keeps sums within what a double holds exactly.
 local PRIORITY_STEP = 1e14
 local BELLS = 255
 local OUTAGE_APART_S = 600
@@ -35,7 +35,7 @@ local function now()
   return tonumber(time[1]) + tonumber(time[2]) / 1e6
 end
 
--- Redis would cut a number's decimals.
+-- Redis would cut off a number's decimals.
 local function text(number) return string.format('%.6f', number) end
 
 local function note_queued(id, owner)
@@ -54,7 +54,7 @@ local function leave(id)
   if fit ~= '' then redis.call('SREM', 'rowcast:waiting:' .. fit, id) end
 end
 
--- Put a job into its lane, at the place that it always had.
+-- Put a job into its lane, at the place that it has had from the start.
 local function stand(id)
   local owner, lane, score = field(id, 'owner'), field(id, 'lane'), field(id, 'queue_score')
   if score == '' then
@@ -87,7 +87,7 @@ local function is_run_by(id, attempt)
   return field(id, 'status') == 'started' and field(id, 'attempt') == attempt
 end
 
--- Take over what a version before lanes has queued: its owner and kind are in RQ's meta data.
+-- Take over a job that version 0.1 has queued: its owner and kind are in RQ's meta data.
 local function adopt(id)
   local is_read, meta = pcall(cjson.decode, field(id, 'meta'))
   local is_ours = is_read and type(meta) == 'table' and type(meta.owner) == 'string' and type(meta.kind) == 'string'
@@ -109,7 +109,7 @@ local function adopt_all()
     adopt(id)
     id = redis.call('LPOP', 'rq:queue:rowcast')
   end
-  -- What an older worker ran when it died, or took in the moment in which it died.
+  -- Jobs that an older worker ran, or had just taken, when it died.
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', 'rq:wip:rowcast', 0, now(), 'LIMIT', 0, 100)) do
     redis.call('ZREM', 'rq:wip:rowcast', entry)
     local old = string.match(entry, '^[^:]+')
@@ -124,7 +124,7 @@ local function move_due()
   end
 end
 
--- The first job of the owner whose turn it is; the owner goes to the end of the turns.
+-- Return the first job of the owner whose turn it is; the owner goes to the end of the turns.
 local function next_in(lane)
   local turns = 'rowcast:turns:' .. lane
   local owner = redis.call('ZRANGE', turns, 0, 0)[1]
@@ -155,8 +155,8 @@ local function remember_for(id, ttl_s)
   end
 end
 
--- Workers and maintenance processes call every second. When none has called for SILENCE_S, Redis was away or hung, and every
--- running job's lease may have ended: for QUIET_S nobody is taken for lost, until the living were heard again.
+-- Workers and maintenance processes call every second. If none has called for SILENCE_S, Redis was away or hung, and
+-- every running job's lease may have ended. For QUIET_S no attempt counts as lost, so that living workers can renew.
 local function listen()
   local heard_at = tonumber(redis.call('GET', 'rowcast:heard') or '0')
   if now() - heard_at > SILENCE_S then redis.call('SET', 'rowcast:quiet', text(now() + QUIET_S)) end
@@ -205,8 +205,8 @@ function call.take(worker, ttl_s, ...)
   return ''
 end
 
--- Send that an attempt is about to run. One that was taken by a worker which died first, or never heard that
--- the job is its own, is no death of the job's.
+-- Note that an attempt is about to run. If its worker died before that, or never learned that the job is its own,
+-- the job has not crashed.
 function call.confirm_start(id, attempt, ttl_s)
   listen()
   if not is_run_by(id, attempt) then return 0 end
@@ -218,7 +218,7 @@ end
 function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
   listen()
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
-  -- The last words of an attempt come after it has given its job back.
+  -- The last log lines of an attempt come after it has requeued its job.
   if select('#', ...) > 0 and field(id, 'attempt') == attempt and not FINAL[field(id, 'status')] then
     redis.call('RPUSH', 'rowcast:log:' .. id, ...)
     redis.call('LTRIM', 'rowcast:log:' .. id, -max_lines, -1)
@@ -229,7 +229,8 @@ function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
   return 1
 end
 
--- End a job for good. An attempt may end only the job that it still runs; without one, whoever asks may.
+-- End a job for good. An attempt may only end the job that it still runs; a caller without an attempt may always.
+-- Return the outcome, and the record that counts.
 function call.finish(id, attempt, status, record, ttl_s, is_recorded)
   local before = field(id, 'status')
   if before == '' then return {'gone', ''} end
@@ -266,12 +267,12 @@ local function queue_again(id, delay_s)
   return 'ok'
 end
 
--- Queue a job again that an attempt could not end. Waiting for a part that is away leaves the job where it is
--- once it has lasted for too long, for the caller to end.
+-- Queue a job again that an attempt could not end. A job that has waited too long for a part that is away stays where
+-- it is, and the caller ends it.
 function call.requeue(id, attempt, error_line, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
   delay_s = tonumber(delay_s)
-  -- What came long after the last wait is another outage, and of each only the beginning is told.
+  -- A wait long after the last one belongs to another outage; only the beginning of each outage is noted.
   local is_new = now() - (tonumber(field(id, 'waited_at')) or 0) > OUTAGE_APART_S
   if delay_s == 0 or is_new then note_attempt_error(id, error_line) end
   if delay_s > 0 then
@@ -282,7 +283,7 @@ function call.requeue(id, attempt, error_line, delay_s, max_wait_s)
   return queue_again(id, delay_s)
 end
 
--- Queue a job again in the long lane that was taken for short.
+-- Queue a job again in the long lane, because it was expected to be short and is not.
 function call.move_to_long_lane(id, attempt, error_line)
   if not is_run_by(id, attempt) then return 'lost' end
   note_attempt_error(id, error_line)
@@ -290,9 +291,9 @@ function call.move_to_long_lane(id, attempt, error_line)
   return queue_again(id, 0)
 end
 
--- Count the death of an attempt, and queue its job again. After the last one whoever tells of it takes the
--- number of a further attempt, which runs nothing and ends the job: the dead one may only sleep, and must not
--- end it otherwise when it wakes up. Should that one die as well, the next to see it takes over in its turn.
+-- Count the crash of an attempt, and queue its job again. After the last crash, return the number of a final attempt,
+-- which runs nothing and only ends the job: the lost attempt may be stalled, and must not end the job otherwise when
+-- it wakes up. If the caller dies before it has ended the job, the next caller takes over.
 function call.give_up(id, attempt, error_line, max_attempts, ttl_s)
   if not is_run_by(id, attempt) then return 'lost' end
   if field(id, 'closing_attempts') == '' then
@@ -323,7 +324,7 @@ local function has_place(id, lane, owner)
   return redis.call('ZSCORE', lane_key(lane, owner), id) and redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner)
 end
 
--- Put jobs where their status says that they are; return how many stood elsewhere.
+-- Put jobs where their status says that they stand; return how many stood elsewhere.
 function call.reconcile(owner, ...)
   local moved = 0
   for _, id in ipairs({...}) do

@@ -1,8 +1,8 @@
 """The queue in Redis: two lanes, in which owners take turns, and the leases of running jobs.
 
-Every change of a job's state is one call of `queue.lua`, so it happens as a whole or not at all,
-whoever dies meanwhile. Only the attempt that holds a job's lease may end it or give it back: one
-that was given up for dead, and wakes up again, is refused.
+Every change of a job's state is one call of `queue.lua`. It happens as a whole or not at all, even
+if a process dies meanwhile. Only the attempt that holds a job's lease may end or requeue the job:
+an attempt that was given up for dead, and wakes up again, is refused.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -23,17 +23,29 @@ from rowcast.jobs import earlier_version
 from rowcast.jobs.estimates import Lane
 from rowcast.jobs.fields import JobFields
 from rowcast.jobs.log import MAX_LINES
+from rowcast.jobs.status import RQ_FINAL
 from rowcast.webhooks import outbox
 
 Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
 Outcome = Literal["ok", "lost", "exhausted"]
 
 LANES: tuple[Lane, ...] = ("long", "short")
-# RQ's hash of a job, and the stream to which its end is written; whoever waits for it reads there.
-JOB, ENDS = "rq:job:{}", "rq:results:{}"
-LOG, INDEX = "rowcast:log:{}", "rowcast:jobs:{}"
-_QUEUE = Path(__file__).with_name("queue.lua").read_text(encoding="utf-8")
-_SCRIPT = earlier_version.RENAMED_LUA + outbox.ENQUEUE_LUA + _QUEUE
+# RQ's hash of a job, and the stream that its end is written to and that callers wait on.
+JOB = "rq:job:{}"
+ENDS = "rq:results:{}"
+LOG = "rowcast:log:{}"
+INDEX = "rowcast:jobs:{}"
+
+_FINAL_STATES = ", ".join(f"{state} = true" for state in RQ_FINAL)
+_SCRIPT = "".join(
+    (
+        f"local FINAL = {{{_FINAL_STATES}}}\n",
+        earlier_version.RENAMED_LUA,
+        outbox.ENQUEUE_LUA,
+        Path(__file__).with_name("queue.lua").read_text(encoding="utf-8"),
+    )
+)
+# Jobs that are looked at in one round trip.
 _BATCH = 200
 
 
@@ -45,15 +57,8 @@ class AttemptError:
     detail: str
 
     def of(self, attempt: int) -> str:
-        """Return the line that the job keeps of it."""
-        return json.dumps(
-            {
-                "attempt": attempt,
-                "code": self.code,
-                "detail": self.detail,
-                "at": time.time(),
-            }
-        )
+        """Return the line of JSON that the job keeps of it."""
+        return json.dumps({"attempt": attempt, **asdict(self), "at": time.time()})
 
 
 class Ending(NamedTuple):
@@ -68,10 +73,10 @@ class Ending(NamedTuple):
 
 
 class JobQueue:
-    """The queue. Everything raises redis.RedisError where Redis does not answer."""
+    """The queue. Every method raises redis.RedisError if Redis does not answer."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        """Use a connection; scripts are loaded when they are first called."""
+        """Use a connection; the script is loaded at the first call."""
         self.connection = connection
         self._script = connection.register_script(_SCRIPT)
 
@@ -111,7 +116,7 @@ class JobQueue:
         return JobFields.parse(job_id, self.hash_of(job_id))
 
     def jobs(self, job_ids: Sequence[str]) -> dict[str, JobFields]:
-        """Return the fields of those of these jobs that Redis knows, in one round trip."""
+        """Return the fields of the jobs that Redis knows, by their ids, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(JOB.format(job_id))
@@ -120,12 +125,11 @@ class JobQueue:
         return {job.id: job for job in jobs if job}
 
     def position(self, job: JobFields) -> int | None:
-        """Return how many jobs of the same owner stand before this one in its lane; None if it
-        stands in none."""
+        """Return how many jobs of its owner are before a job in its lane; None if it is in none."""
         return self.positions([job])[job.id]
 
     def positions(self, jobs: Sequence[JobFields]) -> dict[str, int | None]:
-        """Return the position of each of these jobs by its id, in one round trip."""
+        """Return the position of each job by its id, in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         for job in jobs:
             pipeline.zrank(f"rowcast:lane:{job.lane}:{job.owner}", job.id)
@@ -137,43 +141,39 @@ class JobQueue:
         return int(self.connection.zcard("rowcast:queued"))
 
     def needed(self, owner: str) -> set[str]:
-        """Return the ids of all that an owner's jobs which have not ended are, read or make."""
+        """Return the ids of an owner's unfinished jobs, and of all that they read or make."""
         queued: Any = self.connection.zrange(f"rowcast:queued:{owner}", 0, -1)
         running: Any = self.connection.zrange("rowcast:running", 0, -1)
-        jobs = [each.decode() for each in (*queued, *running)]
+        job_ids = [each.decode() for each in (*queued, *running)]
         with self.connection.pipeline(transaction=False) as pipeline:
-            for job_id in jobs:
+            for job_id in job_ids:
                 pipeline.hmget(
                     JOB.format(job_id), "dataset_id", "model_id", "waits_for"
                 )
             found: Any = pipeline.execute()
-        return {*jobs, *(each.decode() for fields in found for each in fields if each)}
+        used = filter(None, chain.from_iterable(found))
+        return {*job_ids, *(each.decode() for each in used)}
 
     def known(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield the jobs of an owner that Redis knows, newest first, from the one after `before`
-        on."""
+        """Yield an owner's jobs that Redis knows, newest first, beginning after `before`."""
         return self._newest(INDEX.format(owner), before)
 
     def queued(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield those of them that have not started, in the same way."""
+        """Yield an owner's jobs that have not started, in the same order."""
         return self._newest(f"rowcast:queued:{owner}", before)
 
     def running(self, owner: str, before: str | None) -> Iterator[str]:
-        """Yield those of them that run, in the same way."""
-        found: Any = self.connection.zrange("rowcast:running", 0, -1)
-        scores: Any = (
-            self.connection.zmscore(INDEX.format(owner), found) if found else []
-        )
-        own = (
-            each.decode()
-            for each, score in zip(found, scores, strict=True)
-            if score is not None
-        )
-        return (
-            each
-            for each in sorted(own, reverse=True)
-            if before is None or each < before
-        )
+        """Yield an owner's running jobs, in the same order."""
+        running: Any = self.connection.zrange("rowcast:running", 0, -1)
+        if not running:
+            return
+        # A job of another owner has no score in this owner's index.
+        scores: Any = self.connection.zmscore(INDEX.format(owner), running)
+        scored = zip(running, scores, strict=True)
+        own = [job_id.decode() for job_id, score in scored if score is not None]
+        for job_id in sorted(own, reverse=True):
+            if before is None or job_id < before:
+                yield job_id
 
     def _newest(self, key: str, before: str | None) -> Iterator[str]:
         n_asked = _BATCH
@@ -186,45 +186,44 @@ class JobQueue:
             if len(found) < n_asked:
                 return
             before = found[-1].decode()
-            # Most pages end in the first batch; who passes over thousands that wait takes longer
-            # steps.
+            # Most pages end in the first batch; longer steps pass over thousands of queued jobs.
             n_asked *= 2
 
     def log(self, job_id: str) -> list[str]:
-        """Return what a job has logged so far, the last lines of it."""
+        """Return the last lines that a job has logged so far."""
         found: Any = self.connection.lrange(LOG.format(job_id), 0, -1)
         return [line.decode("utf-8", "replace") for line in found]
 
     # What workers do
 
     def take(self, worker: str, lanes: Sequence[Lane], ttl_s: float) -> str | None:
-        """Take the next job of the lanes, in their order; it is ours for `ttl_s` seconds, on by
-        `renew_lease`."""
+        """Take the next job of the lanes, in their order, and return its id.
+
+        The lease lasts `ttl_s` seconds; `renew_lease` prolongs it.
+        """
         return self._call("take", worker, ttl_s, *lanes) or None
 
     def confirm_start(self, job_id: str, attempt: int, ttl_s: float) -> bool:
-        """Send that an attempt is about to run, from when on its death counts; False if it is not
-        ours."""
+        """Note that an attempt is about to run; from then on its crash counts.
+
+        Return False if the attempt has lost its job.
+        """
         return bool(self._call("confirm_start", job_id, attempt, ttl_s))
 
     def wait_for_job(self, lanes: Sequence[Lane], timeout_s: float) -> bool:
         """Return True when a job may have come, False after `timeout_s` seconds."""
-        return (
-            self.connection.blpop(
-                [f"rowcast:bell:{lane}" for lane in lanes], timeout=timeout_s
-            )
-            is not None
-        )
+        bells = [f"rowcast:bell:{lane}" for lane in lanes]
+        return self.connection.blpop(bells, timeout=timeout_s) is not None
 
-    def anybody_waits(self) -> bool:
-        """Tell whether a job could run now if a worker were free."""
+    def has_waiting_jobs(self) -> bool:
+        """Return whether a job could run now if a worker were free."""
         return any(self.connection.exists(f"rowcast:turns:{lane}") for lane in LANES)
 
     def is_ours(self, job_id: str, attempt: int) -> bool:
-        """Tell whether this attempt still runs its job: nobody has canceled it or given it to
-        another.
+        """Return whether this attempt still runs its job.
 
-        Where Redis has lost the job, nobody can have.
+        It does unless the job was canceled or given to another attempt. If Redis has lost the
+        job, neither can have happened.
         """
         found: Any = self.connection.hmget(JOB.format(job_id), "status", "attempt")
         return found in ([None, None], [b"started", str(attempt).encode()])
@@ -237,59 +236,57 @@ class JobQueue:
         progress: str = "",
         lines: Sequence[str] = (),
     ) -> bool:
-        """Hold on to a job for `ttl_s` more seconds, and say how far it is; False if it is not
-        ours."""
-        told = lines[-MAX_LINES:]
-        return bool(
-            self._call(
-                "renew_lease", job_id, attempt, ttl_s, progress, MAX_LINES, *told
-            )
+        """Hold a job for `ttl_s` more seconds, and note its progress and new log lines.
+
+        Return False if the attempt has lost its job.
+        """
+        kept = lines[-MAX_LINES:]
+        held = self._call(
+            "renew_lease", job_id, attempt, ttl_s, progress, MAX_LINES, *kept
         )
+        return bool(held)
 
     def requeue(
         self,
         job_id: str,
         attempt: int,
-        cause: AttemptError,
+        error: AttemptError,
         *,
         delay_s: float = 0,
         max_wait_s: float = 0,
     ) -> Outcome:
-        """Queue a job again, at the place that it had.
+        """Queue a job again, at its old place.
 
-        With `delay_s` it waits that long; "exhausted" means that it has waited for `max_wait_s` in
-        all, and that the caller is to end it.
+        With `delay_s` it waits for so many seconds first. "exhausted" means that it has waited for
+        `max_wait_s` in all, and that the caller must end it.
         """
-        told = cause.of(attempt)
-        return cast(
-            Outcome, self._call("requeue", job_id, attempt, told, delay_s, max_wait_s)
-        )
+        line = error.of(attempt)
+        outcome = self._call("requeue", job_id, attempt, line, delay_s, max_wait_s)
+        return cast(Outcome, outcome)
 
     def move_to_long_lane(
-        self, job_id: str, attempt: int, cause: AttemptError
+        self, job_id: str, attempt: int, error: AttemptError
     ) -> Outcome:
-        """Queue a job again, in the long lane, that was expected to be short and is not."""
-        return cast(
-            Outcome, self._call("move_to_long_lane", job_id, attempt, cause.of(attempt))
-        )
+        """Queue a job again, in the long lane, because it turned out not to be short."""
+        outcome = self._call("move_to_long_lane", job_id, attempt, error.of(attempt))
+        return cast(Outcome, outcome)
 
     def give_up(
         self,
         job_id: str,
         attempt: int,
-        cause: AttemptError,
+        error: AttemptError,
         *,
         max_attempts: int,
         ttl_s: float,
     ) -> int | None:
-        """Count the death of an attempt and queue its job again, at the place that it had.
+        """Count the crash of an attempt and queue its job again, at its old place.
 
-        After the last death return the number of a further attempt: the caller is to end the job as
-        that one, within `ttl_s` seconds.
+        After the last crash, return the number of a final attempt instead: the caller must end the
+        job as that attempt, within `ttl_s` seconds.
         """
-        answer = self._call(
-            "give_up", job_id, attempt, cause.of(attempt), max_attempts, ttl_s
-        )
+        line = error.of(attempt)
+        answer = self._call("give_up", job_id, attempt, line, max_attempts, ttl_s)
         return int(answer) if answer.isdigit() else None
 
     # What ends a job
@@ -318,7 +315,7 @@ class JobQueue:
         return Ending(outcome, json.loads(found) if found else None)
 
     def recorded(self, job_id: str) -> None:
-        """Let Redis forget a job in its time, because its record is in the store now."""
+        """Let Redis forget a job when its time has come: the store has its record now."""
         self._call("recorded", job_id)
 
     def unrecorded(self) -> list[str]:
@@ -326,8 +323,7 @@ class JobQueue:
         return self._members("rowcast:unrecorded")
 
     def orphaned(self) -> list[str]:
-        """Return the jobs whose fit has ended without a model; each is to be ended, then
-        `adopted`."""
+        """Return the jobs whose fit made no model; end each, then call `adopted`."""
         return self._members("rowcast:orphaned")
 
     def adopted(self, job_id: str) -> None:
@@ -337,28 +333,22 @@ class JobQueue:
     # What keeps the queue true
 
     def expired(self) -> list[str]:
-        """Return the running jobs whose lease has ended: nobody has heard of their workers, but of
-        others."""
+        """Return the running jobs whose lease has ended: their workers sent no heartbeat."""
         found: Any = self._call("expired")
         return [each.decode() for each in found]
 
     def reconcile(self) -> int:
         """Put jobs that stand nowhere back to where their status says; return how many."""
-        moved = 0
+        n_moved = 0
         for owner in self._members("rowcast:owners"):
-            ids: Any = self.connection.zscan_iter(INDEX.format(owner), count=_BATCH)
-            batch: list[bytes] = []
-            for each, _ in ids:
-                batch.append(each)
-                if len(batch) == _BATCH:
-                    moved += self._call("reconcile", owner, *batch)
-                    batch = []
-            moved += self._call("reconcile", owner, *batch) if batch else 0
-        return moved
+            scored: Any = self.connection.zscan_iter(INDEX.format(owner), count=_BATCH)
+            job_ids = (job_id for job_id, _ in scored)
+            while batch := list(islice(job_ids, _BATCH)):
+                n_moved += self._call("reconcile", owner, *batch)
+        return n_moved
 
     def forget_dead_workers(self) -> None:
-        """Strike the workers that RQ lists and nobody has heard of for long: those that were
-        killed."""
+        """Remove killed workers from RQ's list: they have sent no heartbeat for long."""
         for key in self._members("rq:workers"):
             if not self.connection.exists(key):
                 self.connection.srem("rq:workers", key)

@@ -1,7 +1,6 @@
-"""Which finished job had the same inputs, options and code, so that `reuse` answers with it at
-once.
+"""Which finished job had the same inputs, options and code, so that `reuse` answers with it.
 
-Redis holds this as a cache: what it loses is fitted or predicted again.
+Redis holds this as a cache: a lost entry only means that a job is fitted or predicted again.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ STATUS_OF_RQ: dict[JobStatus, Status] = {
     JobStatus.CANCELED: "canceled",
     JobStatus.STOPPED: "canceled",
 }
+# RQ's words for a job that has ended.
+RQ_FINAL = tuple(rq.value for rq, ours in STATUS_OF_RQ.items() if ours in FINAL)
 # A job that failed without a record was not ended by its worker.
 _UNRECORDED = WorkerLost("The job ended without a record of its own.")
 # Members that the records of earlier versions lack.

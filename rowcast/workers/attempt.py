@@ -185,7 +185,7 @@ class Attempt:
 
 def _do_others_wait(queue: JobQueue) -> bool:
     try:
-        return queue.anybody_waits()
+        return queue.has_waiting_jobs()
     except redis.RedisError:
         return True
 
