@@ -15,6 +15,7 @@ from flask_openapi3.openapi import OpenAPI
 
 from rowcast.api import (
     admission,
+    answers,
     application,
     events,
     idempotency,
@@ -43,10 +44,10 @@ RESOURCES = (
     routes.health,
     routes.documents,
 )
-JOB_ANSWERS: Any = {200: schemas.JobAnswer, 202: schemas.JobAnswer}
+JOB_ANSWERS: Any = {200: answers.JobAnswer, 202: answers.JobAnswer}
 PREDICT_ANSWERS: Any = {
     200: table_bodies.job_or_table("JobAnswer"),
-    202: schemas.JobAnswer,
+    202: answers.JobAnswer,
 }
 STATUS_ANSWERS: Any = {200: openapi.status_or_events("StatusAnswer"), 204: None}
 
@@ -66,10 +67,10 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     return app
 
 
-@api.get("/upload", endpoint="upload_by_get", responses={200: schemas.UploadAnswer})
+@api.get("/upload", endpoint="upload_by_get", responses={200: answers.UploadAnswer})
 @api.post(
     "/upload",
-    responses={200: schemas.UploadAnswer},
+    responses={200: answers.UploadAnswer},
     openapi_extensions=schemas.parameters_schema(schemas.UploadRequest),
 )
 @idempotency.idempotent
@@ -154,7 +155,7 @@ def _stream(job_id: str) -> flask.Response:
 
 @api.post(
     "/cancel",
-    responses={200: schemas.StatusAnswer},
+    responses={200: answers.StatusAnswer},
     openapi_extensions=schemas.parameters_schema(schemas.CancelRequest),
 )
 @idempotency.idempotent
@@ -165,7 +166,7 @@ def cancel(query: schemas.CancelRequest) -> Answer:
     return dict(lookups.existing(found, query.id))
 
 
-@api.get("/result", responses={200: schemas.ResultAnswer})
+@api.get("/result", responses={200: answers.ResultAnswer})
 def result(query: schemas.ResultRequest) -> Answer:
     """Get the URL of a predict job's result."""
     found = lookups.result(query.id)

@@ -2,6 +2,7 @@
 
 __all__ = [
     "admission",
+    "answers",
     "application",
     "events",
     "gunicorn_worker",

@@ -13,9 +13,9 @@ from flask_openapi3.openapi import OpenAPI
 
 from rowcast import __version__
 from rowcast.api import openapi, problems
+from rowcast.api.answers import Problem
 from rowcast.api.authentication import ApiKeys
 from rowcast.api.requests import MAX_BODY_BYTES, TABLE_PATHS, Request, refuse_parameters
-from rowcast.api.schemas import Problem
 from rowcast.config import Settings
 from rowcast.observability import logs
 

@@ -1,4 +1,4 @@
-"""The gunicorn worker: silent callers lose their thread, what is not HTTP is answered as a problem.
+"""The gunicorn worker: it drops silent callers, and answers malformed HTTP as a problem.
 
 Long answers can ask it whether it is stopping.
 """
@@ -20,7 +20,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from rowcast.errors import InvalidRequest
 
-# How long a caller may be silent in the middle of its request, or take nothing of its answer.
+# Seconds that a caller may be silent within its request, or read nothing of its answer.
 SILENCE_S = 10
 
 _STATUS_OF: dict[type[Exception], int] = {
@@ -33,29 +33,27 @@ _STATUS_OF: dict[type[Exception], int] = {
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """A gthread worker with a limit to silence, and answers as all of Rowcast's."""
+    """A gthread worker with a limit on silence, and problems as answers to malformed requests."""
 
     def load_wsgi(self) -> None:
-        """Load the application, and tell each request how to ask whether this worker stops."""
+        """Load the application, and let each request ask whether this worker is stopping."""
         super().load_wsgi()
         self.wsgi: Any = partial(_answer_while, self.wsgi, lambda: not self.alive)
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a connection to a thread; a read or a write that lasts too long fails and closes
-        it."""
+        """Hand a connection to a thread; a read or write that lasts too long closes it."""
         # Set in the kernel, because gunicorn makes the socket blocking again, which resets Python's
-        # timeout. There it holds for all requests of a connection, of which this is the first.
+        # timeout. The limit holds for all requests of the connection; this is the first.
         if not conn.initialized:
+            seconds = struct.pack("ll", SILENCE_S, 0)
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                conn.sock.setsockopt(
-                    socket.SOL_SOCKET, limit, struct.pack("ll", SILENCE_S, 0)
-                )
+                conn.sock.setsockopt(socket.SOL_SOCKET, limit, seconds)
         super().enqueue_req(conn)
 
     def handle_error(
         self, req: Any, client: socket.socket, addr: Any, exc: Exception
     ) -> None:
-        """Answer what is no valid request; nothing of it is logged but the kind of fault."""
+        """Answer a malformed request; only the kind of its fault is logged."""
         if not isinstance(exc, faults.ParseException):
             super().handle_error(req, client, addr, exc)
             return

@@ -20,37 +20,36 @@ TABLE_PATHS = ("/predict",)
 
 
 class Request(flask.Request):
-    """A request whose `args` are the parameters of the query string and, in a POST, of the JSON
-    body.
+    """A request whose `args` come from the query string and, in a POST, from the JSON body.
 
-    Where a table may be sent at once, the body of a POST that names no dataset is one, unless it is
-    a JSON object: that holds parameters.
+    On TABLE_PATHS, the body of a POST that names no dataset is a table, unless it is a JSON object:
+    that holds parameters.
     """
 
     @cached_property
     def args(self) -> MultiDict[str, Any]:
-        """Return the parameters; the body's come first where both name one.
+        """Return the parameters; those of the body take precedence.
 
         Raises:
             UnsupportedMediaType: the body is not JSON by its type.
-            InvalidRequest: the body is no JSON object.
+            InvalidRequest: the body is not a JSON object, or a parameter is given twice.
         """
         query = super().args
-        if twice := [name for name, values in query.lists() if len(values) > 1]:
+        repeated = [name for name, values in query.lists() if len(values) > 1]
+        if repeated:
             raise errors.InvalidRequest(
-                f"The parameter {twice[0]!r} is given more than once."
+                f"The parameter {repeated[0]!r} is given more than once."
             )
         if not self._has_body or self._carries_table:
             return query
-        named = {
-            name: value for name, value in self._body().items() if value is not None
-        }
-        # As pairs, because of a list in a mapping MultiDict would take the first item alone.
-        return MultiDict(list({**query.to_dict(), **named}.items()))
+        body = self._body().items()
+        given = {name: value for name, value in body if value is not None}
+        # As pairs: of a list in a mapping, MultiDict would only take the first item.
+        return MultiDict(list({**query.to_dict(), **given}.items()))
 
     @property
     def table(self) -> bytes | None:
-        """The table that the body is, None where there is none.
+        """The table in the body, None where there is none.
 
         Raises:
             RequestTooLarge: it is over the limit.
@@ -59,21 +58,25 @@ class Request(flask.Request):
 
     @property
     def _has_body(self) -> bool:
-        return self.method == "POST" and bool(
-            self.content_length or self.headers.get("Transfer-Encoding")
-        )
+        if self.method != "POST":
+            return False
+        return bool(self.content_length or self.headers.get("Transfer-Encoding"))
 
     @cached_property
     def _carries_table(self) -> bool:
-        # Not `args`, which asks for this.
+        # Not from `args`, which needs this property.
         query = parse_qs(self.query_string.decode("latin-1"), keep_blank_values=True)
         if self.path not in TABLE_PATHS or "dataset_id" in query:
             return False
         return not self.is_json or self._content().lstrip()[:1] == b"["
 
     def _content(self) -> bytes:
-        """Return the body. Raises InvalidRequest where it breaks off, RequestTooLarge over the
-        limit."""
+        """Return the body.
+
+        Raises:
+            InvalidRequest: the body is incomplete.
+            RequestTooLarge: it is over the limit.
+        """
         limit = self.max_content_length or MAX_BODY_BYTES
         if (self.content_length or 0) > limit:
             raise _too_large(limit)
@@ -82,7 +85,7 @@ class Request(flask.Request):
         except HTTPException:
             raise
         except Exception:  # noqa: BLE001 - whatever gunicorn raises
-            # The caller fell silent, or its chunks are none.
+            # The caller fell silent, or its chunks are malformed.
             raise errors.InvalidRequest(
                 "The body did not arrive as it was announced."
             ) from None
@@ -127,15 +130,12 @@ def refuse_parameters(error: ValidationError) -> Any:
 
 def _parameter_problem(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
-    if not name:
-        return (
-            "The parameters do not fit together: "
-            f"{problem['msg'].removeprefix('Value error, ')}."
-        )
-    known = {
-        "missing": f"The parameter {name!r} is missing.",
-        "extra_forbidden": f"The parameter {name!r} is unknown here.",
-    }
     message = problem["msg"].removeprefix("Value error, ")
+    if not name:
+        return f"The parameters do not fit together: {message}."
+    if problem["type"] == "missing":
+        return f"The parameter {name!r} is missing."
+    if problem["type"] == "extra_forbidden":
+        return f"The parameter {name!r} is unknown here."
     reason = message[:1].lower() + message[1:]
-    return known.get(problem["type"], f"The parameter {name!r} is wrong: {reason}.")
+    return f"The parameter {name!r} is wrong: {reason}."

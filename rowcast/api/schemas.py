@@ -1,4 +1,4 @@
-"""What goes over the wire: requests that are checked by declaration, answers that /docs shows."""
+"""The parameters of all requests, which are checked and documented by their declaration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from rowcast.learning import LEARNERS, Phase
+from rowcast.jobs import Priority, Status
+from rowcast.learning import LEARNERS, prediction
+from rowcast.store import Kind
 
 # The sums of far larger weights are no numbers any more.
 _MAX_WEIGHT = 1e12
@@ -108,15 +110,13 @@ OptionalId = Annotated[
 
 
 class Request(BaseModel):
-    """Parameters of a request, in the query string or, in a POST, a JSON body; unknown ones are
-    refused."""
+    """Parameters in the query string or, in a POST, in a JSON body; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
     @classmethod
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Return the JSON schema, which flask-openapi3 asks for, without options, with every
-        request."""
+        """Return the JSON schema; flask-openapi3 asks for it with every request."""
         if arguments or options:
             return super().model_json_schema(*arguments, **options)
         return _usual_schema(cls)
@@ -150,27 +150,26 @@ class UploadRequest(Request):
 
 
 class JobRequest(Request):
-    """What /fit and /predict take of how the job is to run."""
+    """What /fit and /predict take on how the job is run."""
 
-    priority: Literal["low", "normal", "high"] = Field(
+    priority: Priority = Field(
         "normal",
-        description="Which of your own waiting jobs goes first; owners take turns whatever it is.",
+        description="Which of your own queued jobs runs first; owners take turns regardless.",
     )
     timeout_s: int | None = Field(
         None,
         ge=1,
-        description="Seconds that the job may run; at most, and by default, JOB_TIMEOUT_S.",
+        description="Seconds that the job may run; the maximum and the default are JOB_TIMEOUT_S.",
     )
 
     callback_url: Url | None = Field(None, description=_CALLBACK)
     reuse: bool = Field(
         False,
-        description="Answer at once with an earlier finished job of the same bytes, options "
-        "and code.",
+        description="Answer with an earlier finished job of the same bytes, options and code.",
     )
 
     def work(self) -> dict[str, Any]:
-        """Return what the job needs to know to do its work; how it is to run is not among it."""
+        """Return the options of the job's work, without those of how the job is run."""
         return self.model_dump(
             exclude={*JobRequest.model_fields, "id", "dataset_id", "model_id"}
         )
@@ -190,7 +189,7 @@ class FitRequest(JobRequest):
         description="`auto` infers it from the target; docs/tables.md has the rule.",
     )
     learner: LearnerName = Field(
-        "boosting", description="What learns; docs/models.md describes each."
+        "boosting", description="The learner; docs/models.md describes each."
     )
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
     seed: int = Field(
@@ -209,7 +208,7 @@ class FitRequest(JobRequest):
     )
     validation: Literal["auto", "holdout", "cv", "none"] = Field(
         "auto",
-        description="Which rows the model is judged by; docs/models.md has the rule.",
+        description="Which rows the model is evaluated on; docs/models.md has the rule.",
     )
     identifiers: Literal["leave_out", "use"] = Field(
         "leave_out",
@@ -250,13 +249,10 @@ class PredictRequest(JobRequest):
     keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = (
         Field([], description="Columns to copy into the result, as a JSON list.")
     )
-    format: Literal["parquet", "csv", "jsonl"] = Field(
-        "parquet", description="The result's format."
-    )
+    format: prediction.FileFormat = Field("parquet", description="The result's format.")
 
     def only_for_jobs(self) -> list[str]:
-        """Return which of the given parameters mean nothing for a prediction that is answered at
-        once."""
+        """Return the given parameters that have no meaning for an online prediction."""
         return sorted(self.model_fields_set & {*JobRequest.model_fields, "format"})
 
 
@@ -269,7 +265,7 @@ class StatusRequest(Request):
     )
     stream: bool = Field(
         False,
-        description="Answer by server-sent events until the job has ended, whatever `wait` says.",
+        description="Answer by server-sent events until the job has ended, regardless of `wait`.",
     )
 
 
@@ -283,149 +279,6 @@ class ResultRequest(Request):
     """What /result takes."""
 
     id: Id = Field(description="The predict job.")
-
-
-class Answer(BaseModel):
-    """A JSON answer."""
-
-
-class UploadAnswer(Answer):
-    """Where to PUT a table's bytes."""
-
-    id: str = Field(description="The dataset's id.")
-    exists: bool = Field(
-        description="Whether the dataset holds these very bytes already."
-    )
-    url: str | None = Field(
-        description="PUT the table's bytes here; null for a dataset that exists."
-    )
-    expires_at: float | None = Field(
-        description="When the url ends, in Unix seconds; null without one."
-    )
-
-
-class JobAnswer(Answer):
-    """A job that was accepted, or an earlier one that had the same outcome."""
-
-    id: str = Field(
-        description="The id of the job, and of the model or result it makes."
-    )
-    reused: bool = Field(
-        description="Whether it is an earlier job, which has finished."
-    )
-
-
-class AttemptError(BaseModel):
-    """Why a job failed."""
-
-    code: str = Field(description="A stable word to branch on.")
-    detail: str
-    hint: str = Field(description="What to do.")
-    errors: list[str] = Field(description="All problems.")
-
-
-class Attempt(BaseModel):
-    """Why an earlier attempt did not end the job."""
-
-    attempt: int = Field(description="From 1.")
-    code: str = Field(description="A stable word to branch on.")
-    detail: str
-    at: float = Field(description="Unix seconds.")
-
-
-class Progress(BaseModel):
-    """How far a running job is. Counts are those of the phase, null where they are not known."""
-
-    phase: Phase
-    percent: float = Field(
-        ge=0, le=100, description="Of the whole job: an estimate that never falls."
-    )
-    rows_done: int | None
-    rows_total: int | None
-    iterations_done: int | None = Field(
-        description="Of the learner; in a cross-validation, of all folds."
-    )
-    iterations_total: int | None = Field(
-        description="At most; a learner may stop earlier."
-    )
-
-
-class StatusAnswer(Answer):
-    """How a job is doing. Times are Unix seconds."""
-
-    id: str
-    kind: Literal["fit", "predict"]
-    status: Literal["queued", "started", "finished", "failed", "canceled"]
-    enqueued_at: float | None
-    started_at: float | None
-    ended_at: float | None
-    attempts: int = Field(description="How often the job was started.")
-    earlier: list[Attempt] = Field(description="The attempts that did not end it.")
-    priority: Literal["low", "normal", "high"]
-    position: int | None = Field(
-        description="Your jobs ahead of it in its lane; null once started, and while its model "
-        "is fitted."
-    )
-    progress: Progress | None = Field(description="Null unless it runs.")
-    eta_s: float | None = Field(
-        description="Seconds until its end, an estimate; null while unknown."
-    )
-    dataset_id: str | None
-    model_id: str | None
-    error: AttemptError | None
-
-
-class JobsAnswer(Answer):
-    """A page of jobs, newest first, each as /status answers."""
-
-    jobs: list[StatusAnswer]
-    next: str | None = Field(
-        description="Ask for the next page with before=<this>; null at the end."
-    )
-
-
-class LogAnswer(Answer):
-    """What a job itself has logged, for its owner."""
-
-    id: str
-    lines: list[str] = Field(
-        max_length=500,
-        description="The last 500 at most: a time (UTC), a level and a sentence each.",
-    )
-
-
-class ResultAnswer(Answer):
-    """Where to GET the predictions, a row for each row of the dataset."""
-
-    url: str
-    expires_at: float = Field(description="When the url ends, in Unix seconds.")
-
-
-class Ready(Answer):
-    """The parts behind the service answer."""
-
-    status: Literal["ready"] = "ready"
-
-
-class Alive(Answer):
-    """The process is up."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Problem(BaseModel):
-    """An error, RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str = Field(
-        description="A stable word to branch on; docs/errors.md lists them."
-    )
-    hint: str = Field(description="What to do.")
-    errors: list[str] = Field(description="All problems, not the first.")
-    request_id: str | None
 
 
 class Named(Request):
@@ -446,16 +299,14 @@ class PageRequest(Request):
 
 
 class JobsRequest(PageRequest):
-    """What the listing of jobs takes: what they are to be like."""
+    """What the listing of jobs takes."""
 
-    status: Literal["queued", "started", "finished", "failed", "canceled"] | None = (
-        Field(
-            None,
-            description="Only jobs of this status.",
-            json_schema_extra=_without_default,
-        )
+    status: Status | None = Field(
+        None,
+        description="Only jobs of this status.",
+        json_schema_extra=_without_default,
     )
-    kind: Literal["fit", "predict"] | None = Field(
+    kind: Kind | None = Field(
         None, description="Only jobs of this kind.", json_schema_extra=_without_default
     )
     model_id: OptionalId = Field(
@@ -470,94 +321,10 @@ class JobsRequest(PageRequest):
     )
 
     def wanted(self) -> dict[str, str]:
-        """Return what is asked for, by the members of a status."""
+        """Return the wanted members of a status."""
         return self.model_dump(
             include={"status", "kind", "model_id", "dataset_id"}, exclude_none=True
         )
-
-
-class Score(BaseModel):
-    """How good a model is on rows that it was not trained on."""
-
-    metric: Literal["accuracy", "r2"]
-    value: float
-
-
-class ModelLine(BaseModel):
-    """A finished model in short."""
-
-    id: str
-    created_at: float = Field(description="Unix seconds.")
-    dataset_id: str
-    target: str
-    task: Literal["classification", "regression"]
-    learner: str
-    n_rows: int = Field(description="The rows it was trained on.")
-    score: Score | None = Field(description="Null for a model that was not validated.")
-
-
-class ModelsAnswer(Answer):
-    """A page of models, newest first."""
-
-    models: list[ModelLine]
-    next: str | None = Field(
-        description="Ask for the next page with before=<this>; null at the end."
-    )
-
-
-GoneAt = Annotated[
-    float | None,
-    Field(
-        description="When it is removed, in Unix seconds, unless a job needs it then; null: never."
-    ),
-]
-
-
-class ModelAnswer(Answer):
-    """A model's manifest: what it was trained on, how, and how good it is."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    expires_at: GoneAt
-
-
-class FileAnswer(Answer):
-    """Where to GET a model's file, and what must come."""
-
-    url: str
-    expires_at: float = Field(description="When the url ends, in Unix seconds.")
-    sha256: str = Field(description="In hexadecimal.")
-    size: int = Field(description="Bytes.")
-
-
-class DatasetLine(BaseModel):
-    """An uploaded dataset."""
-
-    id: str
-    size: int = Field(description="Bytes.")
-    uploaded_at: float | None = Field(
-        description="Unix seconds; null where the store does not say."
-    )
-    expires_at: GoneAt
-
-
-class DatasetsAnswer(Answer):
-    """A page of datasets, newest first."""
-
-    datasets: list[DatasetLine]
-    next: str | None = Field(
-        description="Ask for the next page with before=<this>; null at the end."
-    )
-
-
-class ResultManifest(Answer):
-    """A result's manifest: what was predicted, with which model."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    expires_at: GoneAt
 
 
 def parameters_schema(request: type[Request]) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""Tables in the body of a request, and predictions in the format that its Accept header asks
-for."""
+"""Tables in the body of a request, and the media type that its Accept header asks for."""
 
 from __future__ import annotations
 
@@ -13,13 +12,12 @@ from rowcast.online import protocol
 
 
 def table_of(parameters: list[str]) -> bytes:
-    """Return the table that the request carries; `parameters` are those given that mean nothing for
-    it.
+    """Return the table in the request's body; `parameters` are given ones that do not apply to it.
 
     Raises:
         InvalidRequest: there is no table, or there are such parameters.
-        UnsupportedMediaType: the type of the body is none of a table.
-        RequestTooLarge: it is over the limit.
+        UnsupportedMediaType: the type of the body is not that of a table.
+        RequestTooLarge: the body is over the limit.
     """
     request: Any = flask.request
     if request.table is None:
@@ -36,17 +34,17 @@ def table_of(parameters: list[str]) -> bytes:
         raise errors.InvalidRequest(" ".join(found), errors=found)
     if request.mimetype not in protocol.TABLES:
         raise errors.UnsupportedMediaType(
-            f"The body's type is {request.mimetype or 'not given'}, which is none of a table.",
+            f"Content-Type {request.mimetype or '(missing)'} is not a supported table format.",
             hint=f"Send the rows as one of {', '.join(protocol.TABLES)}.",
         )
     return bytes(request.table)
 
 
 def wanted_type() -> str:
-    """Return the media type of predictions that the Accept header likes most.
+    """Return the media type of predictions that the Accept header prefers.
 
     Raises:
-        NotAcceptable: it likes none that is given.
+        NotAcceptable: it accepts none of them.
     """
     header = flask.request.headers.get("Accept", "")
     if header in ("", "*/*"):
@@ -54,20 +52,19 @@ def wanted_type() -> str:
     found = flask.request.accept_mimetypes.best_match(protocol.ANSWERS)
     if found is None:
         raise errors.NotAcceptable(
-            f"Predictions are given as {', '.join(protocol.ANSWERS)} alone."
+            f"Predictions are available as {', '.join(protocol.ANSWERS)}."
         )
     return found
 
 
 def table_or_parameters(request: type[Request]) -> dict[str, Any]:
-    """Return the request body's part of an OpenAPI operation that takes parameters as JSON, or a
-    table."""
+    """Return the OpenAPI request body of a route that takes parameters as JSON, or a table."""
     extensions = parameters_schema(request)
     content = extensions["requestBody"]["content"]
     rows = {
         "type": "array",
         "items": {"type": "object"},
-        "description": "The rows to predict at once.",
+        "description": "The rows to predict.",
     }
     content["application/json"]["schema"] = {
         "oneOf": [content["application/json"]["schema"], rows]
@@ -77,12 +74,12 @@ def table_or_parameters(request: type[Request]) -> dict[str, Any]:
 
 
 def job_or_table(schema: str) -> dict[str, Any]:
-    """Return the OpenAPI answer of a route that answers a job, or predictions at once."""
+    """Return the OpenAPI answer of a route that answers a job, or predictions."""
     rows = {"type": "array", "items": {"type": "object"}}
     answer = {"oneOf": [{"$ref": f"#/components/schemas/{schema}"}, rows]}
     others: dict[str, Any] = {name: {} for name in protocol.ANSWERS[1:]}
     return {
         "description": "An earlier job with `reuse`; without `dataset_id` the predictions, as "
-        "Accept asks",
+        "the Accept header asks",
         "content": {"application/json": {"schema": answer}, **others},
     }

@@ -1,4 +1,4 @@
-"""Requests that wait: seats for them, events for as long as a job goes on, and gone callers."""
+"""Requests that wait: seats for them, events while a job goes on, and callers that have gone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from rowcast.api import events
 
 
 class WaitingRoom:
-    """The threads of this process that may wait at once; the others stay free for short
-    requests."""
+    """Seats for the threads that may wait; the others stay free for short requests."""
 
     def __init__(self, seats: int) -> None:
         """Allow `seats` waiting threads."""
@@ -36,10 +35,9 @@ class WaitingRoom:
 def event_stream(
     statuses: Iterable[dict[str, Any] | None], seat: AbstractContextManager[bool]
 ) -> flask.Response:
-    """Answer by events for as long as the job goes on; without a seat by one, after which to come
-    again.
+    """Answer by events for as long as the job goes on; without a seat, by one event only.
 
-    The seat is given up when the answer has ended, however that came.
+    A browser reconnects after that. The seat is free again when the answer has ended, in any way.
     """
     held = ExitStack()
     may_stay = held.enter_context(seat)
@@ -47,7 +45,7 @@ def event_stream(
     response = flask.Response(
         events.stream(statuses, is_wanted), mimetype=events.MIME_TYPE
     )
-    # Some proxies keep an answer until it is complete.
+    # Some proxies buffer an answer until it is complete.
     response.headers.update({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
     if not may_stay:
         response.headers["Retry-After"] = "1"
@@ -56,26 +54,24 @@ def event_stream(
 
 
 def _stream_check(environ: dict[str, Any]) -> Callable[[], bool]:
-    is_connected, is_stopping = (
-        connection_check(environ),
-        environ.get("rowcast.is_stopping", lambda: False),
-    )
+    is_connected = connection_check(environ)
+    is_stopping = environ.get("rowcast.is_stopping", lambda: False)
     return lambda: is_connected() and not is_stopping()
 
 
 def connection_check(environ: dict[str, Any]) -> Callable[[], bool]:
-    """Return a function that tells whether the caller is still connected, as far as the server
-    shows it."""
+    """Return a function that returns whether the caller is still connected, if that is known."""
     connection: socket.socket | None = environ.get("gunicorn.socket")
 
     def is_connected() -> bool:
         if connection is None:
             return True
         try:
-            readable = select.select([connection], [], [], 0)[0]
-            return not readable or bool(
-                connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            )
+            readable, _, _ = select.select([connection], [], [], 0)
+            if not readable:
+                return True
+            # A closed connection is readable, and has nothing to read.
+            return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except BlockingIOError:
             return True
         except (OSError, ValueError):

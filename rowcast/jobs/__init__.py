@@ -1,6 +1,6 @@
 """A job, from its submission to its final record."""
 
-from rowcast.jobs.fields import JobFields
+from rowcast.jobs.fields import JobFields, Priority
 from rowcast.jobs.queue import AttemptError, JobQueue, our_errors
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.jobs.status import FINAL, Status, shown
@@ -11,6 +11,7 @@ __all__ = [
     "JobFields",
     "JobQueue",
     "Jobs",
+    "Priority",
     "Status",
     "Submission",
     "completion",

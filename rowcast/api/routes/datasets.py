@@ -6,8 +6,9 @@ from typing import Any
 
 import flask
 
+from rowcast.api.answers import DatasetsAnswer
 from rowcast.api.openapi import blueprint
-from rowcast.api.schemas import DatasetsAnswer, Named, Nothing, PageRequest
+from rowcast.api.schemas import Named, Nothing, PageRequest
 from rowcast.api.state import parts
 from rowcast.catalog import deletion, listing
 

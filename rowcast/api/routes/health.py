@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from rowcast import errors
+from rowcast.api.answers import Alive, Ready
 from rowcast.api.openapi import blueprint
-from rowcast.api.schemas import Alive, Ready
 from rowcast.api.state import parts
 from rowcast.system import scratch
 

@@ -7,15 +7,9 @@ from typing import Any
 import flask
 
 from rowcast.api import lookups
+from rowcast.api.answers import JobsAnswer, LogAnswer, StatusAnswer
 from rowcast.api.openapi import blueprint
-from rowcast.api.schemas import (
-    JobsAnswer,
-    JobsRequest,
-    LogAnswer,
-    Named,
-    Nothing,
-    StatusAnswer,
-)
+from rowcast.api.schemas import JobsRequest, Named, Nothing
 from rowcast.api.state import parts
 from rowcast.catalog import listing
 

@@ -7,15 +7,9 @@ from typing import Any
 import flask
 
 from rowcast.api import lookups, presigning
+from rowcast.api.answers import FileAnswer, ModelAnswer, ModelsAnswer
 from rowcast.api.openapi import blueprint
-from rowcast.api.schemas import (
-    FileAnswer,
-    ModelAnswer,
-    ModelsAnswer,
-    Named,
-    Nothing,
-    PageRequest,
-)
+from rowcast.api.schemas import Named, Nothing, PageRequest
 from rowcast.api.state import parts
 from rowcast.catalog import deletion, listing, retention
 from rowcast.store import publications

@@ -7,8 +7,9 @@ from typing import Any
 import flask
 
 from rowcast.api import lookups
+from rowcast.api.answers import ResultManifest
 from rowcast.api.openapi import blueprint
-from rowcast.api.schemas import Named, Nothing, ResultManifest
+from rowcast.api.schemas import Named, Nothing
 from rowcast.api.state import parts
 from rowcast.catalog import deletion, retention
 

@@ -1,0 +1,235 @@
+"""The answers of all routes, which `/docs` shows and tests compare with the documents."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rowcast.jobs import Priority, Status, log
+from rowcast.learning import Phase, learners
+from rowcast.store import Kind
+
+GoneAt = Annotated[
+    float | None,
+    Field(
+        description="When it is removed, in Unix seconds, unless a job needs it then; null: never."
+    ),
+]
+
+
+class Answer(BaseModel):
+    """A JSON answer."""
+
+
+class UploadAnswer(Answer):
+    """Where to PUT a table's bytes."""
+
+    id: str = Field(description="The dataset's id.")
+    exists: bool = Field(description="Whether the dataset already holds these bytes.")
+    url: str | None = Field(
+        description="PUT the table's bytes here; null for a dataset that exists."
+    )
+    expires_at: float | None = Field(
+        description="When the url ends, in Unix seconds; null without one."
+    )
+
+
+class JobAnswer(Answer):
+    """A job that was accepted, or an earlier one that had the same outcome."""
+
+    id: str = Field(
+        description="The id of the job, and of the model or result it makes."
+    )
+    reused: bool = Field(
+        description="Whether it is an earlier job, which has finished."
+    )
+
+
+class AttemptError(BaseModel):
+    """Why a job failed."""
+
+    code: str = Field(description="A stable word to branch on.")
+    detail: str
+    hint: str = Field(description="What to do.")
+    errors: list[str] = Field(description="All problems.")
+
+
+class Attempt(BaseModel):
+    """Why an earlier attempt did not end the job."""
+
+    attempt: int = Field(description="From 1.")
+    code: str = Field(description="A stable word to branch on.")
+    detail: str
+    at: float = Field(description="Unix seconds.")
+
+
+class Progress(BaseModel):
+    """How far a running job is. Counts are those of the phase, null while they are unknown."""
+
+    phase: Phase
+    percent: float = Field(
+        ge=0, le=100, description="Of the whole job: an estimate that never falls."
+    )
+    rows_done: int | None
+    rows_total: int | None
+    iterations_done: int | None = Field(
+        description="Of the learner; in a cross-validation, of all folds."
+    )
+    iterations_total: int | None = Field(
+        description="At most; a learner may stop earlier."
+    )
+
+
+class StatusAnswer(Answer):
+    """How a job is doing. Times are Unix seconds."""
+
+    id: str
+    kind: Kind
+    status: Status
+    enqueued_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    attempts: int = Field(description="How often the job was started.")
+    earlier: list[Attempt] = Field(description="The attempts that did not end it.")
+    priority: Priority
+    position: int | None = Field(
+        description="Your jobs ahead of it in its lane; null once started, and while its model "
+        "is fitted."
+    )
+    progress: Progress | None = Field(description="Null unless it runs.")
+    eta_s: float | None = Field(
+        description="Seconds until its end, an estimate; null while unknown."
+    )
+    dataset_id: str | None
+    model_id: str | None
+    error: AttemptError | None
+
+
+class JobsAnswer(Answer):
+    """A page of jobs, newest first, each as /status answers."""
+
+    jobs: list[StatusAnswer]
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
+
+
+class LogAnswer(Answer):
+    """What a job has logged, for its owner."""
+
+    id: str
+    lines: list[str] = Field(
+        max_length=log.MAX_LINES,
+        description=f"The last {log.MAX_LINES} at most: a time (UTC), a level and a sentence each.",
+    )
+
+
+class ResultAnswer(Answer):
+    """Where to GET the predictions, a row for each row of the dataset."""
+
+    url: str
+    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+
+
+class Ready(Answer):
+    """The parts behind the service answer."""
+
+    status: Literal["ready"] = "ready"
+
+
+class Alive(Answer):
+    """The process is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Problem(BaseModel):
+    """An error, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(
+        description="A stable word to branch on; docs/errors.md lists them."
+    )
+    hint: str = Field(description="What to do.")
+    errors: list[str] = Field(description="All problems, not the first.")
+    request_id: str | None
+
+
+class Score(BaseModel):
+    """How good a model is on rows that it was not trained on."""
+
+    metric: Literal["accuracy", "r2"]
+    value: float
+
+
+class ModelLine(BaseModel):
+    """A finished model in short."""
+
+    id: str
+    created_at: float = Field(description="Unix seconds.")
+    dataset_id: str
+    target: str
+    task: learners.Task
+    learner: str
+    n_rows: int = Field(description="The rows it was trained on.")
+    score: Score | None = Field(description="Null for a model that was not validated.")
+
+
+class ModelsAnswer(Answer):
+    """A page of models, newest first."""
+
+    models: list[ModelLine]
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
+
+
+class ModelAnswer(Answer):
+    """A model's manifest: what it was trained on, how, and how good it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    expires_at: GoneAt
+
+
+class FileAnswer(Answer):
+    """Where to GET a model's file, and what must come."""
+
+    url: str
+    expires_at: float = Field(description="When the url ends, in Unix seconds.")
+    sha256: str = Field(description="In hexadecimal.")
+    size: int = Field(description="Bytes.")
+
+
+class DatasetLine(BaseModel):
+    """An uploaded dataset."""
+
+    id: str
+    size: int = Field(description="Bytes.")
+    uploaded_at: float | None = Field(
+        description="Unix seconds; null where the store does not say."
+    )
+    expires_at: GoneAt
+
+
+class DatasetsAnswer(Answer):
+    """A page of datasets, newest first."""
+
+    datasets: list[DatasetLine]
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
+
+
+class ResultManifest(Answer):
+    """A result's manifest: what was predicted, with which model."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    expires_at: GoneAt
