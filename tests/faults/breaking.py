@@ -1,4 +1,4 @@
-"""Breaking things for real: processes stopped or killed, and answers of a store held back."""
+"""Real faults: processes that are stopped or killed, and a store whose answers are held back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 
 def kill(*processes: psutil.Process) -> None:
-    """Kill processes at once, whatever they do."""
+    """Kill processes, whatever they do."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -20,8 +20,7 @@ def kill(*processes: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def stopped(*processes: psutil.Process) -> Iterator[None]:
-    """Stop processes: they hold their connections and never answer, which is worse than being
-    away."""
+    """Stop processes: they keep their connections and never answer, which is worse than a death."""
     for process in processes:
         process.suspend()
     try:
@@ -31,33 +30,33 @@ def stopped(*processes: psutil.Process) -> Iterator[None]:
 
 
 def resume(*processes: psutil.Process) -> None:
-    """Wake stopped processes up."""
+    """Let stopped processes continue."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.resume()
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all that came of it."""
+    """Return a process and all its descendants."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Tell whether a process runs or could."""
+    """Return whether a process runs, or is stopped."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 class Gate:
-    """A port before another one. What holds the awaited words waits until the gate is opened.
+    """A proxy of a port that can hold back one request, or the answer to one.
 
-    Words are looked for in what a client sends, chunk by chunk, or in what it is answered.
+    It looks for given bytes in what a client sends, and holds these or the answer until `open`.
     """
 
     def __init__(self, target: int) -> None:
-        """Listen, and pass everything on to the target's port of this machine."""
+        """Listen on a free port, and pass everything on to the port `target` of this machine."""
         self.target = target
         self.is_held = threading.Event()
         self._open = threading.Event()
@@ -67,18 +66,18 @@ class Gate:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hold(self, *, asked: bytes = b"", answered_to: bytes = b"") -> None:
-        """Hold back the next request that holds these words, or the rest of the answer to one."""
+        """Hold back the next request with these bytes, or the rest of the answer to one."""
         self.is_held.clear()
         self._open.clear()
         self._asked, self._answered = asked, answered_to
 
     def open(self) -> None:
-        """Pass on what is held, and all that comes."""
+        """Pass on what is held, and everything that follows."""
         self._asked = self._answered = b""
         self._open.set()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self.open()
         self._server.close()
 
@@ -124,7 +123,7 @@ class Gate:
 
 
 def _rest_from(client: socket.socket) -> bytes:
-    """Return what follows the head of a request, as long as it follows at once."""
+    """Return what follows the head of a request, until nothing comes for 0.2 s."""
     data = b""
     while select.select([client], [], [], 0.2)[0] and (more := client.recv(1 << 16)):
         data += more

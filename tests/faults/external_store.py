@@ -1,4 +1,4 @@
-"""A store that belongs to no stack: it can be killed, stay away, and be reached through a gate."""
+"""A store that belongs to no stack: it can be killed and stay away, and has a gate before it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExternalStore:
     """An object store with a gate before it; use it in `with`."""
 
     def __init__(self, data: Path) -> None:
-        """Choose its port; `settings` are what a stack needs to use it."""
+        """Choose its port; `settings` are those of a stack that uses it."""
         ports = programs.choose_ports(0, data / "ports.json")
         keys = programs.Keys.kept_in(data / "secrets.json")
         few = {
@@ -68,11 +68,11 @@ class ExternalStore:
 
     @property
     def process(self) -> psutil.Process:
-        """Its process."""
+        """The process of the store."""
         return psutil.Process(self._process.pid)
 
     def storage(self) -> Storage:
-        """Return the store as the service sees it, reached without the gate."""
+        """Return a client of the store that bypasses the gate."""
         given: dict[str, Any] = {
             name.lower(): value for name, value in self._beside_the_gate.items()
         }

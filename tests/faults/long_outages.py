@@ -1,6 +1,6 @@
-"""Outages of a minute, all at once on stacks of their own, while other tests run.
+"""Outages of a minute, in parallel on their own stacks, while other tests run.
 
-Each function breaks a stack in one way and returns what it has seen; the tests judge that.
+Each function breaks a stack in one way and returns what it saw; the tests check that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Seen = dict[str, Any]
 
 @dataclass
 class Outage:
-    """One outage: it has begun once `is_away` is set, and the future holds what was seen."""
+    """One outage: `is_away` is set when it has begun, and the future returns what was seen."""
 
     is_away: threading.Event = field(default_factory=threading.Event)
     seen: Future[Seen] = field(default_factory=Future)
@@ -53,7 +53,7 @@ def begin(start_stack: StartStack) -> dict[str, Outage]:
 
 
 def in_background(do: Callable[[], Any]) -> Future[Any]:
-    """Do something in a thread of its own."""
+    """Call a function in its own thread."""
     pool = ThreadPoolExecutor(1)
     future = pool.submit(do)
     pool.shutdown(wait=False)
@@ -78,7 +78,7 @@ def waited_for(stack: Stack, job: str) -> str:
 
 
 def redis_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
-    """Stop Redis while jobs run and wait, and clients wait for both."""
+    """Stop Redis while jobs run and are queued, and clients wait for both."""
     stack = start_stack(SHORT_WORKERS="0")
     running = [running_fit(stack) for _ in range(2)]
     waiting = [stack.fit(table(seed=seed)) for seed in range(3)]
@@ -99,8 +99,7 @@ def redis_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
 
 
 def store_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
-    """Stop the store while a fit is about to be published, jobs wait, and a result is being
-    downloaded."""
+    """Stop the store while a fit is to be published, jobs wait, and a client downloads a result."""
     folder = Path(tempfile.mkdtemp(prefix="rowcast-outage-"))
     with ExternalStore(folder) as store:
         stack = start_stack(workers=1, SHORT_WORKERS="0", **store.settings)
@@ -126,8 +125,7 @@ def store_hangs(start_stack: StartStack, is_away: threading.Event) -> Seen:
 
 
 def big_result(stack: Stack) -> tuple[str, bytes]:
-    """Return a result of several megabytes, more than the buffers of a connection hold, and its
-    bytes."""
+    """Return the id and bytes of a result that is larger than the buffers of a connection."""
     model = stack.fitted(table(200, 3))
     dataset = stack.upload(table(150_000, 3))
     keep = {"format": "csv", "keep": '["col_0", "col_1", "col_2"]'}
@@ -144,8 +142,7 @@ def download(stack: Stack, result: str, path: Path) -> bytes:
 
 
 def store_is_down(start_stack: StartStack, is_away: threading.Event) -> Seen:
-    """Kill the store while a client uploads, then while a model is uploaded in parts, and leave it
-    dead."""
+    """Kill the store during a client's upload, then for a minute during the upload of a model."""
     with ExternalStore(Path(tempfile.mkdtemp(prefix="rowcast-outage-"))) as store:
         stack = start_stack(workers=2, SHORT_WORKERS="0", **store.settings)
         seen = broken_upload(stack, store)
@@ -156,7 +153,7 @@ def store_is_down(start_stack: StartStack, is_away: threading.Event) -> Seen:
         }
         store.gate.hold(asked=b"partNumber=2")
         to_publish = stack.fit(many_classes(), **options)
-        # The last of them waits for a worker, the first two are in the other one's hands.
+        # The other worker tries the first two in turn; the last one stays queued.
         dataset = stack.upload(table())
         assert store.gate.is_held.wait(60)
         over_time = running_fit(stack, timeout_s="1")
@@ -181,7 +178,7 @@ def store_is_down(start_stack: StartStack, is_away: threading.Event) -> Seen:
 
 
 def broken_upload(stack: Stack, store: ExternalStore) -> Seen:
-    """Upload with the client, and kill the store in the middle of it."""
+    """Kill the store in the middle of a client's upload."""
     rows = pd.DataFrame({"x": range(200_000), "text": "half-way"})
     content = rows.to_csv(index=False).encode()
     store.gate.hold(asked=b"half-way")
@@ -204,7 +201,7 @@ def datasets(stack: Stack) -> Any:
 
 
 def many_classes() -> bytes:
-    """Return a table of which a forest becomes so large that it is uploaded in parts."""
+    """Return a table that makes a forest so large that it is uploaded in parts."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         rng.normal(size=(3_000, 5)), columns=[f"col_{i}" for i in range(5)]

@@ -1,10 +1,9 @@
-"""Hundreds of mixed jobs while everything is killed or stopped at random, beside the same jobs
-undisturbed.
+"""Hundreds of mixed jobs while everything is killed or stopped at random, and without that.
 
     make soak MINUTES=15 JOBS=500 SEED=1
 
-Every job must end, once, as in the undisturbed run and with the same predictions; nothing may be
-left. Prints what it found and writes it into docs/reliability.md.
+Every job must end once, as in the undisturbed run and with the same predictions, and leave nothing
+behind. Prints what it found and writes it into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ SAME = ": the same ones as in the undisturbed run, with the same predictions."
 
 @dataclass
 class Ran:
-    """A run of all stories: their accounts, and what was wrong with it."""
+    """A run of all stories: their accounts, and the problems."""
 
     accounts: list[Account]
     took_s: float
@@ -55,7 +54,7 @@ class Ran:
 
 
 def main() -> None:
-    """Run it as the command line says; exit with 1 if anything was wrong."""
+    """Run the soak of the command line; exit with 1 if there was a problem."""
     options = _parse()
     plan = stories(options.jobs, options.seed)
     print(
@@ -88,8 +87,7 @@ def _parse() -> argparse.Namespace:
 
 
 def run(plan: list[Story], lasts_s: float, rng: random.Random | None) -> Ran:
-    """Play all stories on a new stack, spread over so many seconds; with `rng`, break the stack
-    meanwhile."""
+    """Play all stories on a new stack within `lasts_s` seconds; with `rng`, break it meanwhile."""
     with tempfile.TemporaryDirectory(prefix="rowcast-soak-") as folder:
         stack = launch(Path(folder), **STACK)
         accounts, wrecker = (
@@ -141,7 +139,7 @@ def _play_all(
 
 
 def _inspect(stack: Stack, ran: Ran) -> None:
-    """Look at what is left: of every job one true end, also without Redis; no file, no process."""
+    """Check what is left: one end of each job, also without Redis, and no file or process."""
     known = [
         name.decode() for name in stack.redis().zrange("rowcast:jobs:default", 0, -1)
     ]
@@ -151,7 +149,7 @@ def _inspect(stack: Stack, ran: Ran) -> None:
         job: kind for account in ran.accounts for job, kind in account.jobs.items()
     }
     ran.problems += [
-        f"{job} was accepted, and is not known" for job in kinds if job not in ends
+        f"{job} was accepted, and is unknown" for job in kinds if job not in ends
     ]
     for job, status in ends.items():
         n_published = len(
@@ -166,7 +164,7 @@ def _inspect(stack: Stack, ran: Ran) -> None:
         ran.n_attempts[status["attempts"]] += 1
     stack.redis().flushall()
     changed = [job for job, status in ends.items() if stack.status(job) != status]
-    ran.problems += [f"{job} is another one without Redis" for job in changed]
+    ran.problems += [f"{job} differs without Redis" for job in changed]
     left = [path.name for path in (stack.data / "scratch").glob("*/")]
     processes = tree(stack.process.pid)
     stack.stop()
@@ -175,7 +173,7 @@ def _inspect(stack: Stack, ran: Ran) -> None:
 
 
 def _settled(client: Client, job: str) -> dict[str, Any]:
-    """Return the final status of a job, also of one that nobody waited for."""
+    """Return the final status of a job, for which perhaps no client has waited."""
     deadline = time.monotonic() + PATIENCE_S
     while (status := insist(lambda: client.status(job)))["status"] not in (
         "finished",
@@ -193,13 +191,13 @@ def _bucket(status: dict[str, Any]) -> Any:
 
 
 def differences(plan: list[Story], quiet: Ran, broken: Ran) -> list[str]:
-    """Return what ended otherwise than in the undisturbed run."""
+    """Return what ended differently than in the undisturbed run."""
     pairs = zip(plan, quiet.accounts, broken.accounts, strict=True)
     return [
         f"story {story.seed}: {_short(one)} undisturbed, {_short(other)} with faults"
         for story, before, after in pairs
         for one, other in zip(before.ends, after.ends, strict=False)
-        # Whether a fit was canceled in time, and what came of it, is a matter of moments.
+        # Whether a fit is canceled in time depends on chance.
         if one != other and not story.is_canceled
     ]
 
@@ -260,7 +258,7 @@ def _tries(ran: Ran) -> str:
 
 
 def write(report: str) -> None:
-    """Put the section into the document, in the place of the last one."""
+    """Replace the section in the document."""
     text = DOCUMENT.read_text()
     before, after = text.split(f"{HEADING}\n", 1)
     rest = re.search(r"^## .*", after, re.MULTILINE | re.DOTALL)

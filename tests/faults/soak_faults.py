@@ -1,5 +1,4 @@
-"""What goes wrong in the soak: processes are killed or stopped, and how long it takes until all
-goes on."""
+"""The faults of the soak: processes are killed or stopped, and the time to recover is measured."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ STACK = {"SHORT_WORKERS": "1", "MAX_ATTEMPTS": "50", "WORKER_TTL_S": str(TTL_S)}
 
 @dataclass
 class Recovery:
-    """One fault: of which kind, and seconds until what it hit went on."""
+    """The kind of a fault, and the seconds until the service recovered."""
 
     kind: str
     took_s: float
@@ -37,7 +36,7 @@ class Recovery:
 
 @dataclass
 class Wrecker:
-    """Breaks a stack in one way after the other; `recoveries` tells how that went."""
+    """Breaks a stack in one way after the other, and records the recoveries."""
 
     stack: Stack
     rng: random.Random
@@ -46,9 +45,9 @@ class Wrecker:
     _deck: list[str] = field(default_factory=list)
 
     def once(self) -> None:
-        """Break something, and wait until it goes on."""
+        """Break something, and wait for the recovery."""
         if not self._deck:
-            # Each kind in its share, in any order.
+            # Each kind as often as its weight, in random order.
             self._deck = [
                 kind for kind, fault in FAULTS.items() for _ in range(fault.weight)
             ]
@@ -85,7 +84,7 @@ class Wrecker:
         }
 
     def maintenances(self) -> list[psutil.Process]:
-        """Return the maintenance processes of the pool: its children that are no workers."""
+        """Return the maintenance processes of the pool: its children that are not workers."""
         workers = self.workers()
         return [
             child
@@ -107,8 +106,7 @@ class Wrecker:
         return value.decode() if value else ""
 
     def runner(self) -> tuple[psutil.Process, psutil.Process, dict[str, int]] | None:
-        """Wait for a running job; return its horse, worker and attempt, None if there is none for
-        long."""
+        """Wait for a running job; return its work horse, worker and attempt, None after 20 s."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             with contextlib.suppress(
@@ -134,11 +132,10 @@ class Wrecker:
         ]
         return found[0].decode().rpartition(":")[2] if found else ""
 
-    # What tells that it goes on
+    # Signs of recovery
 
     def goes_on(self, jobs: dict[str, int]) -> bool:
-        """Tell whether each of these jobs is in the queue again, runs in a later attempt, or has
-        ended."""
+        """Return whether each job is in the queue again, runs in a later attempt, or has ended."""
         return all(
             self.field(job, "status") != "started"
             or int(self.field(job, "attempt")) > attempt
@@ -146,21 +143,20 @@ class Wrecker:
         )
 
     def takes_jobs(self) -> bool:
-        """Tell whether a table is taken, and a job on it."""
+        """Return whether a table is uploaded, and a fit of it accepted."""
         with Client(self.stack.url, timeout_s=4) as client:
             return quietly(
                 lambda: client.fit(b"x,y\n" + b"1,a\n2,b\n" * 30, learner="baseline")
             )
 
     def answers(self) -> bool:
-        """Tell whether the server answers."""
+        """Return whether the server answers."""
         with Client(self.stack.url, timeout_s=4) as client:
             return quietly(lambda: list(client.models(1)))
 
 
 def until(condition: Callable[[], bool], since: float | None = None) -> float:
-    """Return the seconds until a condition holds; what cannot be asked meanwhile does not hold
-    yet."""
+    """Return the seconds until a condition holds; one that raises does not hold yet."""
     since = time.monotonic() if since is None else since
     while time.monotonic() - since < RECOVERY_LIMIT_S:
         with contextlib.suppress(
@@ -175,7 +171,7 @@ def until(condition: Callable[[], bool], since: float | None = None) -> float:
 def kill_running(
     wrecker: Wrecker, *, horse: bool = False, worker: bool = False
 ) -> float | None:
-    """Kill what runs a job."""
+    """Kill the work horse or the worker of a job, or both."""
     if not (found := wrecker.runner()):
         return None
     kill(*([found[1]] if worker else []), *([found[0]] if horse else []))
@@ -184,7 +180,7 @@ def kill_running(
 
 
 def stop_running(wrecker: Wrecker) -> float | None:
-    """Stop a worker with its horse for longer than their lease."""
+    """Stop a worker and its work horse for longer than their lease."""
     if not (found := wrecker.runner()):
         return None
     horse, worker, jobs = found
@@ -233,7 +229,7 @@ def kill_part(wrecker: Wrecker, part: str) -> float:
 
 
 def stop_part(wrecker: Wrecker, part: str) -> float:
-    """Stop Redis or the store for some seconds; what counts are the seconds after it."""
+    """Stop Redis or the store for some seconds; measure from the end of the stop."""
     with stopped(wrecker.stack.part(part)):
         time.sleep(wrecker.rng.uniform(3, 20))
     return until(wrecker.takes_jobs)
@@ -253,8 +249,7 @@ def kill_all(wrecker: Wrecker) -> float:
 
 @dataclass(frozen=True)
 class Fault:
-    """How to make it, how often compared to others, which part it kills, and what counts as
-    recovered."""
+    """How to make a fault, its weight, the part that it kills, and the sign of recovery."""
 
     make: Callable[[Wrecker], float | None]
     weight: int

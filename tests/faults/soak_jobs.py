@@ -1,5 +1,4 @@
-"""What users do in the soak: fits of many kinds, and predictions with them, submitted as
-`client.py` does it.
+"""What users do in the soak: fits of many kinds, and predictions with them, through `client.py`.
 
 The same seed gives the same jobs, so that two runs of them can be compared.
 """
@@ -27,10 +26,10 @@ from client import (
 )
 
 T = TypeVar("T")
-# How long a user tries again, whatever goes wrong, before the soak has failed.
+# Seconds that a user repeats a failing request, before the soak has failed.
 PATIENCE_S = 300.0
 PASSING = frozenset({429, 500, 502, 503, 504})
-# Of how a job ended it may depend on the moment which of these words says so.
+# Which of these codes a job without a model gets depends on the moment.
 SAME = {
     "model_failed": "no model",
     "fit_ended": "no model",
@@ -42,8 +41,7 @@ FORMATS = ("parquet", "csv", "jsonl")
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction with a model: in which format, of which table, before the model is there or
-    after."""
+    """One prediction: its format, and whether it is submitted early, with a bad table."""
 
     format: str
     is_early: bool
@@ -52,8 +50,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Story:
-    """One user's fit and what is predicted with it; `at` is the part of the whole time at which it
-    begins."""
+    """One user's fit and the predictions with it; it begins at the fraction `at` of the soak."""
 
     seed: int
     at: float
@@ -65,23 +62,22 @@ class Story:
 
     @property
     def n_jobs(self) -> int:
-        """How many jobs it submits."""
+        """The number of its jobs."""
         return 1 + len(self.predictions)
 
 
 @dataclass
 class Account:
-    """How each job of a story ended, with the predictions that it made; and the ids of all of
-    them."""
+    """How each job of a story ended, with its predictions, and the ids of the jobs."""
 
     ends: list[Any] = field(default_factory=list)
     jobs: dict[str, str] = field(default_factory=dict)
-    # Submissions whose answer was lost: they may have made a job of which nobody knows.
+    # Submissions whose answer was lost: each may have made a job that the user does not know.
     n_unknown: int = 0
 
 
 def stories(n_jobs: int, seed: int) -> list[Story]:
-    """Return stories of so many jobs in all, in the order in which they begin."""
+    """Return stories of `n_jobs` jobs in all, in the order of their beginning."""
     rng, found = random.Random(seed), list[Story]()
     while (n_left := n_jobs - sum(story.n_jobs for story in found)) > 0:
         found.append(_story(rng, n_left))
@@ -120,8 +116,7 @@ def _story(rng: random.Random, n_left: int) -> Story:
 
 
 def table(story: Story) -> pd.DataFrame:
-    """Return the table of a story: numbers, a word and gaps in every row; a bad one has one
-    class."""
+    """Return the table of a story: numbers, words and gaps; a bad one has a single class."""
     rng = np.random.default_rng(story.seed)
     n_rows, n_columns = {"small": (300, 4), "medium": (4_000, 8)}.get(
         story.size, (3_000, 20)
@@ -142,7 +137,7 @@ def table(story: Story) -> pd.DataFrame:
 
 
 def play(story: Story, client: Client, account: Account) -> None:
-    """Do what the user of a story does, to the end."""
+    """Do what the user of a story does."""
     frame = table(story)
     dataset = insist(lambda: client.upload(frame))
     model = submit(account, lambda: client.fit(dataset, **story.options))
@@ -184,7 +179,7 @@ def _predict(
     uploaded: dict[bool, str],
     model: str,
 ) -> str | tuple[str, str]:
-    """Submit a prediction; return its id, or how it was refused."""
+    """Submit a prediction; return its id, or the code of its refusal."""
     try:
         job = submit(
             account,
@@ -201,7 +196,7 @@ def _predict(
 def how_it_ended(
     client: Client, job: str, is_prediction: bool = False
 ) -> tuple[Any, ...]:
-    """Wait for a job, and return how it ended; of a prediction with its values."""
+    """Wait for a job, and return how it ended, with the values of a prediction."""
     try:
         insist(lambda: client.wait(job))
     except JobCanceledError:
@@ -216,8 +211,7 @@ def how_it_ended(
 
 
 def values(predictions: pd.DataFrame) -> tuple[Any, ...]:
-    """Return predictions for comparing: numbers to nine digits, whatever the threads that added
-    them up."""
+    """Return predictions to compare, numbers with nine digits: threads add in any order."""
     column = predictions["y"]
     if column.dtype.kind == "f":
         return tuple(float(f"{value:.9g}") for value in column)
@@ -225,7 +219,7 @@ def values(predictions: pd.DataFrame) -> tuple[Any, ...]:
 
 
 def cancel(client: Client, job: str) -> bool:
-    """Cancel a job; tell whether it was in time."""
+    """Cancel a job; return whether that was in time."""
     try:
         insist(lambda: client.cancel(job))
     except APIError as error:
@@ -236,7 +230,7 @@ def cancel(client: Client, job: str) -> bool:
 
 
 def submit(account: Account, ask: Callable[[], T]) -> T:
-    """Submit a job; one whose answer was lost is submitted once more, and may be there twice."""
+    """Submit a job; one whose answer was lost is submitted again, and may exist twice."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -253,7 +247,7 @@ def submit(account: Account, ask: Callable[[], T]) -> T:
 
 
 def insist(ask: Callable[[], T]) -> T:
-    """Ask until there is an answer, as a patient user does."""
+    """Repeat a request until it is answered, as a patient user does."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -271,7 +265,7 @@ def _passes(error: RowcastError) -> bool:
 
 
 def quietly(do: Callable[[], Any]) -> bool:
-    """Do something; tell whether it went well."""
+    """Call a function; return whether it succeeded."""
     with contextlib.suppress(RowcastError, OSError):
         do()
         return True

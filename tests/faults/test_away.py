@@ -1,5 +1,4 @@
-"""Parts that are away for a minute; test_return.py sees them come back, so that others use the
-minute."""
+"""Begin the outages of a minute; test_return.py checks what came of them, after other tests."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Never two runs that count: an attempt that was given up for dead, and wakes up again, changes
-nothing."""
+"""Only one attempt counts: one that was given up, and continues later, changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ KEY = "rq:job:{}"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalStore]:
-    """Return a store behind a gate."""
+    """Return a store that stacks reach through a gate."""
     with ExternalStore(tmp_path_factory.mktemp("store")) as store:
         yield store
 
@@ -38,7 +37,7 @@ def gate(store: ExternalStore) -> Iterator[Gate]:
 
 
 class StalledWorker:
-    """A worker and its horse, stopped in the middle of a fit."""
+    """A worker and its work horse, to be stopped in the middle of a fit."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -48,16 +47,16 @@ class StalledWorker:
         )[0]
         self.worker: psutil.Process = self.horse.parent()
 
-    def sleep(self) -> None:
+    def stop(self) -> None:
         self.worker.suspend()
         self.horse.suspend()
 
-    def wake_horse(self) -> None:
-        """Let the horse alone go on to its end: nobody is there to kill it."""
+    def continue_horse(self) -> None:
+        """Let the work horse alone continue to its end: no worker is there to kill it."""
         self.horse.resume()
         eventually(lambda: not is_alive(self.horse), timeout_s=60)
 
-    def wake(self) -> None:
+    def continue_both(self) -> None:
         resume(self.horse, self.worker)
         eventually(lambda: not is_alive(self.horse), timeout_s=60)
 
@@ -71,7 +70,7 @@ def stalled(gated: Stack) -> Iterator[StalledWorker]:
 
 
 def what_is_seen(stack: Stack, store: ExternalStore, job: str) -> dict[str, Any]:
-    """Return what anybody can see of a fit, and the versions of the objects that it counts on."""
+    """Return all that is visible of a fit, and the versions of its objects that count."""
     model = stack.get(f"/models/{job}").json()
     model.pop("request_id", None)
     storage = store.storage()
@@ -83,26 +82,26 @@ def what_is_seen(stack: Stack, store: ExternalStore, job: str) -> dict[str, Any]
     return {"status": stack.status(job), "model": model, "versions": versions}
 
 
-def test_a_run_that_sleeps_longer_than_its_lease_changes_nothing_when_it_wakes_up(
+def test_an_attempt_stalled_for_longer_than_its_lease_changes_nothing_afterwards(
     gated: Stack, store: ExternalStore, stalled: StalledWorker
 ) -> None:
-    stalled.sleep()
+    stalled.stop()
     status = gated.finished(stalled.job)
     assert status["attempts"] == 2
     assert [cause["code"] for cause in status["earlier"]] == ["worker_lost"]
     before = what_is_seen(gated, store, stalled.job)
     assert "2/manifest.json" in before["versions"]
-    stalled.wake_horse()
-    # It went on to its end, and took back what it had published too late.
+    stalled.continue_horse()
+    # It continued to its end, and removed what it had published too late.
     names = store.storage().names("models", "default", stalled.job)
     assert not [name for name in names if name.startswith("1/")]
     assert what_is_seen(gated, store, stalled.job) == before
 
 
-def test_a_run_that_wakes_up_while_another_runs_is_killed(
+def test_a_stalled_attempt_that_continues_while_another_runs_is_killed(
     gated: Stack, stalled: StalledWorker
 ) -> None:
-    stalled.sleep()
+    stalled.stop()
     other = eventually(
         lambda: (
             gated.status(stalled.job)["attempts"] == 2
@@ -111,7 +110,7 @@ def test_a_run_that_wakes_up_while_another_runs_is_killed(
             )
         )
     )
-    stalled.wake()
+    stalled.continue_both()
     assert gated.finished(stalled.job)["attempts"] == 2
     eventually(lambda: not is_alive(other))
 
@@ -121,8 +120,8 @@ def test_a_manifest_that_arrives_after_another_attempt_has_taken_over_does_not_c
 ) -> None:
     gate.hold(asked=b"/1/manifest.json HTTP")
     assert gate.is_held.wait(60)
-    # Its file is there, its manifest on the way.
-    stalled.sleep()
+    # Its file is there, its manifest is on the way.
+    stalled.stop()
     assert gated.finished(stalled.job)["attempts"] == 2
     before = what_is_seen(gated, store, stalled.job)
     gate.open()
@@ -132,7 +131,7 @@ def test_a_manifest_that_arrives_after_another_attempt_has_taken_over_does_not_c
         )
     )
     assert what_is_seen(gated, store, stalled.job) == before
-    stalled.wake()
+    stalled.continue_both()
     assert what_is_seen(gated, store, stalled.job) == before
 
 
@@ -141,12 +140,12 @@ def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
 ) -> None:
     gate.hold(asked=b"/1/manifest.json HTTP")
     assert gate.is_held.wait(60)
-    stalled.sleep()
+    stalled.stop()
     assert gated.post("/cancel", id=stalled.job).json()["status"] == "canceled"
     before = what_is_seen(gated, store, stalled.job)
     assert before["model"]["code"] == "model_failed"
     gate.open()
-    stalled.wake_horse()
+    stalled.continue_horse()
     assert what_is_seen(gated, store, stalled.job) == before
     names = store.storage().names("models", "default", stalled.job)
     assert not [name for name in names if name.startswith("1/")]
@@ -155,7 +154,7 @@ def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
 @pytest.mark.parametrize(
     "published", [False, True], ids=["before it published", "while it published"]
 )
-def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
+def test_an_attempt_that_was_given_up_cannot_finish_its_job(
     gated: Stack,
     store: ExternalStore,
     gate: Gate,
@@ -166,7 +165,7 @@ def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
     if published:
         gate.hold(asked=b"/1/manifest.json HTTP")
         assert gate.is_held.wait(60)
-    stalled.sleep()
+    stalled.stop()
     status = gated.wait(stalled.job)
     assert (status["status"], status["error"]["code"], status["attempts"]) == (
         "failed",
@@ -176,10 +175,10 @@ def test_a_run_that_was_given_up_for_good_cannot_finish_its_job(
     before = what_is_seen(gated, store, stalled.job)
     assert before["model"]["code"] == "model_failed"
     gate.open()
-    stalled.wake_horse()
+    stalled.continue_horse()
     names = store.storage().names("models", "default", stalled.job)
     assert not [name for name in names if name.startswith("1/")]
     assert what_is_seen(gated, store, stalled.job) == before
-    # What the store alone would say is the same.
+    # The store alone gives the same answer.
     gated.redis().delete(KEY.format(stalled.job))
     assert what_is_seen(gated, store, stalled.job) == before

@@ -1,5 +1,4 @@
-"""Whatever process is killed, its job runs again, or ends with its cause, and takes no other
-along."""
+"""Whatever process is killed: its job runs again or ends with the cause, and alone."""
 
 from __future__ import annotations
 
@@ -19,19 +18,19 @@ from tests.support.stack import Stack, StartStack
 from tests.support.tables import slow_table, table
 from tests.support.waiting import eventually
 
-# Wide: the machine may be busy with other things.
+# Generous, because the machine may be busy with other things.
 MARGIN_S = 10.0
 TTL_S = 4
 
 
 @pytest.fixture(scope="module")
 def workers(start_stack: StartStack) -> Stack:
-    """Return a stack whose parts these tests kill; silent workers are noticed soon."""
+    """Return a stack whose parts these tests kill; it notices silent workers soon."""
     return start_stack(WORKER_TTL_S=str(TTL_S))
 
 
 def long_fit(stack: Stack) -> str:
-    """Return a fit that runs for long."""
+    """Return a fit that runs for some seconds."""
     return stack.fit(slow_table(), validation="none", params='{"max_iter": 60}')
 
 
@@ -46,7 +45,7 @@ def horse_of(stack: Stack, job: str) -> psutil.Process:
 
 
 def noticed_after_s(status: dict[str, Any], killed_at: float) -> float:
-    """Return how long nobody knew that a job's only lost attempt was lost."""
+    """Return how many seconds passed before the job's only lost attempt was noticed."""
     (cause,) = status["earlier"]
     assert cause["code"] == "worker_lost"
     return float(cause["at"] - killed_at)
@@ -63,7 +62,7 @@ def test_a_killed_horse_is_noticed_within_two_seconds(workers: Stack) -> None:
 
 
 @pytest.mark.parametrize("whom", ["worker", "worker and horse", "pool"])
-def test_a_killed_worker_takes_its_horse_along_and_the_job_runs_again(
+def test_a_killed_worker_ends_its_horse_and_the_job_runs_again(
     workers: Stack, whom: str
 ) -> None:
     job = long_fit(workers)
@@ -120,14 +119,14 @@ def test_a_job_that_always_kills_its_horse_ends_worker_lost(workers: Stack) -> N
         3,
     )
     assert [cause["attempt"] for cause in status["earlier"]] == [1, 2, 3]
-    # Nobody who sleeps can publish any more.
+    # An attempt that was only stalled cannot publish any more.
     assert workers.storage().names("models", "default", job)[-2:] == [
         "4/started",
         "record/4.json",
     ]
 
 
-def test_a_job_that_always_kills_its_worker_ends_worker_lost_and_takes_no_other_along(
+def test_a_job_that_always_kills_its_worker_ends_worker_lost_and_costs_others_nothing(
     workers: Stack,
 ) -> None:
     job = long_fit(workers)
@@ -176,7 +175,7 @@ def test_a_killed_part_comes_back_and_the_queued_jobs_run(
         workers.finished(job)
 
 
-def test_a_redis_killed_in_mid_fit_costs_no_attempt(workers: Stack) -> None:
+def test_killing_redis_during_a_fit_costs_no_attempt(workers: Stack) -> None:
     job = long_fit(workers)
     horse_of(workers, job)
     for _ in range(2):
@@ -212,7 +211,7 @@ def test_workers_that_start_before_redis_wait_for_it(workers: Stack) -> None:
     with stopped(workers.part("redis")):
         kill(pool)
         eventually(lambda: workers.part("worker").pid != pool.pid)
-        # They are there, and ask.
+        # The workers have started, and ask Redis.
         eventually(lambda: len(workers.part("worker").children()) == 4, timeout_s=40)
         time.sleep(1)
     workers.finished(str(eventually(lambda: workers.fit(table()))))
@@ -231,7 +230,7 @@ def test_a_worker_told_to_stop_stops_although_redis_is_away(
     stack.stop()
 
 
-def test_a_process_that_was_stopped_as_it_took_a_core_holds_up_no_other(
+def test_a_process_stopped_while_it_takes_a_core_delays_no_other(
     workers: Stack,
 ) -> None:
     with (workers.data / "cores" / "allocation").open("a") as held:

@@ -1,5 +1,4 @@
-"""The queue in Redis when those who work on it die or are silent, without a worker: calls in any
-order."""
+"""The queue in Redis when workers die or send no heartbeats; calls stand in for the workers."""
 
 from __future__ import annotations
 
@@ -16,13 +15,13 @@ from rowcast.jobs.queue import AttemptError, JobQueue
 from rowcast.workers.lease import Lease
 from rowcast.workers.work_horse import WorkHorse
 
-LOST = AttemptError("worker_lost", "nobody heard of it")
+LOST = AttemptError("worker_lost", "The worker sent no heartbeat.")
 TTL_S = 30
 
 
 @pytest.fixture
 def queue(connection: redis.Redis) -> JobQueue:
-    # The first call after a silence calms everybody down; these tests begin in the middle.
+    # The first call after an outage of Redis gives running jobs more time. Here there was none.
     connection.set("rowcast:heard", time.time())
     return JobQueue(connection)
 
@@ -49,8 +48,7 @@ def status(queue: JobQueue, job_id: str) -> str:
 def taken(
     queue: JobQueue, *, begun: bool = True, ttl_s: float = TTL_S
 ) -> tuple[str, int]:
-    """Take the next job as a worker does that is never heard of again; return it with its
-    attempt."""
+    """Take the next job as a worker that then disappears; return the job and its attempt."""
     job_id = queue.take("a worker", ["long", "short"], ttl_s)
     assert job_id
     attempt = fields_of(queue, job_id).attempt
@@ -74,7 +72,7 @@ def test_a_job_whose_worker_died_before_it_began_has_lost_no_attempt(
     assert fields_of(queue, job_id).attempt_errors == []
 
 
-def test_the_last_death_makes_one_the_final_attempt_and_the_dead_may_do_nothing(
+def test_after_the_last_crash_only_a_final_attempt_may_end_the_job(
     queue: JobQueue,
 ) -> None:
     job_id = submitted(queue)
@@ -93,7 +91,7 @@ def test_the_last_death_makes_one_the_final_attempt_and_the_dead_may_do_nothing(
     )
 
 
-def test_an_final_attempt_that_dies_is_followed_by_another_and_told_of_once(
+def test_a_final_attempt_that_dies_is_followed_by_another_and_reported_once(
     queue: JobQueue,
 ) -> None:
     job_id = submitted(queue)
@@ -110,7 +108,7 @@ def test_an_final_attempt_that_dies_is_followed_by_another_and_told_of_once(
     assert [error["attempt"] for error in errors] == [1]
 
 
-def test_after_a_silence_of_all_nobody_is_taken_for_lost_at_once(
+def test_after_an_outage_of_redis_no_living_worker_counts_as_lost(
     queue: JobQueue,
 ) -> None:
     submitted(queue)
@@ -125,7 +123,7 @@ def test_after_a_silence_of_all_nobody_is_taken_for_lost_at_once(
 
 
 @pytest.mark.parametrize("gone", ["rowcast:lane:long:ann", "rowcast:turns:long"])
-def test_a_queued_job_that_nobody_would_find_is_put_back(
+def test_a_queued_job_missing_from_its_lane_is_put_back(
     queue: JobQueue, gone: str
 ) -> None:
     job_id = submitted(queue)
@@ -136,7 +134,7 @@ def test_a_queued_job_that_nobody_would_find_is_put_back(
     assert queue.reconcile() == 0
 
 
-def test_a_delayed_job_that_nobody_would_find_is_put_back(queue: JobQueue) -> None:
+def test_a_delayed_job_missing_from_the_schedule_is_put_back(queue: JobQueue) -> None:
     job_id = submitted(queue)
     _, attempt = taken(queue)
     assert queue.requeue(job_id, attempt, LOST, delay_s=3600, max_wait_s=7200) == "ok"
@@ -145,7 +143,7 @@ def test_a_delayed_job_that_nobody_would_find_is_put_back(queue: JobQueue) -> No
     assert taken(queue) == (job_id, 2)
 
 
-def test_a_running_job_that_nobody_would_miss_is_found(queue: JobQueue) -> None:
+def test_a_running_job_missing_from_the_leases_is_found(queue: JobQueue) -> None:
     job_id = submitted(queue)
     taken(queue)
     queue.connection.delete("rowcast:running")

@@ -1,5 +1,4 @@
-"""Each promise of docs/reliability.md is held by the tests it names; each test of faults is named
-there."""
+"""Each promise of docs/reliability.md names its tests, and each test of faults is named there."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ ROWS = [
     line.split("|")[1:-1] for line in PROMISES.splitlines() if line.startswith("| ")
 ][2:]
 FOLDER = Path(__file__).parent
-# It begins what others see the end of.
+# It only begins what other tests check.
 WITHOUT_A_LINE = {"test_the_part_is_away"}
 
 

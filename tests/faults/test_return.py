@@ -1,5 +1,4 @@
-"""After outages of a minute nothing accepted is lost, nothing is done twice, nothing half-written
-is seen."""
+"""After outages of a minute no job is lost or done twice, and nothing half-written is visible."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ def test_a_download_during_which_the_store_hangs_is_whole(store_hangs: Seen) -> 
     assert store_hangs["is_whole"]
 
 
-def test_nothing_of_an_upload_shows_that_the_death_of_the_store_broke_off(
+def test_an_upload_that_the_death_of_the_store_broke_off_is_invisible(
     store_is_down: Seen,
 ) -> None:
     assert store_is_down["half of an upload"] == []
@@ -97,7 +96,7 @@ def test_jobs_that_start_while_the_store_is_down_wait_for_it(
     assert causes <= {"store_unavailable"}
 
 
-def test_what_ends_while_the_store_is_down_ends_at_once_and_is_stored_later(
+def test_jobs_that_end_while_the_store_is_down_end_immediately_and_are_stored_later(
     store_is_down: Seen,
 ) -> None:
     failed, canceled = store_is_down["failed in it"], store_is_down["canceled in it"]

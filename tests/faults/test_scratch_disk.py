@@ -1,4 +1,4 @@
-"""A scratch disk that runs full makes jobs wait; it fails none, and nothing is left on it."""
+"""A full scratch disk makes jobs wait; none fails, and no file of theirs stays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a small disk, which only root may mount."""
+    """Return a small disk; only root may mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=700", "none", str(folder)]
@@ -49,7 +49,7 @@ def test_jobs_wait_while_the_scratch_disk_is_full(
     stack.stop()
 
 
-def test_a_sweep_removes_what_nobody_holds(tmp_path: Path) -> None:
+def test_a_sweep_removes_folders_without_a_lock(tmp_path: Path) -> None:
     held = scratch.make(tmp_path, "held")
     (tmp_path / "job-left" / "below").mkdir(parents=True)
     for name, age_s in {

@@ -1,5 +1,4 @@
-"""What an online worker keeps in memory: bounded by bytes, none that was deleted, on a real store
-and Redis."""
+"""The models that an online worker keeps, on a real store and Redis: bounded, none deleted."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def model_ids(stack: Stack) -> list[str]:
 def make(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ModelCache]:
-    """Return what makes a cache whose models take as much memory as their files."""
+    """Return a function that makes a cache, whose models take as much memory as their files."""
     monkeypatch.setattr(model_cache.memory, "held_bytes", lambda _pid: 0)
 
     def made(
@@ -50,7 +49,7 @@ def size_of(stack: Stack, model_id: str) -> int:
 
 
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the store asked for nothing."""
+    """Let each call of the store fail."""
 
     def fail(*_: Any, **__: Any) -> bool:
         raise AssertionError("the store was asked")
@@ -59,7 +58,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_cache.loading, "load", fail)
 
 
-def test_kept_model_is_given_without_asking_the_store(
+def test_kept_model_is_returned_without_asking_the_store(
     make: Callable[..., ModelCache],
     model_ids: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -99,7 +98,7 @@ def test_model_whose_file_is_larger_than_the_cache_is_refused(
         make(limit).get("default", model_ids[0])
 
 
-def test_model_that_takes_more_memory_than_the_cache_is_given_and_not_kept(
+def test_model_that_takes_more_memory_than_the_cache_is_returned_and_not_kept(
     make: Callable[..., ModelCache],
     model_ids: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -111,7 +110,7 @@ def test_model_that_takes_more_memory_than_the_cache_is_given_and_not_kept(
     assert first is not second
 
 
-def test_model_of_another_owner_is_not_there(
+def test_model_of_another_owner_is_not_found(
     make: Callable[..., ModelCache], model_ids: list[str]
 ) -> None:
     cache = make()
@@ -120,7 +119,7 @@ def test_model_of_another_owner_is_not_there(
         cache.get("another", model_ids[0])
 
 
-def test_files_of_models_do_not_stay(
+def test_files_of_models_are_removed(
     make: Callable[..., ModelCache], model_ids: list[str], tmp_path: Path
 ) -> None:
     make().get("default", model_ids[0])
@@ -128,7 +127,7 @@ def test_files_of_models_do_not_stay(
 
 
 def deleted_behind(stack: Stack, model_id: str) -> None:
-    """Write the tombstone of a model, and count no deletion."""
+    """Write the tombstone of a model without counting a deletion."""
     stack.storage().write("models", "default", model_id, "deleted", b"")
 
 
@@ -166,7 +165,7 @@ def test_deleted_model_is_not_there_although_redis_is_away(
         cache.get("default", gone)
 
 
-def test_model_that_was_removed_without_a_word_is_missed_after_a_while(
+def test_removal_that_was_not_counted_is_noticed_after_a_while(
     stack: Stack, make: Callable[..., ModelCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, gone = make(), stack.fitted(table(60, 3), validation="none")

@@ -1,5 +1,4 @@
-"""Small tables that are answered at once, by real online workers: the same numbers as a job's, and
-no trace."""
+"""Small tables predicted by real online workers: the numbers of a job, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -46,8 +45,7 @@ ANN, BOB = (
 
 
 def mixed(n_rows: int = 120, seed: int = 0) -> pd.DataFrame:
-    """Return a table of all kinds of columns, with missing values, that tells much of both
-    targets."""
+    """Return a table with all kinds of columns and gaps, from which both targets can be learned."""
     rng = np.random.default_rng(seed)
     words = [
         "red roof",
@@ -123,7 +121,7 @@ BODIES: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
     "file": ("application/vnd.apache.arrow.file", arrow_file),
     "any": (ANY, parquet),
 }
-# By media type: the format of a job's result that is like it.
+# By media type: the corresponding format of a job's result.
 FORMATS = {
     JSON: "jsonl",
     LINES: "jsonl",
@@ -141,7 +139,7 @@ def ask(
     accept: str | None = None,
     **params: Any,
 ) -> requests.Response:
-    """Have rows predicted at once."""
+    """Request an online prediction."""
     headers = {
         "Content-Type": kind,
         **({"Accept": accept} if accept else {}),
@@ -157,14 +155,13 @@ def ask(
 
 
 def ready(stack: Stack) -> Stack:
-    """Return a stack once its online workers, which start slower than its server, take
-    questions."""
+    """Wait until the online workers, which start slower than the server, accept questions."""
     eventually(lambda: ask(stack, UNKNOWN, ONE).status_code == 404)
     return stack
 
 
 def refused(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
-    """Return the problem that an answer must be."""
+    """Check that an answer is a problem, and return it."""
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()
     assert (answer.status_code, problem["code"]) == (status, code), problem
@@ -179,7 +176,7 @@ def answered(answer: requests.Response) -> list[dict[str, Any]]:
 
 
 def read_back(content: bytes, kind: str) -> Any:
-    """Return what an answer of a media type, or the result of a job, says: rows or a table."""
+    """Return the predictions in an answer: rows, a table, or the text of a CSV file."""
     if kind == JSON:
         return json.loads(content)
     if kind == ARROW:
@@ -187,8 +184,8 @@ def read_back(content: bytes, kind: str) -> Any:
     return pq.read_table(io.BytesIO(content)) if kind == PARQUET else content
 
 
-def told_by_job(content: bytes, kind: str) -> Any:
-    """Return what the result of a job says, as `told` does of an answer of the media type."""
+def predictions_of_job(content: bytes, kind: str) -> Any:
+    """Return the predictions in the result of a job, in the form of `read_back`."""
     if kind == JSON:
         return [json.loads(line) for line in content.splitlines()]
     return read_back(content, PARQUET if kind == ARROW else kind)
@@ -214,8 +211,7 @@ def regressor(stack: Stack) -> str:
 
 @pytest.fixture(scope="module")
 def by_job(stack: Stack) -> Callable[..., bytes]:
-    """Return what gives the result that a job makes of a body, of JSON records that of JSON
-    Lines."""
+    """Return a function that gives a job's result for a body, JSON records sent as JSON Lines."""
 
     @functools.cache
     def result(
@@ -235,7 +231,7 @@ def by_job(stack: Stack) -> Callable[..., bytes]:
 
 @pytest.mark.parametrize("accept", FORMATS)
 @pytest.mark.parametrize("body", BODIES)
-def test_every_body_and_every_answer_say_what_a_job_says(
+def test_every_format_of_body_and_answer_agrees_with_a_job(
     stack: Stack, classifier: str, by_job: Callable[..., bytes], body: str, accept: str
 ) -> None:
     kind, write = BODIES[body]
@@ -248,7 +244,7 @@ def test_every_body_and_every_answer_say_what_a_job_says(
     expected = by_job(
         body, classifier, FORMATS[accept], "probabilities", json.dumps(keep)
     )
-    assert read_back(found.content, accept) == told_by_job(expected, accept)
+    assert read_back(found.content, accept) == predictions_of_job(expected, accept)
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -266,7 +262,9 @@ def test_labels_and_quantiles_are_those_of_a_job(
         (regressor, "quantiles"),
     ):
         found = answered(ask(stack, model_id, write(ROWS), kind, output=output))
-        assert found == told_by_job(by_job(body, model_id, "jsonl", output), JSON)
+        assert found == predictions_of_job(
+            by_job(body, model_id, "jsonl", output), JSON
+        )
 
 
 def test_default_is_labels_as_json_records(stack: Stack, classifier: str) -> None:
@@ -303,7 +301,7 @@ def test_quantiles_that_are_asked_for_are_answered(
         ("text/html, */*;q=0.1", JSON),
     ],
 )
-def test_answer_is_what_accept_likes_most(
+def test_answer_has_the_format_that_accept_prefers(
     stack: Stack, classifier: str, accept: str, given: str
 ) -> None:
     found = ask(stack, classifier, records(ROWS), accept=accept)
@@ -340,7 +338,7 @@ def test_one_row_is_enough_and_other_columns_are_ignored(
 # What is refused
 
 
-def test_format_that_is_not_given_is_406(stack: Stack, model_id: str) -> None:
+def test_format_that_is_not_supported_is_406(stack: Stack, model_id: str) -> None:
     problem = refused(
         ask(stack, model_id, records(table(2)), accept="application/xml"),
         406,
@@ -484,7 +482,7 @@ def test_nothing_is_stored_and_there_is_no_job(stack: Stack, model_id: str) -> N
     assert left() == before
 
 
-def test_eight_threads_at_once_get_the_right_answers_each(
+def test_eight_threads_in_parallel_get_the_right_answers(
     stack: Stack, model_id: str
 ) -> None:
     tables = [table(20 + i, seed=i) for i in range(8)]
@@ -621,8 +619,7 @@ def test_without_online_workers_there_is_a_503_at_once(small: Stack, anns: str) 
 
 @pytest.fixture(scope="module")
 def rough(start_stack: StartStack) -> Stack:
-    """Return a stack whose parts are stopped and killed; its tables may be large, and so take
-    long."""
+    """Return a stack whose parts are stopped and killed; it accepts large, slow tables."""
     return ready(
         start_stack(
             workers=1,
@@ -678,7 +675,7 @@ def test_model_that_somebody_changed_is_untrusted_each_time(
         refused(ask(rough, model_id, ONE), 409, "model_untrusted")
 
 
-def test_deleted_model_is_404_at_once_by_all_workers(rough: Stack) -> None:
+def test_deleted_model_is_immediately_404_from_all_workers(rough: Stack) -> None:
     model_id = rough.fitted(table())
     for _ in range(8):
         answered(ask(rough, model_id, ONE))
@@ -730,7 +727,7 @@ def online_workers(stack: Stack) -> list[psutil.Process]:
 def at_work(
     stack: Stack, model_id: str
 ) -> Iterator[tuple[psutil.Process, Future[requests.Response]]]:
-    """Yield the worker that computes the answer to a question that takes long, and the request."""
+    """Yield the worker that computes a long answer, and the request."""
     before = {worker: worker.cpu_times().user for worker in online_workers(stack)}
     with ThreadPoolExecutor(1) as pool:
         request = pool.submit(
@@ -749,7 +746,7 @@ def at_work(
 def is_replaced(
     stack: Stack, worker: psutil.Process, others: list[psutil.Process]
 ) -> bool:
-    """Send whether another runs in the place of a worker, beside those that were there."""
+    """Return whether another worker runs in place of this one, and the others are the same."""
     found = online_workers(stack)
     return (
         worker not in found
@@ -758,7 +755,7 @@ def is_replaced(
     )
 
 
-def test_killed_worker_fails_its_question_alone_and_is_started_again(
+def test_killed_worker_fails_its_question_alone_and_is_restarted(
     rough: Stack, forest: str
 ) -> None:
     parent = rough.part("online")
@@ -775,7 +772,7 @@ def test_killed_worker_fails_its_question_alone_and_is_started_again(
         answered(ask(rough, forest, ONE))
 
 
-def test_busy_worker_keeps_nobody_from_the_other(rough: Stack, forest: str) -> None:
+def test_busy_worker_does_not_delay_the_other(rough: Stack, forest: str) -> None:
     with at_work(rough, forest) as (worker, request), stopped(worker):
         for _ in range(5):
             answered(ask(rough, forest, ONE))
@@ -816,7 +813,7 @@ def test_worker_that_takes_too_much_memory_is_replaced(
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_end_of_the_tree_leaves_nobody_and_the_stack_starts_it_again(
+def test_end_of_the_pool_leaves_no_process_and_the_stack_restarts_it(
     rough: Stack, forest: str, end: signal.Signals
 ) -> None:
     answered(ask(rough, forest, ONE))
@@ -828,7 +825,7 @@ def test_end_of_the_tree_leaves_nobody_and_the_stack_starts_it_again(
     assert rough.part("online") != parent
 
 
-def test_word_to_stop_lets_the_question_in_hand_be_answered(
+def test_worker_that_is_told_to_stop_answers_its_question_first(
     rough: Stack, forest: str
 ) -> None:
     parent = rough.part("online")
@@ -847,7 +844,7 @@ def test_worker_that_takes_too_long_is_ended_and_replaced(
     model_id = ready(stack).fitted(table(60, 3))
     (worker,) = online_workers(stack)
     path = str(stack.data / "online" / "socket")
-    # It waits for the rest of a question, which never comes.
+    # The worker waits for a question that never comes.
     with protocol._connected(path, 30) as connection:
         assert connection.poll(20)
         with pytest.raises((EOFError, OSError)):
@@ -871,7 +868,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextmanager
 def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
-    """Have a thread serve one question in the place of a worker."""
+    """Serve one question by a thread, in place of a worker."""
     with protocol.listen(path) as listener:
 
         def run() -> None:
@@ -894,7 +891,7 @@ def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
         assert protocol.ask(path, QUESTION, b"rows", 5) == b"model-1 b'rows'"
 
 
-def test_refusal_of_a_worker_is_that_of_the_server(path: str) -> None:
+def test_server_raises_the_error_that_the_worker_sent(path: str) -> None:
     def serve(connection: Any) -> None:
         protocol.receive_question(connection)
         protocol.send_outcome(
@@ -916,7 +913,7 @@ def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(
         protocol.ask(path, QUESTION, b"x" * 10_000_000, 5)
 
 
-def test_worker_that_takes_no_more_of_a_table_is_not_waited_for_without_end(
+def test_server_does_not_wait_forever_for_a_worker_that_reads_no_more(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "ANSWER_MARGIN_S", 0.0)
@@ -951,7 +948,7 @@ def test_worker_lives_on_after_a_question_that_it_does_not_understand(
             assert protocol.receive_question(worker) is None
 
 
-def test_server_that_finds_nobody_says_so(path: str) -> None:
+def test_server_without_online_workers_raises(path: str) -> None:
     with pytest.raises(NoOnlineWorker, match="No online worker runs"):
         protocol.ask(path, QUESTION, b"", 5)
     protocol.listen(path).close()
@@ -959,7 +956,7 @@ def test_server_that_finds_nobody_says_so(path: str) -> None:
         protocol.ask(path, QUESTION, b"", 5)
 
 
-def test_more_waiting_requests_than_the_kernel_keeps_are_told_that_nobody_is_free(
+def test_requests_beyond_the_waiting_connections_find_no_free_worker(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_WAITING_CONNECTIONS", 0)

@@ -1,5 +1,4 @@
-"""The worker: a job ends in time and in a true state; nothing foreign is ever run. See also
-tests/faults."""
+"""The worker: a job ends in time and in a true state; foreign jobs never run (see tests/faults)."""
 
 from __future__ import annotations
 
@@ -83,8 +82,7 @@ def test_a_worker_stopped_for_longer_than_the_grace_requeues_its_job_uncounted(
     running(stack, job)
     stack.part("worker").send_signal(signal.SIGTERM)
     eventually(lambda: not stack.horses())
-    # The pool that is started again runs it; with one attempt allowed, a counted one would have
-    # ended it.
+    # The restarted pool runs it. With one attempt allowed, a counted one would have ended it.
     status = stack.finished(job)
     assert status["attempts"] == 2
     assert [cause["code"] for cause in status["earlier"]] == ["worker_stopped"]
@@ -158,7 +156,7 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(
 
     import joblib
 
-    # A machine on which something else runs at that moment is not idle, as beside other tests.
+    # The machine is not idle while something else runs, such as other tests.
     eventually(
         lambda: n_threads(stack.fit(table(20_000, 50))) == joblib.cpu_count(),
         timeout_s=120,

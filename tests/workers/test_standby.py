@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="module")
 def alone(start_stack: StartStack) -> Stack:
-    """Return a stack with one worker, so that it is known who takes a job."""
+    """Return a stack with one worker, which takes every job."""
     return start_stack(workers=1, SHORT_WORKERS="0")
 
 
@@ -46,7 +46,7 @@ def horse_of(stack: Stack, job: str) -> psutil.Process:
 
 
 def stopped_in_warm_up(stack: Stack) -> psutil.Process:
-    """Have jobs run until the horse after one is caught before it is ready."""
+    """Run jobs until the work horse after one is caught before it is ready."""
 
     def caught() -> psutil.Process | None:
         stack.finished(stack.fit(table(100, 3), validation="none"))
@@ -73,7 +73,7 @@ def test_the_standby_horse_runs_the_next_job_and_no_other(alone: Stack) -> None:
 
 @contextmanager
 def watched(look: Callable[[], list[psutil.Process]]) -> Iterator[set[int]]:
-    """Look again and again; the set holds the ids of all processes that were seen."""
+    """Look repeatedly; the set holds the ids of all processes that were seen."""
     seen: set[int] = set()
     is_over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What a worker sees of its running job: memory, scratch space, and how far it is."""
+"""What a worker sees of its running job: memory, scratch space and progress."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_job_whose_files_take_too_much_space_ends_scratch_full(
     stack.stop()
 
 
-def test_a_running_fit_tells_how_far_it_is(stack: Stack) -> None:
+def test_a_running_fit_reports_its_progress(stack: Stack) -> None:
     job = stack.fit(slow_table(), validation="none", params='{"max_iter": 400}')
     seen: list[dict[str, Any]] = []
 
@@ -67,13 +67,13 @@ def test_a_running_fit_tells_how_far_it_is(stack: Stack) -> None:
     assert [each["percent"] for each in seen] == sorted(
         each["percent"] for each in seen
     )
-    # Nothing is known of such jobs yet, but progress tells.
+    # No earlier job of this kind is known, so the progress gives the estimate.
     assert stack.status(job)["eta_s"] > 0
     stack.post("/cancel", id=job).raise_for_status()
     assert (stack.status(job)["progress"], stack.status(job)["eta_s"]) == (None, None)
 
 
-def test_earlier_jobs_tell_how_long_one_of_like_size_takes(
+def test_earlier_jobs_give_the_estimate_of_a_job_of_similar_size(
     start_stack: StartStack,
 ) -> None:
     stack = start_stack(workers=1, SHORT_WORKERS="0")

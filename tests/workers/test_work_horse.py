@@ -1,4 +1,4 @@
-"""A work horse as its worker sees it: what counts as time that it works, and how it ended."""
+"""A work horse as its worker sees it: how long it works, and how it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Run = Callable[..., WorkHorse]
 
 @pytest.fixture
 def hours(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that sets the clock to so many seconds from the beginning."""
+    """Return a function that sets the clock, in seconds from the start of the test."""
     now = 0.0
 
     def set_to(seconds: float) -> None:
@@ -30,7 +30,7 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Return a function that starts a process as a horse; it says nothing itself."""
+    """Return a function that starts a process as a work horse, which reports nothing itself."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: str, **pipes: int) -> WorkHorse:
@@ -44,7 +44,7 @@ def run() -> Iterator[Run]:
 
 
 def look(seen: WorkHorse, set_to: Callable[[float], None], *at_s: float) -> float:
-    """Look at the horse at these times, and return for how long it has worked."""
+    """Wait for the work horse at these times, and return the seconds that it has worked."""
     for each in at_s:
         set_to(each)
         seen.wait(0)
@@ -61,7 +61,7 @@ def look(seen: WorkHorse, set_to: Callable[[float], None], *at_s: float) -> floa
         (["fitting", "ending"], 0),
     ],
 )
-def test_waiting_for_the_store_is_no_work(
+def test_waiting_for_the_store_does_not_count_as_work(
     run: Run,
     hours: Callable[[float], None],
     said: list[str],
@@ -80,7 +80,7 @@ def test_waiting_for_the_store_is_no_work(
     os.close(writer)
 
 
-def test_what_downloads_and_says_so_works(
+def test_a_download_that_reports_progress_counts_as_work(
     run: Run, hours: Callable[[float], None]
 ) -> None:
     reader, writer = os.pipe()
@@ -92,7 +92,7 @@ def test_what_downloads_and_says_so_works(
     os.close(writer)
 
 
-def test_what_is_silent_for_too_long_does_not_wait_but_hangs(
+def test_a_silence_that_is_too_long_counts_as_work(
     run: Run, hours: Callable[[float], None]
 ) -> None:
     reader, writer = os.pipe()
@@ -102,7 +102,9 @@ def test_what_is_silent_for_too_long_does_not_wait_but_hangs(
     os.close(writer)
 
 
-def test_waiting_for_a_job_is_no_work(run: Run, hours: Callable[[float], None]) -> None:
+def test_waiting_for_a_job_does_not_count_as_work(
+    run: Run, hours: Callable[[float], None]
+) -> None:
     (reader, writer), (order, orders) = os.pipe(), os.pipe()
     seen = run("sleep", "60", reader=reader, orders=orders)
     look(seen, hours, 1, HANGS_S, 2 * HANGS_S)
