@@ -450,7 +450,7 @@ class Client:
             with suppress(NotFoundError):
                 self._call("DELETE", path, {}, None)
                 return
-        message = f"There is no model, dataset or result {quoted_id}."
+        message = f"No model, dataset or result {quoted_id} exists."
         raise NotFoundError(message, status=404)
 
     def _dataset_id(self, data: Source) -> str:

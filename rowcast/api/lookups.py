@@ -89,7 +89,7 @@ def status(job_id: str) -> Status:
 def existing(found: Any, job_id: str) -> Any:
     """Return what was found of a job. Raises JobNotFound if that is None."""
     if found is None:
-        raise JobNotFound(f"There is no job {job_id}.")
+        raise JobNotFound(f"Job {job_id} does not exist.")
     return found
 
 
@@ -106,7 +106,7 @@ def model(model_id: str) -> Publication:
     if found:
         return found
     if job is None or job["kind"] != "fit":
-        raise ModelNotFound(f"There is no model {model_id}.")
+        raise ModelNotFound(f"Model {model_id} does not exist.")
     if job["status"] in FINAL:
         reason = [job["error"]["detail"]] if job["error"] else []
         raise ModelFailed(
@@ -161,7 +161,7 @@ def result(job_id: str) -> Publication:
     if found:
         return found
     if job is None:
-        raise JobNotFound(f"There is no job {job_id}.")
+        raise JobNotFound(f"Job {job_id} does not exist.")
     if job["kind"] == "fit":
         raise NotAPrediction(f"Job {job_id} is a fit.")
     if job["status"] == "canceled":

@@ -62,7 +62,7 @@ def _ours(error: Exception) -> errors.RowcastError:
 def _sentence_of(error: HTTPException) -> str:
     request = flask.request
     if error.code == 404:
-        return f"There is no endpoint {request.path}."
+        return f"{request.path} is not an endpoint of this service."
     if error.code == 405:
         return f"{request.path} does not take {request.method}."
     if error.code == 413:

@@ -52,7 +52,7 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
         )
     left = left_under(storage, "models", owner, model_id)
     if not left and not publications.results_of(storage, owner, model_id):
-        raise ModelNotFound(f"There is no model {model_id}.")
+        raise ModelNotFound(f"Model {model_id} does not exist.")
 
     _write_tombstone(storage, "models", owner, model_id)
     # Before anything is removed, so that asking again comes here again if it fails.
@@ -78,7 +78,7 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
     left = left_under(storage, "results", owner, result_id)
     # Under the id of a model lie the notes of its results, which are not a result.
     if not left or publications.results_of(storage, owner, result_id):
-        raise JobNotFound(f"There is no result {result_id}.")
+        raise JobNotFound(f"Result {result_id} does not exist.")
 
     remove_result(storage, owner, result_id)
 

@@ -104,7 +104,7 @@ class ModelCache:
         fit = JobRef(owner, "fit", model_id)
         if not publications.has_published(self._storage, fit):
             del self._kept[owner, model_id]
-            raise ModelNotFound(f"There is no model {model_id}.")
+            raise ModelNotFound(f"Model {model_id} does not exist.")
         kept.deletions = deletions
         kept.seen_at = time.monotonic()
 

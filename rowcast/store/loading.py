@@ -46,7 +46,7 @@ def load(
     """
     found = publications.find(storage, JobRef(owner, "fit", model_id))
     if found is None:
-        raise ModelNotFound(f"There is no model {model_id}.")
+        raise ModelNotFound(f"Model {model_id} does not exist.")
     about = found.manifest
     signing.verify(keys, owner, model_id, about)
     if max_bytes is not None and about["file"]["size"] > max_bytes:
