@@ -412,11 +412,28 @@ def _is_loopback(bind: str) -> bool:
         return False
 
 
+# Old names of settings: they are refused, because ignoring them would change what they set.
+_RENAMED = {
+    "WARM_SOCKET": "ONLINE_SOCKET",
+    "WARM_WORKERS": "ONLINE_WORKERS",
+    "WARM_CACHE_BYTES": "ONLINE_CACHE_BYTES",
+    "WARM_MEMORY_BYTES": "ONLINE_MEMORY_BYTES",
+    "ANSWER_MAX_ROWS": "ONLINE_MAX_ROWS",
+    "ANSWER_MAX_BYTES": "ONLINE_MAX_BYTES",
+    "ANSWER_TIMEOUT_S": "ONLINE_TIMEOUT_S",
+}
+
+
 def _refuse_misspelt(environment: Mapping[str, str], names: list[str]) -> None:
     for variable in environment:
-        if variable.upper() in names:
+        name = variable.upper()
+        if name in names:
             continue
-        if near := difflib.get_close_matches(variable.upper(), names, 1, 0.92):
+        if name in _RENAMED:
+            near = [_RENAMED[name]]
+        else:
+            near = difflib.get_close_matches(name, names, 1, 0.92)
+        if near:
             raise ConfigurationError(
                 f"Unknown setting {variable}. Did you mean {near[0]}?"
             )

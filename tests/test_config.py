@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rowcast import config
 from rowcast.config import ConfigurationError, Settings
 
 KEY = "0123456789abcdef"
@@ -256,3 +257,14 @@ def test_settings_are_never_read_from_files(
         Settings.from_environment().server_workers
         == Settings.model_fields["server_workers"].default
     )
+
+
+@pytest.mark.parametrize("old", sorted(config._RENAMED))
+def test_renamed_setting_is_refused_with_its_new_name(
+    old: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(old, "4")
+    with pytest.raises(
+        ConfigurationError, match=f"{old}. Did you mean {config._RENAMED[old]}?"
+    ):
+        Settings.from_environment()
