@@ -32,7 +32,7 @@ import ml
 from benchmarks import tables
 from rowcast.learning import training
 from rowcast.learning.progress import SILENT, Progress
-from rowcast.tables.columns import Feature
+from rowcast.tables import Feature
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import all_errors
 from rowcast.learning import learners, training
-from rowcast.tables.columns import Feature
+from rowcast.tables import Feature
 from server import create_app
 from tests.support import ROOT
 from tests.support.markdown import (

@@ -17,7 +17,16 @@ import pyarrow.types as pt
 
 from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learning import prediction_intervals
-from rowcast.tables import Feature, Source, checks, columns, drift, formats, target
+from rowcast.tables import (
+    Feature,
+    OnProgress,
+    Source,
+    checks,
+    columns,
+    drift,
+    ignore_progress,
+    target,
+)
 
 Output = Literal["labels", "probabilities", "quantiles"]
 FileFormat = Literal["parquet", "csv", "jsonl"]
@@ -110,7 +119,7 @@ def write(
     predictor: Predictor,
     source: Source,
     plan: Plan,
-    on_progress: formats.OnProgress = formats.ignore_progress,
+    on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
     """Predict all rows of a table, one out for each row in, in order, and return what they were
     like.

@@ -20,7 +20,7 @@ from rowcast.errors import RequestTooLarge
 from rowcast.learning import Predictor, prediction
 from rowcast.online import limits
 from rowcast.online.protocol import RECORDS, Question
-from rowcast.tables import Limits, checks, formats
+from rowcast.tables import Limits, Source, checks, formats
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ def _output(question: Question) -> prediction.Output:
     return outputs[question.output]
 
 
-def _source(
-    sent_as: str, table: bytes, bounds: TableLimits, path: Path
-) -> formats.Source:
+def _source(sent_as: str, table: bytes, bounds: TableLimits, path: Path) -> Source:
     if sent_as == RECORDS:
         return formats.of_records(table, bounds.limits)
     path.write_bytes(table)
@@ -97,7 +95,7 @@ def _source(
 
 def _batches(
     predictor: Predictor,
-    source: formats.Source,
+    source: Source,
     plan: prediction.Plan,
     bounds: TableLimits,
 ) -> Iterator[pa.RecordBatch]:

@@ -1,18 +1,21 @@
 """From the bytes of a file to checked Arrow columns."""
 
 from rowcast.tables.columns import Feature
-from rowcast.tables.formats import Sample, Source
+from rowcast.tables.files import Format, OnProgress, Sample, Source, ignore_progress
 from rowcast.tables.limits import Limits
 
 __all__ = [
     "Feature",
+    "Format",
     "Limits",
+    "OnProgress",
     "Sample",
     "Source",
     "checks",
     "columns",
     "drift",
     "formats",
+    "ignore_progress",
     "target",
     "training_table",
 ]

@@ -16,28 +16,8 @@ import pyarrow as pa
 
 from rowcast.tables import arrow, file_types, json_lines, parquet, text_files
 from rowcast.tables.file_types import Kind
-from rowcast.tables.files import (
-    Format,
-    OnProgress,
-    Read,
-    Sample,
-    Source,
-    ignore_progress,
-)
+from rowcast.tables.files import Format, Read, Sample, Source
 from rowcast.tables.limits import Limits
-
-__all__ = [
-    "READERS",
-    "Format",
-    "Limits",
-    "OnProgress",
-    "Sample",
-    "Source",
-    "ignore_progress",
-    "of_records",
-    "open_file",
-    "peek",
-]
 
 # A file of at most this size is read by one request.
 _SMALL_BYTES = 262_144

@@ -21,7 +21,7 @@ from rowcast.ids import new_id
 from rowcast.learning import SILENT, learners, prediction, training
 from rowcast.store import ObjectMissing, Storage, manifests, patience
 from rowcast.system import cores
-from rowcast.tables import checks, formats, training_table
+from rowcast.tables import Limits, checks, formats, training_table
 
 # The small table, and the boosting iterations of its fit.
 N_ROWS = 1_000
@@ -69,7 +69,7 @@ def _write_small_table(path: Path) -> None:
 
 
 def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
-    source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
+    source = formats.open_file(folder / "dataset", Limits.of(settings))
     table = training_table.read(source, checks.DEFAULT_TARGET)
     task = learners.task_of(table.target, "auto", max_classes=settings.max_classes)
     plan = training.Plan("boosting", task, {"max_iter": MAX_ITER}, validation="none")
@@ -89,6 +89,6 @@ def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
 
 
 def _predict(settings: Settings, folder: Path, predictor: prediction.Predictor) -> None:
-    source = formats.open_file(folder / "dataset", formats.Limits.of(settings))
+    source = formats.open_file(folder / "dataset", Limits.of(settings))
     checks.check_predict(source, predictor.features)
     prediction.write(folder / "result", predictor, source, prediction.Plan())

@@ -20,9 +20,9 @@ from rowcast.config import Settings
 from rowcast.jobs import estimates
 from rowcast.jobs.estimates import Work
 from rowcast.store.answers import Version
-from rowcast.tables import formats
+from rowcast.tables import Limits, formats
 
-LIMITS = formats.Limits.of(Settings())
+LIMITS = Limits.of(Settings())
 
 
 # From earlier jobs

@@ -18,7 +18,7 @@ from rowcast.learning import fit_monitor, training
 from rowcast.learning.learners import LEARNERS
 from rowcast.learning.progress import STEPS, Progress, waiting
 from rowcast.learning.training import Plan, Rows
-from rowcast.tables.columns import Feature
+from rowcast.tables import Feature
 
 RNG = np.random.default_rng(0)
 KEYS = {

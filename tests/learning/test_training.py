@@ -25,14 +25,13 @@ from rowcast.learning import learners, training
 from rowcast.learning.learners import LEARNERS, TASKS, Task
 from rowcast.learning.training import Plan, Rows, Trained
 from rowcast.learning.validation import split
-from rowcast.tables import columns, formats, training_table
-from rowcast.tables.columns import Feature
+from rowcast.tables import Feature, Limits, columns, training_table
 from tests.support.tables import source_of
 
 N_ROWS = 300
 RNG = np.random.default_rng(0)
 CLASS = RNG.integers(0, 2, N_ROWS)
-LIMITS = formats.Limits.of(Settings())
+LIMITS = Limits.of(Settings())
 # Enough to learn what the tests have to learn, in a tenth of the time.
 QUICK: dict[str, dict[str, Any]] = {
     "boosting": {"max_iter": 20},

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pytest
 
 from rowcast.errors import InvalidTable
-from rowcast.tables import formats
-from rowcast.tables.formats import Limits, Sample, Source
+from rowcast.tables import Limits, Sample, Source, formats
 from tests.support.files import (
     arrow_file,
     arrow_stream,

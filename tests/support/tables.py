@@ -10,10 +10,9 @@ import pyarrow as pa
 from sklearn.datasets import make_classification
 
 from rowcast.config import Settings
-from rowcast.tables import formats
-from rowcast.tables.formats import Source
+from rowcast.tables import Format, Limits, Source
 
-LIMITS = formats.Limits.of(Settings())
+LIMITS = Limits.of(Settings())
 
 
 def parquet(table: pd.DataFrame) -> bytes:
@@ -47,7 +46,7 @@ def slow_table() -> pd.DataFrame:
 
 def source_of(table: pa.Table) -> Source:
     return Source(
-        formats.Format("parquet"),
+        Format("parquet"),
         table.schema,
         table.num_rows,
         LIMITS,

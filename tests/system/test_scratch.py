@@ -27,7 +27,7 @@ from rowcast.learning import prediction
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store.object_store import Storage
 from rowcast.system import scratch
-from rowcast.tables.columns import Feature
+from rowcast.tables import Feature
 from server import create_app
 from tests.support.redis_server import RedisServer
 from tests.support.tables import source_of

@@ -24,7 +24,7 @@ import threadpoolctl
 from rowcast.config import Settings
 from rowcast.learning import learners, prediction, training
 from rowcast.learning.prediction import Predictor
-from rowcast.tables import formats, training_table
+from rowcast.tables import Limits, Source, formats, training_table
 from tests.support import ROOT
 from tests.support.files import (
     arrow_file,
@@ -143,15 +143,15 @@ def models(stack: Stack, datasets: list[str], **params: Any) -> list[dict[str, A
     return [stack.get(f"/models/{job}").json() for job in jobs]
 
 
-LIMITS = formats.Limits.of(Settings())
+LIMITS = Limits.of(Settings())
 
 
-def opened(folder: Path, name: str, data: pa.Table) -> formats.Source:
+def opened(folder: Path, name: str, data: pa.Table) -> Source:
     (folder / name).write_bytes(FORMATS[name](data))
     return formats.open_file(folder / name, LIMITS)
 
 
-def predictor_of(source: formats.Source) -> Predictor:
+def predictor_of(source: Source) -> Predictor:
     data = training_table.read(source, "y")
     task = learners.task_of(data.target, "auto", max_classes=1000)
     plan = training.Plan("boosting", task, {"max_iter": 10}, validation="none")
@@ -404,7 +404,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from rowcast.learning import learners, prediction
-from rowcast.tables import Feature, formats
+from rowcast.tables import Feature, Limits, Source, formats
 from rowcast.config import Settings
 
 def memory(name):
@@ -420,7 +420,7 @@ rows = pandas.DataFrame(values, columns=[f.name for f in features])
 model.fit(rows, rows["x0"])
 model.predict(rows)
 folder = Path(sys.argv[1])
-source = formats.open_file(folder / "table", formats.Limits.of(Settings()))
+source = formats.open_file(folder / "table", Limits.of(Settings()))
 predictor = prediction.Predictor(model, features, "y", "double", None, None)
 before = memory("VmRSS")
 report = prediction.write(folder / "result", predictor, source, prediction.Plan())

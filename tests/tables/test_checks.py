@@ -19,15 +19,22 @@ import pytest
 
 from rowcast.config import Settings
 from rowcast.errors import InvalidTable
-from rowcast.tables import checks, formats, training_table
-from rowcast.tables.columns import Feature
-from rowcast.tables.formats import Sample, Source
+from rowcast.tables import (
+    Feature,
+    Format,
+    Limits,
+    Sample,
+    Source,
+    checks,
+    formats,
+    training_table,
+)
 from tests.support import ROOT
 from tests.support.tables import parquet
 
 N_ROWS = 12
 LABELS = pa.array([0, 1] * 6)
-LIMITS = formats.Limits.of(Settings())
+LIMITS = Limits.of(Settings())
 REFUSED: dict[str, pa.Array] = {
     "list": pa.array([[1]] * N_ROWS),
     "struct": pa.array([{"a": 1}] * N_ROWS),
@@ -53,7 +60,7 @@ def peeked(content: bytes) -> Sample:
 
 
 def sample_of(table: pa.Table) -> Sample:
-    return Sample(formats.Format("parquet"), table.schema)
+    return Sample(Format("parquet"), table.schema)
 
 
 @pytest.fixture
@@ -123,7 +130,7 @@ def test_missing_target_is_named_with_the_columns_that_are_there() -> None:
 
 def test_missing_target_of_a_wide_table_names_the_first_columns_only() -> None:
     wide = pa.schema([(f"column {i}", pa.float64()) for i in range(1000)])
-    error = refusal(checks.check_fit, Sample(formats.Format("parquet"), wide), "y")
+    error = refusal(checks.check_fit, Sample(Format("parquet"), wide), "y")
     assert "'column 9' and 990 more" in error.detail
 
 
@@ -259,12 +266,12 @@ def test_checking_a_table_loads_neither_pandas_nor_scikit_learn(tmp_path: Path) 
     code = f"""
 import sys
 from rowcast.learning import learners
-from rowcast.tables import Feature, checks, formats
+from rowcast.tables import Feature, Format, Limits, checks, formats
 from rowcast.config import Settings
 for name in ("table.parquet", "table.csv"):
     content = open({str(tmp_path)!r} + "/" + name, "rb").read()
     read = lambda offset, length: content[offset : offset + length]
-    sample = formats.peek(len(content), read, formats.Limits.of(Settings()))
+    sample = formats.peek(len(content), read, Limits.of(Settings()))
     checks.check_fit(sample, None)
     checks.check_predict(sample, [Feature("x", "numeric")])
 learners.check("boosting", {{"max_iter": 10}})

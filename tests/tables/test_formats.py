@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rowcast.errors import InvalidTable
-from rowcast.tables import formats
-from rowcast.tables.formats import Format
+from rowcast.tables import Format, formats
 from tests.support import ROOT
 from tests.support.files import (
     arrow_file,

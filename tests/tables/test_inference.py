@@ -10,8 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rowcast.tables import columns, inference
-from rowcast.tables.columns import Feature
+from rowcast.tables import Feature, columns, inference
 from rowcast.tables.inference import LeftOut
 from tests.support.columns import chunked, infer, learned, listed
 
