@@ -132,7 +132,7 @@ def predict(
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
         threads = seat.threads(n_cells=n_cells, others_wait=run.others_wait)
         progress.phase("predicting")
-        with threads as n_threads, loading.refused_if_of_other_versions(about):
+        with threads as n_threads, loading.checking_versions(about):
             rows = prediction.write(path, predictor, source, wanted, progress.rows)
 
     progress.phase("uploading")

@@ -95,7 +95,7 @@ class _Answering:
     ) -> bytes | errors.RowcastError:
         try:
             model, manifest = self.cache.get(question.owner, question.model_id)
-            with loading.refused_if_of_other_versions(manifest):
+            with loading.checking_versions(manifest):
                 return predictor.answer(
                     question, table, (model, manifest), self.limits, self.path
                 )

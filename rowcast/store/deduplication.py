@@ -1,7 +1,7 @@
-"""Which bytes an owner has uploaded already, so that nobody needs to send them twice.
+"""The datasets that an owner has uploaded, by their bytes, so that nobody sends them twice.
 
-A digest counts only if a worker has computed it from the bytes themselves; what a caller claims is
-looked for, never noted. Redis holds this as a cache: what it loses is uploaded again.
+A digest counts only if a worker has computed it from the bytes. The digest that a caller sends is
+only searched for, never noted. Redis holds this as a cache: what it loses is uploaded again.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from rowcast.store.object_store import Storage
 log = logging.getLogger("rowcast.content")
 
 KEPT_S = 30 * 24 * 3600
-# How many datasets of the same bytes are remembered, the newest ones: each costs a look at the
-# store.
+# Datasets of the same bytes that are remembered, the newest ones. To check one takes a request to
+# the store.
 N_REMEMBERED = 3
 
 
 def note(
     connection: redis.Redis, owner: str, dataset_id: str, version: Version, sha256: str
 ) -> None:
-    """Note the SHA-256, in hexadecimal, that a worker has computed from this version of a
-    dataset."""
+    """Note the SHA-256, in hexadecimal, that a worker has computed from a dataset's version."""
+    noted = json.dumps({"sha256": sha256, "size": version.size, "tag": version.tag})
     same_bytes = _same_bytes(owner, sha256, version.size)
     with suppress(redis.RedisError), connection.pipeline() as pipeline:
-        noted = json.dumps({"sha256": sha256, "size": version.size, "tag": version.tag})
         pipeline.set(_digest(owner, dataset_id), noted, ex=KEPT_S)
-        # With equal scores Redis sorts by the text, and the text of an id by its time.
+        # Redis sorts equal scores by their text, and ids sort by time.
         pipeline.zadd(same_bytes, {dataset_id: 0})
         pipeline.zremrangebyrank(same_bytes, 0, -N_REMEMBERED - 1)
         pipeline.expire(same_bytes, KEPT_S)
@@ -44,7 +43,7 @@ def note(
 def digest_of(
     connection: redis.Redis, owner: str, dataset_id: str, version: Version
 ) -> str | None:
-    """Return the SHA-256 of this very version of a dataset, None where no worker has computed it.
+    """Return the SHA-256 of exactly this version of a dataset; None if no worker computed it.
 
     Raises:
         RedisError: Redis does not answer.
@@ -53,11 +52,9 @@ def digest_of(
     if noted is None:
         return None
     known = json.loads(noted)
-    return (
-        str(known["sha256"])
-        if Version(known["size"], known["tag"]) == version
-        else None
-    )
+    if Version(known["size"], known["tag"]) != version:
+        return None
+    return str(known["sha256"])
 
 
 def find(
@@ -69,10 +66,10 @@ def find(
     *,
     oldest: float | None = None,
 ) -> str | None:
-    """Return the newest dataset that holds these bytes, None where none does or Redis does not
-    answer.
+    """Return the newest dataset that holds these bytes; None if none does or Redis is away.
 
-    One that was minted before `oldest`, in Unix seconds, is about to be removed and does not count.
+    A dataset that was made before `oldest`, in Unix seconds, is about to be removed and does not
+    count.
 
     Raises:
         StoreUnavailable: the store does not answer.
@@ -97,22 +94,22 @@ def find(
 
 
 def _members(connection: redis.Redis, same_bytes: str) -> list[str]:
-    """Return the datasets that were noted with the same bytes, the newest first."""
-    return [
-        member.decode()
-        for member in cast(list[bytes], connection.zrevrange(same_bytes, 0, -1))
-    ]
+    """Return the datasets that were noted with the same bytes, newest first."""
+    members = cast(list[bytes], connection.zrevrange(same_bytes, 0, -1))
+    return [member.decode() for member in members]
 
 
 def _is_too_old(dataset_id: str, oldest: float | None) -> bool:
-    minted_at = time_of(dataset_id)
-    return minted_at is None or (oldest is not None and minted_at.timestamp() < oldest)
+    made_at = time_of(dataset_id)
+    if made_at is None:
+        return True
+    return oldest is not None and made_at.timestamp() < oldest
 
 
 def _holds(
     connection: redis.Redis, storage: Storage, owner: str, dataset_id: str, sha256: str
 ) -> bool:
-    """Tell whether what lies in the store now is the version that the digest was computed from."""
+    """Return whether a dataset still is the version that the digest was computed from."""
     try:
         version = storage.version("datasets", owner, dataset_id, "data")
     except ObjectMissing:

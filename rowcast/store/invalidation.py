@@ -1,5 +1,4 @@
-"""One count of all deletions in Redis, by which caches of models learn that something was
-deleted."""
+"""A count of all deletions in Redis, which tells caches of models that something was deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ _DELETIONS = "rowcast:deletions"
 
 
 def note_deletion(connection: redis.Redis) -> None:
-    """Make every cache look for its models again. Raises redis.RedisError."""
+    """Make every cache check that its models still exist. Raises redis.RedisError."""
     connection.incr(_DELETIONS)
 
 

@@ -1,4 +1,4 @@
-"""A published model, loaded: nothing is unpickled before its signature and its digest match."""
+"""Load a published model; nothing is unpickled before its signature and its digest match."""
 
 from __future__ import annotations
 
@@ -22,8 +22,18 @@ from rowcast.learning import Predictor
 from rowcast.store import publications, signing, versions
 from rowcast.store.answers import ObjectMissing
 from rowcast.store.object_store import Storage
-from rowcast.store.publications import JobRef
+from rowcast.store.publications import JobRef, Publication
 from rowcast.tables import Feature
+
+# What unpickling or calling a model raises where libraries have changed.
+_LIKELY_ERRORS = (
+    ImportError,
+    AttributeError,
+    TypeError,
+    KeyError,
+    ValueError,
+    EOFError,
+)
 
 
 def load(
@@ -35,12 +45,12 @@ def load(
     *,
     max_bytes: int | None = None,
 ) -> tuple[Predictor, dict[str, Any]]:
-    """Return a model, whose file is downloaded to `path`, and its manifest.
+    """Return a model and its manifest; the model's file is downloaded to `path`.
 
     Raises:
-        ModelNotFound: there is none, or its file is missing.
-        ModelUntrusted: its signature or its file is not what the workers have made.
-        ModelIncompatible: it was made by other versions of libraries, and cannot be loaded.
+        ModelNotFound: the model or its file does not exist.
+        ModelUntrusted: the workers have not signed its manifest, or its file has changed.
+        ModelIncompatible: other versions of libraries made it, and it cannot be loaded.
         ModelTooLarge: its file has more than `max_bytes`.
         StoreUnavailable: the store does not answer.
     """
@@ -49,26 +59,35 @@ def load(
         raise ModelNotFound(f"Model {model_id} does not exist.")
     about = found.manifest
     signing.verify(keys, owner, model_id, about)
-    if max_bytes is not None and about["file"]["size"] > max_bytes:
+
+    size = about["file"]["size"]
+    if max_bytes is not None and size > max_bytes:
         raise ModelTooLarge(
-            f"Model {model_id} has {about['file']['size']:,} bytes; {max_bytes:,} may be kept."
+            f"Model {model_id} has {size:,} bytes, more than the maximum of {max_bytes:,}."
         )
+    _download(storage, owner, model_id, found, path)
+    with checking_versions(about):
+        return _predictor(path, about), about
+
+
+def _download(
+    storage: Storage, owner: str, model_id: str, found: Publication, path: Path
+) -> None:
+    """Download a model's file, and check that it is the one that was signed."""
     name = f"{found.attempt}/{publications.MODEL_FILE}"
     try:
         digest = storage.download("models", owner, model_id, name, path)
     except ObjectMissing:
         raise ModelNotFound(f"The file of model {model_id} is missing.") from None
-    if digest != about["file"]["sha256"]:
+    if digest != found.manifest["file"]["sha256"]:
         raise ModelUntrusted(
             f"The file of model {model_id} is not the one that was signed."
         )
-    with refused_if_of_other_versions(about):
-        return _predictor(path, about), about
 
 
 def _predictor(path: Path, about: dict[str, Any]) -> Predictor:
     with warnings.catch_warnings():
-        # scikit-learn warns of a model of another version; what does not work is refused.
+        # scikit-learn warns about models of other versions. A model that does not work raises.
         warnings.simplefilter("ignore")
         model = _unpickled(path)
     features = [Feature(**feature) for feature in about["features"]]
@@ -87,7 +106,7 @@ def _unpickled(path: Path) -> Any:
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        # What joblib wrote names its wrapper of arrays; its own reader takes all pickles, but is
+        # Files that joblib wrote name its wrapper of arrays. joblib can read any pickle, but is
         # slow.
         if content.find(b"NumpyArrayWrapper") >= 0:
             return joblib.load(path)
@@ -95,24 +114,18 @@ def _unpickled(path: Path) -> Any:
 
 
 @contextmanager
-def refused_if_of_other_versions(about: dict[str, Any]) -> Iterator[None]:
-    """Turn what a model raises into ModelIncompatible where other versions, the likely cause, made
-    it."""
+def checking_versions(about: dict[str, Any]) -> Iterator[None]:
+    """Raise ModelIncompatible for an error of a model that other versions of libraries made.
+
+    The versions are its likely cause. Errors of models of the same versions pass unchanged.
+    """
     try:
         yield
-    except (
-        ImportError,
-        AttributeError,
-        TypeError,
-        KeyError,
-        ValueError,
-        EOFError,
-    ) as error:
+    except _LIKELY_ERRORS as error:
         different = versions.differences(about.get("versions", {}))
         if not different:
             raise
         raise ModelIncompatible(
-            f"Model {about['id']} was made by other versions of libraries and does not work "
-            "with these: "
-            f"{different}."
+            f"Model {about['id']} was made with other versions of the libraries, and does not "
+            f"work with the current ones: {different}."
         ) from error

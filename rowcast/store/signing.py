@@ -1,8 +1,8 @@
-"""Signatures of models, because loading one runs code that lies in it.
+"""Signatures of models, which are needed because loading a model runs code that it holds.
 
-HMAC-SHA-256 (RFC 2104) over the owner, the model's id and its manifest, which holds the SHA-256 of
-the model's file. The first key signs, all verify, so that keys can be rotated. Only workers hold
-keys: whoever can verify could also sign.
+The signature is an HMAC-SHA-256 (RFC 2104) over the owner, the model's id and its manifest, which
+holds the SHA-256 of the model's file. The first key signs and all keys verify, so keys can be
+rotated. Only workers hold keys, because a key that verifies can also sign.
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ def sign(
     keys: Sequence[str], owner: str, model_id: str, manifest: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the manifest with its `signature`."""
-    return {**manifest, "signature": _mac(keys[0], owner, model_id, manifest)}
+    message = _message(owner, model_id, manifest)
+    return {**manifest, "signature": _mac(keys[0], message)}
 
 
 def verify(
     keys: Sequence[str], owner: str, model_id: str, manifest: dict[str, Any]
 ) -> None:
-    """Refuse a manifest that no key has signed for this owner and model.
+    """Reject a manifest that no key has signed for this owner and model.
 
     Raises:
         ModelUntrusted: the signature is missing or matches no key.
     """
+    message = _message(owner, model_id, manifest)
     signature = str(manifest.get("signature", "")).encode()
-    if not any(
-        hmac.compare_digest(signature, _mac(key, owner, model_id, manifest).encode())
-        for key in keys
-    ):
-        raise ModelUntrusted(
-            f"The signature of model {model_id} matches no signing key."
-        )
+    for key in keys:
+        expected = _mac(key, message).encode()
+        if hmac.compare_digest(signature, expected):
+            return
+    raise ModelUntrusted(f"The signature of model {model_id} matches no signing key.")
 
 
-def _mac(key: str, owner: str, model_id: str, manifest: dict[str, Any]) -> str:
+def _message(owner: str, model_id: str, manifest: dict[str, Any]) -> bytes:
     signed = {name: value for name, value in manifest.items() if name != "signature"}
-    message = json.dumps(
-        [owner, model_id, signed], sort_keys=True, separators=(",", ":")
-    )
-    return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()
+    content = [owner, model_id, signed]
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _mac(key: str, message: bytes) -> str:
+    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()

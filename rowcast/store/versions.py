@@ -1,4 +1,4 @@
-"""Which code and which libraries made a model, and whether it may be used with others."""
+"""The versions of the code and the libraries that made a model, and how they differ from ours."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ LIBRARIES = ("scikit-learn", "skrub", "numpy", "pandas", "pyarrow", "joblib")
 @functools.cache
 def current() -> dict[str, str]:
     """Return the versions of Rowcast, Python and the libraries that a model depends on."""
-    own = {
+    versions = {
         "rowcast": rowcast.__version__,
         "code": code(),
         "python": platform.python_version(),
     }
-    return {**own, **{name: importlib.metadata.version(name) for name in LIBRARIES}}
+    for name in LIBRARIES:
+        versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 @functools.cache
@@ -34,30 +36,31 @@ def code() -> str:
 
 
 def code_of(root: Path) -> str:
-    """Return what tells one state of the deciding code from another: 12 hexadecimal digits.
+    """Return a digest of the deciding code of a checkout: 12 hexadecimal digits.
 
     It covers `ml.py` and everything in `rowcast/tables` and `rowcast/learning`. A change of other
-    code, such as a route, leaves it as it is, so that `reuse` still finds earlier jobs.
+    code, such as a route, does not change it, so `reuse` still finds earlier jobs.
     """
     digest = hashlib.sha256()
     for path in _deciding_files(root):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        name = path.relative_to(root).as_posix()
+        digest.update(name.encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
 def _deciding_files(root: Path) -> list[Path]:
-    modules = [
-        path for folder in DECIDING_FOLDERS for path in (root / folder).rglob("*.py")
-    ]
+    modules: list[Path] = []
+    for folder in DECIDING_FOLDERS:
+        modules += (root / folder).rglob("*.py")
     return [root / "ml.py", *sorted(modules)]
 
 
 def differences(made_by: Mapping[str, Any]) -> str:
-    """Return which libraries differ from those that made a model, as `scikit-learn 1.8.0, here
-    1.9.1`."""
+    """Return the libraries that differ from a model's, such as `joblib 1.4.0, here 1.5.2`."""
     here = current()
-    names = [
-        name for name in LIBRARIES if name in made_by and made_by[name] != here[name]
+    changed = [
+        name for name in LIBRARIES if made_by.get(name, here[name]) != here[name]
     ]
-    return ", ".join(f"{name} {made_by[name]}, here {here[name]}" for name in names)
+    texts = [f"{name} {made_by[name]}, here {here[name]}" for name in changed]
+    return ", ".join(texts)

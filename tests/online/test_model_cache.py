@@ -94,7 +94,7 @@ def test_model_whose_file_is_larger_than_the_cache_is_refused(
     stack: Stack, make: Callable[..., ModelCache], model_ids: list[str]
 ) -> None:
     limit = size_of(stack, model_ids[0]) - 1
-    with pytest.raises(ModelTooLarge, match=f"{limit:,} may be kept"):
+    with pytest.raises(ModelTooLarge, match=f"the maximum of {limit:,}"):
         make(limit).get("default", model_ids[0])
 
 
