@@ -45,7 +45,7 @@ def configure(settings: Settings, process: str) -> None:
     )
     # RQ says in several lines what one line of ours says; matplotlib, which skrub loads, talks of
     # fonts.
-    for name in ("rq.worker", "rq.worker_pool", "rq.job", "rq.queue", "matplotlib"):
+    for name in ("rq.worker", "rq.job", "rq.queue", "matplotlib"):
         logging.getLogger(name).setLevel(
             "DEBUG" if settings.log_level == "debug" else "WARNING"
         )

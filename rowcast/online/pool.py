@@ -55,7 +55,8 @@ class OnlineWorker(forks.Child):
 def run(settings: Settings, listener: socket.socket) -> None:
     """Keep ONLINE_WORKERS processes running until SIGTERM or Ctrl-C.
 
-    They are forked before their first model, so import here what they need.
+    They share the memory of what the caller has imported. The caller must not have used a model:
+    OpenMP hangs in a fork of a process that has used it.
     """
     n_workers = settings.online_workers
     workers = [OnlineWorker(settings, listener) for _ in range(n_workers)]

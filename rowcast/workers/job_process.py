@@ -37,9 +37,10 @@ STALE_AFTER_S = 30.0
 
 @dataclass(frozen=True)
 class JobProcess:
-    """What the work horses of a worker inherit: its settings, its queue by two connections.
+    """Forks work horses, which inherit what is here.
 
-    `heartbeat_queue` gives up soon while Redis is away. `memory_bytes` is what a job may take.
+    The connection of `heartbeat_queue` gives up soon, that of `queue` waits for an answer.
+    `memory_bytes` is the limit of a job.
     """
 
     settings: Settings
@@ -59,7 +60,7 @@ class JobProcess:
     def _live(
         self, parent_pid: int, orders: int, reports: ReportPipe, *, warms_up: bool
     ) -> None:
-        """Run the one job that is ordered; exit with 0 if its end or return is recorded."""
+        """Run the one job of the order, then exit: with 0 if its end or requeueing is recorded."""
         _become_work_horse(parent_pid)
         if warms_up:
             set_process_title("warm-up")
@@ -100,23 +101,25 @@ class JobProcess:
         return line
 
     def _run(self, order: Order, reports: ReportPipe) -> int:
-        work = partial(FUNCTIONS[order.job.kind], **order.arguments)
-        attempt = partial(
-            Attempt,
-            job=order.job,
-            settings=self.settings,
-            queue=self.queue,
-            heartbeat_queue=self.heartbeat_queue,
-            work=work,
-            reports=reports,
-            memory_bytes=self.memory_bytes,
-        )
+        """Run the job, and return the exit code of the process."""
         try:
-            attempt().run()
+            self._attempt(order, reports).run()
         except BaseException as error:
             log.error("the work horse failed", exc_info=error)
             return 1
         return 0
+
+    def _attempt(self, order: Order, reports: ReportPipe) -> Attempt:
+        function = FUNCTIONS[order.job.kind]
+        return Attempt(
+            job=order.job,
+            settings=self.settings,
+            queue=self.queue,
+            heartbeat_queue=self.heartbeat_queue,
+            work=partial(function, **order.arguments),
+            reports=reports,
+            memory_bytes=self.memory_bytes,
+        )
 
 
 def _become_work_horse(parent_pid: int) -> None:

@@ -14,21 +14,21 @@ from rowcast.workers.supervision import JobLimits
 def run(settings: Settings, n_workers: int) -> None:
     """Keep the processes running until SIGTERM or Ctrl-C, then wait for the running jobs.
 
-    Besides `n_workers` there are SHORT_WORKERS for short jobs. They are forked, so import here
-    what jobs need: it is then loaded once, and shared. Fit nothing here: OpenMP hangs in a fork of
-    a process that has used it.
+    There are `n_workers`, SHORT_WORKERS for short jobs, and one maintenance process. They share the
+    memory of what the caller has imported. The caller must not have fitted anything: OpenMP hangs
+    in a fork of a process that has used it.
     """
     n_jobs = n_workers + settings.short_workers
     limits = JobLimits(
         memory_bytes=memory.limit_per_job(settings, n_jobs),
         scratch_bytes=scratch.limit_per_job(settings, n_jobs),
     )
-    workers = [_worker("any", settings, limits) for _ in range(n_workers)]
-    workers += [
-        _worker("short", settings, limits) for _ in range(settings.short_workers)
-    ]
-    maintains = forks.Child("maintenance process", partial(maintenance.run, settings))
-    forks.ForkSupervisor([*workers, maintains]).run()
+    kinds: list[WorkerKind] = ["any"] * n_workers
+    kinds += ["short"] * settings.short_workers
+    processes = [_worker(kind, settings, limits) for kind in kinds]
+    maintains = partial(maintenance.run, settings)
+    processes.append(forks.Child("maintenance process", maintains))
+    forks.ForkSupervisor(processes).run()
 
 
 def _worker(kind: WorkerKind, settings: Settings, limits: JobLimits) -> forks.Child:
