@@ -15,6 +15,7 @@ from rowcast.jobs import JobFields, service
 
 # What RQ and `uuid` raise for a hash or an id that Rowcast did not write.
 _MALFORMED = (
+    AssertionError,
     AttributeError,
     DeserializationError,
     KeyError,
@@ -49,17 +50,22 @@ def read(
     A hash may name any function, if somebody else writes to Redis. Rowcast runs only two, for jobs
     that have an owner and an id of its own.
     """
+    try:
+        return _read(job_id, raw, connection)
+    except _MALFORMED:
+        return None
+
+
+def _read(
+    job_id: str, raw: Mapping[bytes, bytes], connection: redis.Redis
+) -> Order | None:
     fields = JobFields.parse(job_id, raw)
-    if fields is None or not fields.owner:
+    if fields is None or not fields.owner or time_of(job_id) is None:
         return None
     # RQ keeps the name of the function, its arguments and the time limit in the same hash.
     rq_job = rq.job.Job(job_id, connection=connection, serializer="json")
-    try:
-        rq_job.restore(raw)
-        is_ours = rq_job.func_name == service.FUNCTIONS[fields.kind]
-        if not is_ours or time_of(job_id) is None:
-            return None
-        timeout_s = int(rq_job.timeout) if rq_job.timeout else None
-        return Order(job=fields, arguments=rq_job.kwargs, timeout_s=timeout_s)
-    except _MALFORMED:
+    rq_job.restore(raw)
+    if rq_job.func_name != service.FUNCTIONS[fields.kind]:
         return None
+    timeout_s = int(rq_job.timeout) if rq_job.timeout else None
+    return Order(job=fields, arguments=rq_job.kwargs, timeout_s=timeout_s)
