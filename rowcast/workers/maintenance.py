@@ -27,7 +27,7 @@ from rowcast.store import Storage, patience
 from rowcast.system import scratch
 from rowcast.webhooks import delivery
 
-log = logging.getLogger("rowcast.maintenance process")
+log = logging.getLogger("rowcast.maintenance")
 
 # Seconds between two sweeps of what is older than a setting says, and of one sweep at most.
 REMOVE_EVERY_S = 600.0

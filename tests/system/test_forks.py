@@ -16,6 +16,8 @@ import pytest
 from tests.support import ROOT
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 PARENT = """
 import signal, sys, time
 from functools import partial
