@@ -1,0 +1,138 @@
+"""The socket between server and online workers: what arrives, and sides that give up or die."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rowcast.errors import InvalidTable, NoOnlineWorker, OnlineWorkerLost
+from rowcast.online import limits, protocol
+from rowcast.online.protocol import Question
+from tests.support.online import (
+    JSON,
+)
+
+QUESTION = Question("default", "request-1", "model-1", "labels", (0.5,), (), JSON, JSON)
+
+
+@pytest.fixture
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("s") / "online" / "socket")
+
+
+@contextmanager
+def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
+    """Serve one question by a thread, in place of a worker."""
+    with protocol.listen(path) as listener:
+
+        def run() -> None:
+            with protocol.accept(listener) as connection:
+                serve(connection)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
+    def serve(connection: Any) -> None:
+        question, rows = protocol.receive_question(connection) or (None, b"")
+        assert question is not None
+        protocol.send_outcome(connection, f"{question.model_id} {rows!r}".encode())
+
+    with serving(path, serve):
+        assert protocol.ask(path, QUESTION, b"rows", 5) == b"model-1 b'rows'"
+
+
+def test_server_raises_the_error_that_the_worker_sent(path: str) -> None:
+    def serve(connection: Any) -> None:
+        protocol.receive_question(connection)
+        protocol.send_outcome(
+            connection, InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"])
+        )
+
+    with serving(path, serve), pytest.raises(InvalidTable) as raised:
+        protocol.ask(path, QUESTION, b"rows", 5)
+    assert (
+        raised.value.cause()
+        == InvalidTable("Wrong.", hint="Do this.", errors=["a", "b"]).cause()
+    )
+
+
+def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(
+    path: str,
+) -> None:
+    with serving(path, lambda _: None), pytest.raises(OnlineWorkerLost):
+        protocol.ask(path, QUESTION, b"x" * 10_000_000, 5)
+
+
+def test_server_does_not_wait_forever_for_a_worker_that_reads_no_more(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ANSWER_MARGIN_S", 0.0)
+    done = threading.Event()
+    with serving(path, lambda _: done.wait(20)):
+        with pytest.raises(OnlineWorkerLost):
+            protocol.ask(path, QUESTION, b"x" * 10_000_000, 1)
+        done.set()
+
+
+def test_worker_notices_that_the_server_has_given_up(path: str) -> None:
+    with protocol.listen(path) as listener:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(path)
+        with protocol.accept(listener) as connection:
+            assert protocol.receive_question(connection) is None
+            protocol.send_outcome(connection, b"nobody hears this")
+
+
+@pytest.mark.parametrize("said", [b"no JSON", b"[]", b'{"of": "a later version"}'])
+def test_worker_lives_on_after_a_question_that_it_does_not_understand(
+    path: str, said: bytes
+) -> None:
+    with protocol.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
+        attempt.connect(path)
+        with (
+            Connection(attempt.detach()) as server,
+            protocol.accept(listener) as worker,
+        ):
+            server.send_bytes(said)
+            server.send_bytes(b"rows")
+            assert protocol.receive_question(worker) is None
+
+
+def test_server_without_online_workers_raises(path: str) -> None:
+    with pytest.raises(NoOnlineWorker, match="No online worker runs"):
+        protocol.ask(path, QUESTION, b"", 5)
+    protocol.listen(path).close()
+    with pytest.raises(NoOnlineWorker, match="No online worker runs"):
+        protocol.ask(path, QUESTION, b"", 5)
+
+
+def test_requests_beyond_the_waiting_connections_find_no_free_worker(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_WAITING_CONNECTIONS", 0)
+    with protocol.listen(path), socket.socket(socket.AF_UNIX) as waiting:
+        waiting.connect(path)
+        with pytest.raises(NoOnlineWorker, match="was free"):
+            protocol.ask(path, QUESTION, b"", 5)
+
+
+def test_socket_lies_in_a_folder_of_its_own_user(path: str) -> None:
+    folder = Path(path).parent
+    protocol.listen(path).close()
+    protocol.listen(path).close()
+    assert [each.name for each in folder.iterdir()] == ["socket"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="nobody else may write it"):
+        protocol.listen(path)
