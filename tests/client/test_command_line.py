@@ -17,10 +17,11 @@ def test_commands_print_only_what_the_next_command_needs(
     service, table, tmp_path, capsys
 ):
     saved = tmp_path / "result.parquet"
+    options = "--target price --task regression --option seed=3 --option name=a=b"
     commands = {
         f"upload {table}": D1,
         f"fit {D1}": "j1",
-        f"fit {D1} --target price --task regression --option seed=3 --option name=a=b --wait": "j1",
+        f"fit {D1} {options} --wait": "j1",
         f"predict {D1} j1 --timeout 5": "r1",
         "status j1": "finished",
         "status j1 --wait": "finished",
@@ -29,14 +30,13 @@ def test_commands_print_only_what_the_next_command_needs(
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
         assert capsys.readouterr() == (f"{printed}\n", "")
-    options = {
+    assert json.loads(service.received("/fit")[1].body) == {
         "id": D1,
         "target": "price",
         "task": "regression",
         "seed": 3,
         "name": "a=b",
     }
-    assert json.loads(service.received("/fit")[1].body) == options
     assert saved.exists()
 
 
@@ -53,31 +53,26 @@ def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(
         f"upload {tmp_path}/none": f"{tmp_path}/none: No such file or directory",
         f"download r1 {tmp_path}": f"{tmp_path}: Not a regular file",
     }
-    for command, said in commands.items():
+    for command, message in commands.items():
         assert main(["--url", service.url, *command.split()]) == 1
-        assert capsys.readouterr() == ("", f"{said}\n")
+        assert capsys.readouterr() == ("", f"{message}\n")
 
 
 def test_commands_that_list_show_and_delete(service, capsys):
+    score = {"metric": "r2", "value": 0.5}
     models = [
-        {
-            "id": "m2",
-            "target": "y",
-            "learner": "linear",
-            "score": {"metric": "r2", "value": 0.5},
-        },
+        {"id": "m2", "target": "y", "learner": "linear", "score": score},
         {"id": "m1", "score": None},
     ]
-    service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
-    service.queued["/datasets"] = [
-        Reply(200, {"datasets": [{"id": "d1", "size": 7}], "next": None})
-    ]
-    service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
+    datasets = [{"id": "d1", "size": 7}]
     jobs = [{**job(), "id": "j2", "kind": "predict"}, job(), job()]
+    log = {"id": "j1", "lines": ["Read 9 rows.", "Done."]}
+    service.queued["/models"] = [Reply(200, {"models": models, "next": None})]
+    service.queued["/datasets"] = [Reply(200, {"datasets": datasets, "next": None})]
+    service.queued["/models/m1"] = [Reply(200, MANIFEST), Reply(204)]
     service.queued["/jobs"] = [Reply(200, {"jobs": jobs, "next": None})]
-    service.queued["/jobs/j1/log"] = [
-        Reply(200, {"id": "j1", "lines": ["Read 9 rows.", "Done."]})
-    ]
+    service.queued["/jobs/j1/log"] = [Reply(200, log)]
+    filters = "--status finished --model-id m1 --limit 2"
     commands = {
         "models": "m2\ty\tlinear\tr2\t0.5\nm1\n",
         "datasets": "d1\t7\n",
@@ -85,8 +80,7 @@ def test_commands_that_list_show_and_delete(service, capsys):
         "delete m1": "",
         "cancel j1": "canceled\n",
         "log j1": "Read 9 rows.\nDone.\n",
-        "jobs --status finished --model-id m1 --limit "
-        "2": "j2\tpredict\tfinished\nj1\tfit\tfinished\n",
+        f"jobs {filters}": "j2\tpredict\tfinished\nj1\tfit\tfinished\n",
     }
     for command, printed in commands.items():
         assert main(["--url", service.url, *command.split()]) == 0
@@ -114,19 +108,5 @@ def test_misspelt_command_is_exit_code_2(command, capsys):
 
 def test_help_names_the_commands_and_the_variable_of_the_key():
     shown = run_python(str(ROOT / "client.py"), "--help").stdout
-    for word in (
-        "upload",
-        "fit",
-        "predict",
-        "status",
-        "cancel",
-        "log",
-        "jobs",
-        "download",
-        "models",
-        "datasets",
-        "delete",
-        "ROWCAST_API_KEY",
-        "ROWCAST_URL",
-    ):
-        assert word in shown
+    for name in (*module.COMMANDS, "ROWCAST_API_KEY", "ROWCAST_URL"):
+        assert name in shown

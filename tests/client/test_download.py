@@ -70,23 +70,19 @@ def test_download_of_another_format_is_a_dataframe_too(
     client, service, store, objects, name, content
 ):
     objects[f"/results/1/{name}"] = content
-    service.queued["/result"] = [
-        Reply(200, {"url": f"{store.url}/results/1/{name}?X-Amz-Signature=secret"})
-    ]
+    url = f"{store.url}/results/1/{name}?X-Amz-Signature=secret"
+    service.queued["/result"] = [Reply(200, {"url": url})]
     expected = pd.DataFrame({"label": ["NA", "1, 2"], "y": [1.5, None]})
     pd.testing.assert_frame_equal(client.download("r1"), expected)
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
 def test_formats_of_results_are_the_same_dataframe(live, form):
-    frame = numbers(60, 2).assign(
-        code=[f"0{i}" for i in range(60)], y=["NA", "no, nor yes"] * 30
-    )
+    frame = numbers(60, 2)
+    frame["code"] = [f"0{i}" for i in range(60)]
+    frame["y"] = ["NA", "no, nor yes"] * 30
     model_id = live.fit(frame, None, validation="none", learner="linear")
-    found = live.predict_table(
-        frame, model_id, output="probabilities", format=form, keep=["col_0"]
-    )
-    expected = live.predict_table(
-        frame, model_id, output="probabilities", keep=["col_0"]
-    )
+    options = {"output": "probabilities", "keep": ["col_0"]}
+    expected = live.predict_table(frame, model_id, **options)
+    found = live.predict_table(frame, model_id, format=form, **options)
     pd.testing.assert_frame_equal(found, expected, check_exact=True)

@@ -65,25 +65,19 @@ def test_error_answers_have_classes_to_catch(client, service, status, error, bui
     with pytest.raises(builtin) as raised:
         client.fit(D1)
     assert type(raised.value) is error
-    assert (raised.value.status, raised.value.code, raised.value.request_id) == (
-        status,
-        "some_code",
-        "q1",
-    )
+    assert raised.value.status == status
+    assert raised.value.code == "some_code"
+    assert raised.value.request_id == "q1"
 
 
 def test_text_of_an_error_is_detail_problems_and_hint(client, service):
-    reply = problem(
-        422,
-        "invalid_table",
-        hint="Upload again",
-        errors=["'a' is empty", "It is invalid_table."],
-    )
+    errors = ["'a' is empty", "It is invalid_table."]
+    reply = problem(422, "invalid_table", hint="Upload again", errors=errors)
     service.queued["/fit"] = [reply]
     with pytest.raises(InvalidRequestError) as raised:
         client.fit(D1)
     assert str(raised.value) == "It is invalid_table. 'a' is empty. Upload again."
-    assert raised.value.errors == ["'a' is empty", "It is invalid_table."]
+    assert raised.value.errors == errors
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,13 @@ from tests.support.waiting import eventually
 def test_cancel_returns_the_status(client, service):
     assert client.cancel("j1")["status"] == "canceled"
     (request,) = service.requests
-    assert (request.method, request.path, json.loads(request.body)) == (
-        "POST",
-        "/cancel",
-        {"id": "j1"},
-    )
+    assert (request.method, request.path) == ("POST", "/cancel")
+    assert json.loads(request.body) == {"id": "j1"}
 
 
 def test_cancel_of_a_job_that_has_ended_is_a_conflict(client, service):
-    service.queued["/cancel"] = [
-        problem(409, "job_ended"),
-        problem(404, "job_not_found"),
-    ]
+    ended = problem(409, "job_ended")
+    service.queued["/cancel"] = [ended, problem(404, "job_not_found")]
     with pytest.raises(ConflictError):
         client.cancel("j1")
     with pytest.raises(NotFoundError):
@@ -35,14 +30,9 @@ def test_cancel_of_a_job_that_has_ended_is_a_conflict(client, service):
 
 
 def test_jobs_are_listed_by_pages_and_filters(client, service, known):
-    pages = [
-        {"jobs": [job("queued"), job()], "next": "j1"},
-        {"jobs": [job()], "next": None},
-    ]
-    service.queued["/jobs"] = [
-        *(Reply(200, page) for page in pages),
-        Reply(200, pages[1]),
-    ]
+    first = Reply(200, {"jobs": [job("queued"), job()], "next": "j1"})
+    last = Reply(200, {"jobs": [job()], "next": None})
+    service.queued["/jobs"] = [first, last, last]
     listed = client.list_jobs(
         status="queued", kind="fit", model_id=known, dataset_id=D1
     )
@@ -61,9 +51,8 @@ def test_jobs_are_listed_by_pages_and_filters(client, service, known):
 
 
 def test_log_is_the_lines_of_the_job(client, service):
-    service.queued["/jobs/j1/log"] = [
-        Reply(200, {"id": "j1", "lines": ["Reading took 1 s.", ""]})
-    ]
+    log = {"id": "j1", "lines": ["Reading took 1 s.", ""]}
+    service.queued["/jobs/j1/log"] = [Reply(200, log)]
     assert client.log("j1") == ["Reading took 1 s.", ""]
 
 
@@ -94,11 +83,10 @@ def test_jobs_of_a_real_service_are_listed_and_have_logs(live):
     dataset_id = live.upload(numbers(60, 2))
     model_id = live.fit(dataset_id, None, validation="none")
     result_id = live.predict(dataset_id, model_id, None)
-    assert [each["id"] for each in live.list_jobs(2)] == [result_id, model_id]
-    assert [
-        each["id"] for each in live.list_jobs(dataset_id=dataset_id, kind="fit")
-    ] == [model_id]
-    assert [
-        each["id"] for each in live.list_jobs(model_id=model_id, status="finished")
-    ][-1] == model_id
+    newest = live.list_jobs(2)
+    fits = live.list_jobs(dataset_id=dataset_id, kind="fit")
+    of_model = live.list_jobs(model_id=model_id, status="finished")
+    assert [each["id"] for each in newest] == [result_id, model_id]
+    assert [each["id"] for each in fits] == [model_id]
+    assert [each["id"] for each in of_model][-1] == model_id
     assert live.log(model_id)

@@ -21,18 +21,19 @@ REGRESSION = {
         "scores": {"r2": 0.5, "residual_quantiles": {"0.05": -1, "0.95": 2}},
     },
 }
-
-
-ALONE = {**MANIFEST, "validation": {"method": "none"}, "importances": None, "notes": []}
+NOT_VALIDATED = {
+    **MANIFEST,
+    "validation": {"method": "none"},
+    "importances": None,
+    "notes": [],
+}
 
 
 def test_model_has_attributes_of_its_manifest(known):
-    assert (known.id, known.task, known.target, known.learner) == (
-        "m1",
-        "classification",
-        "<b>kind</b>",
-        "boosting",
-    )
+    assert known.id == "m1"
+    assert known.task == "classification"
+    assert known.target == "<b>kind</b>"
+    assert known.learner == "boosting"
     assert known.scores["accuracy"] == 0.91
     assert known.baseline == {"accuracy": 0.5}
     assert list(known.importances.values()) == [0.25, None]
@@ -41,8 +42,8 @@ def test_model_has_attributes_of_its_manifest(known):
 
 
 def test_model_prints_as_a_summary(known):
-    lines = dict(re.split(r"  +", line, maxsplit=1) for line in str(known).splitlines())
-    assert lines == {
+    lines = str(known).splitlines()
+    assert dict(re.split(r"  +", line, maxsplit=1) for line in lines) == {
         "model": "m1",
         "target": "<b>kind</b> (classification)",
         "learner": 'boosting {"max_iter": 9}',
@@ -61,7 +62,7 @@ def test_model_is_a_table_in_a_notebook_with_escaped_names(known):
     assert not re.search("<(?!/?(table|tr|th|td)>)", page)
 
 
-@pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, ALONE])
+@pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, NOT_VALIDATED])
 def test_model_plots_importances_and_errors(manifest, tmp_path):
     import matplotlib.pyplot
 
@@ -86,18 +87,15 @@ def test_loading_a_model_names_what_is_missing_before_the_download(
 ):
     service.queued["/models/m1"] = [Reply(200, MANIFEST)]
     monkeypatch.delitem(sys.modules, "estimators", raising=False)
-    for name in [
-        name
-        for name in sys.modules
-        if name == missing or name.startswith(f"{missing}.")
-    ]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in list(sys.modules):
+        if name == missing or name.startswith(f"{missing}."):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    said = {
+    hints = {
         "estimators": f"{service.url}/estimators.py",
         "sklearn": "pip install 'scikit-learn",
     }
-    with pytest.raises(RowcastError, match=re.escape(said[missing])):
+    with pytest.raises(RowcastError, match=re.escape(hints[missing])):
         client.download_model("m1")
     assert len(service.requests) == 1
 

@@ -14,9 +14,8 @@ def test_notebook_shows_progress_without_a_terminal(
     client, busy, capsys, monkeypatch, tqdm
 ):
     shell = types.SimpleNamespace(kernel=object())
-    monkeypatch.setitem(
-        sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell)
-    )
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     if tqdm:
         pytest.importorskip("tqdm.auto")
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pandas.testing import assert_frame_equal
 
 import client as module
 from client import APIError, Client, ConflictError, InvalidRequestError, NotFoundError
@@ -15,44 +16,57 @@ from tests.support.fake_service import D1, D2, DROP, PREDICTIONS, Reply, Server,
 from tests.support.tables import table as numbers
 from tests.support.waiting import eventually
 
+# The requests of a prediction by a job.
 BY_JOB = ["/upload", "/predict", "/status", "/result"]
+NOT_ONLINE = [
+    problem(503, "no_online_worker"),
+    problem(500, "online_worker_lost"),
+    problem(413, "request_too_large"),
+    problem(413, "model_too_large"),
+    problem(409, "model_not_ready"),
+    # From a service without online predictions.
+    problem(415, "unsupported_media_type"),
+    # From a proxy in front of the service.
+    Reply(413, b"<h1>Too large</h1>"),
+]
 
 
 @pytest.fixture
 def online_service(service: Server, objects: dict[str, bytes]) -> Server:
     """Return a service that answers one prediction online, and all others by a job."""
-    service.queued["/predict"] = [
-        Reply(200, objects["/results/r1"], {"Content-Type": module.PARQUET})
-    ]
+    headers = {"Content-Type": module.PARQUET}
+    service.queued["/predict"] = [Reply(200, objects["/results/r1"], headers)]
     return service
 
 
+def opened(path: Path) -> io.BytesIO:
+    return io.BytesIO(path.read_bytes())
+
+
 @pytest.mark.parametrize(
-    "convert", [str, Path, Path.read_bytes, Path.open, pd.read_parquet]
+    "convert", [str, Path, Path.read_bytes, opened, pd.read_parquet]
 )
 def test_small_table_is_predicted_online(
     client, online_service, store, tmp_path, convert
 ):
     path = tmp_path / "new.parquet"
     PREDICTIONS.to_parquet(path)
-    data = io.BytesIO(path.read_bytes()) if convert is Path.open else convert(path)
-    found = client.predict_table(
-        data, "m/1", output="quantiles", quantiles=(0.1, 0.9), keep=["a b"]
-    )
-    pd.testing.assert_frame_equal(found, PREDICTIONS)
+    options = {"output": "quantiles", "quantiles": (0.1, 0.9), "keep": ["a b"]}
+    found = client.predict_table(convert(path), "m/1", **options)
+    assert_frame_equal(found, PREDICTIONS)
     (request,) = online_service.requests
-    asked = {
+    query = {
         "model_id": "m%2F1",
         "output": "quantiles",
         "quantiles": "[0.1, 0.9]",
         "keep": '["a b"]',
     }
-    assert (request.method, request.path, request.query) == ("POST", "/predict", asked)
+    assert (request.method, request.path, request.query) == ("POST", "/predict", query)
     assert request.headers["accept"] == module.PARQUET
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(io.BytesIO(request.body)), PREDICTIONS
-    )
-    assert (client.jobs, store.requests) == ([], [])
+    sent = pd.read_parquet(io.BytesIO(request.body))
+    assert_frame_equal(sent, PREDICTIONS)
+    assert client.jobs == []
+    assert store.requests == []
 
 
 def test_key_is_sent_with_an_online_prediction(online_service, table):
@@ -69,9 +83,8 @@ def test_options_of_jobs_make_predict_table_submit_one(
     client, online_service, table, options
 ):
     online_service.queued.clear()
-    pd.testing.assert_frame_equal(
-        client.predict_table(table, "m1", output="labels", **options), PREDICTIONS
-    )
+    found = client.predict_table(table, "m1", output="labels", **options)
+    assert_frame_equal(found, PREDICTIONS)
     assert [request.path for request in online_service.requests] == BY_JOB
     sent = json.loads(online_service.received("/predict")[0].body)
     assert sent == {"dataset_id": D1, "model_id": "m1", "output": "labels", **options}
@@ -79,40 +92,29 @@ def test_options_of_jobs_make_predict_table_submit_one(
 
 
 def test_uploaded_dataset_is_predicted_by_a_job(client, service):
-    pd.testing.assert_frame_equal(client.predict_table(D2, "m1"), PREDICTIONS)
+    found = client.predict_table(D2, "m1")
+    assert_frame_equal(found, PREDICTIONS)
     assert [request.path for request in service.requests] == BY_JOB[1:]
 
 
 @pytest.mark.parametrize("size", [0, 5_000_001])
 def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, size):
-    pd.testing.assert_frame_equal(client.predict_table(b"x" * size, "m1"), PREDICTIONS)
+    found = client.predict_table(b"x" * size, "m1")
+    assert_frame_equal(found, PREDICTIONS)
     assert [request.path for request in service.requests] == BY_JOB
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *(
-            problem(503, "no_online_worker"),
-            problem(500, "online_worker_lost"),
-            problem(413, "request_too_large"),
-        ),
-        *(problem(413, "model_too_large"), problem(409, "model_not_ready")),
-        # An older service, and a proxy before the service.
-        *(problem(415, "unsupported_media_type"), Reply(413, b"<h1>Too large</h1>")),
-    ],
-)
+@pytest.mark.parametrize("answer", NOT_ONLINE)
 def test_table_that_no_online_worker_predicts_is_predicted_by_a_job(
     client, service, table, pauses, answer
 ):
     service.queued["/predict"] = [answer]
-    pd.testing.assert_frame_equal(
-        client.predict_table(table, "m1", keep=["a"]), PREDICTIONS
-    )
+    found = client.predict_table(table, "m1", keep=["a"])
+    assert_frame_equal(found, PREDICTIONS)
     assert [request.path for request in service.requests] == ["/predict", *BY_JOB]
     asked = json.loads(service.received("/predict")[1].body)
     assert asked == {"dataset_id": D1, "model_id": "m1", "keep": ["a"]}
-    # That between two looks at the job; none before it.
+    # A pause between two polls of the job, and none before it.
     assert pauses == [module.SHORTEST_PAUSE_S]
 
 
@@ -140,7 +142,8 @@ def test_online_prediction_is_repeated_after_a_transient_fault(
     client, online_service, table, pauses, fault
 ):
     online_service.queued["/predict"].insert(0, fault)
-    pd.testing.assert_frame_equal(client.predict_table(table, "m1"), PREDICTIONS)
+    found = client.predict_table(table, "m1")
+    assert_frame_equal(found, PREDICTIONS)
     assert len(online_service.requests) == 2
     assert len(pauses) == 1
 
@@ -154,27 +157,25 @@ def test_online_answer_of_another_program_is_an_error(client, service, table):
 
 
 def test_online_prediction_equals_that_of_a_job(live):
-    frame = numbers(90, 3).assign(
-        day=pd.Timestamp("2024-02-29"), y=[1.5 * i for i in range(90)]
-    )
+    frame = numbers(90, 3)
+    frame["day"] = pd.Timestamp("2024-02-29")
+    frame["y"] = [1.5 * i for i in range(90)]
     model_id = live.fit(frame, None)
 
-    def is_answered_online() -> bool:
+    def is_predicted_online() -> bool:
         n_jobs = len(live.jobs)
         live.predict_table(frame, model_id)
         return len(live.jobs) == n_jobs
 
     # Online workers start slower than their server.
-    eventually(is_answered_online)
-    for options in (
-        {},
-        {"output": "quantiles", "quantiles": [0.1, 0.9], "keep": ["day", "col_0"]},
-    ):
+    eventually(is_predicted_online)
+    quantiles = {"output": "quantiles", "quantiles": [0.1, 0.9]}
+    for options in ({}, {**quantiles, "keep": ["day", "col_0"]}):
         expected = live.predict_table(frame, model_id, priority="normal", **options)
         n_jobs = len(live.jobs)
         found = live.predict_table(frame, model_id, **options)
         assert len(live.jobs) == n_jobs
-        pd.testing.assert_frame_equal(found, expected, check_exact=True)
+        assert_frame_equal(found, expected, check_exact=True)
 
 
 def test_service_without_online_workers_predicts_by_jobs(start_stack):

@@ -24,7 +24,8 @@ def test_wait_shows_one_line_to_a_person_without_tqdm(
         "fit j1: fitting 43 %, attempt 2, 1 m 12 s left (0 s)",
         "fit j1: finished (0 s)",
     ]
-    assert capsys.readouterr().err == "".join(f"\r{line:<69}" for line in lines) + "\n"
+    shown = [f"\r{line:<69}" for line in lines]
+    assert capsys.readouterr().err == "".join(shown) + "\n"
     assert busy.requests[0].query["wait"] == "1.0"
 
 
@@ -33,10 +34,8 @@ def test_line_is_not_longer_than_the_terminal(client, busy, capsys, monkeypatch)
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setenv("COLUMNS", "20")
     client.wait("j1")
-    assert {len(line) for line in re.split("[\r\n]", capsys.readouterr().err)} == {
-        0,
-        19,
-    }
+    lines = re.split("[\r\n]", capsys.readouterr().err)
+    assert {len(line) for line in lines} == {0, 19}
 
 
 @pytest.mark.usefixtures("watched", "pauses")
@@ -45,17 +44,14 @@ def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
     client.wait("j1")
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
-    for said in (
-        "fit ...j1",
-        "queued, 2 ahead of it",
-        "fitting 43 %, attempt 2, 1 m 12 s left",
-        "finished",
-    ):
-        assert said in shown
+    assert "fit ...j1" in shown
+    assert "queued, 2 ahead of it" in shown
+    assert "fitting 43 %, attempt 2, 1 m 12 s left" in shown
+    assert "finished" in shown
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (59.2, "1 m 0 s"),
@@ -64,8 +60,8 @@ def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
         (9e4, "25 h 0 m"),
     ],
 )
-def test_times_are_shown_in_their_two_largest_units(seconds, said):
-    assert module._duration(seconds) == said
+def test_times_are_shown_in_their_two_largest_units(seconds, text):
+    assert module._duration(seconds) == text
 
 
 @pytest.mark.usefixtures("watched", "pauses")
@@ -80,10 +76,8 @@ def test_unknown_job_shows_nothing(client, service, capsys):
 def test_full_queue_is_shown_once(client, service, capsys):
     service.queued["/fit"] = [queue_full(1)] * 3
     client.fit(D1)
-    assert (
-        capsys.readouterr().err
-        == "It is queue_full. Waiting for a place in the queue.\n"
-    )
+    shown = capsys.readouterr().err
+    assert shown == "It is queue_full. Waiting for a place in the queue.\n"
 
 
 @pytest.mark.usefixtures("watched")

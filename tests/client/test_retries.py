@@ -12,6 +12,14 @@ import client as module
 from client import APIError, Client, RowcastError, ServiceUnreachableError
 from tests.support.fake_service import D1, DROP, Reply, keys_of, problem
 
+# Each method that sends a POST, by its path, and its arguments.
+SUBMISSIONS = {
+    "/upload": [b""],
+    "/fit": [D1],
+    "/predict": [D1, "j1"],
+    "/cancel": ["j1"],
+}
+
 
 @pytest.mark.parametrize(
     "fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)]
@@ -19,7 +27,10 @@ from tests.support.fake_service import D1, DROP, Reply, keys_of, problem
 @pytest.mark.parametrize("path", ["/status", "/upload"])
 def test_request_is_repeated_with_growing_pauses(client, service, pauses, path, fault):
     service.queued[path] = [fault] * 3
-    client.upload(b"") if path == "/upload" else client.status("j1")
+    if path == "/upload":
+        client.upload(b"")
+    else:
+        client.status("j1")
     assert len(service.received(path)) == 4
     assert pauses == [0.5, 1.0, 2.0]
 
@@ -48,19 +59,10 @@ def test_silent_service_is_unreachable_after_all_attempts(service, pauses):
         pytest.raises(ServiceUnreachableError) as raised,
     ):
         client.status("j1")
-    assert (
-        str(raised.value)
-        == f"No answer from {service.url}: timed out. It may have received the request."
+    assert str(raised.value) == (
+        f"No answer from {service.url}: timed out. It may have received the request."
     )
     assert len(pauses) == 3
-
-
-SUBMISSIONS = {
-    "/upload": [b""],
-    "/fit": [D1],
-    "/predict": [D1, "j1"],
-    "/cancel": ["j1"],
-}
 
 
 @pytest.mark.parametrize(
@@ -102,11 +104,11 @@ def test_rejected_submission_is_not_repeated(client, service, pauses, fault):
 def test_job_is_submitted_again_after_a_failed_connection(
     serve, free_port, monkeypatch
 ):
-    def come_back(_pause_s: float) -> float:
+    def start_during_pause(_pause_s: float) -> float:
         serve(lambda _request: Reply(202, {"id": "j1"}), free_port)
         return 0.0
 
-    monkeypatch.setattr(module, "_jittered", come_back)
+    monkeypatch.setattr(module, "_jittered", start_during_pause)
     with Client(f"http://127.0.0.1:{free_port}") as client:
         assert client.fit(D1) == "j1"
 
@@ -129,9 +131,8 @@ def test_unreachable_service_is_explained_inside_another_handler(
     try:
         Path("/nowhere/at/all").stat()
     except OSError:
-        with pytest.raises(
-            ServiceUnreachableError, match="closed connection without response"
-        ):
+        reason = "closed connection without response"
+        with pytest.raises(ServiceUnreachableError, match=reason):
             client.fit(D1)
 
 

@@ -16,11 +16,12 @@ from tests.support.tables import table as numbers
 LARGE = bytes(range(250)) * 5_000
 
 
-def known_as(content: bytes) -> dict[str, Any]:
+def digest_of(content: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
-def asked(service: Server) -> list[dict[str, Any]]:
+def offered(service: Server) -> list[dict[str, Any]]:
+    """Return what the client has told the service about each upload."""
     return [json.loads(request.body) for request in service.received("/upload")]
 
 
@@ -28,12 +29,11 @@ def test_large_table_that_the_service_has_is_not_sent_again(
     client, service, store, table
 ):
     table.write_bytes(LARGE)
-    service.queued["/upload"] = [
-        Reply(200, {"id": D2, "url": None, "expires_at": None, "exists": True})
-    ] * 2
+    answer = {"id": D2, "url": None, "expires_at": None, "exists": True}
+    service.queued["/upload"] = [Reply(200, answer)] * 2
     assert client.upload(table) == D2
     assert client.fit(LARGE) == "j1"
-    assert asked(service) == [known_as(LARGE)] * 2
+    assert offered(service) == [digest_of(LARGE)] * 2
     assert json.loads(service.requests[-1].body) == {"id": D2}
     assert store.requests == []
 
@@ -47,17 +47,15 @@ def test_large_dataframe_is_known_by_the_bytes_of_its_parquet(client, service, o
     frame = pd.DataFrame({"a": range(200_000), "b": [i * 0.1 for i in range(200_000)]})
     client.upload(frame)
     client.upload(frame)
-    assert asked(service) == [known_as(objects["/datasets/d1"])] * 2
+    assert offered(service) == [digest_of(objects["/datasets/d1"])] * 2
 
 
 def test_large_pipe_is_read_once_and_open_file_from_its_position(
     client, service, objects, table
 ):
-    writer = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdout.write('a' * 2_000_000)"],
-        stdout=subprocess.PIPE,
-    )
-    with writer:
+    script = "import sys; sys.stdout.write('a' * 2_000_000)"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         client.upload(writer.stdout)
     assert objects["/datasets/d1"] == b"a" * 2_000_000
     table.write_bytes(b"before" + LARGE)
@@ -65,7 +63,7 @@ def test_large_pipe_is_read_once_and_open_file_from_its_position(
         file.seek(6)
         client.upload(file)
     assert objects["/datasets/d1"] == LARGE
-    assert asked(service) == [known_as(b"a" * 2_000_000), known_as(LARGE)]
+    assert offered(service) == [digest_of(b"a" * 2_000_000), digest_of(LARGE)]
 
 
 def test_small_tables_and_new_datasets_are_uploaded_without_a_digest(
@@ -73,16 +71,14 @@ def test_small_tables_and_new_datasets_are_uploaded_without_a_digest(
 ):
     client.upload(LARGE[:1_000_000])
     client.upload(LARGE, reuse=False)
-    assert asked(service) == [{}, {}]
+    assert offered(service) == [{}, {}]
     assert objects["/datasets/d1"] == LARGE
 
 
 def test_reused_job_is_listed_once(client, service):
     service.queued["/fit"] = [Reply(200, {"id": "j0", "reused": True})] * 2
-    assert [client.fit(D1, None, reuse=True), client.fit(D1, reuse=True)] == [
-        "j0",
-        "j0",
-    ]
+    assert client.fit(D1, None, reuse=True) == "j0"
+    assert client.fit(D1, reuse=True) == "j0"
     assert client.jobs == [{"id": "j0", "kind": "fit"}]
     assert json.loads(service.requests[0].body) == {"id": D1, "reuse": True}
 

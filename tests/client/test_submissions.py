@@ -17,16 +17,10 @@ def test_fit_and_predict_send_ids_and_options_as_json(client, service):
     assert client.fit(D1, target="price", seed=3) == "j1"
     assert client.predict(D2, "j1", proba=True) == "r1"
     fit, predict = service.requests
-    assert (fit.method, fit.query, json.loads(fit.body)) == (
-        "POST",
-        {},
-        {"id": D1, "target": "price", "seed": 3},
-    )
-    assert json.loads(predict.body) == {
-        "dataset_id": D2,
-        "model_id": "j1",
-        "proba": True,
-    }
+    assert (fit.method, fit.query) == ("POST", {})
+    assert json.loads(fit.body) == {"id": D1, "target": "price", "seed": 3}
+    sent = {"dataset_id": D2, "model_id": "j1", "proba": True}
+    assert json.loads(predict.body) == sent
     assert fit.headers["content-type"] == "application/json"
 
 
@@ -43,13 +37,9 @@ def test_jobs_lists_what_was_submitted_oldest_first(client):
 
 
 def test_fit_and_predict_upload_what_is_not_an_id(client, service, objects, table):
-    for data in (
-        table,
-        str(table),
-        table.read_bytes(),
-        io.BytesIO(table.read_bytes()),
-        pd.DataFrame({"a": [1]}),
-    ):
+    content = table.read_bytes()
+    frame = pd.DataFrame({"a": [1]})
+    for data in (table, str(table), content, io.BytesIO(content), frame):
         objects.clear()
         client.fit(data)
         assert json.loads(service.requests[-1].body) == {"id": D1}

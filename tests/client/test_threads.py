@@ -13,10 +13,12 @@ def test_threads_share_a_client(client, service, objects, pauses):
     def whole_path(i: int) -> int:
         dataset_id = client.upload(bytes([i]) * 100_000)
         model_id = client.fit(dataset_id, timeout=None)
-        return len(client.download(client.predict(dataset_id, model_id, timeout=None)))
+        result_id = client.predict(dataset_id, model_id, timeout=None)
+        return len(client.download(result_id))
 
     with ThreadPoolExecutor(40) as pool:
-        assert list(pool.map(whole_path, range(40))) == [len(PREDICTIONS)] * 40
+        lengths = list(pool.map(whole_path, range(40)))
+    assert lengths == [len(PREDICTIONS)] * 40
     assert len(client.jobs) == 80
 
 

@@ -15,15 +15,14 @@ from client import APIError, Client, RowcastError, ServiceUnreachableError
 from tests.support.fake_service import D1, DROP, Handler, Reply, Request
 from tests.support.terminal import run_python
 
+MIXED = pd.Series([1, "two"], dtype=object)
+
 
 def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table):
     assert client.upload(table) == D1
     (put,) = store.requests
-    assert (put.method, put.path, put.body) == (
-        "PUT",
-        "/datasets/d1",
-        table.read_bytes(),
-    )
+    assert (put.method, put.path) == ("PUT", "/datasets/d1")
+    assert put.body == table.read_bytes()
     assert put.headers["content-length"] == "17"
     assert "transfer-encoding" not in put.headers
 
@@ -97,9 +96,8 @@ def test_upload_is_repeated_from_its_start(
 
 
 def test_upload_follows_a_store_that_redirects(client, service, store, objects, table):
-    store.queued["/datasets/d1"] = [
-        Reply(307, headers={"Location": f"{store.url}/elsewhere"})
-    ]
+    headers = {"Location": f"{store.url}/elsewhere"}
+    store.queued["/datasets/d1"] = [Reply(307, headers=headers)]
     client.upload(table)
     assert objects == {**objects, "/elsewhere": table.read_bytes()}
 
@@ -109,9 +107,8 @@ def test_rejected_upload_is_not_repeated_and_hides_the_signature(
 ):
     denied = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
     store.queued["/datasets/d1"] = [Reply(403, denied)]
-    with pytest.raises(
-        APIError, match="answered 403: AccessDenied Request has expired"
-    ) as raised:
+    message = "answered 403: AccessDenied Request has expired"
+    with pytest.raises(APIError, match=message) as raised:
         client.upload(table)
     assert "secret" not in str(raised.value)
     assert pauses == []
@@ -123,9 +120,8 @@ def test_unreachable_store_is_named_and_hides_the_signature(
 ):
     url = f"http://127.0.0.1:{free_port}/datasets/d1?X-Amz-Signature=secret"
     service.queued["/upload"] = [Reply(200, {"id": "d1", "url": url})]
-    with pytest.raises(
-        ServiceUnreachableError, match=f"{free_port}: Connection refused"
-    ) as raised:
+    message = f"{free_port}: Connection refused"
+    with pytest.raises(ServiceUnreachableError, match=message) as raised:
         client.upload(table)
     assert "secret" not in str(raised.value)
 
@@ -145,15 +141,22 @@ def test_store_may_be_silent_for_longer_than_the_service(service, store, table):
 def test_file_that_changes_its_length_is_rejected_and_nothing_is_stored(
     client, service, objects, table, n_bytes
 ):
-    def change(_request: Request) -> Reply:
+    def change(request: Request) -> Reply:
         os.truncate(table, n_bytes)
-        return Reply(200, {"id": "d1", "url": service.answer(_request).body["url"]})
+        return service.answer(request)
 
     os.truncate(table, 2 << 20)
     service.queued["/upload"] = [change]
     with pytest.raises(RowcastError, match="changed its length from 2097152 bytes"):
         client.upload(table)
     assert "/datasets/d1" not in objects
+
+
+PEAK = """
+import sys, client
+client.Client(sys.argv[1]).upload(sys.argv[2])
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -176,39 +179,27 @@ def test_large_upload_needs_little_memory(serve, tmp_path):
     path = tmp_path / "large.parquet"
     path.touch()
     os.truncate(path, n_bytes)
-    script = """
-import sys, client
-client.Client(sys.argv[1]).upload(sys.argv[2])
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
-"""
-    peak_kb = int(run_python("-c", script, server.url, str(path)).stdout)
+    peak_kb = int(run_python("-c", PEAK, server.url, str(path)).stdout)
     assert received == [n_bytes]
     assert peak_kb < 100_000
 
 
 def test_names_of_columns_become_text(client, objects):
     client.upload(pd.DataFrame([[1, 2]], columns=[0, ("a", 1)]))
-    assert list(pd.read_parquet(io.BytesIO(objects["/datasets/d1"])).columns) == [
-        "0",
-        "('a', 1)",
-    ]
+    sent = pd.read_parquet(io.BytesIO(objects["/datasets/d1"]))
+    assert list(sent.columns) == ["0", "('a', 1)"]
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "culprit"),
     [
-        (
-            pd.DataFrame({"a": [1, 2], "b": pd.Series([1, "two"], dtype=object)}),
-            "column 'b'",
-        ),
+        (pd.DataFrame({"a": [1, 2], "b": MIXED}), "column 'b'"),
         (pd.DataFrame({"a": [1, 2], "b": [1j, 2j]}), "column 'b'"),
         (pd.DataFrame([[1, 2]], columns=[1, "1"]), "Duplicate column names"),
     ],
 )
-def test_column_that_cannot_be_written_is_named(client, service, frame, said):
-    with pytest.raises(
-        RowcastError, match=f"The .* cannot be written as Parquet: .*|{said}"
-    ) as raised:
+def test_column_that_cannot_be_written_is_named(client, service, frame, culprit):
+    with pytest.raises(RowcastError, match="cannot be written as Parquet") as raised:
         client.upload(frame)
-    assert said in str(raised.value)
+    assert culprit in str(raised.value)
     assert service.requests == []

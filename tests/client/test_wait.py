@@ -29,18 +29,15 @@ def test_negative_timeout_does_not_wait(client, service):
 def test_timeout_none_waits_for_the_end(client, service, pauses):
     service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
     assert client.fit(D1, timeout=None) == "j1"
-    assert [
-        float(request.query["wait"]) for request in service.received("/status")
-    ] == [20, 20, 20]
+    waits = [float(request.query["wait"]) for request in service.received("/status")]
+    assert waits == [20, 20, 20]
 
 
 def test_timeout_0_raises_unless_the_job_has_finished(client, service):
     assert client.fit(D1, timeout=0) == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
-    with pytest.raises(
-        WaitTimeoutError,
-        match="j1 did not end within the timeout: its status is started",
-    ) as raised:
+    message = "j1 did not end within the timeout: its status is started"
+    with pytest.raises(WaitTimeoutError, match=message) as raised:
         client.fit(D1, timeout=0)
     assert raised.value.job_id == "j1"
     assert isinstance(raised.value, TimeoutError)
@@ -82,21 +79,19 @@ def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(
 
 def test_wait_survives_an_outage(client, service, pauses):
     busy = problem(503, "queue_unavailable")._replace(headers={"Retry-After": "1"})
-    service.queued["/status"] = [
-        Reply(200, job("queued")),
-        *[DROP, Reply(502), busy] * 4,
-    ]
+    outage = [DROP, Reply(502), busy] * 4
+    service.queued["/status"] = [Reply(200, job("queued")), *outage]
     assert client.wait("j1")["status"] == "finished"
     assert len(service.requests) == 14
 
 
 def test_wait_survives_a_restart_of_the_service(serve, free_port):
-    url = f"http://127.0.0.1:{free_port}"
-    restart = threading.Timer(
-        0.7, serve, [lambda _request: Reply(200, job()), free_port]
-    )
+    def start() -> None:
+        serve(lambda _request: Reply(200, job()), free_port)
+
+    restart = threading.Timer(0.7, start)
     restart.start()
-    with Client(url) as client:
+    with Client(f"http://127.0.0.1:{free_port}") as client:
         assert client.wait("j1", timeout=20)["status"] == "finished"
     restart.join()
 
@@ -137,9 +132,9 @@ def test_failed_job_says_why_and_what_to_do(client, service):
     with pytest.raises(JobFailedError) as raised:
         client.fit(D1, timeout=None)
     error = raised.value
-    assert (
-        str(error)
-        == "The fit j1 failed: Two columns are unusable. 'x' is empty; 'z' is a list. Drop them."
+    assert str(error) == (
+        "The fit j1 failed: Two columns are unusable. "
+        "'x' is empty; 'z' is a list. Drop them."
     )
     assert {name: getattr(error, name) for name in cause} == cause
     assert error.job_id == "j1"
