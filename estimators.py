@@ -1,8 +1,8 @@
 """scikit-learn's estimators whose work a Rowcast service does, and models of it that are used here.
 
-    model = RowcastClassifier(url="http://127.0.0.1:8000").fit(X, y)
+    model = RowcastClassifier(url="http://127.0.0.1:8080").fit(X, y)
     model.predict(X)
-    same = RowcastClassifier.from_model(model.model_id_, url="http://127.0.0.1:8000")
+    same = RowcastClassifier.from_model(model.model_id_, url="http://127.0.0.1:8080")
 
 Needs scikit-learn 1.6 or newer, pandas, pyarrow, and client.py beside this file.
 """
