@@ -117,7 +117,7 @@ def openapi() -> dict[str, Any]:
 
 
 def test_endpoints_table_is_the_api() -> None:
-    rows = rows_of(text_of("http_api.md"), "method", "path", "answers")
+    rows = rows_of(text_of("http_api.md"), "method", "path", "returns")
     described = {
         (method.upper(), path)
         for path, methods in openapi()["paths"].items()
