@@ -239,6 +239,30 @@ def test_lines_are_not_too_long(name: str) -> None:
     assert not [line for line in lines if len(line) > 160 and not line.startswith("|")]
 
 
+def paths_in(text: str) -> list[str]:
+    """Return the files and folders in backticks, without those that a text calls new."""
+    path = r"(?:rowcast|deploy)/[\w./]*|(?:tests|benchmarks)/(?:[\w/]*/|[\w/]*\.py)"
+    found = re.findall(rf"`({path})`( \(new)?", text)
+    return [path for path, is_new in found if not is_new]
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_files_named_exist(name: str) -> None:
+    missing = [path for path in paths_in(text_of(name)) if not (ROOT / path).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("addition", "place"),
+    rows_of(text_of("CONTRIBUTING.md"), "what you want to add", "where it goes"),
+)
+def test_place_of_an_addition_has_what_is_named(addition: str, place: str) -> None:
+    files = [path for path in map(ROOT.joinpath, paths_in(place)) if path.is_file()]
+    code = "".join(path.read_text() for path in files).lower()
+    named = re.findall(r"`(\w+)`", place)
+    assert not [word for word in named if word.lower() not in code], addition
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with all that the README's examples expect in theirs, the tables smaller."""
