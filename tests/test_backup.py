@@ -411,7 +411,7 @@ def test_a_stack_saved_while_jobs_run_is_restored_with_all_of_them(
     assert len(later["objects"]) > len(backup.verified(copy)["objects"])
     refused = local("restore", "--data", stack.data, copy)
     assert refused.returncode == 1
-    assert "holds something already" in refused.stderr
+    assert "is not empty" in refused.stderr
 
 
 def bad_fit(stack: Stack) -> str:
@@ -448,7 +448,7 @@ def test_a_failed_restore_leaves_no_data_folder(
 def test_a_folder_without_a_stack_is_not_saved(tmp_path: Path) -> None:
     done = local("save", "--data", tmp_path, tmp_path / "copy")
     assert done.returncode == 1
-    assert "is no data folder of a Rowcast stack" in done.stderr
+    assert "is not the data folder of a Rowcast stack" in done.stderr
     assert not (tmp_path / "copy").exists()
 
 

@@ -150,7 +150,7 @@ def test_only_entry_points_read_the_environment() -> None:
     allowed = {
         ROOT / "client.py",
         PACKAGE["rowcast.config"],
-        PACKAGE["rowcast.local.stack"],
+        PACKAGE["rowcast.local.__main__"],
         PACKAGE["rowcast.local.backup"],
     }
     for path in [*ROOT.glob("*.py"), *PACKAGE.values()]:

@@ -1,13 +1,12 @@
-"""Child processes that are logged under their names, started again when they die, and never outlive
-us.
+"""Child processes that are logged by name, restarted when they die, and never outlive us.
 
-Everything happens in one thread around one selector: reading what the children print, noticing
-deaths and signals, waiting out back-offs. There are deliberately no threads. The kernel sends a
-child its death signal when the *thread* that started it ends, and only a process without threads
-may safely run Python between fork and exec, which is where the child asks for that signal.
+Everything happens in one thread with one selector: reading the children's output, noticing deaths
+and signals, waiting for restarts. There are no threads, for two reasons. The kernel sends a child
+its death signal when the *thread* that started it ends. And a child asks for that signal between
+fork and exec, where only a process without threads may safely run Python.
 
-The death signal exists on Linux. Elsewhere children are stopped whenever we end in any way that
-Python notices, but they survive a kill -9 of this process.
+The death signal exists on Linux. Elsewhere, children are stopped whenever this process ends in a
+way that Python notices, but they survive a `kill -9` of it.
 """
 
 from __future__ import annotations
@@ -30,35 +29,33 @@ from typing import Any, TextIO
 from rowcast.system import die_with_parent
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
-SETTLED_AFTER_S = 10.0
+# A child that has lived for so long starts with the first back-off again.
+STABLE_AFTER_S = 10.0
+# A child that dies so many times within the window is not restarted any more.
 MOST_DEATHS, DEATHS_WINDOW_S = 5, 60.0
 LINE_LIMIT_BYTES = 65_536
-# For so long lines are gathered after one has come.
+# After a line, further lines are collected for this long.
 GATHER_S = 0.01
 N_RECENT_LINES = 20
 
-_COLOURS = {"server": 32, "worker": 36, "online": 34, "redis": 35, "store": 33}
+_COLORS = {"server": 32, "worker": 36, "online": 34, "redis": 35, "store": 33}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ESCAPES = {
-    code: f"\\x{code:02x}"
-    for code in (*range(32), *range(127, 160))
-    if code != ord("\t")
-}
+_CONTROL_CODES = {*range(32), *range(127, 160)} - {ord("\t")}
+_ESCAPES = {code: f"\\x{code:02x}" for code in _CONTROL_CODES}
 
 
 def after_fork() -> Callable[[], None]:
-    """Return what a child runs between fork and exec so that the kernel kills it when we end.
+    """Return a `preexec_fn` for Popen, after which the kernel kills the child when we end.
 
-    Meant for `Popen(preexec_fn=...)`, and only in a process without threads. A small program that
-    asks the kernel and then becomes the child would do without that condition, but costs the start
-    of a second interpreter for every child; none of our parts starts a thread.
+    Use it only in a process without threads. A small program that asks the kernel and then becomes
+    the child would not need that condition, but would start a second interpreter for every child.
     """
     return functools.partial(die_with_parent, os.getpid())
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, and the name that its lines are logged under."""
+    """A command, and the name for its lines in the log."""
 
     name: str
     argv: Sequence[str]
@@ -68,7 +65,7 @@ class Program:
 
 @dataclass(eq=False)
 class Child:
-    """A program, the process that runs it now (if any), and what became of the earlier ones."""
+    """A program, its current process if it has one, and how earlier ones ended."""
 
     program: Program
     process: subprocess.Popen[bytes] | None = None
@@ -84,48 +81,55 @@ class Child:
 
     @property
     def name(self) -> str:
-        """The name that lines and messages use."""
+        """The name in the log and in messages."""
         return self.program.name
 
     def take(self, data: bytes) -> Iterator[bytes]:
-        """Yield the lines that `data` completes; what grows too long counts as a line."""
-        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        """Yield the lines that `data` completes; text over the limit counts as a line."""
+        text = self._unfinished + data
+        *lines, self._unfinished = text.split(b"\n")
         yield from lines
         if len(self._unfinished) > LINE_LIMIT_BYTES:
             yield from self.rest()
 
     def rest(self) -> Iterator[bytes]:
-        """Yield what stands after the last line end, if anything."""
+        """Yield the text after the last line end, if there is any."""
         rest, self._unfinished = self._unfinished, b""
         if rest:
             yield rest
 
     def note_death(self, now: float) -> bool:
-        """Plan the next start, with back-off; False when it has died too often to go on."""
-        settled = now - self.started_at >= SETTLED_AFTER_S
-        self.backoff_s = FIRST_BACKOFF_S if settled else self._longer_backoff_s()
+        """Schedule the next start after a back-off; return False if it died too often."""
+        was_stable = now - self.started_at >= STABLE_AFTER_S
+        self.backoff_s = FIRST_BACKOFF_S if was_stable else self._longer_backoff_s()
         self.deaths.append(now)
         if len(self.deaths) == MOST_DEATHS and now - self.deaths[0] < DEATHS_WINDOW_S:
             return False
         self.restart_at = now + self.backoff_s
         return True
 
+    def mark_stopping(self) -> None:
+        """Cancel the next start; there will be no other."""
+        self.stopping = True
+        self.restart_at = math.inf
+
     def _longer_backoff_s(self) -> float:
-        return min(max(2 * self.backoff_s, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
+        doubled_s = max(2 * self.backoff_s, FIRST_BACKOFF_S)
+        return min(doubled_s, LONGEST_BACKOFF_S)
 
 
 class Supervisor:
-    """Keep children running until they are told to stop.
+    """Keep children running until they are stopped.
 
-    Use it as a context manager, in the main thread of a process without threads. Nothing happens
-    but in `turn`, which `wait_until` repeats. SIGINT, SIGTERM and SIGHUP only add to `signals`;
-    what they mean is the caller's to decide. Leaving the context kills what still runs.
+    Use it as a context manager, in the main thread of a process without threads. All work is done
+    in `turn`, which `wait_until` repeats. SIGINT, SIGTERM and SIGHUP are only added to `signals`;
+    the caller decides what they mean. Leaving the context kills the remaining children.
     """
 
     def __init__(
         self, log: Callable[[str, str], None], secrets: Iterable[str] = ()
     ) -> None:
-        """Give the lines of all children to `log(name, line)`, with `secrets` blotted out."""
+        """Pass the children's lines to `log(name, line)`, with `secrets` replaced by ***."""
         self.signals: list[int] = []
         self.failed: Child | None = None
         self._log = log
@@ -135,7 +139,7 @@ class Supervisor:
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Supervisor:
-        """Take over the signals."""
+        """Install the signal handlers."""
         self._selector = self._cleanup.enter_context(selectors.DefaultSelector())
         self._watch_signals()
         self._cleanup.callback(self._kill_all)
@@ -147,11 +151,11 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill what still runs and give the signals back."""
+        """Kill the remaining children and restore the signal handlers."""
         self._cleanup.close()
 
     def start(self, program: Program) -> None:
-        """Start a child; from now on it is started again whenever it dies."""
+        """Start a child, and restart it whenever it dies."""
         child = self._children[program.name] = Child(program)
         self._launch(child)
 
@@ -161,9 +165,9 @@ class Supervisor:
         limit_s: float = math.inf,
         every_s: float = 0.05,
     ) -> bool:
-        """Work until `condition()` holds; False when it still does not after `limit_s`.
+        """Work until `condition()` is true; return False if it is not within `limit_s`.
 
-        It is looked at after every event, such as a death or a signal, and every `every_s` seconds.
+        It is checked after every event, such as a death or a signal, and every `every_s` seconds.
         """
         deadline = time.monotonic() + limit_s
         while not condition():
@@ -174,73 +178,76 @@ class Supervisor:
         return True
 
     def turn(self, timeout_s: float) -> None:
-        """Log what was printed, note deaths, start what is due; wait at most `timeout_s` for any of
-        it."""
-        due_s = min(
-            (child.restart_at for child in self._children.values()), default=math.inf
-        )
-        wait_s = max(0.0, min(timeout_s, due_s - time.monotonic()))
+        """Log output, note deaths and restart children; wait for an event at most `timeout_s`."""
         if self._has_read:
             # Under load lines come by the thousand, and waking up costs more than passing one on.
             time.sleep(GATHER_S)
             self._has_read = False
-        for key, _ in self._selector.select(wait_s):
+
+        for key, _ in self._selector.select(self._wait_s(timeout_s)):
             key.data()
+
         for child in self._children.values():
             if child.process and child.process.poll() is not None:
-                self._write_tombstone(child, child.process)
+                self._note_end(child, child.process)
             if child.restart_at <= time.monotonic():
                 self._launch(child)
 
+    def _wait_s(self, timeout_s: float) -> float:
+        """Return the seconds until the next restart, at most `timeout_s`."""
+        restarts = (child.restart_at for child in self._children.values())
+        due_s = min(restarts, default=math.inf) - time.monotonic()
+        return max(0.0, min(timeout_s, due_s))
+
     def running(self, *names: str) -> bool:
-        """Send whether any of these children runs."""
-        return any(
-            self._children[name].process for name in names if name in self._children
-        )
+        """Return whether any of these children runs."""
+        return any(child.process for child in self._named(names))
 
     def recent_lines(self, name: str) -> list[str]:
-        """Return the last lines that the child printed."""
+        """Return the last lines that a child printed."""
         return list(self._children[name].recent) if name in self._children else []
 
     def terminate(self, *names: str) -> None:
-        """Ask children to end (SIGTERM); they are not started again."""
-        for child in self._mark_stopping(names):
+        """Send children SIGTERM, and do not restart them."""
+        for child in self._named(names):
+            child.mark_stopping()
             if child.process:
                 child.process.terminate()
 
     def kill(self, *names: str) -> None:
-        """Kill children together with what they started; they are not started again."""
-        for child in self._mark_stopping(names):
+        """Kill children and their descendants, and do not restart them."""
+        for child in self._named(names):
+            child.mark_stopping()
             if child.process:
                 _kill_group(child.process.pid)
                 child.process.wait()
-                self._write_tombstone(child, child.process)
+                self._note_end(child, child.process)
 
     def stop(self, *names: str, limit_s: float) -> None:
-        """Ask children to end, and kill those that have not after `limit_s`."""
+        """Send children SIGTERM, and kill those that still run after `limit_s`."""
         self.terminate(*names)
         self.wait_until(lambda: not self.running(*names), limit_s)
         self.kill(*names)
 
-    def _mark_stopping(self, names: Iterable[str]) -> Iterator[Child]:
-        for child in (self._children[name] for name in names if name in self._children):
-            child.stopping, child.restart_at = True, math.inf
-            yield child
+    def _named(self, names: Iterable[str]) -> list[Child]:
+        """Return the children of these names that were ever started."""
+        return [self._children[name] for name in names if name in self._children]
 
     def _kill_all(self) -> None:
         self.kill(*self._children)
 
     def _launch(self, child: Child) -> None:
-        child.started_at, child.restart_at = time.monotonic(), math.inf
+        child.started_at = time.monotonic()
+        child.restart_at = math.inf
         child.output, written = os.pipe()
         os.set_blocking(child.output, False)
-        self._selector.register(
-            child.output, selectors.EVENT_READ, functools.partial(self._read, child)
-        )
+        on_output = functools.partial(self._read, child)
+        self._selector.register(child.output, selectors.EVENT_READ, on_output)
+
         try:
             child.process = _spawn(child.program, written)
         except OSError as error:
-            self._say(child, str(error).encode())
+            self._log_line(child, str(error).encode())
             self._close_output(child)
             self._after_death(child, "it could not be started")
         finally:
@@ -253,8 +260,8 @@ class Supervisor:
             data = os.read(child.output, LINE_LIMIT_BYTES)
             self._has_read = True
             for line in child.take(data):
-                self._say(child, line)
-            # A child may close its output and live on.
+                self._log_line(child, line)
+            # A child may close its output and continue to run.
             if not data:
                 self._close_output(child)
 
@@ -264,12 +271,12 @@ class Supervisor:
             os.close(child.output)
             child.output = None
 
-    def _write_tombstone(self, child: Child, process: subprocess.Popen[bytes]) -> None:
-        # What it had started, such as the server's workers, may still hold its port.
+    def _note_end(self, child: Child, process: subprocess.Popen[bytes]) -> None:
+        # Its own children, such as the server's workers, may still hold its port.
         _kill_group(process.pid)
         self._read(child)
         for line in child.rest():
-            self._say(child, line)
+            self._log_line(child, line)
         self._close_output(child)
         child.process = None
         self._after_death(child, _end_of(process.returncode))
@@ -279,15 +286,13 @@ class Supervisor:
         if child.stopping:
             return
         if child.note_death(time.monotonic()):
-            self._log(
-                "local",
-                f"{child.name} ended: {how}; starting it again in {child.backoff_s:g} s",
-            )
+            next_step = f"restarting it in {child.backoff_s:g} s"
         else:
-            self._log("local", f"{child.name} ended: {how}; giving up")
+            next_step = "giving up"
             self.failed = self.failed or child
+        self._log("local", f"{child.name} ended: {how}; {next_step}")
 
-    def _say(self, child: Child, line: bytes) -> None:
+    def _log_line(self, child: Child, line: bytes) -> None:
         if not line.strip():
             return
         text = line.rstrip(b"\r").decode(errors="backslashreplace").translate(_ESCAPES)
@@ -299,52 +304,51 @@ class Supervisor:
     def _watch_signals(self) -> None:
         """Note the stop signals, and wake the selector for them and for the death of a child."""
         wakeup, written = os.pipe()
-        self._cleanup.callback(os.close, wakeup)
-        self._cleanup.callback(os.close, written)
         for end in (wakeup, written):
+            self._cleanup.callback(os.close, end)
             os.set_blocking(end, False)
-        self._selector.register(
-            wakeup, selectors.EVENT_READ, lambda: os.read(wakeup, 4096)
-        )
-        self._cleanup.callback(
-            signal.set_wakeup_fd,
-            signal.set_wakeup_fd(written, warn_on_full_buffer=False),
-        )
+        drain = functools.partial(os.read, wakeup, 4096)
+        self._selector.register(wakeup, selectors.EVENT_READ, drain)
+
+        previous = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+        self._cleanup.callback(signal.set_wakeup_fd, previous)
+
         self._handle(signal.SIGCHLD, lambda *_: None)
         for number in _STOP_SIGNALS:
-            # Whoever starts us with nohup means us to go on when the terminal closes.
+            # A caller that starts us with nohup wants us to continue when the terminal closes.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._handle(number, self._note_signal)
 
     def _handle(
         self, number: int, handler: Callable[[int, FrameType | None], Any]
     ) -> None:
-        self._cleanup.callback(signal.signal, number, signal.signal(number, handler))
+        previous = signal.signal(number, handler)
+        self._cleanup.callback(signal.signal, number, previous)
 
     def _note_signal(self, number: int, _frame: FrameType | None) -> None:
         self.signals.append(number)
 
 
 class Log:
-    """Lines of several parts in one stream, each under the name of its part."""
+    """A stream for the lines of several parts, each after the name of its part."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Write to `stream`, in colour when a person watches."""
+        """Write to `stream`, in color on a terminal."""
         self._stream = stream
-        self._coloured = stream.isatty()
+        self._is_colored = stream.isatty()
 
     def __call__(self, name: str, line: str) -> None:
-        """Write one line; if nobody can read it any more, that is no reason to stop."""
+        """Write one line; a closed or full stream is not an error."""
         label = f"{name:<6} |"
-        if self._coloured:
-            label = f"\x1b[{_COLOURS.get(name, 1)}m{label}\x1b[0m"
+        if self._is_colored:
+            label = f"\x1b[{_COLORS.get(name, 1)}m{label}\x1b[0m"
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(f"{label} {line}\n")
             self._stream.flush()
 
 
 def _spawn(program: Program, output: int) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, so that a terminal's Ctrl-C reaches only us."""
+    """Start a program in its own session, so that a terminal's Ctrl-C reaches only us."""
     return subprocess.Popen(
         program.argv,
         env=program.env,
@@ -359,7 +363,7 @@ def _spawn(program: Program, output: int) -> subprocess.Popen[bytes]:
 
 
 def _kill_group(pid: int) -> None:
-    # macOS answers "not permitted" for a group of which only a zombie is left.
+    # macOS answers "not permitted" if only a zombie is left of the group.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

@@ -12,7 +12,8 @@ import psutil
 
 from rowcast.config import Settings
 from rowcast.errors import StoreUnavailable
-from rowcast.local import programs
+from rowcast.local.data_folder import Keys, choose_ports
+from rowcast.local.programs import Parts
 from rowcast.store.object_store import Storage
 from tests.faults.breaking import Gate
 from tests.support.waiting import eventually
@@ -23,12 +24,12 @@ class ExternalStore:
 
     def __init__(self, data: Path) -> None:
         """Choose its port; `settings` are those of a stack that uses it."""
-        ports = programs.choose_ports(0, data / "ports.json")
-        keys = programs.Keys.kept_in(data / "secrets.json")
+        ports = choose_ports(0, data / "ports.json")
+        keys = Keys.kept_in(data / "secrets.json")
         few = {
             name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ
         }
-        program = programs.Parts(data, keys, ports, None, few, None).store()
+        program = Parts(data, keys, ports, None, few, None).store()
         assert program is not None
         self._program = program
         self.gate = Gate(ports.store)

@@ -295,7 +295,7 @@ def test_busy_port_is_a_clear_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"STORE": "tape"}, "STORE=tape is not known; it may be embedded or minio"),
+        ({"STORE": "tape"}, "STORE=tape is unknown; it may be embedded or minio"),
         ({"STORE": "minio", "PATH": "/nowhere"}, "there is no minio on PATH"),
         (
             {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_ACCESS_KEY": "k"},
@@ -321,7 +321,7 @@ def test_foreign_secrets_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secrets.json").write_text("{}")
     refused = run_local("--port", "0", "--data", str(tmp_path))
     assert refused.returncode == 1
-    assert "does not hold the secrets" in refused.stderr
+    assert "does not contain the secrets" in refused.stderr
 
 
 def test_part_that_keeps_dying_stops_everything(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_part_that_keeps_dying_stops_everything(tmp_path: Path) -> None:
     assert stopped.stdout == ""
     conclusion = stopped.stderr.partition("rowcast.local: ")[2]
     assert conclusion.startswith(
-        "store died 5 times within a minute, so everything was stopped. "
+        "store died 5 times within a minute, so the stack was stopped. "
     )
     assert "exit code 3" in conclusion
     assert "disk is on fire" in conclusion

@@ -29,7 +29,7 @@ from tests.support.waiting import eventually
 
 
 class Lines(list[tuple[str, str]]):
-    """A log that can be looked at."""
+    """A log that tests can read."""
 
     def __call__(self, name: str, line: str) -> None:
         """Note a line."""
@@ -94,7 +94,7 @@ def test_long_and_binary_output_is_logged_in_printable_pieces(
     )
 
 
-def test_secrets_are_blotted_out(
+def test_secrets_are_replaced(
     supervisor: Supervisor, lines: Lines, tmp_path: Path
 ) -> None:
     supervisor.start(
@@ -104,7 +104,7 @@ def test_secrets_are_blotted_out(
     assert lines.of("child") == ["redis://:***@host"]
 
 
-def test_child_that_closes_its_output_lives_on(
+def test_child_that_closes_its_output_continues_to_run(
     supervisor: Supervisor, lines: Lines, tmp_path: Path
 ) -> None:
     supervisor.start(shell("child", "exec >&- 2>&-; exec sleep 60", tmp_path))
@@ -139,13 +139,13 @@ def test_program_that_cannot_be_started_fails_the_same_way(
     assert "No such file" in supervisor.recent_lines("child")[-1]
 
 
-def test_back_off_doubles_to_its_limit_and_starts_anew_after_a_settled_life(
+def test_back_off_doubles_to_its_limit_and_is_reset_after_a_stable_life(
     tmp_path: Path,
 ) -> None:
     child = Child(shell("child", "", tmp_path))
     now, backoffs = 0.0, []
     for _ in range(9):
-        # Too rarely to be given up, too soon to have settled.
+        # Too rare for giving up, too soon for a stable life.
         now += 20
         child.started_at = now - 9
         assert child.note_death(now)
@@ -158,7 +158,7 @@ def test_back_off_doubles_to_its_limit_and_starts_anew_after_a_settled_life(
     assert child.backoff_s == FIRST_BACKOFF_S
 
 
-def test_what_a_dead_child_had_started_is_gone_before_it_starts_again(
+def test_descendants_of_a_dead_child_are_gone_before_its_restart(
     supervisor: Supervisor, lines: Lines, tmp_path: Path
 ) -> None:
     supervisor.start(shell("child", "sleep 60 & echo $!; wait", tmp_path))
@@ -182,14 +182,14 @@ def test_child_that_ignores_sigterm_is_killed(
 
 
 class Terminal(io.StringIO):
-    """A stream that says that a person watches."""
+    """A stream that says that it is a terminal."""
 
     def isatty(self) -> bool:
-        """Send so."""
+        """Return True."""
         return True
 
 
-def test_names_are_coloured_on_a_terminal_only() -> None:
+def test_names_are_colored_on_a_terminal_only() -> None:
     for stream, expected in (
         (io.StringIO(), "redis  | ready\n"),
         (Terminal(), "\x1b[35mredis  |\x1b[0m ready\n"),
@@ -198,7 +198,7 @@ def test_names_are_coloured_on_a_terminal_only() -> None:
         assert stream.getvalue() == expected
 
 
-def test_log_that_nobody_reads_any_more_is_no_error() -> None:
+def test_closed_log_is_not_an_error() -> None:
     stream = io.StringIO()
     log = Log(stream)
     stream.close()

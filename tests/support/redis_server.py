@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from rowcast.local import programs
+from rowcast.local.programs import redis_binary
 from tests.support.waiting import eventually
 
 # What is written survives a kill of the process, which costs no fsync.
@@ -42,7 +42,7 @@ class RedisServer:
             "warning",
         ]
         self.process = subprocess.Popen(
-            [programs._redis_binary(), *options, *DURABLE], cwd=self.socket.parent
+            [redis_binary(), *options, *DURABLE], cwd=self.socket.parent
         )
         eventually(self.answers)
 

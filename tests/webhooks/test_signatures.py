@@ -14,7 +14,8 @@ import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from rowcast.config import ConfigurationError, Settings
-from rowcast.local import programs
+from rowcast.local.data_folder import Keys, Ports
+from rowcast.local.programs import Parts
 from rowcast.webhooks import signatures
 from tests.support import ROOT
 from tests.support.receiver import Receiver
@@ -122,10 +123,10 @@ def test_secrets_do_not_print() -> None:
 
 
 def test_stack_makes_a_secret_of_its_own(tmp_path: Path) -> None:
-    made = programs.Keys.kept_in(tmp_path / "secrets.json")
+    made = Keys.kept_in(tmp_path / "secrets.json")
     given = settings(webhook_secrets=made.webhook_secret)
     assert signatures.secrets_of("default", given)
-    assert programs.Keys.kept_in(tmp_path / "secrets.json") == made
+    assert Keys.kept_in(tmp_path / "secrets.json") == made
 
 
 def test_secrets_file_without_one_for_webhooks_gets_it_and_keeps_the_others(
@@ -136,9 +137,9 @@ def test_secrets_file_without_one_for_webhooks_gets_it_and_keeps_the_others(
         ("s3_access_key", "s3_secret_key", "redis_password", "signing_key"), "x" * 20
     )
     path.write_text(json.dumps(old))
-    kept = programs.Keys.kept_in(path)
+    kept = Keys.kept_in(path)
     assert old.items() < vars(kept).items()
-    assert programs.Keys.kept_in(path) == kept
+    assert Keys.kept_in(path) == kept
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -146,9 +147,9 @@ def test_secrets_file_without_one_for_webhooks_gets_it_and_keeps_the_others(
 def test_server_and_worker_of_a_stack_share_the_secret(
     given: str, tmp_path: Path
 ) -> None:
-    keys = programs.Keys.kept_in(tmp_path / "secrets.json")
-    stack = programs.Parts(
-        tmp_path, keys, programs.Ports(1, 2, 3), None, {"WEBHOOK_SECRETS": given}, None
+    keys = Keys.kept_in(tmp_path / "secrets.json")
+    stack = Parts(
+        tmp_path, keys, Ports(1, 2, 3), None, {"WEBHOOK_SECRETS": given}, None
     )
     shared = {
         program.env["WEBHOOK_SECRETS"] for program in (stack.server(), stack.worker())
