@@ -252,6 +252,19 @@ def test_files_named_exist(name: str) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("name", [name for name in DOCS if "internals" in name])
+def test_functions_named_exist(name: str) -> None:
+    code = "".join(path.read_text() for path in (ROOT / "rowcast").rglob("*.py"))
+    names = {path.stem for path in (ROOT / "rowcast").rglob("*.py")}
+    names |= set(re.findall(r"^class (\w+)", code, re.MULTILINE))
+    named = re.findall(r"`(\w+)\.(\w+)`", text_of(name))
+    functions = [function for owner, function in named if owner in names]
+    # File names, such as `queue.lua`, begin with the name of a module too.
+    suffixes = {"py", "lua", "md"}
+    missing = {each for each in functions if f"def {each}(" not in code} - suffixes
+    assert not missing
+
+
 @pytest.mark.parametrize(
     ("addition", "place"),
     rows_of(text_of("CONTRIBUTING.md"), "what you want to add", "where it goes"),
