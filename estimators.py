@@ -1,10 +1,10 @@
-"""scikit-learn's estimators whose work a Rowcast service does, and models of it that are used here.
+"""scikit-learn estimators that a Rowcast service fits, and downloaded models that predict locally.
 
     model = RowcastClassifier(url="http://127.0.0.1:8080").fit(X, y)
     model.predict(X)
     same = RowcastClassifier.from_model(model.model_id_, url="http://127.0.0.1:8080")
 
-Needs scikit-learn 1.6 or newer, pandas, pyarrow, and client.py beside this file.
+Needs scikit-learn 1.6 or newer, pandas, pyarrow, and client.py in the same folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sklearn.utils.validation import (
 if TYPE_CHECKING:
     import client
 else:
-    # In the installed package the client is the package itself, else it lies beside this file.
+    # In the installed package the client is the package itself, else a file in the same folder.
     client = importlib.import_module(__package__ or "client")
 
 MIN_ROWS = 10
@@ -43,19 +43,19 @@ LIBRARIES = ("scikit-learn", "skrub", "numpy", "pandas", "pyarrow", "joblib")
 
 
 class _Key(str):
-    """A key that does not show where an estimator prints its parameters, as in a notebook."""
+    """A key that stays hidden when an estimator prints its parameters, as in a notebook."""
 
     def __repr__(self) -> str:
         return "'***'"
 
 
 def _hidden(key: str | None) -> str | None:
-    # What clone() gives must be kept as it is.
+    # clone() requires that a parameter it passes is stored unchanged.
     return key if key is None or isinstance(key, _Key) else _Key(key)
 
 
 class _Remote(BaseEstimator):
-    """What both estimators share; each lists its parameters itself, as scikit-learn wants it."""
+    """What both estimators share; each lists its own parameters, as scikit-learn requires."""
 
     _task: ClassVar[str]
     learner: str
@@ -69,7 +69,7 @@ class _Remote(BaseEstimator):
     def from_model(
         cls, model_id: str, *, url: str | None = None, api_key: str | None = None
     ) -> Any:
-        """Return an estimator that is fitted: the model with this id.
+        """Return a fitted estimator for the model with this id.
 
         Raises RowcastError if the model is for the other task, and what Client.model() raises.
         """
@@ -77,15 +77,13 @@ class _Remote(BaseEstimator):
             about = service.model(model_id).manifest
         if about["task"] != cls._task:
             raise client.RowcastError(
-                f"Model {model_id} is a {about['task']}, {cls.__name__} is for another."
+                f"Model {model_id} is a {about['task']}; {cls.__name__} needs a {cls._task}."
             )
-        method = about["validation"]["method"]
         model = cls(url=url, api_key=api_key)
-        model.learner, model.params, model.seed = (
-            about["learner"],
-            about["params"] or None,
-            about["seed"],
-        )
+        model.learner = about["learner"]
+        model.params = about["params"] or None
+        model.seed = about["seed"]
+        method = about["validation"]["method"]
         model.validation = method if method in ("none", "cv") else "auto"
         model._take(about)
         return model
@@ -99,21 +97,22 @@ class _Remote(BaseEstimator):
             self.feature_names_in_ = np.array(names, object)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; those of the learner are also there as params__<name>."""
+        """Return the parameters; those of the learner also appear as params__<name>."""
         found: dict[str, Any] = super().get_params(deep)
-        nested = self.params if deep and isinstance(self.params, Mapping) else {}
-        return {**found, **{f"{PREFIX}{name}": value for name, value in nested.items()}}
+        if deep and isinstance(self.params, Mapping):
+            for name, value in self.params.items():
+                found[f"{PREFIX}{name}"] = value
+        return found
 
     def set_params(self, **given: Any) -> Any:
-        """Set parameters; params__<name> sets one of the learner's and leaves the others."""
-        nested = {
-            name[len(PREFIX) :]: given[name]
-            for name in given
-            if name.startswith(PREFIX)
-        }
-        super().set_params(
-            **{name: given[name] for name in given if not name.startswith(PREFIX)}
-        )
+        """Set parameters; params__<name> sets one of the learner's and keeps the others."""
+        own, nested = {}, {}
+        for name, value in given.items():
+            if name.startswith(PREFIX):
+                nested[name[len(PREFIX) :]] = value
+            else:
+                own[name] = value
+        super().set_params(**own)
         if nested:
             self.params = {**(self.params or {}), **nested}
         return self
@@ -130,11 +129,14 @@ class _Remote(BaseEstimator):
             raise ValueError(
                 f"A fit needs at least {MIN_ROWS} rows, and there are n_samples={len(table)}."
             )
-        target, weight = _free_name("y", table), _free_name("sample_weight", table)
+        target = _free_name("y", table)
         columns = {target: y}
         if sample_weight is not None:
+            weight = _free_name("sample_weight", table)
             columns[weight] = _weights(sample_weight, len(table))
             more["sample_weight"] = weight
+        # The names of an array's columns do not show whether they are identifiers.
+        has_names = hasattr(self, "feature_names_in_")
         params = {name: _plain(value) for name, value in (self.params or {}).items()}
         with self._connected() as service:
             self.model_id_ = service.fit(
@@ -146,10 +148,7 @@ class _Remote(BaseEstimator):
                 params=params,
                 seed=_plain(self.seed),
                 validation=self.validation,
-                # The columns of an array have no names that would tell what they are.
-                identifiers="leave_out"
-                if hasattr(self, "feature_names_in_")
-                else "use",
+                identifiers="leave_out" if has_names else "use",
                 **more,
             )
 
@@ -163,8 +162,7 @@ class _Remote(BaseEstimator):
         return client.Client(self.url, api_key=self.api_key)
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        """Return what is sent of X: a DataFrame as it is, anything else as columns x0, x1, ... of
-        float64."""
+        """Return the table to send: a DataFrame as it is, else columns x0, x1, ... of float64."""
         if not isinstance(X, pd.DataFrame):
             X = validate_data(
                 self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan"
@@ -179,7 +177,7 @@ class _Remote(BaseEstimator):
 
 
 class RowcastClassifier(ClassifierMixin, _Remote):
-    """A classifier that a Rowcast service fits and that predicts there.
+    """A classifier that fits and predicts on a Rowcast service.
 
     `learner`, `params`, `seed`, `class_weight` and `validation` are options of the service's /fit,
     described in docs/models.md; `url` and `api_key` are those of Client. `model_id_` is the model's
@@ -208,10 +206,9 @@ class RowcastClassifier(ClassifierMixin, _Remote):
         self.api_key = _hidden(api_key)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastClassifier:
-        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and labels y
-        (n_rows,).
+        """Fit on X (n_rows, n_features), a DataFrame or numeric array, and labels y (n_rows,).
 
-        Raises ValueError for what scikit-learn refuses, and what Client.fit() raises.
+        Raises ValueError for input that scikit-learn rejects, and what Client.fit() raises.
         """
         table = self._table(X, reset=True)
         y = _checked(self, table, y)
@@ -232,7 +229,7 @@ class RowcastClassifier(ClassifierMixin, _Remote):
         return self._predicted(X, "probabilities").iloc[:, 1:].to_numpy(np.float64)
 
     def _class_weight(self) -> Any:
-        """Return the weights as JSON takes them; of classes that y does not have, none."""
+        """Return the weights for JSON, without those of classes that y does not have."""
         if not isinstance(self.class_weight, Mapping):
             return self.class_weight
         classes = self.classes_.tolist()
@@ -259,8 +256,10 @@ class RowcastClassifier(ClassifierMixin, _Remote):
 
 
 class RowcastRegressor(RegressorMixin, _Remote):
-    """A regressor that a Rowcast service fits and that predicts there; parameters as
-    RowcastClassifier's."""
+    """A regressor that fits and predicts on a Rowcast service.
+
+    Its parameters are those of RowcastClassifier, without `class_weight`.
+    """
 
     _task = "regression"
 
@@ -282,10 +281,9 @@ class RowcastRegressor(RegressorMixin, _Remote):
         self.api_key = _hidden(api_key)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RowcastRegressor:
-        """Fit on X (n_rows, n_features), a DataFrame or an array of numbers, and numbers y
-        (n_rows,).
+        """Fit on X (n_rows, n_features), a DataFrame or numeric array, and numbers y (n_rows,).
 
-        Raises ValueError for what scikit-learn refuses, and what Client.fit() raises.
+        Raises ValueError for input that scikit-learn rejects, and what Client.fit() raises.
         """
         table = self._table(X, reset=True)
         y = _checked(self, table, y, y_numeric=True)
@@ -309,10 +307,10 @@ def _names_of_arrays(n_features: int) -> list[str]:
 def _checked(
     estimator: _Remote, table: pd.DataFrame, y: Any, **checks: Any
 ) -> np.ndarray:
-    """Return y as scikit-learn wants it: (n_rows,), nothing missing, as many as there are rows."""
-    return np.asarray(
-        check_X_y(np.zeros((len(table), 1)), y, estimator=estimator, **checks)[1]
-    )
+    """Return y as an array (n_rows,) after scikit-learn's checks, such as for missing values."""
+    X = np.zeros((len(table), 1))
+    _, y = check_X_y(X, y, estimator=estimator, **checks)
+    return np.asarray(y)
 
 
 def _weights(sample_weight: Any, n_rows: int) -> np.ndarray:
@@ -331,7 +329,7 @@ def _weights(sample_weight: Any, n_rows: int) -> np.ndarray:
         )
     if (weights < 0).any() or not weights.any():
         raise ValueError(
-            "sample_weight must not be below zero anywhere, nor zero everywhere."
+            "sample_weight must not be negative anywhere, nor zero everywhere."
         )
     return weights
 
@@ -343,7 +341,7 @@ def _free_name(wanted: str, table: pd.DataFrame) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON can carry: searches give numpy's numbers."""
+    """Return a value that JSON supports; hyperparameter searches pass numpy's numbers."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -353,45 +351,41 @@ def _text(label: Any) -> str:
 
 
 def _typed(classes: Sequence[str], type_name: str) -> np.ndarray:
-    """Return the classes of a manifest in the type of the target, as text where this is no simple
-    one."""
+    """Return a manifest's classes in the target's type, as text if pyarrow cannot convert them."""
     try:
-        found: np.ndarray = (
-            pa.array(classes)
-            .cast(pa.type_for_alias(type_name))
-            .to_numpy(zero_copy_only=False)
-        )
+        typed = pa.array(classes).cast(pa.type_for_alias(type_name))
     except (pa.ArrowException, ValueError):
         return np.array(classes, object)
+    found: np.ndarray = typed.to_numpy(zero_copy_only=False)
     return found
 
 
-# Models used here
+# Downloaded models
 
 
 def load(file: BinaryIO, manifest: Mapping[str, Any]) -> LoadedModel:
-    """Load a model's file, which runs the code in it; check before that it is the manifest's.
+    """Load a model's file, which runs the code in it: first check that it is the manifest's.
 
-    Warns if libraries differ from those that made it. Raises RowcastError if it cannot be loaded
-    with these.
+    Warns if the installed libraries differ from those that made it. Raises RowcastError if it
+    cannot be loaded with the installed ones.
     """
+    model_id = manifest["id"]
     different = ", ".join(_differences(manifest.get("versions", {})))
     if different:
-        said = (
-            f"Model {manifest['id']} was made by other versions: {different}. Its "
-            "predictions may differ."
+        warning = (
+            f"Model {model_id} was made by other versions: {different}. Its predictions "
+            "may differ."
         )
-        warnings.warn(said, stacklevel=3)
+        warnings.warn(warning, stacklevel=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         try:
             return LoadedModel(joblib.load(file), manifest)
         except Exception as error:
-            hint = (
-                f"Install the versions that made it: {different}." if different else ""
-            )
-            message = f"Model {manifest['id']} cannot be loaded: {error}. {hint}"
-            raise client.RowcastError(message.strip()) from error
+            message = f"Model {model_id} cannot be loaded: {error}."
+            if different:
+                message += f" Install the versions that made it: {different}."
+            raise client.RowcastError(message) from error
 
 
 def _differences(made_by: Mapping[str, str]) -> Iterator[str]:
@@ -399,16 +393,16 @@ def _differences(made_by: Mapping[str, str]) -> Iterator[str]:
         try:
             here = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            # Only tables with dates or text need skrub; if this is one, loading says so.
+            # Only tables with dates or text need skrub; for those, loading reports what is missing.
             continue
         if made_by.get(name, here) != here:
             yield f"{name} {made_by[name]}, here {here}"
 
 
 class LoadedModel:
-    """A downloaded model, which predicts the numbers that the service predicts.
+    """A downloaded model, whose predictions equal the service's.
 
-    `pipeline` is scikit-learn's part. `feature_names_in_` are the columns it looks at, others are
+    `pipeline` is scikit-learn's part. `feature_names_in_` are the columns it needs; others are
     ignored.
     """
 
@@ -416,9 +410,8 @@ class LoadedModel:
         self.pipeline = pipeline
         self.manifest = manifest
         self.features: list[dict[str, Any]] = list(manifest["features"])
-        self.feature_names_in_ = np.array(
-            [feature["name"] for feature in self.features], object
-        )
+        names = [feature["name"] for feature in self.features]
+        self.feature_names_in_ = np.array(names, object)
 
     @property
     def classes_(self) -> np.ndarray:
@@ -426,10 +419,10 @@ class LoadedModel:
         return np.asarray(self.pipeline.classes_)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return labels or numbers (n_rows,) for a DataFrame, or an array with all columns of the
-        training.
+        """Return labels or numbers (n_rows,) for a DataFrame or an array.
 
-        Raises ValueError with every column that is missing or cannot be read.
+        An array holds all columns of the training table. Raises ValueError with every column that
+        is missing or cannot be read.
         """
         return np.asarray(self.pipeline.predict(self._frame(X)))
 
@@ -438,11 +431,10 @@ class LoadedModel:
         return np.asarray(self.pipeline.predict_proba(self._frame(X)), np.float64)
 
     def _frame(self, X: Any) -> pd.DataFrame:
-        """Return the features as the learner takes them, read as the service reads them."""
+        """Return the features for the pipeline, read in the same way as by the service."""
         if not isinstance(X, pd.DataFrame):
-            X = pd.DataFrame(
-                X, columns=[column["name"] for column in self.manifest["columns"]]
-            )
+            trained = [column["name"] for column in self.manifest["columns"]]
+            X = pd.DataFrame(X, columns=trained)
         names = [str(name) for name in X.columns]
         columns, problems = {}, []
         for feature in self.features:
@@ -459,7 +451,7 @@ class LoadedModel:
 
 
 class _Unreadable(Exception):
-    """A column cannot be read as its feature's kind; the text goes on where its name ends."""
+    """A column cannot be read as its feature's kind; the message follows the column's name."""
 
 
 _FAMILIES: tuple[tuple[Callable[[Any], bool], str], ...] = (
@@ -475,7 +467,7 @@ _FAMILIES: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (pt.is_duration, "duration"),
     (pt.is_time, "duration"),
 )
-# Which columns can be read as which kind, as rowcast/tables/columns.py has it.
+# The families of types that each kind can be read from, as in rowcast/tables/columns.py.
 _READABLE = {
     "numeric": {"numeric", "boolean"},
     "boolean": {"boolean", "numeric", "text"},
@@ -497,12 +489,10 @@ _WORDS = {
 
 
 def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
-    """Return the values (n_rows,) of a column as the kind of a feature wants them."""
-    column = (
-        pa.Table.from_pandas(pd.DataFrame({"": values}), preserve_index=False)
-        .column(0)
-        .combine_chunks()
-    )
+    """Return the values (n_rows,) of a column in the form that the feature's kind needs."""
+    frame = pd.DataFrame({"": values})
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    column = table.column(0).combine_chunks()
     if pt.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     family = next((family for test, family in _FAMILIES if test(column.type)), "")
@@ -518,9 +508,8 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
         per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
         whole = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
         column = pc.divide(whole.cast(pa.float64(), safe=False), per_second)
-    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy(
-        zero_copy_only=False
-    )
+    column = column.cast(pa.float64(), safe=False)
+    values: np.ndarray = column.to_numpy(zero_copy_only=False)
     if (np.abs(values) > np.finfo(np.float32).max).any():
         raise _Unreadable("holds infinite values, or numbers over 3.4e38")
     return values
@@ -528,12 +517,10 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
 
 def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
     if family == "text":
-        places = pc.index_in(
-            _trimmed(pc.utf8_lower(column)),
-            value_set=pa.array(list(_WORDS), column.type),
-        )
-        found = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
-        values: np.ndarray = np.array([*_WORDS.values(), np.nan])[found]
+        words = pa.array(list(_WORDS), column.type)
+        places = _places(_trimmed(pc.utf8_lower(column)), words)
+        # Place -1 is the last value: words that mean neither are missing.
+        values: np.ndarray = np.array([*_WORDS.values(), np.nan])[places]
         return values
     values = _numbers(feature, column, family)
     return np.where((values == 0) | (values == 1), values, np.nan)
@@ -541,11 +528,15 @@ def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarra
 
 def _categories(feature: Mapping[str, Any], column: Any, _: str) -> pd.Categorical:
     known = list(feature["categories"])
-    places = pc.index_in(
-        column.cast(pa.string()), value_set=pa.array(known, pa.string())
-    )
-    codes = pc.fill_null(places, -1).to_numpy(zero_copy_only=False)
+    codes = _places(column.cast(pa.string()), pa.array(known, pa.string()))
     return pd.Categorical.from_codes(codes, categories=pd.Index(known, dtype="str"))
+
+
+def _places(column: Any, known: Any) -> np.ndarray:
+    """Return the position (n_rows,) of each value in `known`, -1 for other values."""
+    places = pc.fill_null(pc.index_in(column, value_set=known), -1)
+    found: np.ndarray = places.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _texts(_: Mapping[str, Any], column: Any, __: str) -> pd.Series:
@@ -555,32 +546,32 @@ def _texts(_: Mapping[str, Any], column: Any, __: str) -> pd.Series:
 
 def _dates(feature: Mapping[str, Any], column: Any, family: str) -> pd.Series:
     if family == "text":
-        text = _trimmed(column)
-        form = feature.get("date_format", "")
-        form = "ISO8601" if form == "ISO 8601" else form
-        times = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
-        if times.isna().sum() > text.null_count:
-            raise _Unreadable(
-                f"holds values that are no dates ({feature.get('date_format')})"
-            )
-        read: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]")
-        return read
-    zone = column.type.tz if pt.is_timestamp(column.type) else None
-    exact = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
-    column = (
-        column if family == "nothing" else column.cast(options=exact).cast(pa.int64())
-    )
+        return _dates_in_text(column, feature.get("date_format", ""))
+    if family != "nothing":
+        zone = column.type.tz if pt.is_timestamp(column.type) else None
+        exact = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
+        column = column.cast(options=exact).cast(pa.int64())
     found: pd.Series = column.cast(pa.timestamp("us")).to_pandas()
     return found
 
 
+def _dates_in_text(column: Any, date_format: str) -> pd.Series:
+    text = _trimmed(column)
+    form = "ISO8601" if date_format == "ISO 8601" else date_format
+    times = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
+    if times.isna().sum() > text.null_count:
+        raise _Unreadable(f"holds values that are not dates ({date_format})")
+    read: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]")
+    return read
+
+
 def _trimmed(text: Any) -> Any:
-    """Return text without white space around it; empty text is missing."""
+    """Return text without surrounding white space; empty text becomes missing."""
     return _known(pc.utf8_trim_whitespace(text))
 
 
 def _known(text: Any) -> Any:
-    """Return text in which empty values are missing."""
+    """Return text with missing values in place of empty ones."""
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
 
 

@@ -3,9 +3,11 @@
 from rowcast.learning.learners import LEARNERS, Cost
 from rowcast.learning.prediction import Predictor
 from rowcast.learning.progress import SILENT, Phase, Progress
+from rowcast.learning.result_formats import RESULT_FORMATS
 
 __all__ = [
     "LEARNERS",
+    "RESULT_FORMATS",
     "SILENT",
     "Cost",
     "Phase",
@@ -16,5 +18,6 @@ __all__ = [
     "prediction",
     "preprocessing",
     "progress",
+    "result_formats",
     "training",
 ]

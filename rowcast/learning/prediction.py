@@ -1,22 +1,18 @@
-"""Predictions in batches, so that memory does not grow with the rows, and what the rows were
-like."""
+"""Predict a table in batches, so that memory does not grow with its rows; report its values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
-import pyarrow.types as pt
 
 from rowcast.errors import InvalidRequest, InvalidTable
 from rowcast.learning import prediction_intervals
+from rowcast.learning.result_formats import RESULT_FORMATS
 from rowcast.tables import (
     Feature,
     OnProgress,
@@ -29,32 +25,33 @@ from rowcast.tables import (
 )
 
 Output = Literal["labels", "probabilities", "quantiles"]
-FileFormat = Literal["parquet", "csv", "jsonl"]
 DEFAULT_QUANTILES = (0.05, 0.5, 0.95)
 
-# A batch holds at most so many rows, and so many values of features or classes: 16 MB of float64.
+# The most rows of a batch, and the most values of features or classes: 16 MB of float64.
 MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
-# The second of January of the year 1, and the thirty-first of December of 9999.
-_YEAR_1_S, _YEAR_9999_S = -62_135_510_400, 253_402_214_400
-# So many rows of each batch are looked at for drift.
+# The rows of each batch that count for drift.
 DRIFT_ROWS = 5_000
+_MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: `keep` are columns of the table that stand in front of the predictions."""
+    """What to write; the columns in `keep` are copied from the table, before the predictions.
+
+    `format` is a name in RESULT_FORMATS.
+    """
 
     output: Output = "labels"
     quantiles: Sequence[float] = DEFAULT_QUANTILES
     keep: Sequence[str] = ()
-    format: FileFormat = "parquet"
+    format: str = "parquet"
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A model, and what its manifest says of it.
 
-    `takes_array`: it looks at no names of columns, and is given an array of float64 in place of a
+    `takes_array`: the model ignores names of columns, and gets an array of float64 instead of a
     frame.
     """
 
@@ -67,51 +64,45 @@ class Predictor:
     takes_array: bool = False
 
     def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
-        """Return what is predicted for features (n_rows,) each: arrays (n_rows,), named by
-        `names`."""
-        frame = (
-            np.column_stack(list(arrays.values()))
-            if self.takes_array
-            else columns.frame_of(dict(arrays))
-        )
+        """Predict from features (n_rows,); return arrays (n_rows,) in the order of `names`."""
+        if self.takes_array:
+            frame = np.column_stack(list(arrays.values()))
+        else:
+            frame = columns.frame_of(dict(arrays))
         if plan.output == "labels":
             return [target.to_arrow(self.model.predict(frame), self.target_type)]
         if plan.output == "quantiles":
-            values = np.asarray(self.model.predict(frame), np.float64)
-            found = prediction_intervals.quantiles(
-                self.intervals or {}, values, plan.quantiles
-            )
-            return [pa.array(values), *(pa.array(column) for column in found.T)]
+            return self._quantiles(frame, plan.quantiles)
+        return self._probabilities(frame)
+
+    def _quantiles(self, frame: Any, levels: Sequence[float]) -> list[pa.Array]:
+        values = np.asarray(self.model.predict(frame), np.float64)
+        found = prediction_intervals.quantiles(self.intervals or {}, values, levels)
+        return [pa.array(values), *map(pa.array, found.T)]
+
+    def _probabilities(self, frame: Any) -> list[pa.Array]:
         probabilities = self.model.predict_proba(frame)
-        chosen = self.model.classes_[probabilities.argmax(axis=1)]
-        return [
-            target.to_arrow(chosen, self.target_type),
-            *(pa.array(column.astype(np.float64)) for column in probabilities.T),
-        ]
+        labels = self.model.classes_[probabilities.argmax(axis=1)]
+        by_class = probabilities.astype(np.float64).T
+        return [target.to_arrow(labels, self.target_type), *map(pa.array, by_class)]
 
     def names(self, plan: Plan) -> list[str]:
-        """Return the names of the columns that `columns` gives."""
-        return [self.target, *extra_names(plan.output, plan.quantiles, self.classes)]
+        """Return the names of the predicted columns."""
+        return [self.target, *extra_names(plan, self.classes)]
 
     def types(self, plan: Plan) -> list[pa.DataType]:
-        """Return the types of the columns that `columns` gives."""
-        return [
-            target.arrow_type(self.target_type),
-            *[pa.float64()] * (len(self.names(plan)) - 1),
-        ]
+        """Return the types of the predicted columns."""
+        n_extra = len(extra_names(plan, self.classes))
+        return [target.arrow_type(self.target_type), *[pa.float64()] * n_extra]
 
 
-def extra_names(
-    output: str, quantiles: Sequence[float], classes: Sequence[str] | None
-) -> list[str]:
-    """Return the names of the columns beside the predicted one."""
-    if output == "probabilities":
+def extra_names(plan: Plan, classes: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns beside the prediction itself."""
+    if plan.output == "probabilities":
         return [f"probability_{label}" for label in classes or ()]
-    return (
-        [f"quantile_{level:.15g}" for level in quantiles]
-        if output == "quantiles"
-        else []
-    )
+    if plan.output == "quantiles":
+        return [f"quantile_{level:.15g}" for level in plan.quantiles]
+    return []
 
 
 def write(
@@ -121,19 +112,21 @@ def write(
     plan: Plan,
     on_progress: OnProgress = ignore_progress,
 ) -> dict[str, Any]:
-    """Predict all rows of a table, one out for each row in, in order, and return what they were
-    like.
+    """Predict all rows of a table into a file, one row out for each row in, in order.
 
-    `told` is called after each batch, as by `Source.read`.
+    Returns what the rows were like, as `Tally.report`. `on_progress` is called after each batch,
+    as by `Source.read`.
 
     Raises:
         InvalidTable: values cannot be read; names every such column, how many, and the first row.
     """
     tally = Tally(predictor.features)
-    with _WRITERS[plan.format](path, schema_of(predictor, source, plan)) as put:
+    writer = RESULT_FORMATS[plan.format].writer
+    schema = schema_of(predictor, source, plan)
+    with pa.OSFile(str(path), "wb") as file, writer(file, schema) as write_batch:
         for batch in batches(predictor, source, plan, tally):
             if batch is not None:
-                put(batch)
+                write_batch(batch)
             on_progress(tally.n_rows, source.n_rows, source.n_rows_expected)
     tally.refuse()
     return tally.report()
@@ -142,147 +135,97 @@ def write(
 def batches(
     predictor: Predictor, source: Source, plan: Plan, tally: Tally
 ) -> Iterator[pa.RecordBatch | None]:
-    """Yield the predictions of a table, in order; None in place of a batch once a value could not
-    be read.
+    """Yield the predictions of a table, in order; only None once a value could not be read.
 
     Raises:
-        InvalidTable: the file is damaged, or what is to be kept cannot be written.
+        InvalidTable: the file is damaged, or a kept column cannot be written.
     """
-    needed = {feature.name for feature in predictor.features}
+    needed = {feature.name for feature in predictor.features} | set(plan.keep)
     schema = schema_of(predictor, source, plan)
-    for batch in source.batches(needed | set(plan.keep), batch_rows(predictor)):
+    result_format = RESULT_FORMATS[plan.format]
+    for batch in source.batches(needed, batch_rows(predictor)):
         arrays = tally.read(batch, source.format.decimal or ".")
         if arrays is None:
             yield None
-        else:
-            kept = [_kept(name, batch.column(name), plan.format) for name in plan.keep]
-            yield pa.record_batch(
-                [*kept, *predictor.columns(plan, arrays)], schema=schema
-            )
+            continue
+        written = [result_format.column(name, batch.column(name)) for name in plan.keep]
+        written += predictor.columns(plan, arrays)
+        yield pa.record_batch(written, schema=schema)
 
 
-def check_givable(manifest: dict[str, Any], wanted: Plan) -> None:
-    """Refuse what a model cannot give.
+def check_givable(manifest: dict[str, Any], plan: Plan) -> None:
+    """Reject a plan that a model does not support.
 
     Raises:
-        InvalidRequest: with everything wanted that it cannot.
+        InvalidRequest: with every problem.
         KeyError, TypeError: the manifest is damaged.
     """
-    if problems := list(_ungivable(manifest, wanted)):
+    if problems := [*_wrong_output(manifest, plan), *_wrong_names(manifest, plan)]:
         raise InvalidRequest(" ".join(problems), errors=problems)
 
 
-def _ungivable(manifest: dict[str, Any], wanted: Plan) -> Iterator[str]:
+def _wrong_output(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
     is_regression = manifest["task"] == "regression"
-    if wanted.output == "probabilities" and is_regression:
+    if plan.output == "probabilities" and is_regression:
         yield (
             "output=probabilities needs classes, and the model is a regression; use labels "
             "or quantiles."
         )
-    if wanted.output == "quantiles" and not is_regression:
+    if plan.output == "quantiles" and not is_regression:
         yield (
             "output=quantiles needs a quantity, and the model is a classification; use "
             "probabilities."
         )
-    if wanted.output == "quantiles" and is_regression and not manifest["intervals"]:
+    if plan.output == "quantiles" and is_regression and not manifest["intervals"]:
         yield (
-            "output=quantiles needs a model that was validated; fit it with another "
-            "validation than none."
+            "output=quantiles needs a model that was validated; fit it with a validation "
+            "other than none."
         )
-    if len(set(wanted.keep)) < len(wanted.keep) or len(set(wanted.quantiles)) < len(
-        wanted.quantiles
-    ):
-        yield "keep and quantiles must not name anything twice."
-    written = extra_names(wanted.output, wanted.quantiles, manifest["classes"])
-    if manifest["target"] in written:
+
+
+def _wrong_names(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
+    for values in (plan.keep, plan.quantiles):
+        if len(set(values)) < len(values):
+            yield "keep and quantiles must not name anything twice."
+            break
+    predicted = extra_names(plan, manifest["classes"])
+    if manifest["target"] in predicted:
         yield (
-            f"output={wanted.output} makes a column {manifest['target']!r}, which is the "
+            f"output={plan.output} makes a column {manifest['target']!r}, which is the "
             "target's name."
         )
-    written.append(manifest["target"])
-    for name in wanted.keep:
-        if name in written:
+    predicted.append(manifest["target"])
+    for name in plan.keep:
+        if name in predicted:
             yield f"keep names {name!r}, which is a column of the predictions."
 
 
 def batch_rows(predictor: Predictor) -> int:
-    """Return how many rows to predict at once, so that neither features nor probabilities grow
-    large."""
-    width = max(len(predictor.features), len(predictor.classes or ()), 1)
-    return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // width))
+    """Return the rows of a batch, so that neither features nor probabilities grow large."""
+    n_columns = max(len(predictor.features), len(predictor.classes or ()), 1)
+    return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // n_columns))
 
 
 def schema_of(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
-    """Return the names and types of what is predicted for a table, with the kept columns in
-    front."""
-    kept = [
-        (name, _kept_type(source.schema.field(name).type, plan.format))
+    """Return names and types of the written columns: the kept ones, then the predictions."""
+    result_format = RESULT_FORMATS[plan.format]
+    fields = [
+        (name, result_format.type_of(source.schema.field(name).type))
         for name in plan.keep
     ]
-    return pa.schema(
-        [*kept, *zip(predictor.names(plan), predictor.types(plan), strict=True)]
-    )
-
-
-def _kept_type(found: pa.DataType, file_format: FileFormat) -> pa.DataType:
-    # Text has no durations: they are seconds there, as models read them.
-    return pa.float64() if pt.is_duration(found) and file_format != "parquet" else found
-
-
-def _kept(name: str, column: pa.Array, file_format: FileFormat) -> pa.Array:
-    """Return a column to copy into a result, as the format holds it.
-
-    Raises:
-        InvalidTable: text has no word for its times.
-    """
-    if pt.is_dictionary(column.type) and column.dictionary.null_count:
-        # Parquet takes no missing value among the categories.
-        column = columns.decoded(column).dictionary_encode().cast(column.type)
-    if file_format == "parquet":
-        return column
-    if not _can_be_written(column):
-        raise InvalidTable(
-            f"The column {name!r}, which keep names, holds times that cannot be written as "
-            f"{file_format}: "
-            "beyond the years 1 to 9999, or of a zone that is not known.",
-            hint="Use format=parquet, or leave the column out of keep.",
-        )
-    return columns.seconds(column) if pt.is_duration(column.type) else column
-
-
-def _can_be_written(column: pa.Array) -> bool:
-    """Tell whether times are in the years that text and Python have, and their zone is known."""
-    import pyarrow.compute as pc
-
-    if not (pt.is_timestamp(column.type) or pt.is_date(column.type)):
-        return True
-    try:
-        pa.lib.string_to_tzinfo(getattr(column.type, "tz", None) or "UTC")
-        column = (
-            column.cast(pa.timestamp("s"), safe=False)
-            if pt.is_date(column.type)
-            else column
-        )
-        found = pc.min_max(column.cast(pa.int64()))
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
-    except pa.ArrowException:
-        return False
-    least, most = found["min"].as_py(), found["max"].as_py()
-    return least is None or (
-        least >= _YEAR_1_S * per_second and most < _YEAR_9999_S * per_second
-    )
+    fields += zip(predictor.names(plan), predictor.types(plan), strict=True)
+    return pa.schema(fields)
 
 
 class Tally:
-    """Reads batches, and counts what was missing, never seen, unreadable, and how the values
-    spread."""
+    """Reads the features of batches; counts missing, unseen and unreadable values, and drift."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         """Count for these features."""
         self._features = features
         self.n_rows = 0
-        self._missing = dict.fromkeys((feature.name for feature in features), 0)
-        self._unseen = dict(self._missing)
+        self._missing = {feature.name: 0 for feature in features}
+        self._unseen = {feature.name: 0 for feature in features}
         self._counts: dict[str, Any] = {}
         self._problems: dict[str, checks.Problems] = {}
 
@@ -290,29 +233,27 @@ class Tally:
         """Return the batch's features (n_rows,) by name; None once a value could not be read."""
         arrays = {}
         for feature in self._features:
+            name = feature.name
             try:
-                values = columns.read(feature, batch.column(feature.name), decimal)
+                values = columns.read(feature, batch.column(name), decimal)
             except columns.Unreadable as error:
-                self._note(feature.name, error.reason, error.rows)
+                self._note(name, error.reason, error.rows)
             except (pa.ArrowException, ValueError, OverflowError):
                 # Arrow's messages quote values, which neither logs nor records may hold.
-                self._note(
-                    feature.name, "values that cannot be converted", np.arange(0)
-                )
+                self._note(name, "values that cannot be converted", np.arange(0))
             else:
-                arrays[feature.name] = values.array
+                arrays[name] = values.array
                 self._count(feature, values)
         self.n_rows += batch.num_rows
         return None if self._problems else arrays
 
     def _note(self, name: str, reason: str, rows: np.ndarray) -> None:
-        first = self._problems.get(name)
-        n_rows = (first.n_rows if first else 0) + len(rows)
-        first_row = (
-            first.first_row
-            if first
-            else self.n_rows + (int(rows[0]) if len(rows) else 0)
-        )
+        earlier = self._problems.get(name)
+        if earlier:
+            n_rows, first_row = earlier.n_rows + len(rows), earlier.first_row
+        else:
+            n_rows = len(rows)
+            first_row = self.n_rows + (int(rows[0]) if n_rows else 0)
         self._problems[name] = checks.Problems(name, reason, n_rows, first_row)
 
     def _count(self, feature: Feature, values: columns.Values) -> None:
@@ -330,23 +271,21 @@ class Tally:
             raise InvalidTable(
                 found[0] + count,
                 hint="Correct these values, upload the table again and submit the new id.",
-                errors=found[:100],
+                errors=found[:_MAX_PROBLEMS],
             )
 
     def report(self) -> dict[str, Any]:
-        """Return rows, missing and unseen values per column, and each feature's drift."""
+        """Return the rows, and each feature's missing and unseen values and drift."""
         return {
             "n_rows": self.n_rows,
-            "columns": [self._of(feature) for feature in self._features],
+            "columns": [self._report_on(feature) for feature in self._features],
         }
 
-    def _of(self, feature: Feature) -> dict[str, Any]:
+    def _report_on(self, feature: Feature) -> dict[str, Any]:
         counts = self._counts.get(feature.name)
-        index = (
-            None
-            if counts is None
-            else drift.stability_index(feature.profile or {}, counts)
-        )
+        index = None
+        if counts is not None:
+            index = drift.stability_index(feature.profile or {}, counts)
         return {
             "name": feature.name,
             "n_missing": self._missing[feature.name],
@@ -354,34 +293,3 @@ class Tally:
             "stability_index": index,
             "drift": drift.verdict(index),
         }
-
-
-Put = Callable[[pa.RecordBatch], None]
-
-
-@contextmanager
-def _parquet(path: Path, schema: pa.Schema) -> Iterator[Put]:
-    with pq.ParquetWriter(path, schema) as writer:
-        yield writer.write_batch
-
-
-@contextmanager
-def _csv(path: Path, schema: pa.Schema) -> Iterator[Put]:
-    import pyarrow.csv
-
-    with pyarrow.csv.CSVWriter(path, schema) as writer:
-        yield writer.write_batch
-
-
-@contextmanager
-def _jsonl(path: Path, schema: pa.Schema) -> Iterator[Put]:  # noqa: ARG001 - the writers' signature
-    with path.open("wb") as file:
-        yield lambda batch: _write_lines(file, batch)
-
-
-def _write_lines(file: BinaryIO, batch: pa.RecordBatch) -> None:
-    lines = (orjson.dumps(row, default=str) for row in batch.to_pylist())
-    file.write(b"".join(line + b"\n" for line in lines))
-
-
-_WRITERS: dict[FileFormat, Any] = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}

@@ -5,19 +5,16 @@ A job would give the same numbers: the same code reads and predicts the table.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rowcast.config import Settings
 from rowcast.errors import RequestTooLarge
-from rowcast.learning import Predictor, prediction
+from rowcast.learning import Predictor, prediction, result_formats
 from rowcast.online import limits
 from rowcast.online.protocol import RECORDS, Question
 from rowcast.tables import Limits, Source, checks, formats
@@ -62,9 +59,9 @@ def answer(
         RequestTooLarge: the table has too many rows.
     """
     predictor, manifest = model
-    file_format, write = _WRITERS[question.wanted]
+    result_format = result_formats.of_media_type(question.wanted)
     plan = prediction.Plan(
-        _output(question), question.quantiles, question.keep, file_format
+        _output(question), question.quantiles, question.keep, result_format.name
     )
     prediction.check_givable(manifest, plan)
 
@@ -73,8 +70,11 @@ def answer(
     checks.check_predict(source, predictor.features, plan.keep)
 
     schema = prediction.schema_of(predictor, source, plan)
-    batches = list(_batches(predictor, source, plan, bounds))
-    return write(pa.Table.from_batches(batches, schema))
+    body = pa.BufferOutputStream()
+    with result_format.writer(body, schema) as write:
+        for batch in _batches(predictor, source, plan, bounds):
+            write(batch)
+    return bytes(body.getvalue())
 
 
 def _output(question: Question) -> prediction.Output:
@@ -113,42 +113,3 @@ def _check_rows(n_rows: int, bounds: TableLimits) -> None:
             f"The table has more than {bounds.max_rows:,} rows (ONLINE_MAX_ROWS).",
             hint="Send fewer rows per request, or upload them and predict them by a job.",
         )
-
-
-def _json(table: pa.Table) -> bytes:
-    return orjson.dumps(table.to_pylist(), default=str)
-
-
-def _json_lines(table: pa.Table) -> bytes:
-    return b"".join(orjson.dumps(row, default=str) + b"\n" for row in table.to_pylist())
-
-
-def _csv(table: pa.Table) -> bytes:
-    import pyarrow.csv
-
-    buffer = io.BytesIO()
-    pyarrow.csv.write_csv(table, buffer)
-    return buffer.getvalue()
-
-
-def _parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()
-
-
-def _arrow(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    with pa.ipc.new_stream(buffer, table.schema) as writer:
-        writer.write_table(table)
-    return buffer.getvalue()
-
-
-# The file format decides how kept columns are written.
-_WRITERS: dict[str, tuple[prediction.FileFormat, Callable[[pa.Table], bytes]]] = {
-    "application/json": ("jsonl", _json),
-    "application/x-ndjson": ("jsonl", _json_lines),
-    "text/csv": ("csv", _csv),
-    "application/vnd.apache.parquet": ("parquet", _parquet),
-    "application/vnd.apache.arrow.stream": ("parquet", _arrow),
-}

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rowcast import errors
+from rowcast.learning import RESULT_FORMATS
 from rowcast.online import limits
 from rowcast.system import directories
 
@@ -43,13 +44,7 @@ TABLES = (
     "application/octet-stream",
 )
 # Media types of predictions, the default first.
-ANSWERS = (
-    "application/json",
-    "application/x-ndjson",
-    "text/csv",
-    "application/vnd.apache.parquet",
-    "application/vnd.apache.arrow.stream",
-)
+ANSWERS = tuple(found.media_type for found in RESULT_FORMATS.values())
 
 
 @dataclass(frozen=True)

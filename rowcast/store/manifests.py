@@ -1,5 +1,4 @@
-"""What a model or a result says of itself: what it was made from, how, by which versions, how good
-it is."""
+"""Write the manifests of models and results: what each was made from, how, and how good it is."""
 
 from __future__ import annotations
 
@@ -20,15 +19,16 @@ def of_model(
     plan: training.Plan,
     trained: training.Trained,
 ) -> dict[str, Any]:
-    """Return what is known of a model beside its dataset and its file."""
-    is_classification = plan.task == "classification"
+    """Return a model's part of its manifest; the dataset's and the file's are not in it."""
+    target_type, classes = "double", None
+    if plan.task == "classification":
+        target_type = table.target_type
+        classes = [training.label_text(label) for label in trained.model.classes_]
     return {
         "format": source.format.as_dict(),
-        "target_type": table.target_type if is_classification else "double",
+        "target_type": target_type,
         "task": plan.task,
-        "classes": [training.label_text(label) for label in trained.model.classes_]
-        if is_classification
-        else None,
+        "classes": classes,
         "learner": plan.learner,
         "params": dict(plan.params),
         "seed": plan.seed,
@@ -47,56 +47,48 @@ def of_model(
 def _columns(
     table: training_table.TrainingTable, trained: training.Trained, plan: training.Plan
 ) -> list[dict[str, Any]]:
-    """Return what is known of each column, with what was done to it or why it was left out."""
-    learner, used = (
-        LEARNERS[plan.learner],
-        {feature.name for feature in trained.features},
-    )
+    """Return the report on each column: how it was preprocessed, or why it was left out."""
+    learner = LEARNERS[plan.learner]
+    used = {feature.name for feature in trained.features}
     report = []
     for column in table.report:
-        left_out = column["left_out"] or (
-            "" if column["name"] in used else "too few values"
-        )
-        done = (
-            ""
-            if left_out
-            else preprocessing.describe(learner.preprocessing, column["kind"])
-        )
-        report.append(
-            {**column, "preparation": done or None, "left_out": left_out or None}
-        )
+        left_out = column["left_out"]
+        if not left_out and column["name"] not in used:
+            left_out = "too few values"
+        done = None
+        if not left_out:
+            done = preprocessing.describe(learner.preprocessing, column["kind"])
+        report.append({**column, "preparation": done, "left_out": left_out or None})
     return report
 
 
 def of_result(
-    source: Source, predictor: Predictor, wanted: prediction.Plan, rows: dict[str, Any]
+    source: Source, predictor: Predictor, plan: prediction.Plan, rows: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what is known of a result beside its model, its dataset and its file."""
-    used = {
-        predictor.target,
-        *wanted.keep,
-        *(feature.name for feature in predictor.features),
-    }
+    """Return a result's part of its manifest; the model's, dataset's and file's are not in it.
+
+    `rows` is what `prediction.write` returned.
+    """
+    used = {predictor.target, *plan.keep}
+    used.update(feature.name for feature in predictor.features)
     return {
         "target": predictor.target,
-        "output": wanted.output,
-        "format": wanted.format,
+        "output": plan.output,
+        "format": plan.format,
         **rows,
         "ignored_columns": [name for name in source.schema.names if name not in used],
     }
 
 
 def of_file(path: Path) -> dict[str, Any]:
-    """Return the SHA-256, in hexadecimal, and the bytes of a file."""
+    """Return the SHA-256, in hexadecimal, and the size in bytes of a file."""
     with path.open("rb") as file:
-        return {
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-            "size": path.stat().st_size,
-        }
+        digest = hashlib.file_digest(file, "sha256")
+    return {"sha256": digest.hexdigest(), "size": path.stat().st_size}
 
 
 def finite(value: Any) -> Any:
-    """Return a manifest with null in place of what JSON has no number for."""
+    """Return a manifest with null in place of NaN and infinity, which JSON cannot express."""
     if isinstance(value, dict):
         return {name: finite(member) for name, member in value.items()}
     if isinstance(value, list | tuple):
@@ -105,8 +97,7 @@ def finite(value: Any) -> Any:
 
 
 def made(durations_s: dict[str, float]) -> dict[str, Any]:
-    """Return when, by which versions and in what time something was made, in seconds of each
-    phase."""
+    """Return when and by which versions something was made, with the seconds of each phase."""
     return {
         "created_at": time.time(),
         "versions": versions.current(),

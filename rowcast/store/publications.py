@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rowcast.errors import ModelUntrusted
+from rowcast.learning import RESULT_FORMATS
 from rowcast.store.answers import ObjectMissing
 from rowcast.store.object_store import Bucket, Storage
 
@@ -23,7 +24,11 @@ Kind = Literal["fit", "predict"]
 BUCKETS: dict[Kind, Bucket] = {"fit": "models", "predict": "results"}
 TOMBSTONE, CANCELED = "deleted", "canceled"
 MODEL_FILE = "model.joblib"
-RESULT_FILES = {name: f"result.{name}" for name in ("parquet", "csv", "jsonl")}
+RESULT_FILES = {
+    name: f"result.{found.suffix}"
+    for name, found in RESULT_FORMATS.items()
+    if found.suffix
+}
 
 # The store is not trusted: names of another form are passed over.
 MANIFEST_NAME = re.compile(r"([0-9]{1,9})/manifest\.json")

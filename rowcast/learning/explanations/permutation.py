@@ -29,6 +29,11 @@ _MAX_PROBED_ROWS = 6_400
 
 Predict = Callable[[Any], np.ndarray]
 Clock = Callable[[], float]
+Weights = np.ndarray | None
+# The positions of the columns that come from each feature.
+Groups = Mapping[str, Sequence[int]]
+# Columns that are shuffled together, and the order of rows that they take.
+Shuffle = tuple[Sequence[int], np.ndarray]
 
 
 class Loss(NamedTuple):
@@ -38,9 +43,7 @@ class Loss(NamedTuple):
     of: Callable[[np.ndarray, np.ndarray], float]
 
 
-def log_loss(
-    classes: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None
-) -> Loss:
+def log_loss(classes: np.ndarray, truth: np.ndarray, weights: Weights = None) -> Loss:
     """Return the log loss, in nats, of probabilities (n_rows, n_classes) for a truth (n_rows,).
 
     It equals the log loss of `evaluation.classification`, in a hundredth of the time.
@@ -49,15 +52,17 @@ def log_loss(
     least = np.finfo(np.float64).eps
 
     def of(probabilities: np.ndarray, rows: np.ndarray) -> float:
-        of_truth = probabilities[np.arange(len(rows)), codes[rows]].astype(np.float64)
-        of_truth[codes[rows] < 0] = 0
-        losses = -np.log(np.clip(of_truth, least, 1 - least))
-        return _mean(losses, rows, weights)
+        true_codes = codes[rows]
+        each_row = np.arange(len(rows))
+        of_truth = probabilities[each_row, true_codes].astype(np.float64)
+        of_truth[true_codes < 0] = 0
+        of_truth = np.clip(of_truth, least, 1 - least)
+        return _mean(-np.log(of_truth), rows, weights)
 
     return Loss("log_loss", of)
 
 
-def rmse(truth: np.ndarray, weights: np.ndarray | None = None) -> Loss:
+def rmse(truth: np.ndarray, weights: Weights = None) -> Loss:
     """Return the root mean squared error, in the target's unit, for a truth (n_rows,)."""
     truth = np.asarray(truth, np.float64)
 
@@ -69,17 +74,20 @@ def rmse(truth: np.ndarray, weights: np.ndarray | None = None) -> Loss:
     return Loss("rmse", of)
 
 
-def _mean(losses: np.ndarray, rows: np.ndarray, weights: np.ndarray | None) -> float:
+def _mean(losses: np.ndarray, rows: np.ndarray, weights: Weights) -> float:
     if weights is None:
         return float(losses.mean())
-    total = float(weights[rows].sum())
-    return float(losses @ weights[rows]) / total if total else np.nan
+    weights = weights[rows]
+    total = float(weights.sum())
+    if not total:
+        return np.nan
+    return float(losses @ weights) / total
 
 
 def importances(
     predict: Predict,
     frame: Any,
-    groups: Mapping[str, Sequence[int]],
+    groups: Groups,
     loss: Loss,
     *,
     budget_s: float,
@@ -99,28 +107,22 @@ def importances(
     clock. A feature that no round reached has None; one that no column comes from has 0.
     """
     watch = _Watch(clock, clock(), budget_s)
-    order = np.random.default_rng(seed).permutation(len(frame))[:MAX_ROWS]
-    shuffled = [name for name, columns in groups.items() if len(columns)]
-    if not len(order):
-        shuffled = []
-    probe = _NO_PROBE
-    if shuffled:
-        probe = _probe(predict, frame, order, len(shuffled), watch)
-    rows = order[: _n_sampled(len(order), len(shuffled), probe, watch)]
-    sample = _Sample(predict, loss, rows, _take(frame, rows), groups, seed)
-    increases = _increases(sample, shuffled, probe, watch)
+    model = _Model(predict, frame, groups, loss, seed)
+    sample = _sample(model, watch)
+    increases = _increases(model, sample, watch)
     n_repeats = min(map(len, increases.values()), default=0)
-    is_complete = len(rows) == len(order) and n_repeats == MAX_ROUNDS
+    is_cut = sample.is_partial or n_repeats < MAX_ROUNDS
     for name, columns in groups.items():
-        increases.setdefault(name, [] if len(columns) else [0.0])
+        if not len(columns):
+            increases[name] = [0.0]
     return {
         "loss": loss.name,
-        "n_rows": len(rows),
+        "n_rows": len(sample.rows),
         "n_repeats": n_repeats,
         "budget_s": budget_s,
         "seconds": watch.spent_s(),
-        "was_cut": bool(shuffled) and not is_complete,
-        "features": _ranked({name: increases[name] for name in groups}),
+        "was_cut": bool(sample.features) and is_cut,
+        "features": _ranked(groups, increases),
     }
 
 
@@ -138,6 +140,16 @@ class _Watch(NamedTuple):
         return self.budget_s - self.spent_s()
 
 
+class _Model(NamedTuple):
+    """What is measured; see `importances`."""
+
+    predict: Predict
+    frame: Any
+    groups: Groups
+    loss: Loss
+    seed: int
+
+
 class _Probe(NamedTuple):
     """Predictions of the first rows in their order, and what predictions cost.
 
@@ -153,19 +165,38 @@ _NO_PROBE = _Probe(np.empty(0), 1, 0.0)
 
 
 class _Sample(NamedTuple):
-    """What stays the same through all rounds; `frame` holds the chosen `rows`."""
+    """The features to shuffle, and the positions of the rows to shuffle them among."""
 
-    predict: Predict
-    loss: Loss
+    features: list[str]
     rows: np.ndarray
     frame: Any
-    groups: Mapping[str, Sequence[int]]
-    seed: int
+    probe: _Probe
+    is_partial: bool
 
 
-def _probe(
-    predict: Predict, frame: Any, order: np.ndarray, n_features: int, watch: _Watch
-) -> _Probe:
+def _sample(model: _Model, watch: _Watch) -> _Sample:
+    random = np.random.default_rng(model.seed)
+    order = random.permutation(len(model.frame))[:MAX_ROWS]
+    features = []
+    if len(order):
+        features = [name for name, columns in model.groups.items() if len(columns)]
+    probe = _NO_PROBE
+    if features:
+        probe = _probe(model, order, len(features), watch)
+    # Stacking and the loss take time as well.
+    round_s_per_row = 1.2 * probe.seconds_per_row * max(len(features), 1)
+    n_rows = _rung(watch.left_s(), round_s_per_row, len(order))
+    rows = order[:n_rows]
+    return _Sample(
+        features=features,
+        rows=rows,
+        frame=_take(model.frame, rows),
+        probe=probe,
+        is_partial=n_rows < len(order),
+    )
+
+
+def _probe(model: _Model, order: np.ndarray, n_features: int, watch: _Watch) -> _Probe:
     """Predict more and more rows while that is cheap, and return what a row costs.
 
     A small prediction is mostly overhead. A larger one follows if, without any overhead, it would
@@ -173,12 +204,15 @@ def _probe(
     """
     n_useful = min(n_features * len(order), _MAX_PROBED_ROWS)
     n_affordable = min(MIN_ROWS, len(order))
-    n_rows, seconds, row_s = 0, 0.0, 0.0
+    n_rows = 0
+    seconds = row_s = 0.0
     while n_affordable >= 4 * n_rows:
-        n_before, seconds_before = n_rows, seconds
+        n_before = n_rows
+        seconds_before = seconds
         n_rows = n_affordable
+        repeated = np.resize(order, n_rows)
         started = watch.spent_s()
-        predictions = predict(_take(frame, np.resize(order, n_rows)))
+        predictions = model.predict(_take(model.frame, repeated))
         seconds = watch.spent_s() - started
         # One-time work may have slowed down the smaller prediction, so its share is bounded.
         slope = (seconds - seconds_before) / (n_rows - n_before)
@@ -187,7 +221,7 @@ def _probe(
 
     overhead_s = max(seconds - row_s * n_rows, 0)
     n_in_time = (_MAX_BUDGET_SHARE * watch.budget_s - overhead_s) / row_s
-    n_in_memory = _MAX_CELLS / max(frame.shape[1], 1)
+    n_in_memory = _MAX_CELLS / max(model.frame.shape[1], 1)
     n_per_call = max(1, int(min(n_in_time, n_in_memory)))
     seconds_per_row = overhead_s / max(n_per_call, n_rows) + row_s
     return _Probe(predictions[: len(order)], n_per_call, seconds_per_row)
@@ -202,56 +236,58 @@ def _rung(seconds: float, seconds_per_row: float, n_rows: int) -> int:
     return min(n_rows, MIN_ROWS << power)
 
 
-def _n_sampled(n_rows: int, n_features: int, probe: _Probe, watch: _Watch) -> int:
-    # Stacking and the loss take time as well.
-    round_s_per_row = 1.2 * probe.seconds_per_row * max(n_features, 1)
-    return _rung(watch.left_s(), round_s_per_row, n_rows)
-
-
-def _increases(
-    sample: _Sample, shuffled: list[str], probe: _Probe, watch: _Watch
-) -> dict[str, list[float]]:
+def _increases(model: _Model, sample: _Sample, watch: _Watch) -> dict[str, list[float]]:
     """Return the growth of the loss in each round, for each shuffled feature."""
-    increases: dict[str, list[float]] = {name: [] for name in shuffled}
-    n_rows = len(sample.rows)
-    unshuffled = probe.predictions
-    if len(unshuffled) < n_rows and watch.left_s() > 0:
-        unshuffled = sample.predict(sample.frame)
-    base_loss = np.nan
-    if shuffled and len(unshuffled) >= n_rows:
-        base_loss = sample.loss.of(unshuffled[:n_rows], sample.rows)
-    for number, names in _calls(sample, shuffled, probe):
+    increases: dict[str, list[float]] = {name: [] for name in sample.features}
+    base_loss = _base_loss(model, sample, watch)
+    for number, names in _calls(model, sample):
         if watch.left_s() <= 0:
             break
-        losses = _shuffled_losses(sample, names, number)
+        losses = _shuffled_losses(model, sample, names, number)
         for name, loss in zip(names, losses, strict=True):
             increases[name].append(loss - base_loss)
     return increases
 
 
-def _calls(
-    sample: _Sample, shuffled: list[str], probe: _Probe
-) -> Iterator[tuple[int, list[str]]]:
+def _base_loss(model: _Model, sample: _Sample, watch: _Watch) -> float:
+    """Return the loss without a shuffle; NaN if there is none, or no time to predict."""
+    n_rows = len(sample.rows)
+    predictions = sample.probe.predictions
+    if len(predictions) < n_rows and watch.left_s() > 0:
+        predictions = model.predict(sample.frame)
+    if not sample.features or len(predictions) < n_rows:
+        return np.nan
+    return model.loss.of(predictions[:n_rows], sample.rows)
+
+
+def _calls(model: _Model, sample: _Sample) -> Iterator[tuple[int, list[str]]]:
     """Yield for each prediction the number of its round and the features to shuffle for it."""
-    n_per_call = max(1, probe.n_per_call // max(len(sample.rows), 1))
+    n_features = len(sample.features)
+    n_per_call = sample.probe.n_per_call // max(len(sample.rows), 1)
+    n_per_call = max(1, n_per_call)
     for number in range(MAX_ROUNDS):
-        random = np.random.default_rng([sample.seed, number])
-        order = random.permutation(len(shuffled))
-        for start in range(0, len(shuffled), n_per_call):
-            yield number, [shuffled[i] for i in order[start : start + n_per_call]]
+        random = np.random.default_rng([model.seed, number])
+        order = random.permutation(n_features)
+        for start in range(0, n_features, n_per_call):
+            places = order[start : start + n_per_call]
+            yield number, [sample.features[place] for place in places]
 
 
-def _shuffled_losses(sample: _Sample, names: list[str], number: int) -> list[float]:
+def _shuffled_losses(
+    model: _Model, sample: _Sample, names: list[str], number: int
+) -> list[float]:
     shuffles = []
     for name in names:
         # Seeded by name, not by number, so that neither the order of features nor the time changes
         # their shuffles.
-        seed = [sample.seed, zlib.crc32(name.encode()), number]
-        order = np.random.default_rng(seed).permutation(len(sample.rows))
-        shuffles.append((sample.groups[name], order))
-    predictions = sample.predict(_stacked(sample.frame, shuffles))
-    parts = np.split(predictions, len(names))
-    return [sample.loss.of(part, sample.rows) for part in parts]
+        seed = [model.seed, zlib.crc32(name.encode()), number]
+        random = np.random.default_rng(seed)
+        order = random.permutation(len(sample.rows))
+        shuffles.append((model.groups[name], order))
+    predictions = model.predict(_stacked(sample.frame, shuffles))
+    return [
+        model.loss.of(part, sample.rows) for part in np.split(predictions, len(names))
+    ]
 
 
 def _take(frame: Any, rows: np.ndarray) -> Any:
@@ -260,43 +296,49 @@ def _take(frame: Any, rows: np.ndarray) -> Any:
     return frame.take(rows).reset_index(drop=True)
 
 
-def _stacked(frame: Any, shuffles: list[tuple[Sequence[int], np.ndarray]]) -> Any:
-    """Return a copy of the frame for each (columns, order), with these columns in that order."""
+def _stacked(frame: Any, shuffles: list[Shuffle]) -> Any:
+    """Return a copy of the frame for each shuffle, with its columns in its order."""
     if isinstance(frame, np.ndarray):
         return _stacked_array(frame, shuffles)
     n_rows = len(frame)
     unshuffled = np.tile(np.arange(n_rows), len(shuffles))
     orders: dict[int, np.ndarray] = {}
     for number, (columns, order) in enumerate(shuffles):
-        copy = slice(number * n_rows, (number + 1) * n_rows)
+        start = number * n_rows
         for column in columns:
-            orders.setdefault(column, unshuffled.copy())[copy] = order
+            rows = orders.setdefault(column, unshuffled.copy())
+            rows[start : start + n_rows] = order
     # `take` keeps the type of pandas' own arrays, such as categories.
     stacked = _take(frame, unshuffled)
-    for column, order in orders.items():
-        stacked.isetitem(column, frame.iloc[:, column].array.take(order))
+    for column, rows in orders.items():
+        values = frame.iloc[:, column].array
+        stacked.isetitem(column, values.take(rows))
     return stacked
 
 
-def _stacked_array(
-    frame: np.ndarray, shuffles: list[tuple[Sequence[int], np.ndarray]]
-) -> np.ndarray:
+def _stacked_array(frame: np.ndarray, shuffles: list[Shuffle]) -> np.ndarray:
     copies = np.repeat(frame[None], len(shuffles), axis=0)
     for copy, (columns, order) in zip(copies, shuffles, strict=True):
         copy[:, columns] = frame[np.ix_(order, np.asarray(columns))]
     return copies.reshape(-1, frame.shape[1])
 
 
-def _ranked(increases: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+def _ranked(
+    groups: Groups, increases: Mapping[str, list[float]]
+) -> list[dict[str, Any]]:
     """Return mean and standard deviation of each feature, the largest mean first, None last."""
     features = []
-    for name, values in increases.items():
-        is_finite = bool(np.isfinite(values).all())
-        mean = float(np.mean(values)) if values and is_finite else None
-        std = float(np.std(values)) if len(values) > 1 and is_finite else None
+    for name in groups:
+        values = increases.get(name, [])
+        mean = std = None
+        if values and np.isfinite(values).all():
+            mean = float(np.mean(values))
+            if len(values) > 1:
+                std = float(np.std(values))
         features.append({"name": name, "mean": mean, "std": std})
+    return sorted(features, key=_place)
 
-    def place(feature: dict[str, Any]) -> tuple[bool, float]:
-        return feature["mean"] is None, -(feature["mean"] or 0)
 
-    return sorted(features, key=place)
+def _place(feature: Mapping[str, Any]) -> tuple[bool, float]:
+    mean = feature["mean"]
+    return mean is None, -(mean or 0)
