@@ -23,6 +23,9 @@ MAX_SHOWN_CLASSES = 100
 RESIDUAL_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _N_CALIBRATION_BINS = 10
 
+Weights = np.ndarray | None
+Scores = dict[str, float | None]
+
 
 @dataclass(frozen=True)
 class ClassRows:
@@ -35,7 +38,7 @@ class ClassRows:
     truth: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
-    weights: np.ndarray | None
+    weights: Weights
 
     @cached_property
     def per_class(self) -> dict[str, np.ndarray]:
@@ -44,7 +47,8 @@ class ClassRows:
 
         names = ("precision", "recall", "f1")
         if not len(self.truth):
-            return {name: np.full(len(self.labels), np.nan) for name in names}
+            undefined = np.full(len(self.labels), np.nan)
+            return dict.fromkeys(names, undefined)
         values = precision_recall_fscore_support(
             self.truth,
             self.predicted,
@@ -61,7 +65,7 @@ class QuantityRows:
 
     truth: np.ndarray
     predictions: np.ndarray
-    weights: np.ndarray | None
+    weights: Weights
 
 
 def _accuracy(rows: ClassRows) -> Any:
@@ -83,13 +87,12 @@ def _roc_auc(rows: ClassRows) -> Any:
     if n_classes > MAX_SHOWN_CLASSES:
         return None
     counts = np.bincount(rows.truth, minlength=n_classes)
-    areas = [
-        roc_auc_score(
-            rows.truth == code, rows.probabilities[:, code], sample_weight=rows.weights
-        )
-        for code in ([1] if n_classes == 2 else range(n_classes))
-        if 0 < counts[code] < len(rows.truth)
-    ]
+    areas = []
+    for code in [1] if n_classes == 2 else range(n_classes):
+        if 0 < counts[code] < len(rows.truth):
+            is_code = rows.truth == code
+            of_code = rows.probabilities[:, code]
+            areas.append(roc_auc_score(is_code, of_code, sample_weight=rows.weights))
     return np.mean(areas) if areas else None
 
 
@@ -98,14 +101,17 @@ def _log_loss(rows: ClassRows) -> Any:
     # arrays of shape (n_rows, n_classes), which matters with a thousand classes.
     from sklearn.metrics import log_loss
 
-    of_truth = rows.probabilities[np.arange(len(rows.truth)), rows.truth]
+    each_row = np.arange(len(rows.truth))
+    of_truth = rows.probabilities[each_row, rows.truth]
     of_truth = np.minimum(of_truth, 1)
     ones = np.ones(len(of_truth))
     return log_loss(ones, of_truth, labels=[0, 1], sample_weight=rows.weights)
 
 
 def _f1(rows: ClassRows) -> Any:
-    return rows.per_class["f1"][1] if len(rows.labels) == 2 else None
+    if len(rows.labels) != 2:
+        return None
+    return rows.per_class["f1"][1]
 
 
 def _f1_macro(rows: ClassRows) -> Any:
@@ -148,14 +154,17 @@ REGRESSION_SCORES: dict[str, Callable[[QuantityRows], Any]] = {
     "mae": _mae,
     "rmse": _rmse,
 }
-HEADLINE_SCORES = (next(iter(CLASSIFICATION_SCORES)), next(iter(REGRESSION_SCORES)))
+HEADLINE_SCORES = (
+    next(iter(CLASSIFICATION_SCORES)),
+    next(iter(REGRESSION_SCORES)),
+)
 
 
 def classification(
     classes: np.ndarray,
     truth: np.ndarray,
     probabilities: np.ndarray,
-    weights: np.ndarray | None = None,
+    weights: Weights = None,
 ) -> dict[str, Any]:
     """Score probabilities of shape (n_rows, n_classes) against the labels in `truth`, (n_rows,).
 
@@ -175,7 +184,7 @@ def classification(
 
 
 def regression(
-    truth: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None = None
+    truth: np.ndarray, predictions: np.ndarray, weights: Weights = None
 ) -> dict[str, Any]:
     """Score predictions (n_rows,) against the truth, in the target's unit; R2 has no unit."""
     truth = np.asarray(truth, np.float64)
@@ -184,34 +193,31 @@ def regression(
     # Values that are too large to be squared make a score None, not a warning.
     with np.errstate(over="ignore", invalid="ignore"):
         residuals = rows.truth - rows.predictions
-        is_defined = len(residuals) > 0 and bool(np.isfinite(residuals).all())
-        scores = _scores(REGRESSION_SCORES, rows, is_defined=is_defined)
-        quantiles: list[float | None] = [None] * len(RESIDUAL_QUANTILES)
-        if is_defined:
-            quantiles = _quantiles(residuals, rows.weights)
-    levels = map(str, RESIDUAL_QUANTILES)
-    return {**scores, "residual_quantiles": dict(zip(levels, quantiles, strict=True))}
+        is_defined = bool(len(residuals)) and bool(np.isfinite(residuals).all())
+        return {
+            **_scores(REGRESSION_SCORES, rows, is_defined=is_defined),
+            "residual_quantiles": _quantiles(
+                residuals, rows.weights, is_defined=is_defined
+            ),
+        }
 
 
-def mean_of_folds(
-    folds: Sequence[Mapping[str, Any]],
-) -> dict[str, dict[str, float | None]]:
+def mean_of_folds(folds: Sequence[Mapping[str, Any]]) -> dict[str, Scores]:
     """Return mean and standard deviation of each score over the folds that define it.
 
     The deviation is that of these folds themselves (numpy's std). Both are None if no fold defines
     the score.
     """
-    found: dict[str, dict[str, float | None]] = {}
+    found: dict[str, Scores] = {}
     for score in (*CLASSIFICATION_SCORES, *REGRESSION_SCORES):
-        if not any(score in fold for fold in folds):
+        in_folds = [fold[score] for fold in folds if score in fold]
+        if not in_folds:
             continue
-        values = [fold[score] for fold in folds if fold.get(score) is not None]
+        values = [value for value in in_folds if value is not None]
         found[score] = {"mean": None, "std": None}
         if values:
-            found[score] = {
-                "mean": _finite(np.mean(values)),
-                "std": _finite(np.std(values)),
-            }
+            found[score]["mean"] = _finite(np.mean(values))
+            found[score]["std"] = _finite(np.std(values))
     return found
 
 
@@ -219,26 +225,31 @@ def positions(classes: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the position in `classes` of each label in `truth`, (n_rows,); -1 for other labels."""
     order = np.argsort(classes, kind="stable")
     found = np.searchsorted(classes, truth, sorter=order)
-    codes = order[np.minimum(found, len(classes) - 1)]
+    found = np.minimum(found, len(classes) - 1)
+    codes = order[found]
     codes[classes[codes] != truth] = -1
     return codes
 
 
 def _scores(
     table: Mapping[str, Callable[[Any], Any]], rows: Any, *, is_defined: bool
-) -> dict[str, float | None]:
-    if not is_defined:
-        return dict.fromkeys(table)
-    return {name: _finite(score(rows)) for name, score in table.items()}
+) -> Scores:
+    scores: Scores = dict.fromkeys(table)
+    if is_defined:
+        for name, score in table.items():
+            scores[name] = _finite(score(rows))
+    return scores
 
 
 def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _weighted(
-    truth: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    truth: np.ndarray, predictions: np.ndarray, weights: Weights
+) -> tuple[np.ndarray, np.ndarray, Weights]:
     """Return what belongs to rows of weight over zero."""
     if weights is None:
         return truth, predictions, None
@@ -250,11 +261,11 @@ def _class_rows(
     classes: np.ndarray,
     truth: np.ndarray,
     probabilities: np.ndarray,
-    weights: np.ndarray | None,
+    weights: Weights,
 ) -> ClassRows:
-    truth, probabilities, weights = _weighted(
-        np.asarray(truth), np.asarray(probabilities, np.float64), weights
-    )
+    truth = np.asarray(truth)
+    probabilities = np.asarray(probabilities, np.float64)
+    truth, probabilities, weights = _weighted(truth, probabilities, weights)
     codes = positions(np.asarray(classes), truth)
     unknown, found = np.unique(truth[codes < 0], return_inverse=True)
     codes[codes < 0] = len(classes) + found
@@ -264,10 +275,15 @@ def _class_rows(
         probabilities, sums, out=np.zeros_like(probabilities), where=sums > 0
     )
     if len(unknown):
-        probabilities = np.pad(probabilities, ((0, 0), (0, len(unknown))))
-    labels = [_label(value) for value in (*classes, *unknown)]
-    predicted = probabilities.argmax(axis=1)
-    return ClassRows(labels, codes, predicted, probabilities, weights)
+        added_columns = (0, len(unknown))
+        probabilities = np.pad(probabilities, ((0, 0), added_columns))
+    return ClassRows(
+        labels=[_label(value) for value in (*classes, *unknown)],
+        truth=codes,
+        predicted=probabilities.argmax(axis=1),
+        probabilities=probabilities,
+        weights=weights,
+    )
 
 
 def _label(value: Any) -> str | int | float | bool:
@@ -275,7 +291,9 @@ def _label(value: Any) -> str | int | float | bool:
         value = value.item()
     if isinstance(value, str | int):
         return value
-    return value if isinstance(value, float) and math.isfinite(value) else str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return str(value)
 
 
 def _classes_shown(rows: ClassRows) -> list[dict[str, Any]]:
@@ -283,7 +301,9 @@ def _classes_shown(rows: ClassRows) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            **{name: _finite(values[code]) for name, values in rows.per_class.items()},
+            "precision": _finite(rows.per_class["precision"][code]),
+            "recall": _finite(rows.per_class["recall"][code]),
+            "f1": _finite(rows.per_class["f1"][code]),
             "n_rows": int(counts[code]),
         }
         for code, label in enumerate(rows.labels)
@@ -306,19 +326,24 @@ def _calibration(rows: ClassRows) -> list[dict[str, Any]]:
     Guo et al., On Calibration of Modern Neural Networks, 2017.
     """
     if len(rows.labels) == 2:
-        probability, is_hit = rows.probabilities[:, 1], rows.truth == 1
+        probability = rows.probabilities[:, 1]
+        is_hit = rows.truth == 1
     else:
         probability = rows.probabilities.max(axis=1)
         is_hit = rows.truth == rows.predicted
-    weights = np.ones(len(rows.truth)) if rows.weights is None else rows.weights
+    weights = rows.weights
+    if weights is None:
+        weights = np.ones(len(rows.truth))
     edges = np.arange(_N_CALIBRATION_BINS + 1) / _N_CALIBRATION_BINS
     bins = np.searchsorted(edges[1:-1], probability, side="right")
 
-    def totals(values: np.ndarray | None) -> np.ndarray:
+    def totals(values: Weights) -> np.ndarray:
         return np.bincount(bins, weights=values, minlength=_N_CALIBRATION_BINS)
 
-    n_rows, weight = totals(None), totals(weights)
-    probabilities, hits = totals(weights * probability), totals(weights * is_hit)
+    n_rows = totals(None)
+    weight = totals(weights)
+    probabilities = totals(weights * probability)
+    hits = totals(weights * is_hit)
     return [
         {
             "from": float(edges[i]),
@@ -338,10 +363,16 @@ def _left_out(rows: ClassRows) -> str:
     )
 
 
-def _quantiles(residuals: np.ndarray, weights: np.ndarray | None) -> list[float | None]:
+def _quantiles(residuals: np.ndarray, weights: Weights, *, is_defined: bool) -> Scores:
+    """Return the residuals' quantiles by their levels."""
+    quantiles: Scores = dict.fromkeys(map(str, RESIDUAL_QUANTILES))
+    if not is_defined:
+        return quantiles
     # numpy interpolates between values only if all have the same weight.
-    method: Literal["linear", "inverted_cdf"] = (
-        "linear" if weights is None else "inverted_cdf"
-    )
+    method: Literal["linear", "inverted_cdf"] = "linear"
+    if weights is not None:
+        method = "inverted_cdf"
     found = np.quantile(residuals, RESIDUAL_QUANTILES, method=method, weights=weights)
-    return [_finite(value) for value in found]
+    for level, value in zip(RESIDUAL_QUANTILES, found, strict=True):
+        quantiles[str(level)] = _finite(value)
+    return quantiles

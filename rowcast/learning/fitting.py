@@ -47,7 +47,11 @@ class Rows:
     def take(self, places: np.ndarray) -> Rows:
         """Return the rows at these places."""
         weights = None if self.weights is None else self.weights[places]
-        return Rows(self.frame.iloc[places], self.target[places], weights)
+        return Rows(
+            frame=self.frame.iloc[places],
+            target=self.target[places],
+            weights=weights,
+        )
 
     def without_frame(self) -> Rows:
         """Return what a baseline learns from; it does not keep the frame in memory."""
@@ -69,7 +73,9 @@ class Fitted:
     def prepare(self, frame: Any) -> Any:
         """Return the preprocessed columns (n_rows, n_preprocessed) of a frame."""
         frame = frame[[feature.name for feature in self.features]]
-        return frame if self.transformer is None else self.transformer.transform(frame)
+        if self.transformer is None:
+            return frame
+        return self.transformer.transform(frame)
 
     def model(self) -> Any:
         """Return transformer and estimator as one estimator."""
@@ -124,7 +130,9 @@ class Fitter:
 
 def label_text(label: Any) -> str:
     """Return a class as text, as in the names of probability columns and in class_weight."""
-    return str(label).lower() if isinstance(label, bool | np.bool_) else str(label)
+    if isinstance(label, bool | np.bool_):
+        return str(label).lower()
+    return str(label)
 
 
 def codes_of(target: np.ndarray) -> np.ndarray:
@@ -154,21 +162,22 @@ def _usable(features: list[Feature], rows: Rows) -> list[Feature]:
     least = 1
     if len(frame) > LARGE_ROWS:
         least = 20 * max(1, len(frame) // 200_000)
-    kept = [
+    usable = [
         feature
         for feature in features
         if _n_known(feature, frame[feature.name]) >= least
     ]
-    if not kept:
+    if not usable:
         raise InvalidTable("No column holds enough values to learn from.")
-    return kept
+    return usable
 
 
 def _n_known(feature: Feature, values: Any) -> int:
     if feature.kind != "text":
         return int(values.notna().sum())
     # The encoder of text fails if all values are blank.
-    return int((values.str.strip().fillna("") != "").sum())
+    text = values.str.strip().fillna("")
+    return int((text != "").sum())
 
 
 def _early_stopping(
@@ -194,13 +203,16 @@ def _early_stopping(
 def _can_stop_early(target: np.ndarray) -> bool:
     # scikit-learn's own early stopping holds out a stratified tenth, with every class on both
     # sides.
-    counts = np.unique(codes_of(target), return_counts=True)[1]
-    return bool(counts.min() > 1 and len(counts) <= len(target) // 10)
+    _, counts = np.unique(codes_of(target), return_counts=True)
+    n_held = len(target) // 10
+    return bool(counts.min() > 1 and len(counts) <= n_held)
 
 
 def _own_class_weight(plan: Plan) -> Any:
     """Return the estimator's own class_weight; weights by name reach it as weights of rows."""
-    return None if isinstance(plan.class_weight, Mapping) else plan.class_weight
+    if isinstance(plan.class_weight, Mapping):
+        return None
+    return plan.class_weight
 
 
 def _weights(plan: Plan, rows: Rows) -> np.ndarray | None:

@@ -69,22 +69,28 @@ class Predictor:
             frame = np.column_stack(list(arrays.values()))
         else:
             frame = columns.frame_of(dict(arrays))
-        if plan.output == "labels":
-            return [target.to_arrow(self.model.predict(frame), self.target_type)]
         if plan.output == "quantiles":
             return self._quantiles(frame, plan.quantiles)
-        return self._probabilities(frame)
+        if plan.output == "probabilities":
+            return self._probabilities(frame)
+        labels = self.model.predict(frame)
+        return [target.to_arrow(labels, self.target_type)]
 
     def _quantiles(self, frame: Any, levels: Sequence[float]) -> list[pa.Array]:
-        values = np.asarray(self.model.predict(frame), np.float64)
-        found = prediction_intervals.quantiles(self.intervals or {}, values, levels)
-        return [pa.array(values), *map(pa.array, found.T)]
+        values = self.model.predict(frame)
+        values = np.asarray(values, np.float64)
+        intervals = self.intervals or {}
+        quantiles = prediction_intervals.quantiles(intervals, values, levels)
+        return [pa.array(column) for column in (values, *quantiles.T)]
 
     def _probabilities(self, frame: Any) -> list[pa.Array]:
         probabilities = self.model.predict_proba(frame)
         labels = self.model.classes_[probabilities.argmax(axis=1)]
-        by_class = probabilities.astype(np.float64).T
-        return [target.to_arrow(labels, self.target_type), *map(pa.array, by_class)]
+        by_class = np.asarray(probabilities, np.float64).T
+        return [
+            target.to_arrow(labels, self.target_type),
+            *[pa.array(column) for column in by_class],
+        ]
 
     def names(self, plan: Plan) -> list[str]:
         """Return the names of the predicted columns."""
@@ -92,8 +98,9 @@ class Predictor:
 
     def types(self, plan: Plan) -> list[pa.DataType]:
         """Return the types of the predicted columns."""
-        n_extra = len(extra_names(plan, self.classes))
-        return [target.arrow_type(self.target_type), *[pa.float64()] * n_extra]
+        predicted = target.arrow_type(self.target_type)
+        extra = [pa.float64() for _ in extra_names(plan, self.classes)]
+        return [predicted, *extra]
 
 
 def extra_names(plan: Plan, classes: Sequence[str] | None) -> list[str]:
@@ -140,7 +147,8 @@ def batches(
     Raises:
         InvalidTable: the file is damaged, or a kept column cannot be written.
     """
-    needed = {feature.name for feature in predictor.features} | set(plan.keep)
+    needed = set(plan.keep)
+    needed.update(feature.name for feature in predictor.features)
     schema = schema_of(predictor, source, plan)
     result_format = RESULT_FORMATS[plan.format]
     for batch in source.batches(needed, batch_rows(predictor)):
@@ -160,7 +168,11 @@ def check_givable(manifest: dict[str, Any], plan: Plan) -> None:
         InvalidRequest: with every problem.
         KeyError, TypeError: the manifest is damaged.
     """
-    if problems := [*_wrong_output(manifest, plan), *_wrong_names(manifest, plan)]:
+    problems = [
+        *_wrong_output(manifest, plan),
+        *_wrong_names(manifest, plan),
+    ]
+    if problems:
         raise InvalidRequest(" ".join(problems), errors=problems)
 
 
@@ -202,17 +214,19 @@ def _wrong_names(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
 
 def batch_rows(predictor: Predictor) -> int:
     """Return the rows of a batch, so that neither features nor probabilities grow large."""
-    n_columns = max(len(predictor.features), len(predictor.classes or ()), 1)
-    return max(1, min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // n_columns))
+    n_classes = len(predictor.classes or ())
+    n_columns = max(len(predictor.features), n_classes, 1)
+    n_rows = min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // n_columns)
+    return max(1, n_rows)
 
 
 def schema_of(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
     """Return names and types of the written columns: the kept ones, then the predictions."""
     result_format = RESULT_FORMATS[plan.format]
-    fields = [
-        (name, result_format.type_of(source.schema.field(name).type))
-        for name in plan.keep
-    ]
+    fields = []
+    for name in plan.keep:
+        found = source.schema.field(name).type
+        fields.append((name, result_format.type_of(found)))
     fields += zip(predictor.names(plan), predictor.types(plan), strict=True)
     return pa.schema(fields)
 
@@ -248,12 +262,14 @@ class Tally:
         return None if self._problems else arrays
 
     def _note(self, name: str, reason: str, rows: np.ndarray) -> None:
+        n_rows = len(rows)
+        first_row = self.n_rows
+        if n_rows:
+            first_row += int(rows[0])
         earlier = self._problems.get(name)
         if earlier:
-            n_rows, first_row = earlier.n_rows + len(rows), earlier.first_row
-        else:
-            n_rows = len(rows)
-            first_row = self.n_rows + (int(rows[0]) if n_rows else 0)
+            n_rows += earlier.n_rows
+            first_row = earlier.first_row
         self._problems[name] = checks.Problems(name, reason, n_rows, first_row)
 
     def _count(self, feature: Feature, values: columns.Values) -> None:
@@ -261,7 +277,8 @@ class Tally:
         self._unseen[feature.name] += values.n_unseen
         if feature.profile is not None and len(values.array):
             found = drift.count(feature.profile, values.for_bins(DRIFT_ROWS))
-            self._counts[feature.name] = self._counts.get(feature.name, 0) + found
+            earlier = self._counts.get(feature.name, 0)
+            self._counts[feature.name] = earlier + found
 
     def refuse(self) -> None:
         """Raise InvalidTable if values could not be read."""

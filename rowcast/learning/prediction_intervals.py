@@ -33,8 +33,9 @@ def learn(residuals: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | No
     quantiles_by_group = []
     for number in range(len(edges) + 1):
         part = residuals[group == number]
-        # Groups that share an edge may be empty; they use the residuals of all rows.
-        part = part if len(part) else residuals
+        if not len(part):
+            # Groups that share an edge may be empty; they use the residuals of all rows.
+            part = residuals
         # With this method, a new row falls below the i-th of n residuals with chance i / (n + 1).
         found = np.quantile(part, _LEVELS, method="weibull")
         quantiles_by_group.append(found.tolist())
@@ -49,16 +50,17 @@ def quantiles(
     learned: Mapping[str, Any], predictions: np.ndarray, levels: Sequence[float]
 ) -> np.ndarray:
     """Return quantiles (n_rows, n_levels) for predictions (n_rows,) at `levels` from 0 to 1."""
-    offsets = [
-        np.interp(levels, _LEVELS, residuals) for residuals in learned["residuals"]
-    ]
-    group = _groups(learned["edges"], predictions)
-    return np.asarray(predictions[:, None] + np.array(offsets)[group])
+    offsets_by_group = np.array(
+        [np.interp(levels, _LEVELS, residuals) for residuals in learned["residuals"]]
+    )
+    offsets = offsets_by_group[_groups(learned["edges"], predictions)]
+    return np.asarray(predictions[:, None] + offsets)
 
 
 def _edges(predictions: np.ndarray) -> np.ndarray:
     """Return the predictions at which one group ends and the next begins."""
-    n_groups = max(1, min(MAX_GROUPS, len(predictions) // ROWS_A_GROUP))
+    n_groups = min(MAX_GROUPS, len(predictions) // ROWS_A_GROUP)
+    n_groups = max(n_groups, 1)
     shares = np.arange(1, n_groups) / n_groups
     return np.unique(np.quantile(predictions, shares))
 

@@ -21,6 +21,8 @@ from rowcast.tables import columns
 # January 2 of the year 1, and December 31 of 9999, in seconds since 1970.
 _YEAR_1_S, _YEAR_9999_S = -62_135_510_400, 253_402_214_400
 
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
 # Writes a batch behind those before it.
 Write = Callable[[pa.RecordBatch], None]
 
@@ -70,17 +72,18 @@ def _has_times_as_text(values: pa.Array) -> bool:
 
     if not (pt.is_timestamp(values.type) or pt.is_date(values.type)):
         return True
+    zone = getattr(values.type, "tz", None)
     try:
-        pa.lib.string_to_tzinfo(getattr(values.type, "tz", None) or "UTC")
+        pa.lib.string_to_tzinfo(zone or "UTC")
         if pt.is_date(values.type):
             values = values.cast(pa.timestamp("s"), safe=False)
-        ends = pc.min_max(values.cast(pa.int64()))
-        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[values.type.unit]
+        ends = pc.min_max(values.cast(pa.int64())).as_py()
     except pa.ArrowException:
         return False
-    least, most = ends["min"].as_py(), ends["max"].as_py()
+    least, most = ends["min"], ends["max"]
     if least is None:
         return True
+    per_second = _PER_SECOND[values.type.unit]
     return bool(least >= _YEAR_1_S * per_second and most < _YEAR_9999_S * per_second)
 
 

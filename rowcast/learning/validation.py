@@ -74,13 +74,17 @@ def method_of(plan: Plan, target: np.ndarray) -> Method:
 
 def _can_be_held_back(plan: Plan, target: np.ndarray) -> bool:
     # A class of a single row is learned from, so nothing shows how well it is predicted.
-    return plan.task == "regression" or len(set(target.tolist())) < len(target)
+    if plan.task == "regression":
+        return True
+    n_classes = len(set(target.tolist()))
+    return n_classes < len(target)
 
 
 def _holdout(fitter: Fitter, rows: Rows) -> Validated:
-    is_large = len(rows) >= LARGE_ROWS
-    stops = is_large and _stops_early(fitter.plan)
-    trial = _try(fitter, rows, HOLDOUT_SHARE if is_large else SPLIT_SHARE, stops=stops)
+    share, stops = SPLIT_SHARE, False
+    if len(rows) >= LARGE_ROWS:
+        share, stops = HOLDOUT_SHARE, _stops_early(fitter.plan)
+    trial = _try(fitter, rows, share, stops=stops)
     account = {
         "method": "holdout",
         **_sizes(rows, trial),
@@ -105,15 +109,16 @@ def _split(fitter: Fitter, rows: Rows) -> Validated:
 def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
     classes = fitter.classes
     shape = (len(rows),) if classes is None else (len(rows), len(classes))
-    predictions, baseline = np.empty(shape), np.empty(shape)
+    predictions = np.empty(shape)
+    baseline = np.empty(shape)
     scores = []
     fitter.progress.phase("validating")
-    for number, (kept, places) in enumerate(folds(fitter.plan, rows)):
+    for number, (kept, held) in enumerate(folds(fitter.plan, rows)):
         with fitter.progress.fold(number, N_FOLDS):
-            trial = _fit_without(fitter, rows, kept, places)
-            predictions[places] = _predict(trial.fitted, trial.prepared, classes)
-            baseline[places] = _predict_baseline(fitter, trial)
-            scores.append(score(trial.held, predictions[places], classes))
+            trial = _fit_without(fitter, rows, kept, held)
+            predictions[held] = _predict(trial.fitted, trial.prepared, classes)
+            baseline[held] = _predict_baseline(fitter, trial)
+            scores.append(_score(trial.held, predictions[held], classes))
 
     final = fitter.fit(rows)
     fitter.progress.phase("validating")
@@ -124,14 +129,17 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         "n_rows_trained": len(rows) - len(rows) // N_FOLDS,
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
-        "scores": score(rows, predictions, classes),
+        "scores": _score(rows, predictions, classes),
         "folds": evaluation.mean_of_folds(scores),
-        "baseline": _scalars(score(rows, baseline, classes)),
+        "baseline": _scalars(_score(rows, baseline, classes)),
     }
-    # Importances are those of the last fold.
-    importances = _importances(fitter, trial)
-    intervals = _intervals(fitter, rows, predictions)
-    return Validated(final, account, importances, intervals)
+    return Validated(
+        final,
+        account,
+        # Those of the last fold.
+        importances=_importances(fitter, trial),
+        intervals=_intervals(fitter, rows, predictions),
+    )
 
 
 def _no_validation(fitter: Fitter, rows: Rows) -> Validated:
@@ -174,17 +182,20 @@ def split(
         kept, held = train_test_split(places, test_size=share, random_state=plan.seed)
         return kept, held
 
-    classes, codes, counts = np.unique(
-        codes_of(target), return_inverse=True, return_counts=True
+    _, codes, counts = np.unique(
+        codes_of(target),
+        return_inverse=True,
+        return_counts=True,
     )
     is_single = counts[codes] < 2
     others = places[~is_single]
-    is_stratified = len(others) and len(classes) <= int(len(others) * share)
+    n_held = int(len(others) * share)
+    strata = codes[others] if len(counts) <= n_held else None
     kept, held = train_test_split(
         others,
         test_size=share,
         random_state=plan.seed,
-        stratify=codes[others] if is_stratified else None,
+        stratify=strata,
     )
     is_known = np.isin(codes[held], codes[kept])
     if not is_known.any():
@@ -203,24 +214,31 @@ def folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     codes = codes_of(rows.target)
-    is_classification = plan.task == "classification"
     splitter = KFold
-    if is_classification and min(np.unique(codes, return_counts=True)[1]) >= N_FOLDS:
-        splitter = StratifiedKFold
-    fold_places = splitter(N_FOLDS, shuffle=True, random_state=plan.seed)
-    for kept, held in fold_places.split(np.zeros(len(rows)), codes):
-        if is_classification and len(set(rows.target[kept].tolist())) < 2:
+    if plan.task == "classification":
+        _, counts = np.unique(codes, return_counts=True)
+        if min(counts) >= N_FOLDS:
+            splitter = StratifiedKFold
+    splits = splitter(N_FOLDS, shuffle=True, random_state=plan.seed)
+    for kept, held in splits.split(np.zeros(len(rows)), codes):
+        _check_fold(plan, rows, kept)
+        yield kept, held
+
+
+def _check_fold(plan: Plan, rows: Rows, kept: np.ndarray) -> None:
+    if plan.task == "classification":
+        n_classes = len(set(rows.target[kept].tolist()))
+        if n_classes < 2:
             raise InvalidTable(
                 "Cross-validation leaves a single class to learn from: a class has too few rows.",
                 hint=f"{_OTHERWISE}upload more rows of the rarer classes.",
             )
-        if rows.weights is not None and not rows.weights[kept].any():
-            raise InvalidTable(
-                "Cross-validation leaves no row of weight to learn from: too few rows have a "
-                "weight over 0.",
-                hint=f"{_OTHERWISE}give more rows a weight.",
-            )
-        yield kept, held
+    if rows.weights is not None and not rows.weights[kept].any():
+        raise InvalidTable(
+            "Cross-validation leaves no row of weight to learn from: too few rows have a "
+            "weight over 0.",
+            hint=f"{_OTHERWISE}give more rows a weight.",
+        )
 
 
 # Judging
@@ -232,27 +250,36 @@ def _stops_early(plan: Plan) -> bool:
 
 
 def _try(fitter: Fitter, rows: Rows, share: float, *, stops: bool) -> _Trial:
-    kept, places = split(fitter.plan, rows.target, share)
-    return _fit_without(fitter, rows, kept, places, stops=stops)
+    kept, held = split(fitter.plan, rows.target, share)
+    return _fit_without(fitter, rows, kept, held, stops=stops)
 
 
 def _fit_without(
     fitter: Fitter,
     rows: Rows,
     kept: np.ndarray,
-    places: np.ndarray,
+    held: np.ndarray,
     *,
     stops: bool = False,
 ) -> _Trial:
-    """Fit without the rows at `places`, which stop the training early if `stops`."""
-    learned, held = rows.take(kept), rows.take(places)
-    fitted = fitter.fit(learned, held if stops else None)
-    return _Trial(fitted, learned.without_frame(), held, fitted.prepare(held.frame))
+    """Fit on the rows at `kept`; those at `held` stop the training early if `stops`."""
+    learned = rows.take(kept)
+    judge = rows.take(held)
+    fitted = fitter.fit(learned, judge if stops else None)
+    return _Trial(
+        fitted=fitted,
+        learned=learned.without_frame(),
+        held=judge,
+        prepared=fitted.prepare(judge.frame),
+    )
 
 
 def _sizes(rows: Rows, trial: _Trial) -> dict[str, int]:
     n_held = len(trial.held)
-    return {"n_rows": n_held, "n_rows_trained": len(rows) - n_held}
+    return {
+        "n_rows": n_held,
+        "n_rows_trained": len(rows) - n_held,
+    }
 
 
 def _judge(
@@ -263,10 +290,14 @@ def _judge(
     held, classes = trial.held, fitter.classes
     predictions = _predict(trial.fitted, trial.prepared, classes)
     baseline = _predict_baseline(fitter, trial)
-    account["scores"] = score(held, predictions, classes)
-    account["baseline"] = _scalars(score(held, baseline, classes))
-    importances = _importances(fitter, trial)
-    return Validated(final, account, importances, _intervals(fitter, held, predictions))
+    account["scores"] = _score(held, predictions, classes)
+    account["baseline"] = _scalars(_score(held, baseline, classes))
+    return Validated(
+        final,
+        account,
+        importances=_importances(fitter, trial),
+        intervals=_intervals(fitter, held, predictions),
+    )
 
 
 def _predict(fitted: Fitted, prepared: Any, classes: np.ndarray | None) -> np.ndarray:
@@ -274,22 +305,23 @@ def _predict(fitted: Fitted, prepared: Any, classes: np.ndarray | None) -> np.nd
     estimator = fitted.estimator
     if classes is None:
         return np.asarray(estimator.predict(prepared), np.float64)
-    return aligned(estimator.predict_proba(prepared), estimator.classes_, classes)
+    return _aligned(estimator.predict_proba(prepared), estimator.classes_, classes)
 
 
-def aligned(
+def _aligned(
     probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
     """Return probabilities with a column for each of `classes`, 0 for those not in `own`."""
     if len(own) == len(classes):
         return probabilities
     places = {label: place for place, label in enumerate(classes.tolist())}
+    own_places = [places[label] for label in own.tolist()]
     full = np.zeros((len(probabilities), len(classes)))
-    full[:, [places[label] for label in own.tolist()]] = probabilities
+    full[:, own_places] = probabilities
     return full
 
 
-def score(
+def _score(
     rows: Rows, predictions: np.ndarray, classes: np.ndarray | None
 ) -> dict[str, Any]:
     """Return the scores of predictions for these rows."""
@@ -304,14 +336,12 @@ def _scalars(scores: dict[str, Any]) -> dict[str, Any]:
 
 def _predict_baseline(fitter: Fitter, trial: _Trial) -> np.ndarray:
     """Return the classes' shares in the rows that a trial learned from, or their mean."""
-    learned = trial.learned
-    dummy = LEARNERS["baseline"].make(fitter.plan.task, {}, seed=fitter.plan.seed)
-    dummy.fit(
-        np.zeros((len(learned), 1)), learned.target, sample_weight=learned.weights
-    )
-    return _predict(
-        Fitted(None, dummy, []), np.zeros((len(trial.held), 1)), fitter.classes
-    )
+    plan, learned = fitter.plan, trial.learned
+    dummy = LEARNERS["baseline"].make(plan.task, {}, seed=plan.seed)
+    nothing = np.zeros((len(learned), 1))
+    dummy.fit(nothing, learned.target, sample_weight=learned.weights)
+    nothing = np.zeros((len(trial.held), 1))
+    return _predict(Fitted(None, dummy, []), nothing, fitter.classes)
 
 
 def _intervals(
@@ -323,8 +353,8 @@ def _intervals(
 
 
 def _importances(fitter: Fitter, trial: _Trial) -> dict[str, Any] | None:
-    plan, fitted, held = fitter.plan, trial.fitted, trial.held
-    classes = fitter.classes
+    plan, classes = fitter.plan, fitter.classes
+    fitted, held = trial.fitted, trial.held
     if plan.importance_s == 0 or LEARNERS[plan.learner].preprocessing == "none":
         return None
     budget_s = plan.importance_s
