@@ -63,7 +63,7 @@ class Predictor:
     intervals: Mapping[str, Any] | None
     takes_array: bool = False
 
-    def columns(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
+    def predict(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
         """Predict from features (n_rows,); return arrays (n_rows,) in the order of `names`."""
         if self.takes_array:
             frame = np.column_stack(list(arrays.values()))
@@ -157,7 +157,7 @@ def batches(
             yield None
             continue
         written = [result_format.column(name, batch.column(name)) for name in plan.keep]
-        written += predictor.columns(plan, arrays)
+        written += predictor.predict(plan, arrays)
         yield pa.record_batch(written, schema=schema)
 
 

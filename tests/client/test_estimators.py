@@ -1,4 +1,4 @@
-"""The estimators against a real stack: its own checks, and the numbers that scikit-learn gives."""
+"""The estimators against a real stack: scikit-learn's own checks, and its numbers."""
 
 from __future__ import annotations
 
@@ -96,8 +96,7 @@ PAIRS = {
 def pair(
     request: pytest.FixtureRequest,
 ) -> tuple[Any, Any, np.ndarray, np.ndarray, str]:
-    """Return a remote and a local estimator with the same parameters, rows for both and a
-    scoring."""
+    """Return a remote and a local estimator with equal parameters, rows for both, a scoring."""
     remote, local, x, y, scoring = request.param
     return remote(params=SMALL), local(**SMALL, random_state=0), x, y, scoring
 
@@ -173,8 +172,7 @@ def test_class_weights_are_weights_of_rows(learner: str) -> None:
 
 
 def mixed_table(n_rows: int = 240) -> pd.DataFrame:
-    """Return a column of each kind, with missing values in most, a constant, an identifier, and
-    targets."""
+    """Return targets, a constant, an identifier, and a column of each kind, most with gaps."""
     rng = np.random.default_rng(0)
     number = rng.normal(size=n_rows)
     colour = rng.choice(["red", "green", "blue"], n_rows)
@@ -222,7 +220,7 @@ def features_of(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=["price", "kind"])
 
 
-def test_dataframes_are_taken_as_they_are() -> None:
+def test_dataframes_are_sent_as_they_are() -> None:
     table = mixed_table()
     x = features_of(table)
     model = RowcastClassifier().fit(x, table["kind"])
@@ -240,7 +238,7 @@ def test_columns_that_the_service_leaves_out_break_nothing() -> None:
     assert RowcastRegressor.from_model(model.model_id_).n_features_in_ == 3
 
 
-def test_whole_numbers_of_an_array_are_no_identifiers() -> None:
+def test_whole_numbers_of_an_array_are_not_identifiers() -> None:
     x = np.arange(200).reshape(-1, 1)
     model = RowcastRegressor().fit(np.hstack([x, x % 2]), x.ravel())
     assert model.score(np.hstack([x, x % 2]), x.ravel()) > 0.9
@@ -280,7 +278,7 @@ def test_labels_come_back_as_they_were(labels: np.ndarray) -> None:
     assert model.predict(X_CLASSES[:100]).dtype == y.dtype
 
 
-def test_target_as_a_column_is_taken_with_a_warning() -> None:
+def test_target_as_a_column_is_accepted_with_a_warning() -> None:
     with pytest.warns(DataConversionWarning, match="column-vector"):
         RowcastRegressor(params=CHECKED).fit(X_VALUES, VALUES.reshape(-1, 1))
 
@@ -301,7 +299,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(
         RowcastClassifier(url="http://127.0.0.1:1").fit(x, y)
 
 
-def test_parameter_that_the_learner_does_not_take_is_a_value_error() -> None:
+def test_parameter_that_the_learner_does_not_have_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="no parameter 'depth'") as raised:
         RowcastRegressor(params={"depth": 3}).fit(X_VALUES, VALUES)
     assert isinstance(raised.value, InvalidRequestError)
@@ -339,7 +337,7 @@ def test_key_is_not_shown(kind: Any) -> None:
     assert clone(model).api_key == "a-secret"
 
 
-# Elsewhere
+# Other processes and models
 
 
 def test_fitted_estimator_survives_pickle() -> None:
@@ -394,7 +392,7 @@ def test_estimator_that_is_not_fitted_says_so() -> None:
         RowcastClassifier().predict(X_CLASSES)
 
 
-# Models that were downloaded
+# Downloaded models
 
 
 @pytest.mark.parametrize("learner", ["boosting", "linear", "forest", "baseline"])
@@ -428,7 +426,7 @@ def test_downloaded_model_predicts_what_the_service_predicts(
     assert {"constant", "row id"}.isdisjoint(model.feature_names_in_)
 
 
-def test_downloaded_model_takes_arrays() -> None:
+def test_downloaded_model_accepts_arrays() -> None:
     far = RowcastRegressor(params=SMALL).fit(X_VALUES, VALUES)
     with Client() as client:
         near = client.download_model(far.model_id_)
@@ -455,7 +453,7 @@ def test_downloaded_model_names_every_column_that_it_cannot_read() -> None:
 
 
 class Bomb:
-    """Makes a file when it is loaded."""
+    """Creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The figures of a model's quality: equal to scikit-learn's, and defined where those are not."""
+"""The scores of a model: equal to scikit-learn's, and defined where those are not."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_area_is_the_mean_over_classes_with_rows_on_both_sides() -> None:
     assert figures["roc_auc"] == pytest.approx((0.5 + 1.0) / 2)
 
 
-def test_label_that_is_no_class_counts_as_a_miss() -> None:
+def test_label_that_is_not_a_class_counts_as_a_miss() -> None:
     figures = judged(["a", "b"], ["a", "x"], [[1, 0], [1, 0]])
     assert figures["accuracy"] == 0.5
     assert figures["log_loss"] == pytest.approx(-math.log(np.finfo(float).eps) / 2)

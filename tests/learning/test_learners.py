@@ -1,4 +1,4 @@
-"""Which task a target is for, and which parameters the learners take."""
+"""Which task a target is for, and which parameters the learners support."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refusal(learner: str, params: dict[str, Any], **how: Any) -> InvalidRequest:
 
 
 def ends_of(param: Param) -> list[Any]:
-    """Return values at both ends of what a parameter may be, and every word."""
+    """Return the values at both ends of a parameter's range, and every word."""
     if param.kind is bool:
         return [True, False, *param.words]
     if param.kind is str:
@@ -136,7 +136,7 @@ def test_one_long_label_does_not_take_its_length_for_every_row() -> None:
 
 
 @pytest.mark.parametrize(("learner", "name"), PARAMS)
-def test_both_ends_of_a_parameter_are_taken_by_the_library_too(
+def test_both_ends_of_a_parameter_are_accepted_by_the_library_too(
     learner: str, name: str
 ) -> None:
     param = LEARNERS[learner].params[name]
@@ -183,7 +183,7 @@ def test_every_learner_is_made_with_its_seed(learner: str, task: Task) -> None:
     assert params.get("random_state", 7) == 7
 
 
-def test_all_problems_are_listed_at_once() -> None:
+def test_all_problems_are_listed_together() -> None:
     error = refusal(
         "boosting",
         {"max_iter": 0, "n_trees": 7, "loss": "gamma", "tol": "x"},
@@ -198,7 +198,7 @@ def test_all_problems_are_listed_at_once() -> None:
     assert "max_iter, max_leaf_nodes" in error.hint
 
 
-def test_parameter_of_one_task_is_taken_as_long_as_the_task_is_not_known() -> None:
+def test_parameter_of_one_task_is_accepted_while_the_task_is_not_known() -> None:
     learners.check("boosting", {"loss": "gamma"}, task="auto")
 
 
@@ -213,7 +213,7 @@ def test_parameter_of_one_task_is_taken_as_long_as_the_task_is_not_known() -> No
         ),
     ],
 )
-def test_class_weight_that_cannot_be_taken_is_refused(
+def test_class_weight_that_is_not_supported_is_refused(
     learner: str, how: dict[str, Any], reason: str
 ) -> None:
     assert reason in refusal(learner, {}, **how).detail

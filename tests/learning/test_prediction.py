@@ -1,4 +1,4 @@
-"""Predictions in batches: what is written, and what is said of the rows."""
+"""Predictions in batches: the result, and the report on its rows."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ REGRESSOR = fitted(3 * X, validation="auto")
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
-    """Return a function that predicts a table, and gives the result's path and report."""
+    """Return a function that predicts a table and returns the result's path and report."""
 
     def write(
         predictor: Predictor, table: pa.Table = TABLE, **wanted: Any
@@ -83,14 +83,14 @@ def written(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
 Written = Callable[..., tuple[Path, dict[str, Any]]]
 
 
-# What is told while they are written
+# Progress
 
 
-def test_rows_are_told_batch_by_batch(
+def test_progress_is_reported_batch_by_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction, "MAX_BATCH_ROWS", 150)
-    on_progress: list[tuple[int, int | None, int | None]] = []
+    reported: list[tuple[int, int | None, int | None]] = []
     with threadpoolctl.threadpool_limits(1):
         source = source_of(TABLE)
         prediction.write(
@@ -98,12 +98,12 @@ def test_rows_are_told_batch_by_batch(
             CLASSIFIER,
             source,
             Plan(),
-            lambda *counts: on_progress.append(counts),
+            lambda *counts: reported.append(counts),
         )
-    assert on_progress == [(150, 400, None), (300, 400, None), (400, 400, None)]
+    assert reported == [(150, 400, None), (300, 400, None), (400, 400, None)]
 
 
-# What is written
+# The result
 
 
 def test_labels_are_one_column_named_as_the_target(written: Written) -> None:
@@ -423,7 +423,7 @@ def test_rows_like_those_of_the_training_have_not_drifted(written: Written) -> N
     ],
     ids=["numbers", "missing", "one category", "unseen", "dates"],
 )
-def test_column_that_has_shifted_is_said_to_have_drifted(
+def test_column_that_has_shifted_is_reported_as_drifted(
     place: int, shifted: pa.Array, written: Written
 ) -> None:
     table = TABLE.set_column(place, TABLE.column_names[place], shifted)

@@ -1,4 +1,4 @@
-"""What a running job tells of itself: phases, counts, percentages, and the iterations of a fit."""
+"""The progress of a running job: phases, counts, percentages, and the iterations of a fit."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ KEYS = {
 
 
 class Clock:
-    """A clock that stands until it is moved, or moves by so many seconds whenever somebody
-    looks."""
+    """A clock that stands until it is moved, or moves by a number of seconds at each reading."""
 
     def __init__(self, step: float = 0.0) -> None:
         self.now, self.step = 100.0, step
@@ -58,10 +57,10 @@ def progress(clock: Clock, sent: list[dict[str, Any]]) -> Progress:
     return Progress(sent.append, clock=clock)
 
 
-# What is told
+# Messages
 
 
-def test_phase_is_told_at_once_and_counts_four_times_a_second(
+def test_phase_is_sent_immediately_and_counts_four_times_a_second(
     progress: Progress, clock: Clock, sent: list[dict[str, Any]]
 ) -> None:
     progress.phase("downloading")
@@ -105,7 +104,7 @@ def test_percent_never_falls_when_a_total_grows(
     assert percents[-1] < STEPS["fit"][0][1] + STEPS["fit"][1][1] + 5
 
 
-def test_estimate_of_the_rows_moves_the_percentage_and_is_no_total(
+def test_estimate_of_the_rows_moves_the_percentage_and_is_not_a_total(
     progress: Progress, clock: Clock, sent: list[dict[str, Any]]
 ) -> None:
     progress.phase("reading")
@@ -176,7 +175,7 @@ def test_end_of_a_phase_is_logged_with_its_time_and_counts(
     ]
 
 
-def test_reader_that_is_gone_fails_no_job(clock: Clock) -> None:
+def test_reader_that_is_gone_does_not_fail_the_job(clock: Clock) -> None:
     def send(_: dict[str, Any]) -> None:
         raise BrokenPipeError
 
@@ -186,7 +185,7 @@ def test_reader_that_is_gone_fails_no_job(clock: Clock) -> None:
     progress.end()
 
 
-def test_threads_that_count_at_once_are_told_in_order(
+def test_threads_that_count_in_parallel_send_in_order(
     sent: list[dict[str, Any]],
 ) -> None:
     progress = Progress(sent.append, clock=Clock(0.1))
@@ -242,7 +241,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @each_seen
-def test_iterations_of_a_running_fit_are_told(
+def test_iterations_of_a_running_fit_are_sent(
     learner: str, eager: None, sent: list[dict[str, Any]]
 ) -> None:
     plan = Plan(learner, "classification", SEEN[learner], validation="none")
@@ -262,7 +261,7 @@ def test_iterations_of_a_running_fit_are_told(
 
 @pytest.mark.parametrize("validation", ["holdout", "auto", "cv", "none"])
 @pytest.mark.parametrize("learner", ["boosting", "linear"])
-def test_every_way_to_validate_tells_its_phases(
+def test_every_validation_method_sends_its_phases(
     learner: str,
     validation: Any,
     sent: list[dict[str, Any]],
@@ -313,7 +312,7 @@ def test_watched_fit_makes_the_same_model(
 
 
 class Late(Exception):
-    """What a signal's handler raises in the middle of a fit."""
+    """Raised by a signal handler in the middle of a fit."""
 
 
 @each_seen
@@ -340,7 +339,7 @@ def test_watcher_ends_with_a_fit_that_is_interrupted(learner: str, eager: None) 
     assert not watchers()
 
 
-def test_learner_that_shows_no_iterations_is_fitted_all_the_same(
+def test_learner_that_shows_no_iterations_is_fitted_anyway(
     sent: list[dict[str, Any]],
 ) -> None:
     class Plain:

@@ -1,5 +1,4 @@
-"""Ten tables from raw file to metrics with nothing but the target's name, and the page that tells
-of them."""
+"""Ten tables from raw file to scores, given only the target's name, and the page about them."""
 
 from __future__ import annotations
 
@@ -123,7 +122,7 @@ def fitted(
     stack: Stack,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Fitted:
-    """Return a data set with the manifest of a model for which nothing but the target was said."""
+    """Return a data set with the manifest of a model that was given only the target."""
     dataset: Dataset = request.param
     path = dataset.write_to(tmp_path_factory.mktemp("raw"))
     model_id = stack.fitted(path.read_bytes(), target=dataset.target)
@@ -192,7 +191,7 @@ def test_made_table_has_columns_with_3_to_40_percent_missing(name: str) -> None:
     assert missing.max() < 0.42
 
 
-def test_page_tells_where_each_file_comes_from() -> None:
+def test_page_says_where_each_file_comes_from() -> None:
     header = ("data set", "comes from", "file", "rows", "columns", "target")
     rows = {row[0]: row for row in rows_of(text_of("quality.md"), *header)}
     assert {name: row[1:3] for name, row in rows.items()} == {

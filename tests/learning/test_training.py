@@ -1,5 +1,4 @@
-"""What every model keeps to, whatever the learner, the task and the columns; and how it is
-judged."""
+"""Properties of every model, for all learners, tasks and kinds of columns; and its validation."""
 
 from __future__ import annotations
 
@@ -131,8 +130,7 @@ def trained(
     weights: str | None = None,
     **how: Any,
 ) -> tuple[Trained, training_table.TrainingTable]:
-    """Fit on a table as a job does, with few iterations and without validation unless told
-    otherwise."""
+    """Fit on a table as a job does; by default with few iterations and without validation."""
     data = training_table.read(source_of(table), "y", weights)
     task = learners.task_of(data.target, how.pop("task", "auto"), max_classes=1000)
     plan = Plan(
@@ -168,7 +166,7 @@ def dumped(found: Trained) -> str:
     return hashlib.sha256(file.getvalue()).hexdigest()
 
 
-# What every learner keeps to
+# Every learner
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -213,7 +211,7 @@ def test_same_seed_makes_the_same_model_to_the_byte(learner: str, task: Task) ->
     first, second = (trained(table, learner, validation="auto")[0] for _ in range(2))
     assert dumped(first) == dumped(second)
     for found in (first, second):
-        # How long importances took is no part of what was found.
+        # The seconds that importances took differ from fit to fit.
         found.importances = None
     assert first.validation == second.validation
 
@@ -285,7 +283,7 @@ def test_ten_rows_are_enough(learner: str, task: Task) -> None:
 @pytest.mark.filterwarnings("ignore:invalid value encountered in reduce:RuntimeWarning")
 @each_task
 @each_learner
-def test_huge_and_tiny_numbers_are_no_obstacle(learner: str, task: Task) -> None:
+def test_huge_and_tiny_numbers_are_accepted(learner: str, task: Task) -> None:
     x = np.where(CLASS, 3e38, -3e38) * (1 + np.arange(N_ROWS) / 10_000)
     y = CLASS if task == "classification" else CLASS * 2.5
     found, _ = trained(
@@ -310,7 +308,7 @@ def test_time_is_predicted_whatever_its_zone(name: str, zone: str | None) -> Non
 
 
 @each_learning
-def test_columns_with_a_single_value_in_a_large_table_are_no_obstacle(
+def test_columns_with_a_single_value_in_a_large_table_are_accepted(
     learner: str,
 ) -> None:
     labels = np.arange(10_001) % 2
@@ -344,20 +342,20 @@ def test_names_of_columns_that_preparation_would_choose_itself_do_not_clash() ->
 
 
 @pytest.mark.parametrize("text", ["constant", " ", "", "N/A"])
-def test_constant_text_beside_another_column_is_no_obstacle(text: str) -> None:
+def test_constant_text_beside_another_column_is_accepted(text: str) -> None:
     table = pa.table({"t": [text] * N_ROWS, "x": COLUMNS["numbers"], "y": CLASS})
     assert np.mean(predicted(trained(table)[0], table) == CLASS) > 0.8
 
 
 @each_learning
-def test_text_of_which_a_part_has_no_value_is_no_obstacle(learner: str) -> None:
+def test_text_with_missing_values_in_a_part_is_accepted(learner: str) -> None:
     rare = pa.array([None] * (N_ROWS - 45) + [f"a text, number {i}" for i in range(45)])
     table = pa.table({"rare": rare, "x": COLUMNS["numbers"], "y": CLASS})
     assert len(predicted(trained(table, learner, validation="cv")[0], table)) == N_ROWS
 
 
 @pytest.mark.parametrize("word", [" ", "a", "\u65e5", "!"])
-def test_short_text_is_no_obstacle(word: str) -> None:
+def test_short_text_is_accepted(word: str) -> None:
     values = [word * (i % 45 + 1) + " " for i in range(N_ROWS)]
     table = pa.table({"t": values, "x": COLUMNS["numbers"], "y": CLASS})
     assert len(predicted(trained(table, validation="auto")[0], table)) == N_ROWS
@@ -409,7 +407,7 @@ def test_none_holds_nothing_back_and_says_so() -> None:
     ("learner", "params"),
     [("linear", {}), ("boosting", {"early_stopping": False, "max_iter": 5})],
 )
-def test_holdout_that_stopped_nothing_is_said_to_have_stopped_nothing(
+def test_holdout_that_stopped_nothing_is_reported_as_such(
     learner: str, params: dict[str, Any]
 ) -> None:
     found, _ = trained(
@@ -445,7 +443,7 @@ def test_cross_validation_says_how_its_folds_differ() -> None:
 
 @pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
 @each_learner
-def test_class_of_one_row_is_no_obstacle(learner: str, validation: str) -> None:
+def test_class_of_one_row_is_accepted(learner: str, validation: str) -> None:
     y = ["a", "b"] * 20 + ["rare"]
     table = pa.table({"x": np.arange(41) % 2 + 0.5, "y": y})
     found, _ = trained(table, learner, validation=validation)
@@ -453,7 +451,7 @@ def test_class_of_one_row_is_no_obstacle(learner: str, validation: str) -> None:
 
 
 @pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
-def test_class_of_one_row_in_a_large_table_is_no_obstacle(validation: str) -> None:
+def test_class_of_one_row_in_a_large_table_is_accepted(validation: str) -> None:
     labels = np.arange(10_001) % 2
     labels[0] = 7
     found, _ = trained(
@@ -463,7 +461,7 @@ def test_class_of_one_row_in_a_large_table_is_no_obstacle(validation: str) -> No
 
 
 @pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
-def test_classes_of_one_row_each_are_no_obstacle(validation: str) -> None:
+def test_classes_of_one_row_each_are_accepted(validation: str) -> None:
     table = pa.table({"x": [0.5, 1.5] * 6, "y": [f"label {i}" for i in range(12)]})
     found, _ = trained(table, validation=validation)
     assert len(found.model.classes_) == 12
@@ -485,7 +483,7 @@ def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(
 
 @pytest.mark.slow
 @each_learner
-def test_thousand_classes_are_no_obstacle(learner: str) -> None:
+def test_thousand_classes_are_accepted(learner: str) -> None:
     quick = {
         "boosting": {"max_iter": 1},
         "linear": {"max_iter": 5},
@@ -563,7 +561,7 @@ def test_class_weights_count_for_the_rows_that_stop_the_training_too() -> None:
     assert by_class.model.n_iter_ == by_row.model.n_iter_
 
 
-def test_weight_of_what_is_no_class_is_refused_by_name() -> None:
+def test_weight_of_an_unknown_class_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest) as caught:
         trained(table_of("numbers"), class_weight={"0": 2, "7": 1, "x": 1})
     assert caught.value.errors == [
@@ -615,7 +613,7 @@ def test_rows_without_weight_count_nowhere(
 
 @each_task
 @each_learner
-def test_column_with_values_in_rows_without_weight_alone_is_no_obstacle(
+def test_column_with_values_only_in_rows_without_weight_is_accepted(
     learner: str, task: Task
 ) -> None:
     weights = pa.array([0.0] * 200 + [1.0] * (N_ROWS - 200))
@@ -631,7 +629,7 @@ def test_column_with_values_in_rows_without_weight_alone_is_no_obstacle(
 
 @each_task
 @each_learner
-def test_few_rows_with_any_weight_are_no_obstacle(learner: str, task: Task) -> None:
+def test_few_rows_with_any_weight_are_accepted(learner: str, task: Task) -> None:
     table = table_of("numbers", task=task).append_column(
         "w", pa.array([1.0] * 2 + [0.0] * (N_ROWS - 2))
     )
@@ -679,7 +677,7 @@ def test_importances_can_be_left_out_and_a_baseline_has_none() -> None:
     )
 
 
-# What does not fit together
+# Parameters that do not fit
 
 
 @pytest.mark.parametrize(
@@ -712,7 +710,7 @@ def test_loss_that_does_not_fit_the_target_is_refused(
         {"loss": "absolute_error"},
     ],
 )
-def test_loss_that_fits_is_taken(params: dict[str, Any]) -> None:
+def test_loss_that_fits_is_accepted(params: dict[str, Any]) -> None:
     table = pa.table({"x": COLUMNS["numbers"], "y": CLASS + 0.5})
     found, _ = trained(
         table, params={"max_iter": 5, **params}, task="regression", validation="auto"

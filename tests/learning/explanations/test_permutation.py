@@ -1,4 +1,4 @@
-"""Permutation importance: what it ranks, what it keeps to, and that it ends in time."""
+"""Permutation importance: its ranks, its properties, and its time budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EACH = {f"x{i}": [i] for i in range(4)}
 
 
 class SlowClock:
-    """A clock that only predictions move on."""
+    """A clock that only predictions advance."""
 
     def __init__(self, seconds_a_call: float = 0.0, seconds_a_row: float = 0.0) -> None:
         self.now = 100.0
@@ -150,7 +150,7 @@ def test_order_of_the_features_changes_nothing() -> None:
     assert means(measured()) == means(measured(groups=dict(reversed(EACH.items()))))
 
 
-def test_shuffles_do_not_depend_on_what_is_predicted_online(
+def test_shuffles_do_not_depend_on_how_many_are_predicted_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(permutation, "MAX_ROUNDS", 1)
@@ -200,7 +200,7 @@ def test_few_rows_are_stacked_into_one_prediction_a_round() -> None:
 
 
 @pytest.mark.parametrize("n_rows", [0, 1])
-def test_hardly_any_rows_are_taken(n_rows: int) -> None:
+def test_hardly_any_rows_are_enough(n_rows: int) -> None:
     assert set(means(measured(X[:n_rows])).values()) == (
         {None} if n_rows == 0 else {0.0}
     )
@@ -225,7 +225,7 @@ def test_losses_are_those_of_scikit_learn(weights: np.ndarray | None) -> None:
     )
 
 
-def test_log_loss_of_a_label_that_is_no_class_is_that_of_probability_zero() -> None:
+def test_log_loss_of_an_unknown_label_is_that_of_probability_zero() -> None:
     loss = permutation.log_loss(np.array([0, 1]), np.array([5, 0]))
     assert loss.of(np.array([[1.0, 0.0]]), np.array([0])) == pytest.approx(
         -np.log(np.finfo(float).eps)
