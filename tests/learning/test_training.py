@@ -1,170 +1,34 @@
-"""Properties of every model, for all learners, tasks and kinds of columns; and its validation."""
+"""Properties of every model, for all learners, tasks and kinds of columns."""
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
-import io
 import json
 import pickle
-from collections.abc import Iterator
-from decimal import Decimal
-from functools import cache
 from typing import Any
 
-import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
-import threadpoolctl
 
-from rowcast.config import Settings
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learning import learners, training
-from rowcast.learning.learners import LEARNERS, TASKS, Task
-from rowcast.learning.training import Plan, Rows, Trained
-from rowcast.learning.validation import split
-from rowcast.tables import Feature, Limits, columns, training_table
-from tests.support.tables import source_of
-
-N_ROWS = 300
-RNG = np.random.default_rng(0)
-CLASS = RNG.integers(0, 2, N_ROWS)
-LIMITS = Limits.of(Settings())
-# Enough to learn what the tests have to learn, in a tenth of the time.
-QUICK: dict[str, dict[str, Any]] = {
-    "boosting": {"max_iter": 20},
-    "linear": {},
-    "forest": {"n_estimators": 20},
-    "baseline": {},
-}
-LEARNING = [name for name in LEARNERS if name != "baseline"]
-
-each_task = pytest.mark.parametrize("task", TASKS)
-each_learner = pytest.mark.parametrize("learner", LEARNERS)
-each_learning = pytest.mark.parametrize("learner", LEARNING)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    # Boosting with several threads beside other busy processes takes up to a hundred times as long.
-    with threadpoolctl.threadpool_limits(1):
-        yield
-
-
-def telling_numbers() -> np.ndarray:
-    return CLASS + RNG.normal(size=N_ROWS) / 4
-
-
-def days() -> pa.Array:
-    """Return days in winter for one class and in summer for the other."""
-    starts = [
-        dt.date(2020 + row % 3, 7 if row_class else 1, 1)
-        for row, row_class in enumerate(CLASS)
-    ]
-    return pa.array(
-        [day + dt.timedelta(days=row % 40) for row, day in enumerate(starts)]
-    )
-
-
-def sentences() -> pa.Array:
-    words = ["a good", "quite a bad"]
-    return pa.array(
-        [
-            f"this is {words[row_class]} thing, number {row}"
-            for row, row_class in enumerate(CLASS)
-        ]
-    )
-
-
-def some_missing(values: list[Any]) -> pa.Array:
-    return pa.array(
-        [None if row % 10 == 0 else value for row, value in enumerate(values)]
-    )
-
-
-COLUMNS: dict[str, pa.Array] = {
-    "numbers": pa.array(telling_numbers()),
-    "numbers with missing ones": some_missing(telling_numbers().tolist()),
-    "booleans": some_missing((CLASS == 1).tolist()),
-    "booleans as words": pa.array(np.where(CLASS, "yes", "no").tolist()),
-    "decimals": pa.array(
-        [Decimal(int(label)) for label in CLASS], pa.decimal128(21, 2)
-    ),
-    "words": some_missing(np.where(CLASS, "up", "down").tolist()),
-    "categories": pa.array(CLASS).dictionary_encode(),
-    "sentences": sentences(),
-    "sentences with missing ones": some_missing(sentences().to_pylist()),
-    "dates": days(),
-    "dates with missing ones": some_missing(days().to_pylist()),
-    "dates as text": pa.array([str(day) for day in days().to_pylist()]),
-    "times with a zone": days()
-    .cast(pa.timestamp("us"))
-    .cast(pa.timestamp("us", "Europe/Paris")),
-    "durations": pa.array(
-        (CLASS * 100 + np.arange(N_ROWS) % 50).tolist(), pa.duration("s")
-    ),
-}
-MIXED = (
-    "numbers with missing ones",
-    "words",
-    "sentences with missing ones",
-    "dates with missing ones",
-    "booleans",
+from rowcast.learning.learners import Task
+from tests.learning.fits import (
+    CLASS,
+    COLUMNS,
+    LEARNING,
+    MIXED,
+    N_ROWS,
+    QUICK,
+    days,
+    dumped,
+    each_learner,
+    each_learning,
+    each_task,
+    model_of,
+    predicted,
+    table_of,
+    trained,
 )
-
-
-def table_of(*names: str, task: Task = "classification") -> pa.Table:
-    y = (
-        CLASS
-        if task == "classification"
-        else CLASS * 10 + np.random.default_rng(3).normal(size=N_ROWS)
-    )
-    return pa.table({**{name: COLUMNS[name] for name in names}, "y": y})
-
-
-def trained(
-    table: pa.Table,
-    learner: str = "boosting",
-    *,
-    weights: str | None = None,
-    **how: Any,
-) -> tuple[Trained, training_table.TrainingTable]:
-    """Fit on a table as a job does; by default with few iterations and without validation."""
-    data = training_table.read(source_of(table), "y", weights)
-    task = learners.task_of(data.target, how.pop("task", "auto"), max_classes=1000)
-    plan = Plan(
-        learner, task, **{"params": QUICK[learner], "validation": "none", **how}
-    )
-    return training.train(
-        plan, data.features, Rows(data.frame, data.target, data.weights)
-    ), data
-
-
-def frame_for(features: list[Feature], table: pa.Table) -> Any:
-    return columns.frame_of(
-        {
-            feature.name: columns.read(feature, table.column(feature.name)).array
-            for feature in features
-        }
-    )
-
-
-def predicted(found: Trained, table: pa.Table) -> np.ndarray:
-    return np.asarray(found.model.predict(frame_for(found.features, table)))
-
-
-@cache
-def model_of(learner: str, name: str, task: Task) -> tuple[Trained, pa.Table]:
-    table = table_of(name, task=task)
-    return trained(table, learner)[0], table
-
-
-def dumped(found: Trained) -> str:
-    file = io.BytesIO()
-    joblib.dump(found.model, file)
-    return hashlib.sha256(file.getvalue()).hexdigest()
-
 
 # Every learner
 
@@ -237,20 +101,6 @@ def test_model_is_at_least_as_good_as_the_baseline_on_rows_it_has_not_seen(
     figure = "accuracy" if task == "classification" else "r2"
     better = found.validation["scores"][figure] - found.validation["baseline"][figure]
     assert better > 0.2 if learner in LEARNING else abs(better) < 0.1
-
-
-@pytest.mark.parametrize("validation", ["auto", "holdout"])
-def test_baseline_has_not_seen_the_rows_that_judge_it(validation: Any) -> None:
-    y = np.random.default_rng(1).normal(size=10)
-    found, _ = trained(
-        pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation=validation
-    )
-    # The mean of the rows that it learned from, m, misses the two held back by (a - m) and (b - m).
-    _, held = split(Plan("linear", "regression"), y, 0.2)
-    learned = np.delete(y, held)
-    assert found.validation["baseline"]["mae"] == pytest.approx(
-        np.abs(y[held] - learned.mean()).mean()
-    )
 
 
 @each_task
@@ -359,151 +209,6 @@ def test_short_text_is_accepted(word: str) -> None:
     values = [word * (i % 45 + 1) + " " for i in range(N_ROWS)]
     table = pa.table({"t": values, "x": COLUMNS["numbers"], "y": CLASS})
     assert len(predicted(trained(table, validation="auto")[0], table)) == N_ROWS
-
-
-# Validation
-
-
-def numbers(n_rows: int, n_classes: int = 2) -> pa.Table:
-    y = np.arange(n_rows) % n_classes
-    return pa.table({"x": y + np.random.default_rng(1).normal(size=n_rows) / 4, "y": y})
-
-
-@pytest.mark.parametrize(
-    ("n_rows", "asked", "said"),
-    [
-        (200, "auto", ("split", 40, 160, True, False)),
-        (9_999, "auto", ("split", 2000, 7_999, True, False)),
-        (10_000, "auto", ("holdout", 1000, 9_000, False, True)),
-        (200, "holdout", ("holdout", 40, 160, False, False)),
-        (10_000, "holdout", ("holdout", 1000, 9_000, False, True)),
-        (200, "cv", ("cv", 200, 160, True, False)),
-    ],
-)
-def test_manifest_says_how_rows_were_held_back(
-    n_rows: int, asked: str, said: tuple[Any, ...]
-) -> None:
-    found, _ = trained(numbers(n_rows), validation=asked, importance_s=0)
-    names = (
-        "method",
-        "n_rows",
-        "n_rows_trained",
-        "model_has_seen_them",
-        "early_stopping_saw_them",
-    )
-    assert tuple(found.validation[name] for name in names) == said
-
-
-def test_none_holds_nothing_back_and_says_so() -> None:
-    found, _ = trained(numbers(200, 2), validation="none")
-    assert (found.validation, found.importances, found.intervals) == (
-        {"method": "none"},
-        None,
-        None,
-    )
-
-
-@pytest.mark.parametrize(
-    ("learner", "params"),
-    [("linear", {}), ("boosting", {"early_stopping": False, "max_iter": 5})],
-)
-def test_holdout_that_stopped_nothing_is_reported_as_such(
-    learner: str, params: dict[str, Any]
-) -> None:
-    found, _ = trained(
-        numbers(10_000), learner, validation="auto", params=params, importance_s=0
-    )
-    assert found.validation["method"] == "holdout"
-    assert found.validation["early_stopping_saw_them"] is False
-
-
-def test_holdout_stops_the_training_early() -> None:
-    x = np.random.default_rng(0).normal(size=10_000)
-    found, _ = trained(
-        pa.table({"x": x, "y": x > 0}), validation="auto", params={"max_iter": 1000}
-    )
-    assert found.model.n_iter_ < 500
-
-
-def test_figures_of_a_split_are_those_of_rows_that_its_fit_had_not_seen() -> None:
-    noise = np.random.default_rng(0)
-    table = pa.table({"x": noise.normal(size=400), "y": noise.integers(0, 2, 400)})
-    found, _ = trained(table, "forest", validation="auto", importance_s=0)
-    assert np.mean(predicted(found, table) == table["y"].to_numpy()) > 0.95
-    assert found.validation["scores"]["accuracy"] < 0.7
-
-
-def test_cross_validation_says_how_its_folds_differ() -> None:
-    found, _ = trained(numbers(200), validation="cv")
-    assert found.validation["n_folds"] == 5
-    assert found.validation["folds"]["accuracy"]["mean"] == pytest.approx(
-        found.validation["scores"]["accuracy"], abs=1e-9
-    )
-
-
-@pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
-@each_learner
-def test_class_of_one_row_is_accepted(learner: str, validation: str) -> None:
-    y = ["a", "b"] * 20 + ["rare"]
-    table = pa.table({"x": np.arange(41) % 2 + 0.5, "y": y})
-    found, _ = trained(table, learner, validation=validation)
-    assert found.model.classes_.tolist() == ["a", "b", "rare"]
-
-
-@pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
-def test_class_of_one_row_in_a_large_table_is_accepted(validation: str) -> None:
-    labels = np.arange(10_001) % 2
-    labels[0] = 7
-    found, _ = trained(
-        pa.table({"x": labels / 2, "y": labels}), validation=validation, importance_s=0
-    )
-    assert predicted(found, pa.table({"x": [0, 0.5]})).tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
-def test_classes_of_one_row_each_are_accepted(validation: str) -> None:
-    table = pa.table({"x": [0.5, 1.5] * 6, "y": [f"label {i}" for i in range(12)]})
-    found, _ = trained(table, validation=validation)
-    assert len(found.model.classes_) == 12
-    assert found.validation["method"] == ("cv" if validation == "cv" else "none")
-    assert bool(found.notes) is (validation in ("auto", "holdout"))
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(
-    seed: int,
-) -> None:
-    table = pa.table(
-        {"x": np.arange(10) / 2, "y": [f"label {i // 2}" for i in range(10)]}
-    )
-    found, _ = trained(table, validation="auto", seed=seed)
-    assert found.validation["n_rows"] > 0
-    assert found.validation["scores"]["accuracy"] is not None
-
-
-@pytest.mark.slow
-@each_learner
-def test_thousand_classes_are_accepted(learner: str) -> None:
-    quick = {
-        "boosting": {"max_iter": 1},
-        "linear": {"max_iter": 5},
-        "forest": {"n_estimators": 2},
-    }
-    how = {
-        "task": "classification",
-        "params": quick.get(learner, {}),
-        "importance_s": 0,
-    }
-    found, _ = trained(numbers(3_000, 1000), learner, validation="auto", **how)
-    assert len(found.model.classes_) == 1000
-    assert found.validation["scores"]["confusion_matrix"] is None
-
-
-def test_cross_validation_that_leaves_one_class_is_refused_with_the_reason() -> None:
-    table = pa.table({"x": np.arange(12) % 3 / 2, "y": ["a"] * 11 + ["b"]})
-    with pytest.raises(InvalidTable, match="single class") as caught:
-        trained(table, validation="cv")
-    assert "validation=auto" in caught.value.hint
 
 
 # Weights
