@@ -51,7 +51,9 @@ class _Key(str):
 
 def _hidden(key: str | None) -> str | None:
     # clone() requires that a parameter it passes is stored unchanged.
-    return key if key is None or isinstance(key, _Key) else _Key(key)
+    if key is None or isinstance(key, _Key):
+        return key
+    return _Key(key)
 
 
 class _Remote(BaseEstimator):
@@ -137,7 +139,9 @@ class _Remote(BaseEstimator):
             more["sample_weight"] = weight
         # The names of an array's columns do not show whether they are identifiers.
         has_names = hasattr(self, "feature_names_in_")
-        params = {name: _plain(value) for name, value in (self.params or {}).items()}
+        params = dict(self.params or {})
+        for name, value in params.items():
+            params[name] = _plain(value)
         with self._connected() as service:
             self.model_id_ = service.fit(
                 table.assign(**columns),
@@ -173,7 +177,8 @@ class _Remote(BaseEstimator):
             raise ValueError(
                 f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
             )
-        return X.set_axis([str(name) for name in X.columns], axis="columns")
+        names = [str(name) for name in X.columns]
+        return X.set_axis(names, axis="columns")
 
 
 class RowcastClassifier(ClassifierMixin, _Remote):
@@ -221,12 +226,14 @@ class RowcastClassifier(ClassifierMixin, _Remote):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the labels (n_rows,), in the type that y had."""
-        labels: np.ndarray = self._predicted(X).iloc[:, 0].to_numpy()
+        table = self._predicted(X)
+        labels: np.ndarray = table.iloc[:, 0].to_numpy()
         return labels.astype(self.classes_.dtype, copy=False)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities (n_rows, n_classes), in the order of classes_."""
-        return self._predicted(X, "probabilities").iloc[:, 1:].to_numpy(np.float64)
+        table = self._predicted(X, "probabilities")
+        return table.iloc[:, 1:].to_numpy(np.float64)
 
     def _class_weight(self) -> Any:
         """Return the weights for JSON, without those of classes that y does not have."""
@@ -292,7 +299,8 @@ class RowcastRegressor(RegressorMixin, _Remote):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predictions (n_rows,), float64."""
-        return self._predicted(X).iloc[:, 0].to_numpy(np.float64)
+        table = self._predicted(X)
+        return table.iloc[:, 0].to_numpy(np.float64)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -347,7 +355,9 @@ def _plain(value: Any) -> Any:
 
 def _text(label: Any) -> str:
     """Return a label as the service writes it."""
-    return str(label).lower() if isinstance(label, (bool, np.bool_)) else str(label)
+    if isinstance(label, (bool, np.bool_)):
+        return str(label).lower()
+    return str(label)
 
 
 def _typed(classes: Sequence[str], type_name: str) -> np.ndarray:
@@ -424,11 +434,13 @@ class LoadedModel:
         An array holds all columns of the training table. Raises ValueError with every column that
         is missing or cannot be read.
         """
-        return np.asarray(self.pipeline.predict(self._frame(X)))
+        frame = self._frame(X)
+        return np.asarray(self.pipeline.predict(frame))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return probabilities (n_rows, n_classes), in the order of classes_; X as in predict()."""
-        return np.asarray(self.pipeline.predict_proba(self._frame(X)), np.float64)
+        frame = self._frame(X)
+        return np.asarray(self.pipeline.predict_proba(frame), np.float64)
 
     def _frame(self, X: Any) -> pd.DataFrame:
         """Return the features for the pipeline, read in the same way as by the service."""
@@ -436,13 +448,15 @@ class LoadedModel:
             trained = [column["name"] for column in self.manifest["columns"]]
             X = pd.DataFrame(X, columns=trained)
         names = [str(name) for name in X.columns]
-        columns, problems = {}, []
+        columns = {}
+        problems = []
         for feature in self.features:
             name = feature["name"]
             try:
                 if names.count(name) != 1:
                     raise _Unreadable(f"appears {names.count(name)} times")
-                columns[name] = _read(feature, X.iloc[:, names.index(name)])
+                values = X.iloc[:, names.index(name)]
+                columns[name] = _read(feature, values)
             except (_Unreadable, pa.ArrowException) as error:
                 problems.append(f"The column {name!r} {error}.")
         if problems:
@@ -476,6 +490,7 @@ _READABLE = {
     "datetime": {"datetime", "text"},
     "duration": {"duration", "numeric"},
 }
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _WORDS = {
     "true": 1.0,
     "yes": 1.0,
@@ -495,7 +510,8 @@ def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
     column = table.column(0).combine_chunks()
     if pt.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    family = next((family for test, family in _FAMILIES if test(column.type)), "")
+    families = [family for test, family in _FAMILIES if test(column.type)]
+    family = families[0] if families else ""
     if family not in _READABLE[feature["kind"]] | {"nothing"}:
         raise _Unreadable(
             f"has the type {column.type}, and the model needs {feature['kind']}"
@@ -505,12 +521,14 @@ def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
 
 def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
     if family == "duration":
-        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
-        whole = column.cast(pa.int32() if pt.is_time32(column.type) else pa.int64())
-        column = pc.divide(whole.cast(pa.float64(), safe=False), per_second)
+        per_second = _PER_SECOND[column.type.unit]
+        integer = pa.int32() if pt.is_time32(column.type) else pa.int64()
+        column = column.cast(integer).cast(pa.float64(), safe=False)
+        column = pc.divide(column, per_second)
     column = column.cast(pa.float64(), safe=False)
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
-    if (np.abs(values) > np.finfo(np.float32).max).any():
+    is_too_large = np.abs(values) > np.finfo(np.float32).max
+    if is_too_large.any():
         raise _Unreadable("holds infinite values, or numbers over 3.4e38")
     return values
 
@@ -520,27 +538,33 @@ def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarra
         words = pa.array(list(_WORDS), column.type)
         places = _places(_trimmed(pc.utf8_lower(column)), words)
         # Place -1 is the last value: words that mean neither are missing.
-        values: np.ndarray = np.array([*_WORDS.values(), np.nan])[places]
+        meanings = np.array([*_WORDS.values(), np.nan])
+        values: np.ndarray = meanings[places]
         return values
     values = _numbers(feature, column, family)
-    return np.where((values == 0) | (values == 1), values, np.nan)
+    is_boolean = (values == 0) | (values == 1)
+    return np.where(is_boolean, values, np.nan)
 
 
 def _categories(feature: Mapping[str, Any], column: Any, _: str) -> pd.Categorical:
     known = list(feature["categories"])
-    codes = _places(column.cast(pa.string()), pa.array(known, pa.string()))
-    return pd.Categorical.from_codes(codes, categories=pd.Index(known, dtype="str"))
+    text = column.cast(pa.string())
+    codes = _places(text, pa.array(known, pa.string()))
+    categories = pd.Index(known, dtype="str")
+    return pd.Categorical.from_codes(codes, categories=categories)
 
 
 def _places(column: Any, known: Any) -> np.ndarray:
     """Return the position (n_rows,) of each value in `known`, -1 for other values."""
-    places = pc.fill_null(pc.index_in(column, value_set=known), -1)
+    places = pc.index_in(column, value_set=known)
+    places = pc.fill_null(places, -1)
     found: np.ndarray = places.to_numpy(zero_copy_only=False)
     return found
 
 
 def _texts(_: Mapping[str, Any], column: Any, __: str) -> pd.Series:
-    found: pd.Series = _known(column.cast(pa.string())).to_pandas().astype("str")
+    text = _known(column.cast(pa.string()))
+    found: pd.Series = text.to_pandas().astype("str")
     return found
 
 
@@ -572,7 +596,8 @@ def _trimmed(text: Any) -> Any:
 
 def _known(text: Any) -> Any:
     """Return text with missing values in place of empty ones."""
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    missing = pa.scalar(None, text.type)
+    return pc.if_else(pc.equal(text, ""), missing, text)
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], Any, str], Any]] = {
