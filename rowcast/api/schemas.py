@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from rowcast.jobs import Priority, Status
-from rowcast.learning import LEARNERS, prediction
+from rowcast.learning import LEARNERS, result_formats
 from rowcast.store import Kind
 
 # The sums of far larger weights are no numbers any more.
@@ -249,7 +249,7 @@ class PredictRequest(JobRequest):
     keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = (
         Field([], description="Columns to copy into the result, as a JSON list.")
     )
-    format: prediction.FileFormat = Field("parquet", description="The result's format.")
+    format: result_formats.FileFormat = Field("parquet", description="The result's format.")
 
     def only_for_jobs(self) -> list[str]:
         """Return the given parameters that have no meaning for an online prediction."""

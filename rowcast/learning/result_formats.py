@@ -1,6 +1,6 @@
 """The formats of predictions: files that jobs write, and bodies of online answers.
 
-A new format is one entry in RESULT_FORMATS: store, jobs and online predictions follow from it.
+A new format is one entry in RESULT_FORMATS, and a word in FileFormat if jobs write it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
@@ -17,6 +17,9 @@ import pyarrow.types as pt
 
 from rowcast.errors import InvalidTable
 from rowcast.tables import columns
+
+# What `format` of /predict may be: the formats with a suffix.
+FileFormat = Literal["parquet", "csv", "jsonl"]
 
 # January 2 of the year 1, and December 31 of 9999, in seconds since 1970.
 _YEAR_1_S, _YEAR_9999_S = -62_135_510_400, 253_402_214_400

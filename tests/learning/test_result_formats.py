@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.csv
@@ -51,8 +51,5 @@ def test_media_type_has_one_format() -> None:
 
 
 def test_jobs_write_the_formats_that_have_a_suffix() -> None:
-    assert publications.RESULT_FILES == {
-        "jsonl": "result.jsonl",
-        "csv": "result.csv",
-        "parquet": "result.parquet",
-    }
+    assert set(publications.RESULT_FILES) == set(get_args(result_formats.FileFormat))
+    assert publications.RESULT_FILES["jsonl"] == "result.jsonl"
