@@ -249,7 +249,9 @@ class PredictRequest(JobRequest):
     keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = (
         Field([], description="Columns to copy into the result, as a JSON list.")
     )
-    format: result_formats.FileFormat = Field("parquet", description="The result's format.")
+    format: result_formats.FileFormat = Field(
+        "parquet", description="The result's format."
+    )
 
     def only_for_jobs(self) -> list[str]:
         """Return the given parameters that have no meaning for an online prediction."""
