@@ -1,1 +1,1 @@
-"""What the service costs over scikit-learn in one process, measured side by side in one run."""
+"""What the service costs compared with scikit-learn in one process, measured in the same run."""

@@ -1,10 +1,9 @@
-"""Measure every line beside its bare equivalent: print the table, write JSON and
-docs/performance.md.
+"""Measure what the service costs, compared with scikit-learn in one process.
 
     python -m benchmarks [--only NAME,...] [--runs 5] [--list]
 
-A whole run writes benchmarks/last.json and the table of the document; with --only, the table is
-printed and the JSON goes to benchmarks/part.json.
+A complete run prints the table, and writes it to docs/performance.md and benchmarks/last.json. With
+--only, it prints the chosen lines and writes benchmarks/part.json.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from benchmarks.stack import ROOT
 
 HERE = ROOT / "benchmarks"
 DOCUMENT = ROOT / "docs" / "performance.md"
-# Those that share a stack come first.
+# The benchmarks that share a stack come first.
 BENCHMARKS: list[Benchmark] = [
     *cycles.BENCHMARKS,
     *fits.BENCHMARKS,
@@ -63,22 +62,26 @@ BENCHMARKS: list[Benchmark] = [
 
 
 def main() -> None:
+    """Measure the chosen benchmarks; the exit code is 1 if one of them failed."""
     options = _options()
-    chosen = [
-        each for each in BENCHMARKS if not options.only or each.name in options.only
-    ]
+    chosen = BENCHMARKS
+    if options.only:
+        chosen = [each for each in BENCHMARKS if each.name in options.only]
     if options.list:
         for each in chosen:
             print(f"{each.name:<14} {each.what}")
         return
-    # So that what ends this process ends what it has started as well.
+
+    # An exit by exception, so that SIGTERM stops the processes started here too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    began, load = time.time(), os.getloadavg()[0]
+    began = time.time()
+    load = os.getloadavg()[0]
     if report.is_busy(load, joblib.cpu_count()):
-        print(
-            f"The machine is busy (load {load:.1f}): the figures will be poor.",
-            file=sys.stderr,
+        warning = (
+            f"The machine is busy (load {load:.1f}), so the figures are unreliable."
         )
+        print(warning, file=sys.stderr)
+
     lines = _measure(chosen, options.runs)
     run = report.run_of(lines, options.runs, began, load)
     _keep(run, is_whole=not options.only)
@@ -86,18 +89,22 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure what the service costs, compared with scikit-learn in one process.",
+    )
     parser.add_argument(
         "--only",
         type=_names,
         default=[],
-        help="names of --list, with commas between them",
+        metavar="NAME,...",
+        help="measure only these benchmarks, and write benchmarks/part.json",
     )
     parser.add_argument(
-        "--runs", type=int, default=5, help="how often each line is measured at least"
+        "--runs", type=int, default=5, help="least number of runs per line (default: 5)"
     )
     parser.add_argument(
-        "--list", action="store_true", help="show the names, and measure nothing"
+        "--list", action="store_true", help="list the benchmarks and exit"
     )
     return parser.parse_args()
 
@@ -105,9 +112,10 @@ def _options() -> argparse.Namespace:
 def _names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     known = [each.name for each in BENCHMARKS]
-    if unknown := [name for name in names if name not in known]:
+    unknown = [name for name in names if name not in known]
+    if unknown:
         raise argparse.ArgumentTypeError(
-            f"{', '.join(unknown)} is none of {', '.join(known)}"
+            f"unknown: {', '.join(unknown)}; the benchmarks are {', '.join(known)}"
         )
     return names
 
@@ -121,23 +129,22 @@ def _measure(chosen: Sequence[Benchmark], n_runs: int) -> list[Line]:
             for benchmark in chosen:
                 found = lines_of(benchmark, bench)
                 lines += found
-                print(
-                    "\n".join(report.text(line.as_dict()) for line in found), flush=True
-                )
+                for line in found:
+                    print(report.text(line.as_dict()), flush=True)
         finally:
             bench.stop_stack()
     return lines
 
 
 def lines_of(benchmark: Benchmark, bench: Bench) -> list[Line]:
-    """Return a benchmark's lines; where it cannot be measured or fails, one that says why."""
+    """Return a benchmark's lines, or one that says why it has no figures."""
     try:
         lines = benchmark.measure(bench)
     except NotMeasured as reason:
         lines = [Line(benchmark.what, note=str(reason), problem="not measured")]
-    except Exception as error:  # noqa: BLE001 - the other lines are to be measured all the same
+    except Exception as error:  # noqa: BLE001 - the other benchmarks still run
         traceback.print_exc()
-        # Whatever it has left is not to disturb the others.
+        # The next benchmark gets a new stack, without what this one left behind.
         bench.stop_stack()
         lines = [Line(benchmark.what, note=_first_line(error), problem="FAILED")]
     return [replace(line, benchmark=benchmark.name) for line in lines]
@@ -153,7 +160,7 @@ def _keep(run: report.Run, *, is_whole: bool) -> None:
     print(f"\n{run['minutes']:g} minutes; {path.relative_to(ROOT)}")
     if is_whole:
         report.fill(DOCUMENT, run)
-        print(f"The table of {DOCUMENT.relative_to(ROOT)} is that of this run.")
+        print(f"This run is now the table of {DOCUMENT.relative_to(ROOT)}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What 10,000 waiting jobs cost those who ask, submit and list, and the worker, over 10 that wait.
+"""What 10,000 queued jobs cost requests and the worker, compared with 10 queued jobs.
 
-Two stacks stand side by side, so that both are measured in turn. Their workers are stopped but for
-the jobs between which time is measured.
+Two stacks run side by side, and are measured alternately. Their workers are stopped, except while
+the time between two jobs is measured.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from benchmarks.line import Benchmark, Line, Pairs, Target, ratio
 from client import Client
 
 N_FEW, N_MANY = 10, 10_000
-N_CALLS, N_FITS, N_RUN = 40, 10, 20
+# In each run: requests, fits submitted, and jobs that the worker runs.
+N_CALLS = 40
+N_FITS = 10
+N_RUN = 20
 N_CALLERS = 8
-WHAT = f"{N_MANY:,} jobs queued, over {N_FEW}"
+WHAT = f"{N_MANY:,} jobs queued, compared with {N_FEW}"
 TARGET = Target("at most", 1.5)
-# One worker, so that its jobs follow one another, and leases that outlast its being stopped.
+# One worker, so that jobs run one after another, and leases that last while it is stopped.
 WORKERS = ("--workers", "1")
 SETTINGS = {"SHORT_WORKERS": "0", "WORKER_TTL_S": "600"}
 
 
 @dataclass
 class Queue:
-    """A stack whose worker is stopped, and about `n` jobs that wait there."""
+    """A stack whose worker is stopped, with about `n` queued jobs."""
 
     stack: stack.Stack
     dataset: str
@@ -39,16 +42,15 @@ class Queue:
     jobs: list[str] = field(default_factory=list)
 
     def fill(self) -> None:
-        """Submit as many jobs as are missing."""
+        """Submit jobs until `n` are queued."""
         missing = self.n - len(self.jobs)
+        starts = range(N_CALLERS)
+        shares = [len(range(start, missing, N_CALLERS)) for start in starts]
         with ThreadPoolExecutor(N_CALLERS) as pool:
-            shares = [
-                len(range(place, missing, N_CALLERS)) for place in range(N_CALLERS)
-            ]
             list(pool.map(self.submit, shares))
 
     def submit(self, n: int) -> list[float]:
-        """Submit the smallest of fits so many times; return the milliseconds of each request."""
+        """Submit `n` of the smallest fits, and return the milliseconds of each request."""
         with calling(self.stack.url) as caller:
             answers = [caller.ask("POST", self.fit) for _ in range(n)]
         assert all(answer.status == 202 for answer in answers), answers
@@ -57,6 +59,7 @@ class Queue:
 
     @property
     def fit(self) -> str:
+        """The path that submits the smallest fit."""
         return f"/fit?id={self.dataset}&learner=baseline&validation=none"
 
 
@@ -68,18 +71,17 @@ def measure(bench: Bench) -> list[Line]:
     ):
         queues = [_begun(bench, few, N_FEW), _begun(bench, many, N_MANY)]
         rounds = [_round(queues) for _ in range(bench.n_runs + 1)][1:]
-    pairs = {
-        name: Pairs(
-            [each[name][0] for each in rounds], [each[name][1] for each in rounds], "ms"
-        )
-        for name in rounds[0]
-    }
-    return [ratio(f"{name}, {WHAT}", pairs[name], TARGET) for name in pairs]
+
+    lines = []
+    for name in MEASURED:
+        few_ms = [each[name][0] for each in rounds]
+        many_ms = [each[name][1] for each in rounds]
+        lines.append(ratio(f"{name}, {WHAT}", Pairs(few_ms, many_ms, "ms"), TARGET))
+    return lines
 
 
 def _begun(bench: Bench, running: stack.Stack, n: int) -> Queue:
-    """Return a queue whose worker has done a job, so that it is up, and stands still from now
-    on."""
+    """Return a queue whose worker has run a job, so it is ready, and is stopped now."""
     train, _ = bench.tables(100, 10, 2)
     with Client(running.url) as client:
         queue = Queue(running, client.upload(train), n)
@@ -89,17 +91,17 @@ def _begun(bench: Bench, running: stack.Stack, n: int) -> Queue:
 
 
 def _round(queues: list[Queue]) -> dict[str, list[float]]:
-    """Return the milliseconds that each thing takes in each of the queues."""
+    """Return the median milliseconds of each measurement, for each queue."""
     for queue in queues:
         queue.fill()
-    return {
-        name: [statistics.median(each(queue)) for queue in queues]
-        for name, each in MEASURED.items()
-    }
+    found = {}
+    for name, times_ms in MEASURED.items():
+        found[name] = [statistics.median(times_ms(queue)) for queue in queues]
+    return found
 
 
 def _status(queue: Queue) -> list[float]:
-    """Ask for the job that has most others before it."""
+    """Request the status of the job that has the most jobs before it."""
     newest = max(queue.jobs)
 
     def ask(caller: Caller) -> float:
@@ -111,14 +113,13 @@ def _status(queue: Queue) -> list[float]:
 
 
 def _jobs(queue: Queue) -> list[float]:
-    """List the first page, on which the newest jobs are, those that wait first."""
+    """Request the first page of jobs, on which the newest queued jobs come first."""
     newest = sorted(queue.jobs, reverse=True)[:N_FEW]
 
     def ask(caller: Caller) -> float:
         answer = caller.ask("GET", "/jobs")
-        assert [job["id"] for job in answer.body["jobs"]][:N_FEW] == newest, (
-            "other jobs are listed"
-        )
+        listed = [job["id"] for job in answer.body["jobs"]]
+        assert listed[:N_FEW] == newest, "other jobs are listed"
         return answer.ms
 
     return _calls(queue, ask)
@@ -134,28 +135,25 @@ def _fit(queue: Queue) -> list[float]:
 
 
 def _between_jobs(queue: Queue) -> list[float]:
-    """Let the worker do some jobs; return the milliseconds from each one's end to the next one's
-    start."""
+    """Let the worker run some jobs, and return the milliseconds from each end to the next start."""
     queue.jobs.sort()
-    # Those that were submitted at once may be taken in another order than that of their ids.
+    # Jobs that were submitted in parallel may run in another order than that of their ids.
     first = queue.jobs[: N_RUN + N_CALLERS]
     with Client(queue.stack.url) as client:
         queue.stack.release()
         client.wait(first[N_RUN - 1])
         queue.stack.hold()
-        # The job that the worker was stopped over ends by itself.
+        # The work horse of a stopped worker ends its job by itself.
         time.sleep(0.5)
-        on_progress = [client.status(job) for job in first]
-    ended = sorted(
-        (job for job in on_progress if job["ended_at"]),
-        key=lambda job: job["started_at"],
-    )
+        statuses = [client.status(job) for job in first]
+    ended = [job for job in statuses if job["ended_at"]]
+    ended.sort(key=lambda job: job["started_at"])
     assert all(job["status"] == "finished" for job in ended), ended
     queue.jobs = sorted(set(queue.jobs) - {job["id"] for job in ended})
-    # The first has waited for the worker to go on.
+    # Without the first job, which waited for the worker to continue.
+    following = pairwise(ended[1:])
     return [
-        (after["started_at"] - before["ended_at"]) * 1000
-        for before, after in pairwise(ended[1:])
+        (after["started_at"] - before["ended_at"]) * 1000 for before, after in following
     ]
 
 
@@ -166,6 +164,5 @@ MEASURED = {
     "a worker's time between two jobs": _between_jobs,
 }
 
-BENCHMARKS = [
-    Benchmark("backlog", f"/status, /fit, /jobs and a worker's pauses, {WHAT}", measure)
-]
+ALL = f"/status, /jobs, /fit and a worker's time between two jobs, {WHAT}"
+BENCHMARKS = [Benchmark("backlog", ALL, measure)]

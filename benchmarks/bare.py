@@ -1,8 +1,7 @@
-"""The bare equivalent: a process that has imported everything, is warm, and waits to be told what
-to do.
+"""The bare equivalent: a process that calls scikit-learn without the service.
 
-A process of its own, so that the threads of the benchmark do not disturb it; it sleeps while the
-service works.
+It is separate, so that the threads of the benchmark do not disturb it. It has imported everything
+and warmed up, and sleeps while the service works.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from benchmarks.stack import ROOT
 
 
 class Bare:
-    """The process; it is started when it is first asked, and ends with us."""
+    """The bare process, which starts with the first request and ends with this object."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -32,23 +31,24 @@ class Bare:
         trace: TracebackType | None,
     ) -> None:
         if self._process:
-            # It ends at the end of its input.
+            # The end of its input ends the process.
             self._process.communicate()
 
     def ask(self, work: str, **arguments: Any) -> Any:
         """Return what a function of `bare_work` returns for these arguments.
 
         Raises:
-            RuntimeError: it failed; with its traceback.
+            RuntimeError: the function failed; the message is its traceback.
         """
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps([work, arguments], default=str) + "\n")
         process.stdin.flush()
-        answer = json.loads(
-            process.stdout.readline() or '{"error": "the bare process died"}'
-        )
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError("the bare process died")
+        answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["value"]

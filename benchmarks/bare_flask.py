@@ -1,4 +1,4 @@
-"""A Flask application with one route, which answers a constant as large as a job's status."""
+"""A Flask application with one route, which returns a constant of the size of a job's status."""
 
 import flask
 

@@ -1,11 +1,10 @@
-"""What the bare process does: scikit-learn called by hand on the same files, with the same
-parameters.
+"""The work of the bare process: scikit-learn on the same files with the same parameters.
 
     python -m benchmarks.bare_work
 
-Reads a line of JSON for each task, a function of this module and its arguments, and writes one with
-what it returned. Tables are Parquet files with a target `y`; predictions are left in .npy files for
-comparison.
+Reads a line of JSON for each task, with a function of this module and its arguments, and writes a
+line with what the function returned. Tables are Parquet files with a target `y`. Predictions are
+written to .npy files, to be compared with the service's.
 """
 
 from __future__ import annotations
@@ -36,20 +35,22 @@ from rowcast.tables import Feature
 
 
 def main() -> None:
-    # What libraries print must not get between the answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
+    """Run the tasks on standard input, until it ends."""
+    # Output of libraries must not mix with the answers.
+    answers = sys.stdout
+    sys.stdout = sys.stderr
     warm_up()
     for line in sys.stdin:
         work, arguments = json.loads(line)
         try:
             answer = {"value": globals()[work](**arguments)}
-        except Exception:  # noqa: BLE001 - whatever it is, the benchmark that asked is to say so
+        except Exception:  # noqa: BLE001 - the benchmark reports it, whatever it is
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 def warm_up() -> None:
-    """Do once what the first fit and prediction would otherwise pay for."""
+    """Fit and predict a small table, because the first time takes longer."""
     ml.warm_up()
     with TemporaryDirectory() as folder:
         train, test = tables.made(Path(folder), 1_000, 100, 5)
@@ -57,7 +58,7 @@ def warm_up() -> None:
 
 
 def cycle(train: str, test: str, out: str) -> float:
-    """Read, fit, read, predict, on all cores; return the seconds."""
+    """Read, fit, read and predict, on all cores; return the seconds."""
     began = time.monotonic()
     model = _fit(pd.read_parquet(train))
     predictions = model.predict(pd.read_parquet(test))
@@ -67,59 +68,62 @@ def cycle(train: str, test: str, out: str) -> float:
 
 
 def _fit(frame: pd.DataFrame) -> HistGradientBoostingClassifier:
-    return HistGradientBoostingClassifier(random_state=0).fit(
-        frame.drop(columns="y"), frame["y"]
-    )
+    learner = HistGradientBoostingClassifier(random_state=0)
+    return learner.fit(frame.drop(columns="y"), frame["y"])
 
 
-def judged_cycle(train: str, test: str, out: str) -> float:
-    """Do the same with the default validation: rows held back, scores, a baseline and
-    importances."""
+def validated_cycle(train: str, test: str, out: str) -> float:
+    """Do the same with the default validation; return the seconds.
+
+    It holds back rows, and computes scores, a baseline and importances.
+    """
     began = time.monotonic()
-    model = _judged(pd.read_parquet(train))
+    model = _validated(pd.read_parquet(train))
     predictions = model.predict(pd.read_parquet(test))
     seconds = time.monotonic() - began
     np.save(out, predictions)
     return seconds
 
 
-def _judged(frame: pd.DataFrame, progress: Progress = SILENT, **plan: Any) -> Any:
+def _validated(frame: pd.DataFrame, progress: Progress = SILENT, **plan: Any) -> Any:
     features = [Feature(name, "numeric") for name in frame.columns if name != "y"]
     rows = training.Rows(frame.drop(columns="y"), frame["y"].to_numpy())
-    how = training.Plan("boosting", "classification", **plan)
-    return training.train(how, features, rows, progress).model
+    chosen = training.Plan("boosting", "classification", **plan)
+    return training.train(chosen, features, rows, progress).model
 
 
-def fit_and_judged_fit(train: str) -> tuple[float, float]:
-    """Return the seconds of a bare fit, and of one with the default validation, on a table in
-    memory."""
+def fits_without_and_with_validation(train: str) -> tuple[float, float]:
+    """Return the seconds of a bare fit and of one with the default validation."""
     frame = pd.read_parquet(train)
-    return _seconds(lambda: _fit(frame)), _seconds(lambda: _judged(frame))
+    bare_s = _seconds(lambda: _fit(frame))
+    validated_s = _seconds(lambda: _validated(frame))
+    return bare_s, validated_s
 
 
-def silent_and_telling_fit(train: str) -> tuple[float, float]:
-    """Return the CPU seconds of a training that tells nobody how far it is, and of one that does.
+def fits_without_and_with_progress(train: str) -> tuple[float, float]:
+    """Return the CPU seconds of a training that reports no progress, and of one that does.
 
-    Of all threads, with one for the learner: on a shared machine the time on the clock differs by
-    more than a hundredth from run to run. Without importances, which take as many rounds as fit
-    into their time.
+    CPU time, with one thread for the learner, because wall time on a shared machine varies by more
+    than 1 % between runs. Importances are left out, because they always fill their time limit.
     """
     frame = pd.read_parquet(train)
-    how: dict[str, Any] = {"params": {"early_stopping": False}, "importance_s": 0}
+    plan: dict[str, Any] = {"params": {"early_stopping": False}, "importance_s": 0}
     read_end, write_end = os.pipe()
     reader = threading.Thread(target=_read, args=(read_end,))
     reader.start()
-    telling = Progress(
-        lambda message: os.write(write_end, json.dumps(message).encode() + b"\n")
-    )
+
+    def send(message: object) -> None:
+        os.write(write_end, json.dumps(message).encode() + b"\n")
+
+    def fit_with_progress() -> None:
+        _validated(frame, Progress(send).start("fit"), **plan)
+
     with threadpool_limits(1):
-        told_s = _seconds(
-            lambda: _judged(frame, telling.start("fit"), **how), time.process_time
-        )
-        silent_s = _seconds(lambda: _judged(frame, **how), time.process_time)
+        with_s = _seconds(fit_with_progress, time.process_time)
+        without_s = _seconds(lambda: _validated(frame, **plan), time.process_time)
     os.close(write_end)
     reader.join()
-    return silent_s, told_s
+    return without_s, with_s
 
 
 def _read(pipe: int) -> None:
@@ -129,34 +133,32 @@ def _read(pipe: int) -> None:
 
 
 def fits_on_one_thread(train: str, n: int) -> list[float]:
-    """Return the seconds of reading and fitting on one thread, each of `n` times."""
+    """Read and fit `n` times on one thread, and return the seconds of each time."""
     with threadpool_limits(1):
         return [_seconds(lambda: _fit(pd.read_parquet(train))) for _ in range(n)]
 
 
 def are_fits_of(models: list[str], train: str) -> bool:
-    """Tell whether each of these model files predicts what a fit by hand does, to the last
-    digit."""
+    """Return whether every model file predicts exactly the probabilities of a bare fit."""
     frame = pd.read_parquet(train)
+    features = frame.drop(columns="y")
     with threadpool_limits(1):
-        expected = _fit(frame).predict_proba(frame.drop(columns="y"))
-        found = [
-            joblib.load(path).predict_proba(frame.drop(columns="y")) for path in models
-        ]
+        expected = _fit(frame).predict_proba(features)
+        found = [joblib.load(path).predict_proba(features) for path in models]
     return all(np.array_equal(expected, each) for each in found)
 
 
-# What predictions are made with is kept between tasks, as a process of one's own would.
+# The model of the following predictions: a process without the service keeps it in memory too.
 MODELS: dict[str, Any] = {}
 
 
 def keep(model: str) -> None:
-    """Load a model file, which is predicted with from now on."""
+    """Load a model file for the following predictions."""
     MODELS["kept"] = joblib.load(model)
 
 
 def predict(test: str, out: str) -> float:
-    """Read a table and predict it with the model that is kept; return the seconds."""
+    """Read a table and predict it with the loaded model; return the seconds."""
     began = time.monotonic()
     predictions = MODELS["kept"].predict(pd.read_parquet(test))
     seconds = time.monotonic() - began
@@ -175,11 +177,11 @@ def predict_in_batches(rows: str, batch_rows: int, out: str) -> float:
 
 
 def predict_rows_singly(test: str, n: int) -> tuple[list[float], list[list[float]]]:
-    """Predict the first `n` rows of a table one by one; return the milliseconds and probabilities
-    of each."""
+    """Predict the first `n` rows one by one; return the milliseconds and probabilities of each."""
     table = pd.read_parquet(test)
     rows = [table.iloc[[place]] for place in range(n)]
-    took_ms, found = [], []
+    took_ms = []
+    found = []
     for row in rows:
         began = time.perf_counter()
         probabilities = MODELS["kept"].predict_proba(row)

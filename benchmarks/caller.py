@@ -1,5 +1,4 @@
-"""Requests over one persistent connection, with little of the caller's own in the time that they
-take."""
+"""Requests over one persistent connection, timed with little overhead of the caller."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, and the milliseconds from the first byte sent to the last one received."""
+    """An answer, and the milliseconds from the first byte sent to the last byte received."""
 
     status: int
     body: Any
@@ -35,7 +34,7 @@ class Caller:
         body: bytes | None = None,
         kind: str = "application/json",
     ) -> Answer:
-        """Return the answer to a request, whose body is JSON."""
+        """Return the answer to a request; its body is JSON."""
         headers = {"Content-Type": kind} if body is not None else {}
         began = time.perf_counter()
         self._connection.request(method, path, body, headers)
@@ -48,7 +47,6 @@ class Caller:
 @contextmanager
 def calling(url: str) -> Iterator[Caller]:
     """Connect to a service."""
-    with closing(
-        http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
-    ) as connection:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    with closing(connection):
         yield Caller(connection)

@@ -1,5 +1,4 @@
-"""The whole cycle through the client, upload to download, and a prediction alone, beside the same
-by hand."""
+"""The whole cycle through the client, from upload to download, and a prediction alone."""
 
 from __future__ import annotations
 
@@ -16,35 +15,36 @@ from benchmarks.bench import Bench
 from benchmarks.line import Benchmark, Line, Pairs, Target, alternate, extra, ratio
 from client import Client
 
-# What takes a tenth of a second is run more often, because its spread is larger than what is looked
-# for.
+# A cycle of a tenth of a second gets more runs, because its spread exceeds what is to be found.
 OFTEN = 4
 
 
 def measure_large(bench: Bench) -> list[Line]:
-    pairs, threads = _cycles(
-        bench, bench.n_runs, "cycle", (75_000, 25_000, 50), validation="none"
-    )
+    shape = (75_000, 25_000, 50)
+    pairs, threads = _cycles(bench, bench.n_runs, "cycle", shape, validation="none")
     return [ratio(LARGE, pairs, Target("at most", 1.35), threads)]
 
 
 def measure_small(bench: Bench) -> list[Line]:
     n_runs = OFTEN * bench.n_runs
-    pairs, threads = _cycles(
-        bench, n_runs, "cycle", (1_000, 1_000, 10), validation="none"
-    )
-    return [
-        extra(SMALL, pairs, Target("at most", 0.1), f"goal: 0.06 s more; {threads}")
-    ]
+    shape = (1_000, 1_000, 10)
+    pairs, threads = _cycles(bench, n_runs, "cycle", shape, validation="none")
+    note = f"goal: 0.06 s more; {threads}"
+    return [extra(SMALL, pairs, Target("at most", 0.1), note)]
 
 
-def measure_judged(bench: Bench) -> list[Line]:
-    """Both hold the same rows back, stop by them, score on them, and measure importances."""
-    large, threads = _cycles(bench, bench.n_runs, "judged_cycle", (75_000, 25_000, 50))
-    small, _ = _cycles(bench, bench.n_runs, "judged_cycle", (1_000, 1_000, 10))
+def measure_validated(bench: Bench) -> list[Line]:
+    """Measure the cycle with the default validation.
+
+    Both sides hold back the same rows, use them for early stopping and scores, and compute
+    importances.
+    """
+    n_runs = bench.n_runs
+    large, threads = _cycles(bench, n_runs, "validated_cycle", (75_000, 25_000, 50))
+    small, _ = _cycles(bench, n_runs, "validated_cycle", (1_000, 1_000, 10))
     return [
-        ratio(JUDGED, large, Target("at most", 1.35), threads),
-        extra(JUDGED_SMALL, small),
+        ratio(VALIDATED, large, Target("at most", 1.35), threads),
+        extra(VALIDATED_SMALL, small),
     ]
 
 
@@ -54,9 +54,8 @@ def measure_prediction(bench: Bench) -> list[Line]:
     with Client(bench.stack().url) as client:
         model = client.fit(train, timeout=None, validation="none")
         rows = client.upload(test)
-        bench.bare.ask(
-            "keep", model=client.download_model(model, bench.folder / "model.joblib")
-        )
+        path = client.download_model(model, bench.folder / "model.joblib")
+        bench.bare.ask("keep", model=path)
 
         def service() -> float:
             began = time.monotonic()
@@ -69,25 +68,23 @@ def measure_prediction(bench: Bench) -> list[Line]:
 
 
 def _cycles(
-    bench: Bench, n_runs: int, by_hand: str, shape: tuple[int, int, int], **options: Any
+    bench: Bench, n_runs: int, work: str, shape: tuple[int, int, int], **options: Any
 ) -> tuple[Pairs, str]:
-    """Return pairs, and a sentence on how many threads the service's fits had."""
+    """Return pairs, and a note on how many threads the service's fits had."""
     train, test = bench.tables(*shape)
-    out, threads = bench.folder / "predictions.npy", []
+    out = bench.folder / "predictions.npy"
+    threads = []
     with Client(bench.stack().url) as client:
 
         def service() -> float:
-            # Bytes of its own each time, as the client would not send those that the service knows.
-            new = tables.Tables(
-                tables.marked(train, _mark()), tables.marked(test, _mark())
-            )
+            # New bytes each time, because the client does not upload bytes that the service has.
+            new = tables.Tables(tables.marked(train), tables.marked(test))
             seconds, model = _cycle(client, new, out, options)
             threads.append(client.model(model).manifest["n_threads"])
             return seconds
 
-        pairs = alternate(
-            n_runs, _asking(bench, by_hand, train=train, test=test, out=out), service
-        )
+        bare = _asking(bench, work, train=train, test=test, out=out)
+        pairs = alternate(n_runs, bare, service)
     return pairs, _threads(threads[1:])
 
 
@@ -101,10 +98,9 @@ def _cycle(
 
 
 def _checked(seconds: float, predictions: Any, out: Path) -> float:
-    """Return the seconds of a run whose predictions are those that the bare one has left."""
-    assert np.array_equal(predictions["y"].to_numpy(), np.load(out)), (
-        "predictions differ from the bare ones"
-    )
+    """Return the seconds of a run, if its predictions equal those of the bare run."""
+    is_equal = np.array_equal(predictions["y"].to_numpy(), np.load(out))
+    assert is_equal, "predictions differ from the bare ones"
     return seconds
 
 
@@ -112,26 +108,21 @@ def _asking(bench: Bench, work: str, **arguments: Any) -> Callable[[], float]:
     return lambda: float(bench.bare.ask(work, **arguments))
 
 
-def _mark() -> int:
-    return time.time_ns()
-
-
 def _threads(found: list[int]) -> str:
     counts = Counter(found).most_common()
-    return "threads of the fits: " + ", ".join(
-        f"{threads} in {n} runs" for threads, n in counts
-    )
+    parts = [f"{threads} in {n} runs" for threads, n in counts]
+    return f"threads of the fits: {', '.join(parts)}"
 
 
 LARGE = "whole cycle on 75,000 x 50, predict 25,000 rows"
 SMALL = "whole cycle on 1,000 x 10"
-JUDGED = "whole cycle on 75,000 x 50, default validation"
-JUDGED_SMALL = "whole cycle on 1,000 x 10, default validation"
-PREDICTION = "a predict job of 1,000 rows, submit to downloaded"
+VALIDATED = "whole cycle on 75,000 x 50, default validation"
+VALIDATED_SMALL = "whole cycle on 1,000 x 10, default validation"
+PREDICTION = "a predict job of 1,000 rows, from submit to download"
 
 BENCHMARKS = [
     Benchmark("cycle_large", LARGE, measure_large),
     Benchmark("cycle_small", SMALL, measure_small),
     Benchmark("predict_job", PREDICTION, measure_prediction),
-    Benchmark("validation", JUDGED, measure_judged),
+    Benchmark("validation", VALIDATED, measure_validated),
 ]

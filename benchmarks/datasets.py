@@ -1,7 +1,6 @@
-"""Ten tables as people have them, written as raw files: six real ones, and four made ones like
-known ones.
+"""Ten tables as raw files: six real ones, and four synthetic look-alikes of known tables.
 
-The real ones lie in scikit-learn's own package, so that nothing is fetched.
+The real tables come with scikit-learn's package, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from benchmarks import look_alikes
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table as a file. `origin` says where it comes from, `form` what is peculiar to the file."""
+    """A table as a file; `form` says what is special about the file."""
 
     name: str
     file: str
@@ -41,7 +40,7 @@ class Dataset:
 
 
 def _shipped(path: str) -> Path:
-    """Return a file that scikit-learn ships, by its path below `sklearn/datasets`."""
+    """Return a file of scikit-learn's package by its path below `sklearn/datasets`."""
     spec = importlib.util.find_spec("sklearn.datasets")
     assert spec is not None
     assert spec.origin is not None
@@ -49,13 +48,10 @@ def _shipped(path: str) -> Path:
 
 
 def _arff(path: str, quote: str = '"') -> pd.DataFrame:
-    """Return a dense ARFF file as a frame; `?` is missing."""
+    """Return a dense ARFF file as a frame; `?` is a missing value."""
     text = gzip.decompress(_shipped(path).read_bytes()).decode()
-    head, body = re.split(
-        r"^@data\s+",
-        re.sub(r"(?m)^%.*\n", "", text),
-        flags=re.MULTILINE | re.IGNORECASE,
-    )
+    without_comments = re.sub(r"(?m)^%.*\n", "", text)
+    head, body = re.split(r"(?mi)^@data\s+", without_comments)
     names = re.findall(r"(?mi)^@attribute\s+'?([^'\s]+)", head)
     return pd.read_csv(
         io.StringIO(body),
@@ -68,7 +64,7 @@ def _arff(path: str, quote: str = '"') -> pd.DataFrame:
 
 def _titanic(path: Path) -> None:
     passengers = _arff(f"{_OPENML}/id_40945/data-v1-dl-16826755.arff.gz")
-    # The lifeboat and the number of the body tell who survived.
+    # The lifeboat and the number of the body show who survived.
     passengers.drop(columns=["boat", "body"]).to_csv(path, index=False)
 
 
@@ -77,9 +73,8 @@ def _penguins(path: Path) -> None:
 
 
 def _chess(path: Path) -> None:
-    _arff(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz", quote="'").to_json(
-        path, orient="records", lines=True
-    )
+    games = _arff(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz", quote="'")
+    games.to_json(path, orient="records", lines=True)
 
 
 def _breast_cancer(path: Path) -> None:
@@ -102,7 +97,7 @@ def _houses(path: Path) -> None:
 
 
 def _bikes(path: Path) -> None:
-    # pandas would need one more package for Zstandard.
+    # pandas would need another package for Zstandard.
     with pa.output_stream(path, compression="zstd") as file:
         look_alikes.bike_sharing().to_csv(file, index=False)
 
@@ -114,7 +109,7 @@ def _credit(path: Path) -> None:
 
 
 def _salaries(path: Path) -> None:
-    # Without a time in it the file is the same each time.
+    # A constant time in the file makes it the same in every run.
     compression = {"method": "gzip", "mtime": 1}
     look_alikes.employee_salaries().to_json(
         path, orient="records", lines=True, compression=compression

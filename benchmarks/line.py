@@ -2,66 +2,64 @@
 
 from __future__ import annotations
 
+import operator
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-# After so long the machine has come to rest.
+# A pause after which the machine has come to rest.
 REST_S = 1.0
 
 
 class NotMeasured(Exception):
-    """This machine lacks what a line needs; the message says what, and how to get it."""
+    """The machine lacks something that a benchmark needs; the message says how to get it."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the median of a line's figures is to be."""
+    """The bound that the median of a line's figures must keep."""
 
     word: Literal["at most", "under", "at least", "over"]
     bound: float
 
     def is_met(self, figure: float) -> bool:
-        """Tell whether a figure is where it is to be."""
-        if self.word in ("at most", "under"):
-            return figure < self.bound or (
-                self.word == "at most" and figure == self.bound
-            )
-        return figure > self.bound or (self.word == "at least" and figure == self.bound)
+        """Return whether a figure keeps the bound."""
+        compare = {
+            "at most": operator.le,
+            "under": operator.lt,
+            "at least": operator.ge,
+            "over": operator.gt,
+        }
+        return bool(compare[self.word](figure, self.bound))
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the bare equivalent and the service took in each run, or did a second; `unit` is that of
-    both."""
+    """One figure of the bare equivalent and one of the service for each run, both in `unit`."""
 
     bare: Sequence[float]
     service: Sequence[float]
     unit: str = "s"
 
     def ratios(self) -> list[float]:
-        """Return the service's figure over the bare one, run by run."""
-        return [
-            service / bare
-            for bare, service in zip(self.bare, self.service, strict=True)
-        ]
+        """Return the service's figure divided by the bare one, for each run."""
+        runs = zip(self.bare, self.service, strict=True)
+        return [service / bare for bare, service in runs]
 
     def extra(self) -> list[float]:
-        """Return what the service's figure is more than the bare one, run by run."""
-        return [
-            service - bare
-            for bare, service in zip(self.bare, self.service, strict=True)
-        ]
+        """Return the service's figure minus the bare one, for each run."""
+        runs = zip(self.bare, self.service, strict=True)
+        return [service - bare for bare, service in runs]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line: `figures` are one a run, in `unit`; `pairs` are what they were computed from, if from
-    two.
+    """A line of the table, with one figure in `unit` for each run.
 
-    A line without figures says in `note` why it has none, and what it is in `problem`.
+    `pairs` are the figures of both sides, if the line compares two. A line without figures has a
+    `problem`, and says why in `note`.
     """
 
     what: str
@@ -75,16 +73,14 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """Return met or MISSED, by the median; why there are no figures; nothing without a
-        target."""
+        """`met` or `MISSED` by the median; the problem, or nothing without a target."""
         if self.problem or self.target is None:
             return self.problem
-        return (
-            "met" if self.target.is_met(statistics.median(self.figures)) else "MISSED"
-        )
+        is_met = self.target.is_met(statistics.median(self.figures))
+        return "met" if is_met else "MISSED"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the form that is kept as JSON."""
+        """Return the line as JSON has it, with its verdict and summary."""
         return {
             **asdict(self),
             "verdict": self.verdict,
@@ -93,7 +89,7 @@ class Line:
 
 
 def summary(figures: Sequence[float]) -> dict[str, float] | None:
-    """Return how many figures there are, their median and their spread."""
+    """Return the number of figures, their median, and the least and most of them."""
     if not figures:
         return None
     return {
@@ -107,14 +103,14 @@ def summary(figures: Sequence[float]) -> dict[str, float] | None:
 def ratio(
     what: str, pairs: Pairs, target: Target | None = None, note: str = ""
 ) -> Line:
-    """Return a line of how many times the bare figure the service's is."""
+    """Return a line of the service's figure as a multiple of the bare one."""
     return Line(what, "times", pairs.ratios(), target, pairs, note)
 
 
 def extra(
     what: str, pairs: Pairs, target: Target | None = None, note: str = ""
 ) -> Line:
-    """Return a line of how much more than the bare figure the service's is."""
+    """Return a line of how much the service's figure exceeds the bare one."""
     return Line(what, f"{pairs.unit} more", pairs.extra(), target, pairs, note)
 
 
@@ -126,26 +122,27 @@ def alternate(
     *,
     n_warm_ups: int = 1,
 ) -> Pairs:
-    """Measure both in turn, because what else the machine does changes by the minute.
+    """Measure both alternately, because the load of the machine changes by the minute.
 
-    The first pairs warm both up and do not count. Before each the machine comes to rest: the
-    service has things to do after a job, and threads of the bare process spin for a while.
+    The first `n_warm_ups` pairs do not count. The machine rests before each measurement: the
+    service still works after a job, and threads of the bare process spin for a while.
     """
 
     def rested(run: Callable[[], float]) -> float:
         time.sleep(REST_S)
         return run()
 
-    pairs = [(rested(bare), rested(service)) for _ in range(n_warm_ups + n_runs)][
-        n_warm_ups:
-    ]
-    return Pairs([one for one, _ in pairs], [other for _, other in pairs], unit)
+    bare_figures = []
+    service_figures = []
+    for _ in range(n_warm_ups + n_runs):
+        bare_figures.append(rested(bare))
+        service_figures.append(rested(service))
+    return Pairs(bare_figures[n_warm_ups:], service_figures[n_warm_ups:], unit)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What measures one or several lines: its name, by which it is asked for, and what it
-    measures."""
+    """A function that measures one or more lines, with the name for --only."""
 
     name: str
     what: str

@@ -1,5 +1,7 @@
-"""Made tables that look like known public ones: a signal, noise, missing values, and the same each
-time."""
+"""Synthetic look-alikes of known public tables, with a signal, noise and missing values.
+
+They are made with a fixed seed, so they are always the same.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,13 @@ import pandas as pd
 
 _SEED = 7
 
-# House prices
-
 _ZONES = {"RL": 0.77, "RM": 0.16, "FV": 0.05, "RH": 0.01, "C (all)": 0.01}
 _STYLES = {"1Story": 0.5, "2Story": 0.3, "1.5Fin": 0.13, "SLvl": 0.07}
 _GARAGES = {"Attchd": 0.6, "Detchd": 0.3, "BuiltIn": 0.07, "Basment": 0.03}
 
 
 def house_prices() -> pd.DataFrame:
-    """Return 2,930 sales like those of the Ames housing data: a skewed price, many categories."""
+    """Return 2,930 sales like the Ames housing data: a skewed price, many categories."""
     rng = np.random.default_rng(_SEED)
     n = 2_930
     worth = dict(zip(_names("Nbhd", 28), rng.normal(0, 0.22, 28), strict=True))
@@ -42,14 +42,10 @@ def house_prices() -> pd.DataFrame:
     quality = houses["Overall Qual"] + rng.normal(0, 0.8, n)
     houses["Lot Frontage"] = np.sqrt(houses["Lot Area"]) * rng.normal(0.68, 0.1, n)
     houses["Kitchen Qual"] = _graded(quality, [4.5, 6.0, 8.0], ["Fa", "TA", "Gd", "Ex"])
-    houses["Fireplace Qu"] = _graded(
-        quality, [4.5, 5.5, 7.0, 8.5], ["Po", "Fa", "TA", "Gd", "Ex"]
-    )
-    log_price = (
-        _log_price(houses, quality)
-        + houses["Neighborhood"].map(worth)
-        + rng.normal(0, 0.11, n)
-    )
+    grades = ["Po", "Fa", "TA", "Gd", "Ex"]
+    houses["Fireplace Qu"] = _graded(quality, [4.5, 5.5, 7.0, 8.5], grades)
+    log_price = _log_price(houses, quality) + houses["Neighborhood"].map(worth)
+    log_price += rng.normal(0, 0.11, n)
     houses["SalePrice"] = np.exp(log_price).round(-2).astype(int)
     gaps = {
         "Lot Frontage": 0.17,
@@ -81,12 +77,8 @@ def _log_price(houses: pd.DataFrame, quality: pd.Series) -> pd.Series:
     )
 
 
-# Bike sharing
-
-
 def bike_sharing() -> pd.DataFrame:
-    """Return 17,379 hours like those of the bike sharing data of Washington: rentals by time and
-    weather."""
+    """Return 17,379 hours like Washington's bike sharing data: rentals by time and weather."""
     rng = np.random.default_rng(_SEED)
     n = 17_379
     time = pd.Series(pd.date_range("2011-01-01", periods=n, freq="h"))
@@ -121,7 +113,7 @@ def bike_sharing() -> pd.DataFrame:
 
 
 def _warmth(time: pd.Series) -> pd.Series:
-    """Return the degrees Celsius that a day of the year and an hour usually have."""
+    """Return the usual temperature of a day and hour, in degrees Celsius."""
     by_day = 12 * np.cos(2 * np.pi * (time.dt.day_of_year - 20) / 365)
     return 14 - by_day - 4 * np.cos(2 * np.pi * (time.dt.hour - 3) / 24)
 
@@ -134,8 +126,6 @@ def _rentals(time: pd.Series, is_working: pd.Series, warmth: pd.Series) -> pd.Se
     growth = 1 + 0.6 * (time.dt.year == 2012)
     return by_hour * growth * np.clip(0.25 + warmth / 28, 0.1, 1.3)
 
-
-# Employee salaries
 
 # What each part of a title adds to the logarithm of the pay.
 _GRADES = {"": 0.0, "Senior ": 0.18, "Principal ": 0.34, "Assistant ": -0.16}
@@ -161,8 +151,10 @@ _TRADES = {
 
 
 def employee_salaries() -> pd.DataFrame:
-    """Return 9,228 employees like those of Montgomery County: titles as free text, hire dates as
-    strings."""
+    """Return 9,228 employees like those of Montgomery County.
+
+    Titles are free text, hire dates are strings.
+    """
     rng = np.random.default_rng(_SEED)
     n = 9_228
     grade, trade, level = (
@@ -207,8 +199,6 @@ def employee_salaries() -> pd.DataFrame:
     )
 
 
-# German credit
-
 # What each value adds to the risk.
 _ACCOUNTS = {
     "überzogen": 1.4,
@@ -236,7 +226,7 @@ _PURPOSES = {
 
 
 def german_credit() -> pd.DataFrame:
-    """Return 5,000 loans like the German credit data, as a bank would export them: in German."""
+    """Return 5,000 loans like the German credit data, in German as a bank would export them."""
     rng = np.random.default_rng(_SEED)
     n = 5_000
     applied = pd.Series(
@@ -295,11 +285,8 @@ def _risk(loans: pd.DataFrame) -> pd.Series:
     )
 
 
-# What all are made with
-
-
 def _names(start: str, count: int) -> list[str]:
-    """Return names that differ in their letters, as codes of places and departments do."""
+    """Return names that differ in their letters, like codes of places and departments."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return [
         f"{start}{letters[i * 7 % 26]}{letters[i * 11 % 26]}{letters[i // 26]}"
@@ -312,8 +299,7 @@ def _drawn(rng: np.random.Generator, shares: dict[str, float], n: int) -> np.nda
 
 
 def _falling(count: int) -> np.ndarray:
-    """Return shares of categories (count,), of which the last is a quarter as frequent as the
-    first."""
+    """Return shares of categories (count,), the last a quarter as frequent as the first."""
     shares = np.linspace(1, 0.25, count)
     return np.asarray(shares / shares.sum())
 
@@ -321,13 +307,12 @@ def _falling(count: int) -> np.ndarray:
 def _graded(
     values: pd.Series, limits: Sequence[float], names: Sequence[str]
 ) -> pd.Series:
-    """Return the name of the step that each value is on."""
+    """Return the name of the interval that each value is in."""
     return pd.Series(np.array(names)[np.searchsorted(limits, values)])
 
 
 def _slow(rng: np.random.Generator, n: int, *, halflife: float) -> pd.Series:
-    """Return a series (n,) around 0 in which each value is much like the one before, as weather
-    is."""
+    """Return a series (n,) around 0 that changes slowly, like weather."""
     noise = pd.Series(rng.normal(size=n + 1_000))
     return noise.ewm(halflife=halflife).mean()[1_000:].reset_index(drop=True)
 
@@ -335,7 +320,7 @@ def _slow(rng: np.random.Generator, n: int, *, halflife: float) -> pd.Series:
 def _with_gaps(
     table: pd.DataFrame, rng: np.random.Generator, shares: dict[str, float]
 ) -> pd.DataFrame:
-    """Return the table with these shares of the columns missing."""
+    """Return the table with a share of each of these columns missing."""
     masked = {
         name: table[name].mask(rng.random(len(table)) < share)
         for name, share in shares.items()

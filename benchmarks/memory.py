@@ -1,5 +1,4 @@
-"""Memory of processes as PSS: what a process has alone, and its share of what it has with
-others."""
+"""The memory of processes as PSS: a process's own pages, and its share of the shared ones."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import psutil
 
 
 def pss_mb(process: psutil.Process) -> float:
-    """Return a process's PSS in MB, 0 for one that has ended."""
+    """Return the PSS of a process in MB, 0 if the process has ended."""
     try:
         return float(process.memory_full_info().pss) / 1e6
     except psutil.Error:
@@ -20,16 +19,12 @@ def pss_mb(process: psutil.Process) -> float:
 
 
 def children_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return the children that processes have now; asking the kernel for them costs next to
-    nothing."""
+    """Return the present children of processes; the kernel lists them at little cost."""
     pids: list[str] = []
     for process in processes:
+        path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         with suppress(OSError):
-            pids += (
-                Path(f"/proc/{process.pid}/task/{process.pid}/children")
-                .read_text()
-                .split()
-            )
+            pids += path.read_text().split()
     found = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -41,9 +36,9 @@ def children_of(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 def watched(
     processes: Callable[[], Iterable[psutil.Process]], every_s: float
 ) -> Iterator[list[float]]:
-    """Look at processes again and again; the list holds the most that any of them has taken, in
-    MB."""
-    most, is_over = [0.0], threading.Event()
+    """Sample the memory of processes; the list has the peak of any of them in MB."""
+    most = [0.0]
+    is_over = threading.Event()
 
     def watch() -> None:
         while not is_over.wait(every_s):

@@ -1,12 +1,12 @@
-"""One row predicted online: how long beside `predict_proba`, and how many a second on one core."""
+"""Online predictions of one row: latency beside `predict_proba`, and rate on one core."""
 
 from __future__ import annotations
 
 import json
 import os
 import statistics
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,29 +17,35 @@ from benchmarks.caller import Answer, Caller, calling
 from benchmarks.line import Benchmark, Line, NotMeasured, Pairs, Target, extra
 from client import Client
 
-N_ROWS, N_CALLS, SECONDS, N_CONNECTIONS = 100, 500, 4, 8
-WHAT = "one row predicted online, model in memory"
-RATE = "rows predicted online a second, one each, on one core"
+N_ROWS = 100
+N_CALLS = 500
+SECONDS = 4
+N_CONNECTIONS = 8
+WHAT = "online prediction of one row, model in memory"
+RATE = "online predictions of one row per second, on one core"
 
 
 def measure_latency(bench: Bench) -> list[Line]:
     path, rows = _model_and_rows(bench)
     test = bench.tables(1_000, 1_000, 10).test
-    bare_ms, service_ms, p99_ms = [], [], []
+    bodies = [rows[place % N_ROWS] for place in range(N_CALLS)]
+    bare_ms = []
+    service_ms = []
+    p99_ms = []
     with calling(bench.stack().url) as caller:
         for _ in range(bench.n_runs + 1):
-            took_ms, expected = bench.bare.ask(
-                "predict_rows_singly", test=test, n=N_ROWS
-            )
-            answers = [
-                _ask(caller, path, rows[place % N_ROWS]) for place in range(N_CALLS)
-            ]
+            work = {"test": test, "n": N_ROWS}
+            took_ms, expected = bench.bare.ask("predict_rows_singly", **work)
+            answers = [_ask(caller, path, body) for body in bodies]
             _check(answers, expected)
+            answers_ms = [answer.ms for answer in answers]
             bare_ms.append(statistics.median(took_ms))
-            service_ms.append(statistics.median(answer.ms for answer in answers))
-            p99_ms.append(float(np.percentile([answer.ms for answer in answers], 99)))
+            service_ms.append(statistics.median(answers_ms))
+            p99_ms.append(float(np.percentile(answers_ms, 99)))
+    # The first run warms up.
+    pairs = Pairs(bare_ms[1:], service_ms[1:], "ms")
     return [
-        extra(WHAT, Pairs(bare_ms[1:], service_ms[1:], "ms"), Target("at most", 3)),
+        extra(WHAT, pairs, Target("at most", 3)),
         Line(f"{WHAT}, p99", "ms", p99_ms[1:], Target("under", 15)),
     ]
 
@@ -47,42 +53,32 @@ def measure_latency(bench: Bench) -> list[Line]:
 def measure_rate(bench: Bench) -> list[Line]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise NotMeasured("there is no second core to ask from")
+        raise NotMeasured("the load needs a second core, and this machine has one")
     path, rows = _model_and_rows(bench)
-    stack, script = bench.stack(), _script(bench.folder / "rows.lua", rows)
-    with stack.bound_to(cores[0]):
-        how: dict[str, Any] = {
-            "connections": N_CONNECTIONS,
-            "script": script,
-            "core": cores[1],
-        }
-        loads = [
-            wrk.load(stack.url + path, SECONDS, **how) for _ in range(bench.n_runs + 1)
-        ][1:]
-    latency = (
-        f"p99 {statistics.median(load.p99_ms for load in loads):.1f} ms on "
-        f"{N_CONNECTIONS} connections"
+    stack = bench.stack()
+    load = partial(
+        wrk.load,
+        stack.url + path,
+        SECONDS,
+        connections=N_CONNECTIONS,
+        script=_script(bench.folder / "rows.lua", rows),
+        core=cores[1],
     )
-    return [
-        Line(
-            RATE,
-            "a second",
-            [load.rate for load in loads],
-            Target("at least", 300),
-            note=latency,
-        )
-    ]
+    with stack.bound_to(cores[0]):
+        loads = [load() for _ in range(bench.n_runs + 1)][1:]
+    rates = [each.rate for each in loads]
+    p99_ms = statistics.median(each.p99_ms for each in loads)
+    note = f"p99 {p99_ms:.1f} ms on {N_CONNECTIONS} connections"
+    return [Line(RATE, "per second", rates, Target("at least", 300), note=note)]
 
 
 def _model_and_rows(bench: Bench) -> tuple[str, list[bytes]]:
-    """Return the path to ask and the bodies of requests; the bare process has loaded the model
-    too."""
+    """Fit a model, have the bare process load it, and return the path and bodies of requests."""
     train, test = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
         model = client.fit(train, timeout=None, validation="none")
-        bench.bare.ask(
-            "keep", model=client.download_model(model, bench.folder / "model.joblib")
-        )
+        file = client.download_model(model, bench.folder / "model.joblib")
+        bench.bare.ask("keep", model=file)
     records = pd.read_parquet(test).head(N_ROWS).to_dict("records")
     bodies = [json.dumps([record]).encode() for record in records]
     path = f"/predict?model_id={model}&output=probabilities"
@@ -101,15 +97,13 @@ def _check(answers: list[Answer], expected: list[list[float]]) -> None:
     for place, answer in enumerate(answers):
         (row,) = answer.body
         probabilities = [row["probability_0"], row["probability_1"]]
-        assert probabilities == expected[place % N_ROWS], (
-            probabilities,
-            expected[place % N_ROWS],
-        )
+        bare = expected[place % N_ROWS]
+        assert probabilities == bare, (probabilities, bare)
         assert row["y"] == int(np.argmax(probabilities)), row
 
 
 def _script(path: Path, rows: list[bytes]) -> Path:
-    """Write what wrk is to send: the rows in turn."""
+    """Write a script with which wrk sends one row after another."""
     bodies = ",\n".join(f"[==[{row.decode()}]==]" for row in rows)
     path.write_text(
         f"""local bodies = {{{bodies}}}

@@ -1,5 +1,4 @@
-"""Ten tables from raw file to metrics: the service, told the target alone, beside scikit-learn by
-hand.
+"""Ten tables from raw file to metrics: the service, given only the target, and scikit-learn by hand.
 
 Prints the table and writes docs/quality.md.
 """
@@ -31,15 +30,17 @@ from client import Client
 
 DOCUMENT = stack.ROOT / "docs" / "quality.md"
 SEEDS = range(5)
-# Equal: within so many standard errors of the mean difference, or within this share of the scale.
-N_ERRORS, SHARE_OF_SCALE = 2, 0.01
+# Two means are equal if they differ by at most this many standard errors of the difference, or by
+# this share of the scale.
+N_ERRORS = 2
+SHARE_OF_SCALE = 0.01
 MEASURES = {"accuracy": "accuracy", "log_loss": "log loss", "r2": "R2", "rmse": "RMSE"}
 HIGHER_IS_BETTER = {"accuracy", "r2"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of one data set over the seeds; `baseline` is the mean."""
+    """One measure of one data set, a figure for each seed; `baseline` is a mean."""
 
     measure: str
     service: Sequence[float]
@@ -48,22 +49,21 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Return equal, better or worse, of the service."""
-        differences = [
-            ours - theirs for ours, theirs in zip(self.service, self.hand, strict=True)
-        ]
+        """Whether the service is `equal`, `better` or `worse`."""
+        pairs = zip(self.service, self.hand, strict=True)
+        differences = [ours - theirs for ours, theirs in pairs]
         mean = statistics.mean(differences)
         error = statistics.stdev(differences) / len(differences) ** 0.5
         scale = 1 if self.measure in HIGHER_IS_BETTER else self.baseline
         if abs(mean) <= max(N_ERRORS * error, SHARE_OF_SCALE * scale):
             return "equal"
-        return "better" if (mean > 0) == (self.measure in HIGHER_IS_BETTER) else "worse"
+        is_better = (mean > 0) == (self.measure in HIGHER_IS_BETTER)
+        return "better" if is_better else "worse"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A data set with its shape (n_rows, n_columns), how rows were held back, and its rows of the
-    table."""
+    """A data set, its shape (n_rows, n_columns), its validation, and its rows of the table."""
 
     dataset: Dataset
     shape: tuple[int, int]
@@ -72,6 +72,7 @@ class Outcome:
 
 
 def main() -> None:
+    """Measure all data sets, print their rows and write the page."""
     with (
         stack.running() as running,
         Client(running.url) as client,
@@ -79,44 +80,39 @@ def main() -> None:
     ):
         outcomes = []
         for dataset in DATASETS:
-            outcomes.append(
-                measure(client, running.url, dataset, dataset.write_to(Path(folder)))
-            )
-            print("\n".join(_result_lines(outcomes[-1])), flush=True)
+            path = dataset.write_to(Path(folder))
+            outcome = measure(client, running.url, dataset, path)
+            outcomes.append(outcome)
+            print("\n".join(_result_lines(outcome)), flush=True)
     DOCUMENT.write_text(document(outcomes))
 
 
 def measure(client: Client, url: str, dataset: Dataset, path: Path) -> Outcome:
-    table = READ[dataset.name](path).dropna(subset=[dataset.target])
+    """Fit a data set with the service and by hand, once for each seed."""
+    target = dataset.target
+    table = READ[dataset.name](path).dropna(subset=[target])
     uploaded = client.upload(path)
-    manifests = [
-        by_service(client, url, uploaded, dataset.target, seed) for seed in SEEDS
-    ]
+    manifests = [by_service(client, url, uploaded, target, seed) for seed in SEEDS]
     service = [manifest["validation"] for manifest in manifests]
     with threadpool_limits(1):
-        # Threads that wait for others would only slow it down on a machine that is not alone.
-        hand = [by_hand(table, dataset.target, seed) for seed in SEEDS]
-    rows = [
-        Row(
-            name,
-            [trial["scores"][name] for trial in service],
-            [trial[name] for trial in hand],
-            statistics.mean(trial["baseline"][name] for trial in service),
-        )
-        for name in hand[0]
-    ]
-    shape = (
-        manifests[0]["n_rows"] + manifests[0]["n_rows_left_out"],
-        len(manifests[0]["columns"]) + 1,
-    )
-    return Outcome(dataset, shape, service[0], rows)
+        # More threads would wait for each other, because the service runs on the same machine.
+        hand = [by_hand(table, target, seed) for seed in SEEDS]
+
+    rows = []
+    for name in hand[0]:
+        scores = [trial["scores"][name] for trial in service]
+        scores_by_hand = [trial[name] for trial in hand]
+        baseline = statistics.mean(trial["baseline"][name] for trial in service)
+        rows.append(Row(name, scores, scores_by_hand, baseline))
+    n_rows = manifests[0]["n_rows"] + manifests[0]["n_rows_left_out"]
+    n_columns = len(manifests[0]["columns"]) + 1
+    return Outcome(dataset, (n_rows, n_columns), service[0], rows)
 
 
 def by_service(
     client: Client, url: str, dataset_id: str, target: str, seed: int
 ) -> dict[str, Any]:
-    """Return the manifest of a model for which nothing but the target was said; 0 is the default
-    seed."""
+    """Return the manifest of a model fitted with only the target and the seed; 0 is the default."""
     options = {"seed": seed} if seed else {}
     model_id = client.fit(dataset_id, timeout=None, target=target, **options)
     answer = requests.get(f"{url}/models/{model_id}", timeout=30)
@@ -124,30 +120,27 @@ def by_service(
     return dict(answer.json())
 
 
-# By hand
-
-
 def by_hand(table: pd.DataFrame, target: str, seed: int) -> dict[str, float]:
-    """Fit scikit-learn's boosting behind skrub's TableVectorizer, and score it on rows held
-    back."""
+    """Fit and score scikit-learn's boosting behind skrub's TableVectorizer."""
     x, y = table.drop(columns=target), table[target]
     is_regression = pd.api.types.is_numeric_dtype(y) and y.nunique() > 20
     share = 0.1 if len(table) >= 10_000 else 0.2
+    classes = None if is_regression else y
     x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=share, random_state=seed, stratify=None if is_regression else y
+        x, y, test_size=share, random_state=seed, stratify=classes
     )
-    learner = (
-        HistGradientBoostingRegressor
-        if is_regression
-        else HistGradientBoostingClassifier
-    )
-    model = _vectorized(learner(random_state=seed), seed).fit(x_train, y_train)
-    return (_score_values if is_regression else _score_classes)(model, x_test, y_test)
+    if is_regression:
+        learner = HistGradientBoostingRegressor(random_state=seed)
+        score = _score_values
+    else:
+        learner = HistGradientBoostingClassifier(random_state=seed)
+        score = _score_classes
+    model = _vectorized(learner, seed).fit(x_train, y_train)
+    return score(model, x_test, y_test)
 
 
 def _vectorized(learner: Any, seed: int) -> Pipeline:
-    """Return what skrub's `tabular_pipeline` makes of such a learner, with a seed for its text
-    encoder."""
+    """Return skrub's `tabular_pipeline` of a learner, with a seed for its text encoder."""
     from skrub import StringEncoder, TableVectorizer, ToCategorical
 
     vectorizer = TableVectorizer(
@@ -168,9 +161,8 @@ def _score_values(model: Any, x: pd.DataFrame, y: pd.Series) -> dict[str, float]
 
 
 def _read_digits(path: Path) -> pd.DataFrame:
-    return pd.read_csv(
-        path, header=None, names=[f"column_{place}" for place in range(1, 66)]
-    )
+    names = [f"column_{place}" for place in range(1, 66)]
+    return pd.read_csv(path, header=None, names=names)
 
 
 def _read_bikes(path: Path) -> pd.DataFrame:
@@ -180,9 +172,8 @@ def _read_bikes(path: Path) -> pd.DataFrame:
 
 def _read_salaries(path: Path) -> pd.DataFrame:
     salaries = pd.read_json(path, lines=True)
-    return salaries.assign(
-        date_first_hired=pd.to_datetime(salaries["date_first_hired"], format="%m/%d/%Y")
-    )
+    hired = pd.to_datetime(salaries["date_first_hired"], format="%m/%d/%Y")
+    return salaries.assign(date_first_hired=hired)
 
 
 def _read_credit(path: Path) -> pd.DataFrame:
@@ -197,7 +188,7 @@ def _read_credit(path: Path) -> pd.DataFrame:
     ).drop(columns="Kundennummer")
 
 
-# What a person who has looked at the file writes to read it, identifiers left out.
+# What a person writes to read each file, without the identifiers.
 READ: dict[str, Callable[[Path], pd.DataFrame]] = {
     "titanic": pd.read_csv,
     "penguins": pd.read_feather,
@@ -210,9 +201,6 @@ READ: dict[str, Callable[[Path], pd.DataFrame]] = {
     "employee salaries": _read_salaries,
     "German credit": _read_credit,
 }
-
-
-# The document
 
 
 _HEAD = """# Quality
@@ -266,44 +254,32 @@ _FOOT = f"""
 
 
 def document(outcomes: Sequence[Outcome]) -> str:
-    """Return the page."""
-    files = [
-        _line(
-            one.dataset.name,
-            one.dataset.origin,
-            one.dataset.form,
-            *_counts(one),
-            f"`{one.dataset.target}`",
-        )
-        for one in outcomes
-    ]
-    results = [line for one in outcomes for line in _result_lines(one)]
-    return (
-        _HEAD + "\n".join(files) + "\n" + _RESULTS + "\n".join(results) + "\n" + _FOOT
-    )
+    """Return the text of docs/quality.md."""
+    files = "\n".join(map(_file_line, outcomes))
+    results = "\n".join(line for one in outcomes for line in _result_lines(one))
+    return f"{_HEAD}{files}\n{_RESULTS}{results}\n{_FOOT}"
 
 
-def _counts(one: Outcome) -> tuple[str, str]:
-    return f"{one.shape[0]:,}", str(one.shape[1])
+def _file_line(outcome: Outcome) -> str:
+    dataset = outcome.dataset
+    n_rows, n_columns = outcome.shape
+    counts = [f"{n_rows:,}", str(n_columns)]
+    target = f"`{dataset.target}`"
+    return _line([dataset.name, dataset.origin, dataset.form, *counts, target])
 
 
-def _result_lines(one: Outcome) -> list[str]:
-    held = f"{one.validation['n_rows']:,} ({one.validation['method']})"
-    return [
-        _line(
-            one.dataset.name,
-            held,
-            MEASURES[row.measure],
-            _spread(row.service),
-            _spread(row.hand),
-            _shown(row.baseline),
-            row.verdict,
-        )
-        for row in one.rows
-    ]
+def _result_lines(outcome: Outcome) -> list[str]:
+    validation = outcome.validation
+    held_back = f"{validation['n_rows']:,} ({validation['method']})"
+    lines = []
+    for row in outcome.rows:
+        cells = [outcome.dataset.name, held_back, MEASURES[row.measure]]
+        cells += [_spread(row.service), _spread(row.hand), _shown(row.baseline)]
+        lines.append(_line([*cells, row.verdict]))
+    return lines
 
 
-def _line(*cells: str) -> str:
+def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -313,9 +289,11 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _shown(value: float, like: float | None = None) -> str:
-    """Return a figure with as many decimals as fit the size of `like`, or its own."""
+    """Return a figure with decimals that fit the size of `like`, or its own size."""
     size = abs(value if like is None else like)
-    return f"{value:z,.{0 if size >= 1_000 else 1 if size >= 10 else 3}f}"
+    if size >= 1_000:
+        return f"{value:z,.0f}"
+    return f"{value:z,.1f}" if size >= 10 else f"{value:z,.3f}"
 
 
 if __name__ == "__main__":

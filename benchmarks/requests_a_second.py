@@ -1,4 +1,4 @@
-"""Requests a second and their latency, beside a bare Flask route under the same gunicorn."""
+"""Requests per second and their latency, compared with a bare Flask route under gunicorn."""
 
 from __future__ import annotations
 
@@ -24,29 +24,22 @@ from benchmarks.wrk import Load
 from client import Client
 from rowcast.config import Settings
 
-SECONDS, N_CONNECTIONS = 3, 16
-STATUS, UPLOAD = (
-    f"/status of a finished job, {N_CONNECTIONS} connections",
-    f"/upload, {N_CONNECTIONS} connections",
-)
+SECONDS = 3
+N_CONNECTIONS = 16
+STATUS = f"/status of a finished job, {N_CONNECTIONS} connections"
+UPLOAD = f"/upload, {N_CONNECTIONS} connections"
 
 
 def measure_status(bench: Bench) -> list[Line]:
     train, _ = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
         job = client.fit(train, timeout=None, validation="none")
-        rates, latencies_ms = _loads(
-            bench, f"/status?id={job}", partial(_check_status, client, job)
-        )
+        check = partial(_check_status, client, job)
+        rates, latencies_ms = _loads(bench, f"/status?id={job}", check)
+    bound = Target("under", 25)
     return [
         ratio(STATUS, rates, Target("at least", 0.5)),
-        Line(
-            f"{STATUS}, p99",
-            "ms",
-            latencies_ms.service,
-            Target("under", 25),
-            latencies_ms,
-        ),
+        Line(f"{STATUS}, p99", "ms", latencies_ms.service, bound, latencies_ms),
     ]
 
 
@@ -65,7 +58,7 @@ def _check_status(client: Client, job: str) -> None:
 
 
 def _check_upload(client: Client) -> None:
-    """An id that was handed out takes a table's bytes, and can be read under."""
+    """Check that a table can be uploaded to a new id, and is listed then."""
     with calling(client.url) as caller:
         answer = caller.ask("GET", "/upload")
     assert answer.status == 200, answer
@@ -74,64 +67,42 @@ def _check_upload(client: Client) -> None:
 
 
 def _loads(bench: Bench, path: str, check: partial[None]) -> tuple[Pairs, Pairs]:
-    """Return rates and 99th percentiles of the bare route and of the service, in turn."""
+    """Measure the bare route and the service alternately; return rates and 99th percentiles."""
     bare: list[Load] = []
     service: list[Load] = []
+    service_url = bench.stack().url + path
     with bare_flask() as bare_url:
         for _ in range(bench.n_runs + 1):
             bare.append(wrk.load(bare_url, SECONDS, connections=N_CONNECTIONS))
             check()
-            service.append(
-                wrk.load(bench.stack().url + path, SECONDS, connections=N_CONNECTIONS)
-            )
+            service.append(wrk.load(service_url, SECONDS, connections=N_CONNECTIONS))
             check()
-    rates = Pairs(
-        [each.rate for each in bare[1:]],
-        [each.rate for each in service[1:]],
-        "requests/s",
-    )
-    return rates, Pairs(
-        [each.p99_ms for each in bare[1:]], [each.p99_ms for each in service[1:]], "ms"
-    )
+    # The first run warms up.
+    del bare[0], service[0]
+    bare_rates = [each.rate for each in bare]
+    rates = [each.rate for each in service]
+    bare_p99_ms = [each.p99_ms for each in bare]
+    p99_ms = [each.p99_ms for each in service]
+    return Pairs(bare_rates, rates, "requests/s"), Pairs(bare_p99_ms, p99_ms, "ms")
 
 
 @contextmanager
 def bare_flask() -> Iterator[str]:
-    """Serve a constant as the service is served: the same gunicorn, processes, threads and kind of
-    worker."""
+    """Serve a constant with gunicorn, with the service's number of processes and threads."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     settings = Settings()
-    command = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        "--bind",
-        address,
-        "--worker-class",
-        "gthread",
-    ]
-    command += [
-        "--workers",
-        str(settings.server_workers),
-        "--threads",
-        str(settings.server_threads),
-    ]
-    command += [
-        "--keep-alive",
-        "30",
-        "--no-control-socket",
-        "--log-level",
-        "error",
-        "benchmarks.bare_flask:app",
-    ]
-    # In a folder of its own, because gunicorn reads the configuration that lies where it is
-    # started.
+    options = (
+        f"--bind {address} --worker-class gthread --workers {settings.server_workers} "
+        f"--threads {settings.server_threads} --keep-alive 30 --no-control-socket "
+        "--log-level error benchmarks.bare_flask:app"
+    )
+    command = [sys.executable, "-m", "gunicorn", *options.split()]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # In an empty folder, because gunicorn reads the configuration in its working directory.
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environ)
         try:
             _await(f"http://{address}")
             yield f"http://{address}/"

@@ -1,7 +1,6 @@
-"""Short jobs beside a long one that has every core: how soon they end, and what a stream of them
-costs it.
+"""Small jobs beside a long fit on all cores: how soon they end, and what they cost the long fit.
 
-The long fit's speed is its iterations a second, in turn alone and beside the stream.
+The speed of the long fit is its iterations per second, alternately alone and beside small fits.
 """
 
 from __future__ import annotations
@@ -15,46 +14,51 @@ from benchmarks.bench import Bench
 from benchmarks.line import Benchmark, Line, Pairs, Target
 from client import FINAL, Client
 
-ALONE_S, STREAM_S = 8.0, 10.0
-FIRST, EACH = (
-    "a small fit submitted beside a long fit ends in",
-    "each of a stream of small fits beside a long fit",
-)
+ALONE_S = 8.0
+STREAM_S = 10.0
+FIRST = "a small fit beside a long fit, from submit to end"
+EACH = "each of a stream of small fits beside a long fit"
 COST = "what a stream of small fits costs a long fit"
 
 
 def measure(bench: Bench) -> list[Line]:
-    small_jobs: list[float] = []
-    alone, beside, first = [], [], []
+    small_fits_s: list[float] = []
+    first_s = []
+    alone = []
+    beside = []
     with Client(bench.stack().url) as client:
-        toy = client.upload(bench.tables(1_000, 1_000, 10).train)
-        client.fit(toy, timeout=None)
+        dataset = client.upload(bench.tables(1_000, 1_000, 10).train)
+        client.fit(dataset, timeout=None)
+
+        def small_fit() -> None:
+            began = time.monotonic()
+            client.fit(dataset, timeout=None)
+            small_fits_s.append(time.monotonic() - began)
+
         for _ in range(bench.n_runs):
-            # One for each run: a fit may have no more iterations than last for some minutes.
+            # A long fit for each run, because its iterations last for some minutes only.
             job = _long_fit(bench, client)
-            before, began = _speed(client, job, ALONE_S), len(small_jobs)
-            beside.append(
-                _speed(
-                    client, job, STREAM_S, lambda: small_jobs.append(_toy(client, toy))
-                )
-            )
-            first.append(small_jobs[began])
-            alone.append(statistics.mean([before, _speed(client, job, ALONE_S)]))
+            n_before = len(small_fits_s)
+            before = _speed(client, job, ALONE_S)
+            beside.append(_speed(client, job, STREAM_S, small_fit))
+            after = _speed(client, job, ALONE_S)
+            first_s.append(small_fits_s[n_before])
+            alone.append(statistics.mean([before, after]))
             client.cancel(job)
-    return _lines(first, small_jobs, Pairs(alone, beside, "iterations/s"))
+    return _lines(first_s, small_fits_s, Pairs(alone, beside, "iterations/s"))
 
 
-def _lines(first: list[float], small_jobs: list[float], speeds: Pairs) -> list[Line]:
+def _lines(first_s: list[float], each_s: list[float], speeds: Pairs) -> list[Line]:
     cost = [100 * (1 - share) for share in speeds.ratios()]
     return [
-        Line(FIRST, "s", first, Target("at most", 1)),
-        Line(EACH, "s", small_jobs),
+        Line(FIRST, "s", first_s, Target("at most", 1)),
+        Line(EACH, "s", each_s),
         Line(COST, "%", cost, Target("at most", 25), speeds),
     ]
 
 
 def _long_fit(bench: Bench, client: Client) -> str:
-    """Begin a fit of several minutes, of which half a one is needed."""
+    """Start a fit of several minutes, of which half a minute is needed."""
     train, _ = bench.tables(75_000, 25_000, 50)
     params = {"max_iter": 10_000, "early_stopping": False}
     job = client.fit(train, validation="none", params=params)
@@ -63,18 +67,10 @@ def _long_fit(bench: Bench, client: Client) -> str:
     return job
 
 
-def _toy(client: Client, dataset: str) -> float:
-    began = time.monotonic()
-    client.fit(dataset, timeout=None)
-    return time.monotonic() - began
-
-
 def _iterations(client: Client, job: str) -> tuple[int, float]:
     status = client.status(job)
     if status["status"] in FINAL:
-        raise RuntimeError(
-            f"The long fit has {status['status']} before it was measured."
-        )
+        raise RuntimeError(f"The long fit ended too early: {status['status']}.")
     progress: dict[str, Any] = status["progress"] or {}
     return progress.get("iterations_done") or 0, time.monotonic()
 
@@ -85,8 +81,8 @@ def _speed(
     seconds: float,
     meanwhile: Callable[[], None] = lambda: time.sleep(0.1),
 ) -> float:
-    """Return the iterations a second of a running fit, whatever is done meanwhile."""
-    # Progress is told once a second, so a change is waited for at both ends.
+    """Return the iterations per second of a running fit, while `meanwhile` is called repeatedly."""
+    # Progress is reported once a second, so both ends wait for the next report.
     first, began = _next(client, job)
     while time.monotonic() < began + seconds:
         meanwhile()
@@ -95,6 +91,7 @@ def _speed(
 
 
 def _next(client: Client, job: str) -> tuple[int, float]:
+    """Wait for a progress report; return its iterations and its time."""
     done, _ = _iterations(client, job)
     while True:
         now, at = _iterations(client, job)

@@ -1,4 +1,4 @@
-"""The real stack, started for a benchmark."""
+"""A real stack that is started for a benchmark."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: where it answers and keeps its data, and how long after its start it was
-    ready."""
+    """A running stack: its URL, its data folder, and the seconds until it was ready."""
 
     url: str
     process: subprocess.Popen[str]
@@ -29,30 +28,29 @@ class Stack:
     ready_s: float
 
     def processes(self, mark: str = "") -> list[psutil.Process]:
-        """Return the stack's processes whose command line holds `mark`."""
+        """Return the processes of the stack whose command line contains `mark`."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in family if mark in _command_line(process)]
 
     def workers(self) -> list[psutil.Process]:
         """Return the children of the pool of workers."""
-        pool = min(
-            self.processes("worker.py"), key=lambda process: process.create_time()
-        )
+        processes = self.processes("worker.py")
+        pool = min(processes, key=lambda process: process.create_time())
         return pool.children()
 
     def hold(self) -> None:
-        """Stop the workers as by Ctrl-Z, so that jobs wait; a job that runs goes on."""
+        """Stop the workers (SIGSTOP), so that jobs stay queued; a running job continues."""
         for worker in self.workers():
             worker.suspend()
 
     def release(self) -> None:
-        """Let stopped workers go on."""
+        """Let stopped workers continue (SIGCONT)."""
         for worker in self.workers():
             worker.resume()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let no job begin meanwhile."""
+        """Stop the workers, so that no job starts, until the block ends."""
         self.hold()
         try:
             yield
@@ -61,7 +59,7 @@ class Stack:
 
     @contextmanager
     def bound_to(self, core: int) -> Iterator[None]:
-        """Keep all threads of all processes on one core meanwhile."""
+        """Bind all threads of all processes to one core until the block ends."""
         cores = os.sched_getaffinity(0)
         self._bind({core})
         try:
@@ -86,7 +84,7 @@ def _command_line(process: psutil.Process) -> str:
 def running(
     data: Path | None = None, *options: str, **settings: str
 ) -> Iterator[Stack]:
-    """Start a stack, on new data unless a folder is given, and stop it."""
+    """Start a stack, with new data unless a folder is given, and stop it at the end."""
     with tempfile.TemporaryDirectory() as folder:
         data = data or Path(folder) / "rowcast"
         stack = _start(data, Path(folder), options, settings)
@@ -99,22 +97,15 @@ def running(
 def _start(
     data: Path, folder: Path, options: tuple[str, ...], settings: dict[str, str]
 ) -> Stack:
-    command = [
-        sys.executable,
-        "-m",
-        "rowcast.local",
-        "--port",
-        "0",
-        "--data",
-        str(data),
-        *options,
-    ]
+    command = [sys.executable, "-m", "rowcast.local", "--port", "0"]
+    command += ["--data", str(data), *options]
+    environ = {**os.environ, "CORES_DIR": f"{folder}/cores", **settings}
     began = time.monotonic()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "CORES_DIR": f"{folder}/cores", **settings},
+            env=environ,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -130,7 +121,7 @@ def _start(
 
 def _stop(process: subprocess.Popen[str]) -> None:
     with suppress(psutil.Error):
-        # What is held would not hear that it is to end.
+        # A stopped process does not handle SIGTERM.
         for part in psutil.Process(process.pid).children(recursive=True):
             with suppress(psutil.Error):
                 part.resume()

@@ -1,5 +1,4 @@
-"""How soon a stack is ready, and what its processes take of memory while nothing is asked of
-them."""
+"""How soon a stack is ready, and how much memory its processes take while they are idle."""
 
 from __future__ import annotations
 
@@ -16,11 +15,12 @@ from benchmarks.memory import pss_mb
 from client import Client
 
 N_CALLS = 50
-START, MEMORY = "`make up` to ready, installed", "memory at rest (PSS)"
+START = "`make up` to ready, installed"
+MEMORY = "memory of an idle process (PSS)"
 
 
 def measure_start(bench: Bench) -> list[Line]:
-    """The line that tells of readiness speaks of the server; workers take a little longer."""
+    """The server is ready first; a first fit needs a worker, which starts a little later."""
     bench.stop_stack()
     train, _ = bench.tables(1_000, 1_000, 10)
     ready_s, fitted_s = [], []
@@ -40,18 +40,16 @@ def measure_memory(bench: Bench) -> list[Line]:
     bench.stop_stack()
     with stack.running() as started:
         _use(bench, started)
-        # As long as nothing has been asked for a while.
+        # The processes become idle.
         time.sleep(3)
-        found = {
-            mark: started.processes(mark)
-            for mark in ("gunicorn", "worker.py", "online.py")
-        }
+        marks = ("gunicorn", "worker.py", "online.py")
+        found = {mark: started.processes(mark) for mark in marks}
         samples = [_sample(found) for _ in range(bench.n_runs)]
     server_mb, worker_mb, online_mb = zip(*samples, strict=True)
     return [
-        Line(f"{MEMORY}, server process", "MB", server_mb, Target("under", 120)),
-        Line(f"{MEMORY}, worker process", "MB", worker_mb, Target("under", 180)),
-        Line(f"{MEMORY}, online worker process, with a model", "MB", online_mb),
+        Line(f"{MEMORY}, server", "MB", server_mb, Target("under", 120)),
+        Line(f"{MEMORY}, worker", "MB", worker_mb, Target("under", 180)),
+        Line(f"{MEMORY}, online worker with a model", "MB", online_mb),
     ]
 
 
@@ -62,23 +60,17 @@ def _sample(found: dict[str, list[psutil.Process]]) -> list[float]:
 
 
 def _use(bench: Bench, started: stack.Stack) -> None:
-    """Do a little of everything first, because a process that has done nothing has loaded
-    little."""
+    """Do a little of everything, because a process loads libraries when it needs them."""
     train, test = bench.tables(1_000, 1_000, 10)
     with Client(started.url) as client:
         for _ in range(3):
             model = client.fit(train, timeout=None)
             client.download(client.predict(test, model, timeout=None))
             client.predict_table(pd.read_parquet(test).head(), model)
+    paths = ["/jobs", "/datasets", "/models", "/upload"]
+    paths += [f"/models/{model}", f"/status?id={model}"]
     with calling(started.url) as caller:
-        for path in (
-            "/jobs",
-            "/datasets",
-            "/models",
-            "/upload",
-            f"/models/{model}",
-            f"/status?id={model}",
-        ):
+        for path in paths:
             for _ in range(N_CALLS):
                 assert caller.ask("GET", path).status == 200
 

@@ -1,7 +1,8 @@
-"""The tables that lines work on: numbers, two classes, the same each time."""
+"""The tables of the benchmarks: numbers and two classes, always the same."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,23 +12,22 @@ from sklearn.datasets import make_classification
 
 
 class Tables(NamedTuple):
-    """Parquet files: rows with a target `y`, and rows without, of one shape of features."""
+    """Two Parquet files with the same features: `train` has a target `y`, `test` has none."""
 
     train: Path
     test: Path
 
 
 def made(folder: Path, n_rows: int, n_test: int, n_columns: int) -> Tables:
-    """Return tables of a shape, made the first time that they are asked for."""
+    """Return tables of a shape, made at the first call."""
     folder = folder / f"{n_rows}+{n_test}x{n_columns}"
     found = Tables(folder / "train.parquet", folder / "test.parquet")
     if not folder.exists():
         folder.mkdir()
-        informative = min(15, n_columns)
         x, y = make_classification(
             n_rows + n_test,
             n_columns,
-            n_informative=informative,
+            n_informative=min(15, n_columns),
             n_redundant=0,
             random_state=0,
         )
@@ -37,18 +37,14 @@ def made(folder: Path, n_rows: int, n_test: int, n_columns: int) -> Tables:
     return found
 
 
-def marked(path: Path, mark: int) -> Path:
-    """Return a copy of a Parquet file with other bytes and the same rows.
+def marked(path: Path) -> Path:
+    """Return a copy of a Parquet file with the same rows and new bytes.
 
-    The client asks whether the service has these very bytes before it sends them, and would not
-    send them.
+    The client does not upload bytes that the service already has.
     """
     table = pq.read_table(path)
+    metadata = table.schema.metadata or {}
+    mark = str(time.time_ns()).encode()
     copy = path.with_name(f"{path.stem}-marked.parquet")
-    pq.write_table(
-        table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), b"mark": b"%d" % mark}
-        ),
-        copy,
-    )
+    pq.write_table(table.replace_schema_metadata({**metadata, b"mark": mark}), copy)
     return copy

@@ -1,4 +1,4 @@
-"""The memory of server and client while 1 GB is uploaded, as PSS: shared pages count by share."""
+"""The memory (PSS) of server and client while 1 GB is uploaded."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ def measure(bench: Bench) -> list[Line]:
     path = bench.folder / "large"
     with path.open("wb") as file:
         file.truncate(N_BYTES)
-    client_mb, server_mb = zip(
-        *[_peaks(bench.stack(), path) for _ in range(bench.n_runs)], strict=True
-    )
+    peaks = [_peaks(bench.stack(), path) for _ in range(bench.n_runs)]
     path.unlink()
+    client_mb, server_mb = zip(*peaks, strict=True)
     return [
         Line(WHAT.format("client"), "MB", client_mb, Target("under", 100)),
         Line(WHAT.format("server"), "MB", server_mb, Target("under", 100)),
@@ -34,10 +33,11 @@ def measure(bench: Bench) -> list[Line]:
 
 
 def _peaks(stack: Stack, path: Path) -> tuple[float, float]:
-    """Return the most that the client and a server process took meanwhile, in MB."""
+    """Upload a file, and return the peak of the client and of a server process in MB."""
     command = [sys.executable, "client.py", "--url", stack.url, "upload", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    client, servers = psutil.Process(process.pid), stack.processes("gunicorn")
+    client = psutil.Process(process.pid)
+    servers = stack.processes("gunicorn")
     client_mb = server_mb = 0.0
     while process.poll() is None:
         client_mb = max(client_mb, pss_mb(client))
@@ -45,8 +45,8 @@ def _peaks(stack: Stack, path: Path) -> tuple[float, float]:
         time.sleep(0.05)
     dataset, _ = process.communicate()
     assert process.returncode == 0
-    with Client(stack.url) as caller:
-        caller.delete(dataset.strip())
+    with Client(stack.url) as connection:
+        connection.delete(dataset.strip())
     return client_mb, server_mb
 
 

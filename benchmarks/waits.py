@@ -1,5 +1,4 @@
-"""How long after a job's end a waiting caller knows of it, and how /healthz answers beside 200
-waiters."""
+"""How soon a waiting caller gets the end of a job, and how fast /healthz is beside 200 of them."""
 
 from __future__ import annotations
 
@@ -15,36 +14,34 @@ from benchmarks.caller import calling
 from benchmarks.line import Benchmark, Line, Target
 from client import Client
 
-N_JOBS, N_WAITERS, N_CALLS = 4, 200, 10
-WAITER, HEALTH = (
-    "a job's end to the waiter's answer",
-    f"/healthz beside {N_WAITERS} waiters, slowest of {N_CALLS}",
-)
+# Jobs and requests in each run.
+N_JOBS = 4
+N_CALLS = 10
+N_WAITERS = 200
+WAITER = "from a job's end to the answer for a waiting caller"
+HEALTH = f"/healthz beside {N_WAITERS} waiting callers, slowest of {N_CALLS}"
 
 
 def measure_waiter(bench: Bench) -> list[Line]:
     train, _ = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
         dataset = client.upload(train)
-        delays_ms = [
-            _delay_ms(client, client.fit(dataset)) for _ in range(N_JOBS * bench.n_runs)
-        ]
+        n_jobs = N_JOBS * bench.n_runs
+        delays_ms = [_delay_ms(client, client.fit(dataset)) for _ in range(n_jobs)]
     return [Line(WAITER, "ms", delays_ms, Target("at most", 50))]
 
 
 def _delay_ms(client: Client, job: str) -> float:
-    return (-client.wait(job)["ended_at"] + time.time()) * 1000
+    ended_at = client.wait(job)["ended_at"]
+    return (time.time() - float(ended_at)) * 1000
 
 
 def measure_health(bench: Bench) -> list[Line]:
-    """Job after job is waited for that takes longer than the waiting."""
+    """In each run the callers wait for a job that takes longer than they wait."""
+    rng = np.random.default_rng(0)
+    features = pd.DataFrame(rng.normal(size=(5_000, 20))).add_prefix("x")
+    table = features.assign(y=rng.integers(0, 20, 5_000))
     with Client(bench.stack().url) as client:
-        rng = np.random.default_rng(0)
-        table = (
-            pd.DataFrame(rng.normal(size=(5_000, 20)))
-            .add_prefix("x")
-            .assign(y=rng.integers(0, 20, 5_000))
-        )
         dataset = client.upload(table)
         slowest_ms = []
         for _ in range(bench.n_runs):
@@ -60,7 +57,7 @@ def _health_ms(url: str, job: str) -> float:
 
     with ThreadPoolExecutor(N_WAITERS) as pool:
         waiters = [pool.submit(wait, place) for place in range(N_WAITERS)]
-        # Measured once all are connected: the making of 200 connections is the load of the callers.
+        # All callers are connected by then: 200 new connections would load the machine.
         time.sleep(1)
         with calling(url) as caller:
             slowest_ms = max(caller.ask("GET", "/healthz").ms for _ in range(N_CALLS))

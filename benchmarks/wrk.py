@@ -1,4 +1,4 @@
-"""Load by wrk, a program that keeps many connections busy with little CPU of its own."""
+"""Load from wrk, a program that keeps many connections busy and needs little CPU itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it: answers a second, and the latency that 99 of 100 stay under."""
+    """Answers per second, and the 99th percentile of their latency."""
 
     rate: float
     p99_ms: float
@@ -32,19 +32,22 @@ def load(
     script: Path | None = None,
     core: int | None = None,
 ) -> Load:
-    """Ask a URL for so many seconds, each connection again as soon as it is answered.
+    """Request a URL for some seconds, on each connection again after each answer.
 
-    `script` says what to send; `core` is the one that wrk runs on.
+    `script` is a Lua script of wrk that makes the requests; `core` is the core that wrk runs on.
 
     Raises:
-        NotMeasured: there is no wrk.
-        AssertionError: an answer was no success.
+        NotMeasured: wrk is not installed.
+        AssertionError: a request failed.
     """
     if not shutil.which("wrk"):
         raise NotMeasured(MISSING)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
-    command += ["-s", str(script)] if script else []
-    bind = partial(os.sched_setaffinity, 0, {core}) if core is not None else None
+    if script:
+        command += ["-s", str(script)]
+    bind = None
+    if core is not None:
+        bind = partial(os.sched_setaffinity, 0, {core})
     done = subprocess.run(
         [*command, url],
         capture_output=True,
@@ -56,13 +59,11 @@ def load(
 
 
 def read(report: str) -> Load:
-    """Read wrk's report. Raises AssertionError if it tells of answers that are no success."""
+    """Read wrk's report. Raises AssertionError if a request failed."""
     failures = re.findall(r"Non-2xx.*|Socket errors.*", report)
     assert not failures, failures
-    rate, p99 = (
-        re.search(r"Requests/sec:\s+([\d.]+)", report),
-        re.search(r"99%\s+([\d.]+)(\w+)", report),
-    )
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
+    p99 = re.search(r"99%\s+([\d.]+)(\w+)", report)
     assert rate is not None, report
     assert p99 is not None, report
     return Load(float(rate[1]), float(p99[1]) * _MS[p99[2]])

@@ -1,5 +1,4 @@
-"""What `make bench` says of figures, and that docs/performance.md tells of the last run and of
-every line."""
+"""The figures of `make bench`, and docs/performance.md, which shows the last run."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ WRK = """Running 3s test @ http://127.0.0.1:8000/
 
 
 class StoppedBench:
-    """Stands for the bench of a benchmark that fails; remembers that its stack was stopped."""
+    """The bench of a benchmark that fails; records whether its stack was stopped."""
 
     is_stopped = False
 
@@ -53,7 +52,7 @@ def failing(error: Exception) -> Benchmark:
         ("over", [2], [1.5]),
     ],
 )
-def test_target_is_met_as_its_words_say(
+def test_target_is_met_within_its_bound(
     word: Any, met: list[float], missed: list[float]
 ) -> None:
     target = Target(word, 1.5)
@@ -61,13 +60,13 @@ def test_target_is_met_as_its_words_say(
     assert not any(target.is_met(figure) for figure in missed)
 
 
-def test_ratio_is_computed_run_by_run_and_judged_by_its_median() -> None:
+def test_ratio_is_computed_for_each_run_and_its_median_decides() -> None:
     line = ratio("what", PAIRS, Target("at most", 1.5))
     assert line.figures == [1.5, 2.0, 1.0]
     assert line.verdict == "met"
 
 
-def test_extra_is_what_the_service_takes_more() -> None:
+def test_extra_is_the_difference_for_each_run() -> None:
     line = extra("what", PAIRS, Target("under", 1))
     assert line.figures == [1.0, 1.0, 0.0]
     assert (line.unit, line.verdict) == ("s more", "MISSED")
@@ -77,17 +76,16 @@ def test_line_without_target_has_no_verdict() -> None:
     assert ratio("what", PAIRS).verdict == ""
 
 
-def test_benchmark_that_fails_leaves_a_line_that_says_why() -> None:
+def test_failed_benchmark_is_a_line_with_the_reason() -> None:
     bench = StoppedBench()
-    (line,) = lines_of(
-        failing(AssertionError("predictions differ")), cast(Bench, bench)
-    )
+    benchmark = failing(AssertionError("predictions differ"))
+    (line,) = lines_of(benchmark, cast(Bench, bench))
     assert (line.what, line.benchmark, line.verdict) == ("what", "name", "FAILED")
     assert "predictions differ" in line.note
     assert bench.is_stopped
 
 
-def test_benchmark_that_lacks_something_is_not_measured_and_says_what() -> None:
+def test_benchmark_that_lacks_a_program_is_not_measured_and_says_why() -> None:
     (line,) = lines_of(failing(NotMeasured("install it")), cast(Bench, StoppedBench()))
     assert (line.verdict, line.note) == ("not measured", "install it")
 
@@ -118,16 +116,15 @@ def test_report_of_wrk_is_read(p99: str, ms: float) -> None:
         "Socket errors: connect 0, read 1, write 0, timeout 0",
     ],
 )
-def test_load_with_failed_answers_is_no_figure(failure: str) -> None:
+def test_load_with_failed_requests_is_an_error(failure: str) -> None:
     with pytest.raises(AssertionError, match=failure.split(":", maxsplit=1)[0]):
         wrk.read(WRK.format(p99="1.00ms", failures=f"  {failure}\n"))
 
 
 def test_unknown_names_are_refused() -> None:
     assert _names("status,backlog") == ["status", "backlog"]
-    with pytest.raises(
-        argparse.ArgumentTypeError, match="nonsense is none of cycle_large"
-    ):
+    message = "unknown: nonsense; the benchmarks are cycle_large, "
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
         _names("status,nonsense")
 
 
@@ -167,14 +164,14 @@ def test_page_says_when_the_machine_was_busy(load: float, is_said: bool) -> None
     assert ("prove nothing" in report.section(run)) == is_said
 
 
-def test_page_holds_the_last_run() -> None:
+def test_page_shows_the_last_run() -> None:
     path = ROOT / "benchmarks" / "last.json"
     last = json.loads(path.read_text()) if path.exists() else {"lines": []}
-    between = (
-        text_of("performance.md").partition(report.BEGIN)[2].partition(report.END)[0]
-    )
-    # Before the first whole run there is neither the file nor the table.
-    assert between.strip() == (report.section(last).strip() if path.exists() else "")
+    section = text_of("performance.md").partition(report.BEGIN)[2]
+    section = section.partition(report.END)[0]
+    # Before the first complete run there is neither the file nor the table.
+    expected = report.section(last) if path.exists() else ""
+    assert section.strip() == expected.strip()
     assert {line["benchmark"] for line in last["lines"]} in (set(NAMES), set())
 
 
