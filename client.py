@@ -277,7 +277,8 @@ class Client:
         the fit without a limit. While the queue is full, the client tries again until the timeout,
         or for ten minutes if the timeout is negative.
 
-        Raises APIError if the service rejects the fit; when it waits, also what wait() raises.
+        Raises the errors of upload(), APIError if the service rejects the fit, and if it waits, the
+        errors of wait().
         """
         parameters = {**options, "id": self._dataset_id(data)}
         return self._submit("fit", parameters, timeout)
@@ -325,7 +326,11 @@ class Client:
         return self.download(result_id)
 
     def status(self, job_id: str) -> JSONObject:
-        """Return the status of a job, also of one that failed. Raises NotFoundError."""
+        """Return the status of a job, also of one that failed. Raises NotFoundError.
+
+        The dict has "id", "kind" ("fit" or "predict"), "status" ("queued", "started", "finished",
+        "failed" or "canceled"), "error", "progress", "eta_s" in seconds, and more.
+        """
         return self._call("GET", "/status", {"id": job_id}, "kind")
 
     def wait(self, job_id: str, timeout: float | None = None) -> JSONObject:
@@ -361,7 +366,10 @@ class Client:
         return lines
 
     def result(self, result_id: str) -> str:
-        """Return a URL from which anybody can download the predictions for a while."""
+        """Return a URL from which anybody can download the predictions for a while.
+
+        Raises ConflictError if the job has not finished, and NotFoundError.
+        """
         answer = self._call("GET", "/result", {"id": result_id}, "url")
         return str(answer["url"])
 
@@ -409,11 +417,17 @@ class Client:
             return estimators.load(file, about.manifest)
 
     def models(self, limit: int | None = None) -> Iterator[JSONObject]:
-        """Iterate over the finished models, newest first, at most `limit`, page by page."""
+        """Iterate over the finished models, newest first, at most `limit`, page by page.
+
+        Each is a dict with "id", "target", "task", "learner", "score" and more.
+        """
         return self._list("models", limit)
 
     def datasets(self, limit: int | None = None) -> Iterator[JSONObject]:
-        """Iterate over the uploaded datasets, newest first, at most `limit`, page by page."""
+        """Iterate over the uploaded datasets, newest first, at most `limit`, page by page.
+
+        Each is a dict with "id", "size" in bytes, and more.
+        """
         return self._list("datasets", limit)
 
     def list_jobs(
@@ -694,8 +708,8 @@ class Model:
     """The description of a model; it prints as a summary, and in a notebook as a table.
 
     `manifest` holds everything. `scores` and `baseline` are figures by name, on rows that the
-    model was not fitted on. `importances` are increases of the loss by feature, largest first,
-    when the feature is shuffled.
+    model was not fitted on. `importances` are, by feature and the largest first, how much the loss
+    grows when the feature is shuffled.
     """
 
     def __init__(self, manifest: JSONObject) -> None:
