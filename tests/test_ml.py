@@ -292,7 +292,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
                 "share_missing": 0.0,
                 "n_distinct": N_ROWS - 1,
                 "n_distinct_is_exact": True,
-                "left_out": "an identifier: another value in every row",
+                "left_out": "an identifier with a different value in every row",
                 "preparation": None,
             },
         ],
@@ -302,7 +302,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "importances": None,
         "intervals": None,
         "notes": [
-            "The column 'row' was left out: an identifier: another value in every row."
+            "The column 'row' was left out: an identifier with a different value in every row."
         ],
         "n_threads": 1,
         "file": {"sha256": hashlib.sha256(file).hexdigest(), "size": len(file)},

@@ -61,9 +61,9 @@ _MAX_EXACT = 2.0**53
 class LeftOut(Enum):
     """Why a column is not learned from."""
 
-    EMPTY = "no value at all"
+    EMPTY = "no values"
     CONSTANT = "the same value in every row"
-    IDENTIFIER = "an identifier: another value in every row"
+    IDENTIFIER = "an identifier with a different value in every row"
 
 
 def infer(

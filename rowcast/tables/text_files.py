@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,10 @@ import pyarrow as pa
 from rowcast.errors import InvalidTable
 from rowcast.tables import csv_dialect, csv_rows, file_types, json_lines, text
 from rowcast.tables.csv_dialect import Dialect
+from rowcast.tables.csv_rows import Chunks
 from rowcast.tables.files import Compression, Format, Read, Sample, Source
 from rowcast.tables.limits import Limits
 from rowcast.tables.text import TextSample
-
-# Yields a text from its start, as UTF-8.
-Chunks = Callable[[], Iterator[bytes]]
 
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
 
@@ -189,9 +187,12 @@ def _read_json_lines(
     content = [part.encode()]
     scan = json_lines.scan(whole() if whole else content, limits)
     schema = scan.schema()
-    flat = [i for i, column in enumerate(schema) if not pa.types.is_nested(column.type)]
-    rows = _table(json_lines.batches(lambda: content, schema, flat, limits), limits)
-    return _Text(replace(written, name="jsonl"), schema, rows, n_rows=scan.n_rows)
+    types = schema.types
+    flat = [i for i, found in enumerate(types) if not pa.types.is_nested(found)]
+    batches = json_lines.batches(lambda: content, schema, flat, limits)
+    rows = _table(batches, limits)
+    json = replace(written, name="jsonl")
+    return _Text(json, schema, rows, n_rows=scan.n_rows)
 
 
 def _table(batches: Iterator[pa.RecordBatch], limits: Limits) -> pa.Table | None:

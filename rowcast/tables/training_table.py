@@ -67,14 +67,10 @@ def read(
         target, table.column(target), untyped=untyped, decimal=decimal
     )
 
-    known = table if is_known.all() else table.filter(is_known)
-    reader = _Reader(known, np.flatnonzero(is_known), decimal, untyped=untyped)
+    reader = _Reader(table, is_known, decimal, untyped=untyped)
     weight_values = reader.weights(weights) if weights else None
     names = [field.name for field in feature_fields(table.schema, target, weights)]
-    found = [column for name in names if (column := reader.column(name))]
-    reject([str(problem) for problem in reader.problems], _AGAIN)
-
-    found = _with_identifiers(found, use_identifiers=use_identifiers)
+    found = _with_identifiers(reader.columns(names), use_identifiers=use_identifiers)
     used = [column for column in found if not column.left_out]
     if not used:
         _reject_all(found)
@@ -120,36 +116,28 @@ class _Column:
 class _Reader:
     """Reads the columns of a table, and collects what cannot be read.
 
-    `rows` are the numbers of the table's rows in the user's table.
+    It leaves out the rows whose target is not known (`is_known`), but reports problems by the
+    numbers of rows in the user's table.
     """
 
     def __init__(
-        self, table: pa.Table, rows: np.ndarray, decimal: str, *, untyped: bool
+        self, table: pa.Table, is_known: np.ndarray, decimal: str, *, untyped: bool
     ) -> None:
-        self.problems: list[Problems] = []
-        self._table = table
-        self._rows = rows
+        self._table = table if is_known.all() else table.filter(is_known)
+        self._rows = np.flatnonzero(is_known)
         self._decimal = decimal
         self._untyped = untyped
+        self._problems: list[Problems] = []
 
-    def column(self, name: str) -> _Column | None:
-        """Return a column, None if it cannot be read."""
-        column = self._table.column(name)
-        try:
-            feature, note = inference.infer(
-                name, column, untyped=self._untyped, decimal=self._decimal
-            )
-            values = columns.read(feature, column, self._decimal)
-        except Unreadable as error:
-            self._add(name, error.reason, error.rows)
-            return None
-        except (pa.ArrowException, ValueError, OverflowError):
-            # Arrow's messages quote values, which must not be in logs or records.
-            self.problems.append(Problems(name, "values that cannot be converted"))
-            return None
-        description = inference.describe(feature, column, values)
-        left_out = inference.reason_to_leave_out(feature, column, values)
-        return _Column(feature, values, description, note, left_out)
+    def columns(self, names: Sequence[str]) -> list[_Column]:
+        """Return these columns.
+
+        Raises:
+            InvalidTable: some of them, or the weights that were read before, cannot be read.
+        """
+        found = [column for name in names if (column := self._column(name))]
+        reject([str(problem) for problem in self._problems], _AGAIN)
+        return found
 
     def weights(self, name: str) -> np.ndarray | None:
         """Return the sample weights (n_rows,): none missing or negative, at least one over 0."""
@@ -167,9 +155,27 @@ class _Reader:
             self._add(name, "no weight over 0", np.arange(len(values)))
         return values
 
+    def _column(self, name: str) -> _Column | None:
+        column = self._table.column(name)
+        try:
+            feature, note = inference.infer(
+                name, column, untyped=self._untyped, decimal=self._decimal
+            )
+            values = columns.read(feature, column, self._decimal)
+        except Unreadable as error:
+            self._add(name, error.reason, error.rows)
+            return None
+        except (pa.ArrowException, ValueError, OverflowError):
+            # Arrow's messages quote values, which must not be in logs or records.
+            self._problems.append(Problems(name, "values that cannot be converted"))
+            return None
+        description = inference.describe(feature, column, values)
+        left_out = inference.reason_to_leave_out(feature, column, values)
+        return _Column(feature, values, description, note, left_out)
+
     def _add(self, name: str, reason: str, rows: np.ndarray) -> None:
         first_row = int(self._rows[rows[0]])
-        self.problems.append(Problems(name, reason, len(rows), first_row))
+        self._problems.append(Problems(name, reason, len(rows), first_row))
 
 
 def _with_identifiers(

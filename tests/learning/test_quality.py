@@ -18,7 +18,7 @@ from tests.support.markdown import rows_of, text_of
 from tests.support.stack import Stack
 
 NAMES = [dataset.name for dataset in DATASETS]
-IDENTIFIER = "an identifier: another value in every row"
+IDENTIFIER = "an identifier with a different value in every row"
 CONSTANT = "the same value in every row"
 PRIMARY = {"classification": "log_loss", "regression": "rmse"}
 

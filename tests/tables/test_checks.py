@@ -443,10 +443,10 @@ def test_what_cannot_be_learned_from_is_left_out_and_noted(
     found = training_table.read(opened(table), "y")
     assert names_of(found) == ["x"]
     assert found.notes == [
-        "The column 'number' was left out: an identifier: another value in every row.",
+        "The column 'number' was left out: an identifier with a different value in every row.",
         "The column 'same' was left out: the same value in every row.",
-        "The column 'empty' was left out: no value at all.",
-        "The column 'name' was left out: an identifier: another value in every row.",
+        "The column 'empty' was left out: no values.",
+        "The column 'name' was left out: an identifier with a different value in every row.",
     ]
     assert [(column["name"], bool(column["left_out"])) for column in found.report] == [
         ("x", False),
@@ -483,7 +483,7 @@ def test_table_with_nothing_to_learn_from_is_refused_with_every_reason(
     assert refusal(training_table.read, opened(table), "y").errors == [
         "No column besides the target can be learned from.",
         "The column 'a' holds the same value in every row.",
-        "The column 'b' holds no value at all.",
+        "The column 'b' holds no values.",
     ]
 
 
