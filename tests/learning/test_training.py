@@ -218,7 +218,7 @@ def test_balanced_classes_make_the_rare_one_found() -> None:
     y = (np.arange(N_ROWS) % 20 == 0).astype(int)
     table = pa.table({"x": y + np.random.default_rng(0).normal(size=N_ROWS), "y": y})
     for learner in LEARNING:
-        params = {"max_depth": 2} if learner == "forest" else QUICK[learner]
+        params = {"max_depth": 2} if learner == "forest" else QUICK.get(learner, {})
         plain, balanced, given = (
             predicted(
                 trained(table, learner, params=params, class_weight=weight)[0], table
