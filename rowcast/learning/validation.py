@@ -107,19 +107,8 @@ def _split(fitter: Fitter, rows: Rows) -> Validated:
 
 
 def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
-    classes = fitter.classes
-    shape = (len(rows),) if classes is None else (len(rows), len(classes))
-    predictions = np.empty(shape)
-    baseline = np.empty(shape)
-    scores = []
     fitter.progress.phase("validating")
-    for number, (kept, held) in enumerate(folds(fitter.plan, rows)):
-        with fitter.progress.fold(number, N_FOLDS):
-            trial = _fit_without(fitter, rows, kept, held)
-            predictions[held] = _predict(trial.fitted, trial.prepared, classes)
-            baseline[held] = _predict_baseline(fitter, trial)
-            scores.append(_score(trial.held, predictions[held], classes))
-
+    judged = _judge_folds(fitter, rows)
     final = fitter.fit(rows)
     fitter.progress.phase("validating")
     account = {
@@ -129,17 +118,40 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         "n_rows_trained": len(rows) - len(rows) // N_FOLDS,
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
-        "scores": _score(rows, predictions, classes),
-        "folds": evaluation.mean_of_folds(scores),
-        "baseline": _scalars(_score(rows, baseline, classes)),
+        "scores": _score(rows, judged.predictions, fitter.classes),
+        "folds": evaluation.mean_of_folds(judged.scores),
+        "baseline": _scalars(_score(rows, judged.baseline, fitter.classes)),
     }
     return Validated(
         final,
         account,
-        # Those of the last fold.
-        importances=_importances(fitter, trial),
-        intervals=_intervals(fitter, rows, predictions),
+        importances=_importances(fitter, judged.last),
+        intervals=_intervals(fitter, rows, judged.predictions),
     )
+
+
+class _JudgedFolds(NamedTuple):
+    """Predictions for all rows, each by the fit that has not seen it, and the last fold's trial."""
+
+    predictions: np.ndarray
+    baseline: np.ndarray
+    scores: list[dict[str, Any]]
+    last: _Trial
+
+
+def _judge_folds(fitter: Fitter, rows: Rows) -> _JudgedFolds:
+    classes = fitter.classes
+    shape = (len(rows),) if classes is None else (len(rows), len(classes))
+    predictions = np.empty(shape)
+    baseline = np.empty(shape)
+    scores = []
+    for number, (kept, held) in enumerate(folds(fitter.plan, rows)):
+        with fitter.progress.fold(number, N_FOLDS):
+            trial = _fit_without(fitter, rows, kept, held)
+            predictions[held] = _predict(trial.fitted, trial.prepared, classes)
+            baseline[held] = _predict_baseline(fitter, trial)
+            scores.append(_score(trial.held, predictions[held], classes))
+    return _JudgedFolds(predictions, baseline, scores, trial)
 
 
 def _no_validation(fitter: Fitter, rows: Rows) -> Validated:
@@ -181,7 +193,15 @@ def split(
     if plan.task == "regression":
         kept, held = train_test_split(places, test_size=share, random_state=plan.seed)
         return kept, held
+    return _split_classes(plan, target, share)
 
+
+def _split_classes(
+    plan: Plan, target: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import train_test_split
+
+    places = np.arange(len(target))
     _, codes, counts = np.unique(
         codes_of(target),
         return_inverse=True,
