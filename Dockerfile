@@ -3,9 +3,9 @@
 FROM python:3.11-slim-bookworm AS packages
 WORKDIR /build
 COPY requirements.txt constraints.txt ./
-# Nothing comes from apt: the scikit-learn wheel brings its own libgomp. `requests` is for client.py.
-# The bytecode that pip compiles stays, because nothing can be written into a running container and
-# a worker would take more than twice as long to start. What only developers use is left out.
+# No package of apt is needed: the scikit-learn wheel contains libgomp. `requests` is for client.py.
+# The bytecode that pip compiles is kept: a running container cannot write any, and without it a
+# worker takes more than twice as long to start. Files for developers are removed.
 RUN python -m venv --without-pip /venv \
  && pip --python /venv/bin/python install --no-cache-dir --constraint constraints.txt \
       --requirement requirements.txt requests \
@@ -14,9 +14,9 @@ RUN python -m venv --without-pip /venv \
  && find /venv/lib -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -name '*.px[di]' -o -name '*.pyx' \) -delete
 
 FROM python:3.11-slim-bookworm
-# All that a container writes lies in /tmp, which is its HOME too, and in two volumes that take their owner from
-# here when they are new: /workers, the lock files of the cores and the scratch folders of all workers, and /online,
-# the socket of the online workers.
+# A container writes to /tmp, which is also its HOME, and to two volumes, which get their owner here when they are
+# new: /workers, with the lock files of the cores and the scratch folders of all workers, and /online, with the
+# socket of the online workers.
 RUN groupadd --gid 10001 rowcast \
  && useradd --uid 10001 --gid rowcast --home-dir /tmp --no-create-home --shell /usr/sbin/nologin rowcast \
  && install --directory --owner rowcast --group rowcast /workers /online
@@ -24,7 +24,7 @@ ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY . .
-# Whatever the umask of the checkout was, the user can read it.
+# The user can read the files whatever the umask of the checkout was.
 RUN chmod -R a+rX . && python -m compileall -q .
 USER 10001:10001
 EXPOSE 8080

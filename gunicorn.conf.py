@@ -1,4 +1,4 @@
-"""How gunicorn serves the API: `gunicorn`, started in this folder, reads this file."""
+"""The configuration of gunicorn, which reads this file when it starts in this folder."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ except ConfigurationError as error:
 
 
 class Logger(glogging.Logger):
-    """Gunicorn's own lines go where all of Rowcast's go."""
+    """Gunicorn's logger, which passes its lines to Rowcast's."""
 
     def setup(self, cfg):
-        """Replace gunicorn's handlers by ours."""
+        """Replace gunicorn's handlers with ours."""
         super().setup(cfg)
         logs.configure(settings, "server")
         self.error_log.handlers.clear()
@@ -31,19 +31,18 @@ bind = settings.bind
 workers = settings.server_workers
 threads = settings.server_threads
 worker_class = gunicorn_worker.Worker
-# A parameter may be a column name of a thousand characters, each of which takes up to twelve in a
-# URL.
+# A parameter may be a column name of a thousand characters, each up to twelve in a URL.
 limit_request_line = 8190
 logger_class = Logger
-# A waiting request holds its thread for up to 30 s.
+# A request that waits for a job keeps its thread for up to 30 s.
 timeout = 60
 graceful_timeout = 35
 keepalive = 30
-# Nothing is written to the root file system, which may be read-only.
+# The root file system may be read-only, so nothing is written to it.
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory, not files
 
 
 def post_fork(server, worker):  # noqa: ARG001 - gunicorn's signature
-    """Let no worker hold the port when its master was killed."""
+    """End a worker whose master was killed, because it would keep the port."""
     die_with_parent(server.pid)

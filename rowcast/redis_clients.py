@@ -1,4 +1,4 @@
-"""Clients of Redis, for those who can wait for it and those who cannot."""
+"""Clients of Redis: each process waits for it as long as its work allows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from redis.retry import Retry as RedisRetry
 
 from rowcast.config import Settings
 
-# Each would cost every connection, of which a job makes several, a round trip or two: notices of a
-# managed Redis, which others do not know, and telling Redis which library this is.
+# Each of these would cost a connection a round trip or two, and a job opens several connections:
+# maintenance notices, which only a managed Redis sends, and the name of this library.
 _SHORT_GREETING: dict[str, Any] = {
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     "driver_info": None,
@@ -20,8 +20,10 @@ _SHORT_GREETING: dict[str, Any] = {
 
 
 def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.Redis:
-    """Return a client for the server: one retry for a stale connection, and an answer within 3
-    s."""
+    """Return a client for the server, with one retry for a stale connection.
+
+    It answers or fails within 3 s.
+    """
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=connections,
@@ -37,7 +39,7 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
 
 
 def connect_for_heartbeats(settings: Settings) -> redis.Redis:
-    """Return a client that gives up within a second, for who has more to look after than Redis."""
+    """Return a client that gives up within a second, for heartbeats beside other work."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         **_SHORT_GREETING,
@@ -48,7 +50,7 @@ def connect_for_heartbeats(settings: Settings) -> redis.Redis:
 
 
 def connect_for_maintenance(settings: Settings) -> redis.Redis:
-    """Return a client that connects at once or not at all, and waits for an answer."""
+    """Return a client that tries to connect only once, and waits up to 30 s for an answer."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         **_SHORT_GREETING,
@@ -59,7 +61,7 @@ def connect_for_maintenance(settings: Settings) -> redis.Redis:
 
 
 def connect_for_work(settings: Settings) -> redis.Redis:
-    """Return a client for workers: it waits for two minutes for a Redis that is away."""
+    """Return a client for workers, which waits two minutes for a Redis that is down."""
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(),
         **_SHORT_GREETING,

@@ -1,4 +1,4 @@
-"""Logs."""
+"""What the processes report about their work: logs."""
 
 __all__ = [
     "logs",

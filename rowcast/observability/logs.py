@@ -1,8 +1,8 @@
-"""Logs: one JSON object a line, plain text on a terminal, each with what the work is for.
+"""Logs: one JSON object per line, or plain text on a terminal, with the ids of request and job.
 
-Rowcast logs ids, counts and durations: never a secret, the query of a URL, or what a table holds.
-Messages of foreign exceptions may quote a table's values, so only their type and traceback are
-kept.
+Rowcast logs ids, counts and durations, and never a secret, the query of a URL, or the content of a
+table. The messages of foreign exceptions may quote a table's values, so only their type and
+traceback are logged.
 """
 
 from __future__ import annotations
@@ -31,38 +31,39 @@ ExcInfo = (
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Send all log lines of this process to standard error, named `process` (server, worker,
-    horse)."""
+    """Log this process to standard error, under the name `process`."""
     _process["name"] = process
-    as_text = settings.log_format == "text" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_TextFormatter() if as_text else _OurJsonFormatter())
+    handler.setFormatter(_formatter(settings.log_format))
     handler.addFilter(_add_context)
-    logging.basicConfig(
-        level=settings.log_level.upper(), handlers=[handler], force=True
-    )
-    # RQ says in several lines what one line of ours says; matplotlib, which skrub loads, talks of
-    # fonts.
+    level = settings.log_level.upper()
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+    # RQ needs several lines for what our logs say in one. matplotlib, which skrub loads, logs
+    # about fonts.
+    level = "DEBUG" if settings.log_level == "debug" else "WARNING"
     for name in ("rq.worker", "rq.job", "rq.queue", "matplotlib"):
-        logging.getLogger(name).setLevel(
-            "DEBUG" if settings.log_level == "debug" else "WARNING"
-        )
+        logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
 
 
+def _formatter(log_format: str) -> logging.Formatter:
+    is_watched = log_format == "auto" and sys.stderr.isatty()
+    if log_format == "text" or is_watched:
+        return _TextFormatter()
+    return _OurJsonFormatter()
+
+
 def rename(process: str) -> None:
-    """Call this process by another name from now on, as a fork does."""
+    """Change the name of this process in its log lines, as forks do."""
     _process["name"] = process
 
 
 @contextmanager
 def bind(**fields: Any) -> Iterator[None]:
-    """Add fields, such as request_id and job_id, to every line that is logged within."""
-    token = _context.set(
-        {**_context.get(), **{k: v for k, v in fields.items() if v is not None}}
-    )
+    """Add fields, such as request_id and job_id, to each line that is logged inside."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    token = _context.set({**_context.get(), **known})
     try:
         yield
     finally:
@@ -70,16 +71,15 @@ def bind(**fields: Any) -> Iterator[None]:
 
 
 def traceback_without_values(exc_info: ExcInfo) -> str:
-    """Format an exception; the message is kept only where it is ours, because others may quote a
-    table."""
+    """Format an exception, without its message unless it is ours: others may quote a table."""
     kind, error, frames = exc_info
     if kind is None:
         return ""
-    lines = traceback.format_tb(frames)
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    return "".join(lines) + (
-        f"{name}: {error}" if isinstance(error, RowcastError) else name
-    )
+
+    summary = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(error, RowcastError):
+        summary = f"{summary}: {error}"
+    return "".join([*traceback.format_tb(frames), summary])
 
 
 def _add_context(record: logging.LogRecord) -> bool:
@@ -98,8 +98,7 @@ class _OurJsonFormatter(JsonFormatter):
         record: logging.LogRecord,
         message_dict: dict[str, Any],
     ) -> None:
-        """Put time, level and process first, then the message, the context and the line's own
-        fields."""
+        """Put time, level and process first, then the message, the context and other fields."""
         log_data["time"] = round(record.created, 3)
         log_data["level"] = record.levelname.lower()
         log_data["process"] = record.process_name  # type: ignore[attr-defined]
@@ -121,7 +120,8 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Append the context to the line."""
-        fields = " ".join(f"{k}={v}" for k, v in record.context.items())  # type: ignore[attr-defined]
+        context = record.context.items()  # type: ignore[attr-defined]
+        fields = " ".join(f"{name}={value}" for name, value in context)
         text = super().format(record)
         head, newline, rest = text.partition("\n")
         return f"{head}  {fields}{newline}{rest}" if fields else text

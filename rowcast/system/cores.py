@@ -1,13 +1,15 @@
 """Which cores a running job may use.
 
-Every running job holds a seat: the lock file of a core or, when no core is free, an overflow file.
-A job takes more than its one core only when its work is big, no job waits, no overflow seat is held
-and nothing else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's
-threads spin while they wait for one another, so that two fits with two threads each on two cores,
-or one beside any other program, take up to a hundred times as long. Locks are `flock`s, so a killed
-job frees its cores at once. A job on several cores also holds the file `wide`, so that workers can
-see that one runs. Who warms up holds the file `warm-up`, and no seat. Only the work horse takes
-them, and it must start no children, which would inherit and keep them.
+Every running job holds a seat: the lock file of a core or, if no core is free, an overflow file. A
+job uses more than one core only if its work is big, no job is queued, no overflow seat is held and
+nothing else keeps the machine busy. It never runs more threads than it holds cores: OpenMP's
+threads spin while they wait for each other, so two fits with two threads each on two cores, or one
+beside any other program, take up to a hundred times as long.
+
+Locks are `flock`s, so a killed job frees its cores immediately. A job on several cores also holds
+the file `wide`, which tells workers that such a job runs. A warm-up holds the file `warm-up` and no
+seat. Only work horses hold these locks, and they must not start children, which would inherit and
+keep them.
 """
 
 from __future__ import annotations
@@ -30,16 +32,16 @@ from rowcast.system.directories import private
 # Below this many cells (rows x columns) a boosting fit is not faster on two threads than on one.
 BIG_CELLS = 200_000
 _MAX_OVERFLOW = 1024
-# Cores are given out within milliseconds.
+# Allocations take milliseconds.
 ALLOCATION_PATIENCE_S = 2.0
-# Warm-ups take a tenth of a second, each of as many as there are workers.
+# A warm-up takes a tenth of a second, and there may be one for each worker.
 WARM_UP_PATIENCE_S = 0.5
 _STAT = Path("/proc/stat")
 
 
 @dataclass
 class Seat:
-    """A running job's claim to cores; made by `seat`."""
+    """A running job's claim to cores; `seat` creates it."""
 
     folder: Path
     n_cores: int
@@ -51,11 +53,10 @@ class Seat:
     def threads(
         self, *, n_cells: int, others_wait: Callable[[], bool]
     ) -> Iterator[int]:
-        """Decide how many cores the job gets and limit BLAS, OpenMP, Arrow and joblib to as many
-        threads.
+        """Choose the number of cores, and limit BLAS, OpenMP, Arrow and joblib to it.
 
-        Call it once the table is read, in the thread that computes: OpenMP's limit binds that
-        thread alone.
+        Call it after reading the table, in the thread that computes: OpenMP's limit applies to
+        that thread only.
         """
         self._claim(wants_all=n_cells >= BIG_CELLS, others_wait=others_wait)
         n = max(1, len(self.cores))
@@ -64,29 +65,20 @@ class Seat:
             yield n
 
     def _claim(self, *, wants_all: bool, others_wait: Callable[[], bool]) -> None:
-        """Take a core in place of an overflow seat, and all free cores where the rule above
-        allows."""
+        """Exchange an overflow seat for a core; take all free cores where the rule allows it."""
         if wants_all:
             _wait_for_warm_ups(self.folder)
         with _allocation(self.folder):
-            free = [
-                fd
-                for core in range(self.n_cores)
-                if (fd := _lock(self.folder / f"core-{core}")) is not None
-            ]
+            free = _free_cores(self.folder, self.n_cores)
             others_overflow = self.overflow is None and _any_overflow(self.folder)
             if self.overflow is not None and free:
                 os.close(self.overflow)
                 self.overflow = None
                 self.cores.append(free.pop())
-            may_widen = (
-                wants_all
-                and bool(self.cores)
-                and not others_overflow
-                and not others_wait()
-            )
-            may_widen = may_widen and _idle_cores() >= len(self.cores + free)
-            if may_widen and free:
+
+            may_widen = wants_all and bool(self.cores) and not others_overflow
+            may_widen = may_widen and not others_wait()
+            if may_widen and free and _idle_cores() >= len(self.cores + free):
                 self.cores += free
                 self.wide = _shared(self.folder / "wide")
             else:
@@ -94,15 +86,15 @@ class Seat:
 
     def leave(self) -> None:
         """Free all cores."""
-        _close(
-            [*self.cores, *(fd for fd in (self.overflow, self.wide) if fd is not None)]
-        )
-        self.cores, self.overflow, self.wide = [], None, None
+        others = [fd for fd in (self.overflow, self.wide) if fd is not None]
+        _close([*self.cores, *others])
+        self.cores = []
+        self.overflow = None
+        self.wide = None
 
 
 def is_any_wide(folder: str | Path) -> bool:
-    """Tell whether a job runs on more than one core, and so is slowed by any that runs beside
-    it."""
+    """Return whether a job runs on several cores, and would be slowed by any other work."""
     try:
         fd = _lock(Path(folder) / "wide")
     except FileNotFoundError:
@@ -115,23 +107,23 @@ def is_any_wide(folder: str | Path) -> bool:
 
 @contextmanager
 def warm_up(folder: str | Path) -> Iterator[bool]:
-    """Compute for a moment without a seat; False if that must not be, as a job runs on several
-    cores.
+    """Allow a moment's work without a seat; yield False if a job runs on several cores.
 
-    A job that wants several waits for the end of it.
+    A job that wants several cores waits until the warm-up ends.
     """
     folder = private(Path(folder))
+    held: list[int] = []
     with _allocation(folder):
-        held = None if is_any_wide(folder) else _shared(folder / "warm-up")
+        if not is_any_wide(folder):
+            held.append(_shared(folder / "warm-up"))
     try:
-        yield held is not None
+        yield bool(held)
     finally:
-        if held is not None:
-            os.close(held)
+        _close(held)
 
 
 def _wait_for_warm_ups(folder: Path) -> None:
-    """Wait until nobody warms up; go on without if that takes too long."""
+    """Wait until no warm-up runs, but not for long."""
     deadline = time.monotonic() + WARM_UP_PATIENCE_S
     while time.monotonic() < deadline:
         if (fd := _lock(folder / "warm-up")) is not None:
@@ -142,16 +134,16 @@ def _wait_for_warm_ups(folder: Path) -> None:
 
 @functools.cache
 def libraries() -> threadpoolctl.ThreadpoolController:
-    """Return the loaded libraries that have threads; looked for once, which takes 10 ms."""
+    """Return the loaded libraries with threads; the search, which takes 10 ms, is done once."""
     return threadpoolctl.ThreadpoolController()
 
 
 @contextmanager
 def seat(folder: str | Path) -> Iterator[Seat]:
-    """Hold a seat, and one thread, from now on; `Seat.threads` decides on more.
+    """Hold a seat, with one thread; `Seat.threads` decides on more.
 
-    `folder` (CORES_DIR) is shared by all workers of one CPU budget. Cores are counted as the
-    smaller of the process's affinity and its cgroup's quota.
+    All workers of a CPU budget share `folder` (CORES_DIR). The number of cores is the smaller of
+    the process's affinity and its cgroup's quota.
     """
     folder = private(Path(folder))
     taken = Seat(folder, joblib.cpu_count())
@@ -179,8 +171,7 @@ def _allocation(folder: Path) -> Iterator[None]:
 
 
 def _await_lock(fd: int) -> None:
-    """Lock a file; go on without if that takes too long: a holder that is stopped would stop all
-    others."""
+    """Lock a file, but do not wait for long: a suspended holder would stop all others."""
     deadline = time.monotonic() + ALLOCATION_PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -191,7 +182,7 @@ def _await_lock(fd: int) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """Return the descriptor of a lock file that is now ours, None if another process holds it."""
+    """Lock a file and return its descriptor; None if another process holds the lock."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -202,10 +193,16 @@ def _lock(path: Path) -> int | None:
 
 
 def _shared(path: Path) -> int:
-    """Return the descriptor of a lock file that others may hold as well."""
+    """Lock a file with a shared lock and return its descriptor."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_SH)
     return fd
+
+
+def _free_cores(folder: Path, n_cores: int) -> list[int]:
+    """Lock all free cores and return their descriptors."""
+    locks = [_lock(folder / f"core-{core}") for core in range(n_cores)]
+    return [fd for fd in locks if fd is not None]
 
 
 def _first_free(folder: Path, name: str, n: int) -> int | None:
@@ -225,21 +222,24 @@ def _any_overflow(folder: Path) -> bool:
 
 
 def _idle_cores() -> int:
-    """Return how many of the machine's cores nobody but this process runs on, as far as the kernel
-    tells."""
+    """Return how many of the machine's cores run no other process, as far as the kernel tells."""
+    n_cores = os.cpu_count() or 1
     if not _STAT.exists():
-        return os.cpu_count() or 1
+        return n_cores
+
     samples = []
     for _ in range(5):
-        found = next(
-            line
-            for line in _STAT.read_text().splitlines()
-            if line.startswith("procs_running")
-        )
-        samples.append(int(found.split()[1]))
+        samples.append(_n_running())
         time.sleep(0.001)
-    # The median, because a request that the server answers takes less than a millisecond.
-    return (os.cpu_count() or 1) - (sorted(samples)[2] - 1)
+    # The median, because a request takes the server less than a millisecond.
+    others = sorted(samples)[2] - 1
+    return n_cores - others
+
+
+def _n_running() -> int:
+    lines = _STAT.read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("procs_running")]
+    return int(line.split()[1])
 
 
 def _close(descriptors: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Folders that only their owner may write, because what lies in them is trusted."""
+"""Folders that only their owner may write to, because their content is trusted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 def private(path: Path) -> Path:
-    """Return the folder, made if need be.
+    """Return a folder, and create it if necessary.
 
     Raises:
-        PermissionError: it belongs to another user, or others may write it, as in a shared
-            temporary folder.
+        PermissionError: it belongs to another user, or others may write to it, as may happen in a
+            shared temporary folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise PermissionError(
-            f"{path} must belong to the user that runs Rowcast, and nobody else may write it: "
-            "correct its owner and mode, or name another folder"
+            f"{path} must belong to the user that runs Rowcast, and nobody else may write to "
+            "it: correct its owner and mode, or choose another folder"
         )
     return path

@@ -1,14 +1,12 @@
-"""How much memory a job may take, and how much it takes: the limit, and the meter that a worker
-looks at.
+"""The memory of jobs: the limit of a job, and the meter that a worker reads.
 
-What counts is what the kernel cannot take back while the job lives: anonymous and shared memory, in
-memory or swapped out, each page divided by how many processes share it (PSS). So a work horse is
-charged for its part of what it shares with its worker since the fork, and not at all for the pages
-of files that it has mapped, nor for what it gave back with MADV_FREE: those the kernel drops as
-soon as it needs them, before it kills anybody, and a job must not end for them.
+A job is charged for what the kernel cannot take back while the job lives: anonymous and shared
+memory, in RAM or swapped out. Each page is divided by the number of processes that share it (PSS),
+so a work horse pays its part of what it has shared with its worker since the fork. Pages of mapped
+files, and pages given back with MADV_FREE, do not count: the kernel drops them when it needs them,
+before it kills a process, so a job must not fail for them.
 
-All of it is read from /proc and the control groups of Linux. Elsewhere nothing is ever over a
-limit.
+All figures come from /proc and from the control groups of Linux. Elsewhere no job exceeds a limit.
 """
 
 from __future__ import annotations
@@ -16,198 +14,155 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from rowcast.config import Settings
 from rowcast.errors import OutOfMemory
+from rowcast.system import control_groups
 
-# A worker that waits has 9 MB of its own beside what it shares with its pool, measured after it ran
-# ten jobs. The more it writes, the more it stops sharing: this leaves room for three times as much.
+# A waiting worker has 9 MB of its own beside what it shares with its pool, measured after ten jobs.
+# It shares less the more it writes; this leaves room for three times as much.
 WORKER_BYTES = 32_000_000
-# A job is looked at ten times a second, and touches up to 270 MB a thread in between. This part of
-# all memory, so much at most, stays free so that our meter is usually faster than the kernel's
-# killer.
+# A job is checked ten times a second, and can use up to 270 MB more per thread in between. This
+# part of all memory, up to this many bytes, stays free, so our meter is usually faster than the
+# kernel's killer.
 MARGIN_PART, MARGIN_BYTES = 16, 512_000_000
-# With less, not even a job of a few rows runs: it takes 40 to 80 MB.
+# A job of a few rows needs 40 to 80 MB.
 LEAST_JOB_BYTES = 100_000_000
 
-# Reading PSS takes 9 ms a gigabyte, in which the job cannot map memory: it is read where the cheap
-# figure has grown by this part, and where that is over the limit, with rests so many times as long
-# as it took.
+# Reading PSS takes 9 ms per gigabyte, during which the job cannot map memory. It is read when the
+# cheap figure has grown by this part, and when that figure is over the limit, with pauses of this
+# many times the reading's duration.
 GROWTH_PART = 8
 REST_TIMES = 50
 
+RAN_OUT = (
+    "The memory of the machine or container ran out, and the system ended the job."
+)
+
 _PROC = Path("/proc")
 _KILOBYTES = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
-_OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
-# Over `memory.high` a job is not killed but slowed down until it hardly moves, which is no better.
-_LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
-_COUNTERS = ("memory.events", "memory.oom_control")
 
 
 # The limit
 
 
 def limit_per_job(settings: Settings, n_workers: int) -> int:
-    """Return how many bytes a job may take; call it in the pool before it forks, with all it needs
-    imported.
+    """Return the memory limit of a job, in bytes.
 
-    Without JOB_MEMORY_BYTES: the smaller of the container's limit and the machine's memory, less
-    what the pool takes now, its workers and maintenance process will, and a margin, divided by
-    `n_workers`, the jobs at once.
+    Without JOB_MEMORY_BYTES it is an equal share for each of `n_workers` jobs in parallel. The
+    shares are of the container's limit or the machine's memory, whichever is smaller, less the
+    memory of the pool, its workers and maintenance process, and a margin.
+
+    Call it in the pool, after its imports and before it forks.
     """
     if settings.job_memory_bytes:
         return settings.job_memory_bytes
     total = total_bytes()
     margin = min(total // MARGIN_PART, MARGIN_BYTES)
-    free = total - resting_bytes(os.getpid()) - (n_workers + 1) * WORKER_BYTES - margin
-    return max(free // n_workers, LEAST_JOB_BYTES)
+    overhead = resting_bytes(os.getpid()) + (n_workers + 1) * WORKER_BYTES
+    return max((total - overhead - margin) // n_workers, LEAST_JOB_BYTES)
 
 
 def total_bytes(proc: Path = _PROC) -> int:
-    """Return the bytes that this process and its children may take: of the machine or its
-    containers."""
-    # Not asked of the system first: in some containers only this file knows of their limit.
+    """Return the memory of the machine, or of this process's containers if they have less."""
+    # Some containers show their limit in this file only, so it comes before the system call.
     machine = _kilobytes(proc / "meminfo").get("MemTotal")
     machine = machine or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_container_limits(proc)])
+    return min([machine, *control_groups.memory_limits(proc)])
 
 
 def resting_bytes(pid: int) -> int:
-    """Return the bytes that a waiting process takes: what would count of a job, and its code."""
+    """Return the bytes of a waiting process: what a job is charged for, and its code."""
     found = _kilobytes(_PROC / str(pid) / "smaps_rollup")
     return found.get("Pss", 0) + found.get("SwapPss", 0) or _most_bytes(pid)
-
-
-def _container_limits(proc: Path) -> Iterator[int]:
-    for own, mount in _control_groups(proc):
-        for folder in (own, *own.parents):
-            for name in _LIMITS if folder.is_relative_to(mount) else ():
-                with suppress(OSError, ValueError):
-                    # Of no limit a control group says `max`, or a number near 2^63.
-                    yield int((folder / name).read_text())
-
-
-def _control_groups(proc: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield this process's groups that may count memory, of both versions, and where they are
-    mounted."""
-    try:
-        groups = (proc / "self/cgroup").read_text().splitlines()
-        mounts = (proc / "self/mountinfo").read_text().splitlines()
-    except OSError:
-        return
-    for _, controllers, path in (line.split(":", 2) for line in groups):
-        for mount in mounts:
-            about, _, kind = mount.partition(" - ")
-            if _counts_memory(controllers, kind):
-                root, point = about.split()[3:5]
-                yield _inside(Path(point), path, root), Path(point)
-
-
-def _counts_memory(controllers: str, kind: str) -> bool:
-    fstype, _, options = kind.split(" ", 2)
-    if fstype == "cgroup2":
-        return controllers == ""
-    return (
-        fstype == "cgroup"
-        and "memory" in controllers.split(",")
-        and "memory" in options.split(",")
-    )
-
-
-def _inside(point: Path, path: str, root: str) -> Path:
-    """Return the folder of a control group, below the mount point that shows the hierarchy from
-    `root` on."""
-    # Of a container the path may be the host's, and the mount show this very group.
-    relative = os.path.relpath(path, root)
-    return point if relative.startswith("..") else point / relative
 
 
 # The meter
 
 
 class Meter:
-    """Looks at a process's memory; made for being asked ten times a second, for 20 µs a time.
+    """The memory of one process, cheap enough (20 µs) to be read ten times a second.
 
-    `peak_bytes` is the most that was seen. A process that is gone takes nothing, and is no error.
+    `peak_bytes` is the largest figure so far. A process that has ended uses no memory.
     """
 
     def __init__(self, pid: int, limit_bytes: int) -> None:
-        """Begin with a process that the caller may trace: one of the same user."""
+        """Measure a process of the same user, which this process may trace."""
         self.pid = pid
         self.limit_bytes = limit_bytes
         self.peak_bytes = 0
-        # What was found at the last look, and what the process could have taken at most by then.
-        self._held = self._most_then = 0
-        self._look_above, self._rested_at = -1, 0.0
+        # The last exact reading, and the cheap upper bound at that time.
+        self._held = 0
+        self._most_then = 0
+        # The next exact reading is due above this bound, or after this time if over the limit.
+        self._read_above = -1
+        self._rested_at = 0.0
 
     def is_over(self) -> bool:
-        """Tell whether the process takes more than it may."""
+        """Return whether the process uses more than its limit."""
         most = _most_bytes(self.pid)
-        is_possible = most > self.limit_bytes
-        if most > self._look_above or (
-            is_possible and time.monotonic() >= self._rested_at
-        ):
-            self._look(most)
-        self.peak_bytes = max(self.peak_bytes, self._held + most - self._most_then)
-        return is_possible and self._held > self.limit_bytes
+        may_be_over = most > self.limit_bytes
+        has_rested = time.monotonic() >= self._rested_at
+        if most > self._read_above or (may_be_over and has_rested):
+            self._read(most)
 
-    def _look(self, most: int) -> None:
+        self.peak_bytes = max(self.peak_bytes, self._held + most - self._most_then)
+        return may_be_over and self._held > self.limit_bytes
+
+    def _read(self, most: int) -> None:
         started = time.monotonic()
-        self._held, self._most_then = held_bytes(self.pid), most
+        self._held = held_bytes(self.pid)
+        self._most_then = most
         took_s = time.monotonic() - started
         self._rested_at = started + took_s * (1 + REST_TIMES)
-        # New memory is the job's own, so it is over its limit as soon as the room that is left has
-        # been taken. Without any growth it can only be charged for more of what it shared.
+
+        # New memory is the job's own, so the job is over its limit when the remaining room is
+        # used. Without growth, only its part of shared pages can become larger.
         room = max(self.limit_bytes - self._held, 0)
-        self._look_above = most + min(room, most // GROWTH_PART)
+        self._read_above = most + min(room, most // GROWTH_PART)
 
     def failure(self, reason: str = "") -> OutOfMemory:
-        """Return the failure of a job that was over its limit, or had no memory for another
-        `reason`."""
-        limit, peak = (
-            f"{n_bytes / 1e6:,.0f} MB"
-            for n_bytes in (self.limit_bytes, self.peak_bytes)
-        )
+        """Return the failure of a job that was over its limit, or ran out for another `reason`."""
+        limit, peak = _megabytes(self.limit_bytes), _megabytes(self.peak_bytes)
         if reason:
             return OutOfMemory(
-                f"{reason} It took {peak} at most; the limit is {limit}."
+                f"{reason} It used at most {peak}; the limit is {limit}."
             )
-        return OutOfMemory(f"The job took {peak} of memory; the limit is {limit}.")
+        return OutOfMemory(f"The job used {peak} of memory; the limit is {limit}.")
 
 
-RAN_OUT = (
-    "The memory of the machine or container ran out, and the system ended the job."
-)
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB"
 
 
 def refused(limit_bytes: int) -> OutOfMemory:
-    """Return the failure of this process, a job that asked for memory and did not get it."""
+    """Return the failure of this process, a job whose request for memory failed."""
     meter = Meter(os.getpid(), limit_bytes)
     meter.is_over()
-    return meter.failure("The job asked for more memory at once than there is.")
+    return meter.failure("The job requested more memory than was available.")
 
 
 def held_bytes(pid: int) -> int:
-    """Return the bytes of a process that count, 0 when it is gone."""
+    """Return the bytes that a process is charged for; 0 if it has ended."""
     found = _kilobytes(_PROC / str(pid) / "smaps_rollup")
     if "Pss" not in found:
-        # A sandbox without this file: all that may count, with what is shared counted fully.
+        # Some sandboxes lack this file. The upper bound counts shared pages fully.
         return _most_bytes(pid)
-    # Kernels before 5.3 do not tell files' pages from the others.
-    kept = (
-        found["Pss_Anon"] + found["Pss_Shmem"] if "Pss_Anon" in found else found["Pss"]
-    )
+
+    # Kernels before 5.3 do not separate the pages of files from the others.
+    kept = found["Pss"]
+    if "Pss_Anon" in found:
+        kept = found["Pss_Anon"] + found["Pss_Shmem"]
     return max(kept - found.get("LazyFree", 0), 0) + found.get("SwapPss", 0)
 
 
 def _most_bytes(pid: int) -> int:
-    """Return what can count of a process at most, 0 when it is gone.
+    """Return an upper bound of `held_bytes`; 0 if the process has ended.
 
-    From `status`, which takes 6 µs longer than `statm` and tells the pages of files from the
-    others: a job that has mapped a large file would otherwise be looked at closely all the time.
+    It comes from `status`, which takes 6 µs longer than `statm` but separates the pages of files.
+    Otherwise a job that has mapped a large file would need exact readings all the time.
     """
     found = _kilobytes(_PROC / str(pid) / "status")
     if "RssAnon" not in found:
@@ -216,8 +171,7 @@ def _most_bytes(pid: int) -> int:
 
 
 def _kilobytes(path: Path) -> dict[str, int]:
-    """Return the figures of a file of /proc, in bytes; none when the process is gone or nobody may
-    look."""
+    """Return the figures of a /proc file, in bytes; none if it is gone or may not be read."""
     try:
         text = path.read_text()
     except OSError:
@@ -225,26 +179,22 @@ def _kilobytes(path: Path) -> dict[str, int]:
     return {name: int(figure) * 1024 for name, figure in _KILOBYTES.findall(text)}
 
 
-# The kernel's killer
+# The kernel's out-of-memory killer
 
 
 def oom_kills(proc: Path = _PROC) -> int:
-    """Return how many processes the kernel has killed for want of memory, 0 where nothing tells.
+    """Return how many processes the kernel has killed for lack of memory; 0 if it does not tell.
 
-    A worker that sees it grow while its work horse dies by SIGKILL knows why. Of a process outside
-    of all control groups the machine's counter answers.
+    A worker compares two values to learn why its work horse died by SIGKILL.
     """
-    own = [group / name for group, _ in _control_groups(proc) for name in _COUNTERS]
-    for path in (*own, proc / "vmstat"):
-        with suppress(OSError):
-            if found := _OOM_KILLS.search(path.read_text()):
-                return int(found[1])
-    return 0
+    return control_groups.oom_kills(proc)
 
 
 def die_first() -> None:
-    """Have the kernel kill this process, a work horse, before any other when memory runs out."""
-    # A container may be set up to be killed as a whole (`memory.oom.group`): then only the meter
-    # helps.
+    """Have the kernel kill this process, a work horse, before others when memory runs out.
+
+    A container that is killed as a whole (`memory.oom.group`) ignores that; then only the meter
+    helps.
+    """
     with suppress(OSError):
         (_PROC / "self/oom_score_adj").write_text("1000")

@@ -1,10 +1,10 @@
-"""The scratch folders of running jobs, and the space that they take.
+"""The scratch folders of running jobs, and the space that they use.
 
-A folder is locked (`flock`) by the work horse that uses it, so one without a lock was left behind,
-by a horse that ended or was killed, and whoever sweeps next removes it.
+The work horse that uses a folder holds a lock (`flock`) on it. A folder without a lock was left
+behind by a horse that ended or was killed, and the next sweep removes it.
 
-A job may take its part of the disk and no more; and what is left of the disk is told in Redis,
-where the server learns of it, which may run elsewhere.
+A job has a share of the disk as its limit. Workers report the free space of their disk in Redis,
+because the server may run on another machine.
 """
 
 from __future__ import annotations
@@ -25,23 +25,27 @@ from rowcast.config import Settings
 from rowcast.errors import ScratchFull, Unavailable
 from rowcast.system.directories import private
 
-_PREFIX, _UNLOCKED_PREFIX = "job-", "new-"
-# Who has not locked a folder for so long, which takes a moment, has died in that moment.
+_PREFIX = "job-"
+_UNLOCKED_PREFIX = "new-"
+# Locking a new folder takes a moment. One that is still unlocked after so long was left behind.
 FORGOTTEN_AFTER_S = 3600.0
-# The reserve where the setting names none: so much, but no more than this part of the disk.
+# The default reserve: so many bytes, but at most this part of the disk.
 RESERVE_BYTES, RESERVE_PART = 500_000_000, 20
-# A worker that has not told its space for so long is gone, and its disk no longer of interest.
+# A worker without a report for so long has ended.
 REPORT_TTL_S = 30
-# The names of the workers that told theirs of late, and by name what each told.
-_NAMES, _REPORT = "rowcast:scratch", "rowcast:scratch:"
+# The set of the workers that reported recently, and the prefix of each worker's report.
+_NAMES = "rowcast:scratch"
+_REPORT = "rowcast:scratch:"
 
 
 def make(root: Path, name: str) -> Path:
-    """Return a new folder, which stays locked until this process ends. Raises OSError if none can
-    be made."""
+    """Create a folder that stays locked until this process ends.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
     private(root)
-    # No sweep may come between making and locking it, and nobody wait for a lock whose holder is
-    # stopped.
+    # Sweeps ignore the first name, so they cannot remove the folder before it is locked.
     unlocked = root / f"{_UNLOCKED_PREFIX}{name}"
     unlocked.mkdir(mode=0o700)
     fcntl.flock(os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
@@ -49,12 +53,12 @@ def make(root: Path, name: str) -> Path:
 
 
 def folder_of(root: Path, name: str) -> Path:
-    """Return where the folder of this name lies."""
+    """Return the path of the folder of this name."""
     return root / f"{_PREFIX}{name}"
 
 
 def sweep(root: Path) -> None:
-    """Remove all folders that no running job uses."""
+    """Remove all folders without a running job."""
     for folder in root.glob(f"{_PREFIX}*/"):
         if _is_unused(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -91,20 +95,21 @@ def _age_s(folder: Path) -> float:
 def limit_per_job(settings: Settings, n_workers: int) -> int:
     """Return how many bytes the files of a job may take.
 
-    Without JOB_SCRATCH_BYTES: what is free now or taken by jobs, less the reserve, divided by
-    `n_workers`, the jobs at once. So no job fails because of another, and however full the disk is,
-    never less than the reserve: a disk that fills up otherwise makes its jobs wait, and does not
-    fail them.
+    Without JOB_SCRATCH_BYTES it is an equal share for each of `n_workers` jobs in parallel, of the
+    space that is free now or used by jobs, less the reserve. So no job fails because of another.
+    The share is never less than the reserve: jobs on a disk that other files fill up wait, and do
+    not fail.
     """
     if settings.job_scratch_bytes:
         return settings.job_scratch_bytes
-    root, reserve = Path(settings.scratch_dir), reserve_bytes(settings)
-    return max((free_bytes(root) + used_bytes(root) - reserve) // n_workers, reserve)
+    root = Path(settings.scratch_dir)
+    reserve = reserve_bytes(settings)
+    usable = free_bytes(root) + used_bytes(root) - reserve
+    return max(usable // n_workers, reserve)
 
 
 def used_bytes(folder: Path) -> int:
-    """Return the bytes of the disk that the files below a folder take; what goes away meanwhile is
-    none."""
+    """Return the disk space of the files below a folder, without those that vanish meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -114,16 +119,15 @@ def used_bytes(folder: Path) -> int:
 
 
 def over(used: int, limit: int) -> ScratchFull:
-    """Return the failure of a job whose files take `used` bytes of the `limit` that they may."""
+    """Return the failure of a job whose files use `used` bytes, over the `limit`."""
     return ScratchFull(
-        f"The files of the job took {used:,} bytes; the limit is {limit:,} bytes "
+        f"The files of the job used {used:,} bytes; the limit is {limit:,} bytes "
         "(JOB_SCRATCH_BYTES)."
     )
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error, or one that it came of, says that the disk or the quota on it is
-    full."""
+    """Return whether an error, or one of its causes, is that the disk or its quota is full."""
     seen: list[BaseException] = []
     causes: list[BaseException | None] = [error]
     while causes:
@@ -137,18 +141,17 @@ def is_full(error: BaseException) -> bool:
     return False
 
 
-# The space of all
+# The space of all jobs
 
 
 def free_bytes(root: Path) -> int:
-    """Return the bytes that are free on the disk of a folder, which may not be there yet. Raises
-    OSError."""
+    """Return the free bytes of a folder's disk; the folder need not exist. Raises OSError."""
     found = os.statvfs(_existing(root))
     return found.f_bavail * found.f_frsize
 
 
 def reserve_bytes(settings: Settings) -> int:
-    """Return the free bytes below which no job should be started. Raises OSError."""
+    """Return the free bytes below which no job should start. Raises OSError."""
     if settings.scratch_reserve_bytes:
         return settings.scratch_reserve_bytes
     found = os.statvfs(_existing(Path(settings.scratch_dir)))
@@ -156,64 +159,73 @@ def reserve_bytes(settings: Settings) -> int:
 
 
 def is_short(settings: Settings) -> bool:
-    """Tell whether less is free than the reserve. Raises OSError."""
+    """Return whether less space is free than the reserve. Raises OSError."""
     return free_bytes(Path(settings.scratch_dir)) < reserve_bytes(settings)
 
 
 def _existing(path: Path) -> Path:
-    return next(
-        folder
-        for folder in (path.absolute(), *path.absolute().parents)
-        if folder.exists()
-    )
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def report(connection: redis.Redis, name: str, settings: Settings) -> None:
-    """Tell in Redis how much is free to the workers of this name; to be repeated within
-    REPORT_TTL_S.
+    """Report the free space of the workers of this name; repeat it within REPORT_TTL_S.
 
     Raises:
         redis.RedisError: Redis does not answer.
         OSError: the disk does not.
     """
-    told = {
+    space = {
         "free_bytes": free_bytes(Path(settings.scratch_dir)),
         "reserve_bytes": reserve_bytes(settings),
     }
     with connection.pipeline() as pipeline:
-        pipeline.set(_REPORT + name, json.dumps(told), ex=REPORT_TTL_S)
+        pipeline.set(_REPORT + name, json.dumps(space), ex=REPORT_TTL_S)
         pipeline.sadd(_NAMES, name)
         pipeline.expire(_NAMES, REPORT_TTL_S)
         pipeline.execute()
 
 
 def problems(connection: redis.Redis) -> list[str]:
-    """Return a sentence for all workers that have less space than their reserve. Raises
-    redis.RedisError."""
+    """Return a sentence for each worker that has less space than its reserve.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    sentences = []
+    for name, space in _reports(connection).items():
+        if space["free_bytes"] < space["reserve_bytes"]:
+            sentences.append(
+                f"Worker {name} has {space['free_bytes']:,} bytes of scratch space left, "
+                f"less than the reserve of {space['reserve_bytes']:,} "
+                "(SCRATCH_RESERVE_BYTES)."
+            )
+    return sentences
+
+
+def _reports(connection: redis.Redis) -> dict[str, dict[str, int]]:
+    """Return the recent reports by worker, and forget the workers without one."""
     answer: Any = connection.smembers(_NAMES)
     names = sorted(name.decode() for name in answer)
-    told: Any = connection.mget([_REPORT + name for name in names]) if names else []
-    if gone := [name for name, text in zip(names, told, strict=True) if text is None]:
-        # One that tells again at this moment is missing until it does so the next time.
+    if not names:
+        return {}
+
+    texts: Any = connection.mget([_REPORT + name for name in names])
+    found = dict(zip(names, texts, strict=True))
+    if gone := [name for name, text in found.items() if text is None]:
+        # A worker that reports at this very moment is missing until its next report.
         connection.srem(_NAMES, *gone)
-    found = [
-        (name, json.loads(text)) for name, text in zip(names, told, strict=True) if text
-    ]
-    return [
-        f"Worker {name} has {space['free_bytes']:,} bytes of scratch space left, fewer than "
-        "the reserve of "
-        f"{space['reserve_bytes']:,} (SCRATCH_RESERVE_BYTES)."
-        for name, space in found
-        if space["free_bytes"] < space["reserve_bytes"]
-    ]
+    return {name: json.loads(text) for name, text in found.items() if text}
 
 
 def check(connection: redis.Redis) -> None:
-    """Raise Unavailable, with a sentence each, if workers have less space than their reserve."""
+    """Raise Unavailable, with a sentence for each worker, if any has less than its reserve."""
     try:
         found = problems(connection)
     except redis.RedisError:
-        # That is no news of the scratch space; whoever asks for Redis itself hears of it.
+        # This says nothing about the scratch space; /readyz checks Redis itself.
         return
     if found:
         raise Unavailable(" ".join(found))

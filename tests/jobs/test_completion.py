@@ -185,7 +185,7 @@ def test_a_failure_does_not_wait_for_a_store_that_is_away(
             "internal_error",
             "failed (ZeroDivisionError); its request_id is r1.",
         ),
-        (MemoryError("a cell"), "out_of_memory", "at most; the limit is 1,000 MB."),
+        (MemoryError("a cell"), "out_of_memory", "MB; the limit is 1,000 MB."),
     ],
 )
 def test_a_fault_is_told_with_what_an_operator_needs_to_find_it(

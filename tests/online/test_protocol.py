@@ -134,5 +134,5 @@ def test_socket_lies_in_a_folder_of_its_own_user(path: str) -> None:
     assert [each.name for each in folder.iterdir()] == ["socket"]
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
-    with pytest.raises(PermissionError, match="nobody else may write it"):
+    with pytest.raises(PermissionError, match="nobody else may write to it"):
         protocol.listen(path)

@@ -260,14 +260,14 @@ def test_failure_names_limit_and_peak() -> None:
     for error in (meter.failure(), meter.failure(memory.RAN_OUT)):
         assert error.code == "out_of_memory"
         assert "the limit is 150 MB" in error.detail
-        assert f"took {meter.peak_bytes / 1e6:.0f} MB" in error.detail
+        assert f"{meter.peak_bytes / 1e6:.0f} MB" in error.detail
     assert "system ended the job" in error.detail
 
 
 def test_refused_memory_is_a_failure_with_limit_and_peak() -> None:
     error = memory.refused(150 * MB)
     assert error.code == "out_of_memory"
-    assert re.search("It took [0-9,]+ MB at most; the limit is 150 MB.", error.detail)
+    assert re.search("It used at most [0-9,]+ MB; the limit is 150 MB.", error.detail)
 
 
 # The limit

@@ -86,7 +86,7 @@ def test_failure_names_the_limit_and_its_setting() -> None:
     error = scratch.over(2_000_000, 1_000_000)
     assert error.code == "scratch_full"
     assert (
-        "took 2,000,000 bytes; the limit is 1,000,000 bytes (JOB_SCRATCH_BYTES)"
+        "used 2,000,000 bytes; the limit is 1,000,000 bytes (JOB_SCRATCH_BYTES)"
         in error.detail
     )
     assert "JOB_SCRATCH_BYTES" in error.hint
@@ -142,12 +142,12 @@ def test_workers_short_of_space_are_named(
     assert first.startswith("Worker a has ")
     assert second.startswith("Worker b has ")
     assert (
-        "fewer than the reserve of 1,000,000,000,000,000,000 (SCRATCH_RESERVE_BYTES)"
+        "less than the reserve of 1,000,000,000,000,000,000 (SCRATCH_RESERVE_BYTES)"
         in first
     )
 
 
-def test_a_worker_that_has_space_again_is_no_problem(
+def test_a_worker_that_has_space_again_is_not_named(
     connection: redis.Redis, report: Report
 ) -> None:
     report("a", 10**18)
