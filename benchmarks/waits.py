@@ -53,7 +53,7 @@ def measure_health(bench: Bench) -> list[Line]:
 
 def _health_ms(url: str, job: str) -> float:
     def wait(_: int) -> None:
-        requests.get(f"{url}/status", params={"id": job, "wait": 3}, timeout=30)
+        requests.get(f"{url}/status", params={"id": job, "wait": "3"}, timeout=30)
 
     with ThreadPoolExecutor(N_WAITERS) as pool:
         waiters = [pool.submit(wait, place) for place in range(N_WAITERS)]

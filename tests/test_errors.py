@@ -71,7 +71,8 @@ def test_docstring_of_the_module_draws_every_error_under_its_parent(
         r"^([│├└─ ]*)(\w+)", str(errors.__doc__).partition("\n\n")[2], re.MULTILINE
     )
     depth_of = {name: len(branch) for branch, name in names}
-    assert depth_of[error.__name__] == depth_of[error.__base__.__name__] + 4
+    (parent,) = error.__bases__
+    assert depth_of[error.__name__] == depth_of[parent.__name__] + 4
 
 
 @each_error

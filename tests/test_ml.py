@@ -463,7 +463,11 @@ def test_manifest_of_a_result_says_what_it_was_made_from(bench: Bench) -> None:
 def test_prediction_gives_what_was_asked_for(bench: Bench) -> None:
     model_id = bench.fit(frame_of(["no", "yes"] * 30))
     rows = pd.DataFrame({"x": [1, 0], "id": ["a", "b"]})
-    options = {"output": "probabilities", "keep": ["id"], "format": "csv"}
+    options: dict[str, Any] = {
+        "output": "probabilities",
+        "keep": ["id"],
+        "format": "csv",
+    }
     dataset_id, result_id = bench.upload(rows), new_id()
     bench.predict_on(
         dataset_id, model_id, result_id, bench.noted(dataset_id), **options

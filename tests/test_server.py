@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_code_of_the_original_system_works_unchanged(stack: Stack) -> None:
         requests.put(answer["url"], data=io.BytesIO(parquet(frame))).raise_for_status()
         return answer["id"]
 
-    def wait(job: str) -> dict:
+    def wait(job: str) -> dict[str, Any]:
         while (
             answer := requests.get(stack.url + "/status", params={"id": job}).json()
         )["status"] not in (
@@ -204,7 +205,7 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
     ],
 )
 def test_wrong_requests_are_problems(
-    stack: Stack, method: str, path: str, params: dict, status: int, code: str
+    stack: Stack, method: str, path: str, params: dict[str, Any], status: int, code: str
 ) -> None:
     answer = requests.request(method, stack.url + path, params=params)
     assert_problem(answer, status, code)
@@ -230,7 +231,7 @@ def test_wrong_requests_are_problems(
     ids=str,
 )
 def test_wrong_wishes_for_a_prediction_are_problems(
-    stack: Stack, model_id: str, wanted: dict
+    stack: Stack, model_id: str, wanted: dict[str, Any]
 ) -> None:
     answer = stack.post(
         "/predict", dataset_id=stack.upload(table(20)), model_id=model_id, **wanted
@@ -263,7 +264,7 @@ def test_params_of_a_learner_are_refused_all_at_once_before_there_is_a_job(
         "max_iter",
         "n_trees",
         "tol",
-    ]  # type: ignore[attr-defined]
+    ]
 
 
 def test_params_that_do_not_fit_the_task_that_was_found_fail_the_job(
@@ -377,7 +378,7 @@ def test_wrong_bodies_are_problems(
     assert_problem(answer, status, code)
 
 
-def raw(stack: Stack, request: bytes) -> tuple[bytes, dict]:
+def raw(stack: Stack, request: bytes) -> tuple[bytes, dict[str, Any]]:
     """Send bytes as they are; return the answer's head and its JSON body."""
     host, port = urlsplit(stack.url).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
@@ -489,7 +490,7 @@ def test_missing_features_are_refused_by_predict_all_at_once(
         "col_0",
         "col_3",
     ]
-    assert len(body["errors"]) == 2  # type: ignore[arg-type]
+    assert len(body["errors"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,8 @@ def test_models_are_listed_newest_first(
 def test_pages_hold_every_model_once(
     limit: int, by_owner: Callable[[str], Stack], years: list[str]
 ) -> None:
-    pages, before = [], {}
+    pages: list[list[str]] = []
+    before: dict[str, str] = {}
     while True:
         answer = by_owner("ann").get("/models", limit=limit, **before)
         pages.append(ids_of(answer))
@@ -563,10 +564,10 @@ def test_finished_job_whose_objects_vanished_does_not_exist(
 ) -> None:
     model_id = stack.fitted(table())
     result_id = predicted(stack, tmp_path, model_id)
-    for bucket, identifier in (("models", model_id), ("results", result_id)):
-        storage.delete(
-            bucket, "default", identifier, storage.names(bucket, "default", identifier)
-        )  # type: ignore[arg-type]
+    buckets: dict[Bucket, str] = {"models": model_id, "results": result_id}
+    for bucket, identifier in buckets.items():
+        names = storage.names(bucket, "default", identifier)
+        storage.delete(bucket, "default", identifier, names)
     assert_problem(stack.get("/result", id=result_id), 404, "job_not_found")
     answer = stack.post("/predict", dataset_id=stack.upload(table()), model_id=model_id)
     assert_problem(answer, 404, "model_not_found")

@@ -334,11 +334,13 @@ def test_uploads_beside_a_sweep_succeed(storage: Storage, kept: Settings) -> Non
 def test_answers_say_when_something_goes(stack: Stack, model_id: str) -> None:
     dataset = stack.upload(b"a,y\n1,2\n")
     asked = stack.settings(retain_datasets_days=0.5, retain_models_days=2)
-    (line,) = create_app(asked).test_client().get("/datasets?limit=1").json["datasets"]
+    caller = create_app(asked).test_client()
+    listed: Any = caller.get("/datasets?limit=1").json
+    (line,) = listed["datasets"]
     minted_at = retention.of_id(dataset, 1) or 0
     assert line["id"] == dataset
     assert line["expires_at"] == pytest.approx(minted_at - DAY_S / 2)
-    model = create_app(asked).test_client().get(f"/models/{model_id}").json
+    model: Any = caller.get(f"/models/{model_id}").json
     assert model["expires_at"] == pytest.approx(model["created_at"] + 2 * DAY_S)
 
 

@@ -92,7 +92,7 @@ PAIRS = {
 }
 
 
-@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
+@pytest.fixture(params=[*PAIRS.values()], ids=[*PAIRS])
 def pair(
     request: pytest.FixtureRequest,
 ) -> tuple[Any, Any, np.ndarray, np.ndarray, str]:
@@ -355,7 +355,7 @@ def test_fitted_estimator_is_rebuilt_in_another_process(
     remote, _, x, y, _ = pair
     x = pd.DataFrame(x, columns=list("abcdef")) if as_frame else x
     model = remote.set_params(seed=3).fit(x, y)
-    pd.to_pickle(x, tmp_path / "x")
+    (tmp_path / "x").write_bytes(pickle.dumps(x))
     code = f"""
 import sys, pandas, estimators
 model = estimators.{type(model).__name__}.from_model(sys.argv[1])
@@ -418,10 +418,10 @@ def test_downloaded_model_predicts_what_the_service_predicts(
             np.testing.assert_array_equal(model.predict(rows), expected)
         if task == "classification":
             assert model.classes_.tolist() == ["cheap", "dear"]
-            expected = client.predict_table(
+            probabilities = client.predict_table(
                 unseen, fitted, output="probabilities"
             ).iloc[:, 1:]
-            np.testing.assert_array_equal(model.predict_proba(unseen), expected)
+            np.testing.assert_array_equal(model.predict_proba(unseen), probabilities)
     assert {feature["kind"] for feature in model.features} == set(READ)
     assert {"constant", "row id"}.isdisjoint(model.feature_names_in_)
 

@@ -52,7 +52,7 @@ def begin(start_stack: StartStack) -> dict[str, Outage]:
     return outages
 
 
-def in_background(do: Callable[[], Any]) -> Future[Any]:
+def in_background(do: Callable[..., Any]) -> Future[Any]:
     """Call a function in its own thread."""
     pool = ThreadPoolExecutor(1)
     future = pool.submit(do)

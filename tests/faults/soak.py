@@ -140,9 +140,8 @@ def _play_all(
 
 def _inspect(stack: Stack, ran: Ran) -> None:
     """Check what is left: one end of each job, also without Redis, and no file or process."""
-    known = [
-        name.decode() for name in stack.redis().zrange("rowcast:jobs:default", 0, -1)
-    ]
+    names: Any = stack.redis().zrange("rowcast:jobs:default", 0, -1)
+    known = [name.decode() for name in names]
     with Client(stack.url) as client:
         ends = {job: _settled(client, job) for job in known}
     kinds: dict[str, Any] = {

@@ -23,7 +23,11 @@ TTL_S = 10
 MOST_KILLS, WINDOW_S = 3, 60.0
 RECOVERY_LIMIT_S = 180.0
 LOOK_S = 0.02
-STACK = {"SHORT_WORKERS": "1", "MAX_ATTEMPTS": "50", "WORKER_TTL_S": str(TTL_S)}
+STACK: dict[str, Any] = {
+    "SHORT_WORKERS": "1",
+    "MAX_ATTEMPTS": "50",
+    "WORKER_TTL_S": str(TTL_S),
+}
 
 
 @dataclass

@@ -246,7 +246,7 @@ def submit(account: Account, ask: Callable[[], T]) -> T:
         time.sleep(0.5)
 
 
-def insist(ask: Callable[[], T]) -> T:
+def insist(ask: Callable[..., T]) -> T:
     """Repeat a request until it is answered, as a patient user does."""
     deadline = time.monotonic() + PATIENCE_S
     while True:

@@ -332,7 +332,7 @@ def calls(connection: redis.Redis, work: Callable[[], object]) -> dict[str, int]
 
 @pytest.mark.parametrize("wanted", [{}, {"status": "queued"}], ids=str)
 def test_a_page_of_10000_queued_jobs_costs_what_one_of_500_does(
-    queue: Queue, wanted: dict[str, str]
+    queue: Queue, wanted: dict[str, Any]
 ) -> None:
     queue.submit_many(500)
     few = calls(queue.connection, lambda: queue.page(**wanted))
@@ -611,7 +611,7 @@ class Listener:
     def __enter__(self) -> Listener:
         self.answer = requests.get(
             f"{self.url}/status",
-            params={"id": self.job, "stream": 1},
+            params={"id": self.job, "stream": "1"},
             stream=True,
             timeout=30,
         )

@@ -197,7 +197,8 @@ def as_last_version(connection: redis.Redis, job_id: str, **fields: str) -> None
     """Make a queued job's hash what the last version left when it queued the job again."""
     key = f"rq:job:{job_id}"
     connection.hdel(key, "queue_score")
-    connection.hset(key, mapping={**LAST_VERSION, **fields})
+    mapping: dict[Any, Any] = {**LAST_VERSION, **fields}
+    connection.hset(key, mapping=mapping)
 
 
 def test_a_fit_that_the_last_version_queued_again_runs_and_keeps_its_history(

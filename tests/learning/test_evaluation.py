@@ -233,7 +233,7 @@ def test_infinite_prediction_is_not_judged() -> None:
 
 
 def test_folds_have_a_mean_and_a_deviation_where_known() -> None:
-    folds = [
+    folds: list[dict[str, Any]] = [
         {"r2": 0.5, "mae": 1.0, "residual_quantiles": {}},
         {"r2": None, "mae": 3.0},
     ]

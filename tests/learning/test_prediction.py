@@ -350,7 +350,9 @@ def test_result_does_not_depend_on_the_size_of_batches(
 
 
 def test_batches_shrink_with_the_width_of_features_and_classes() -> None:
-    wide = Predictor(None, CLASSIFIER.features * 1000, "y", "string", ["a", "b"], None)
+    wide = Predictor(
+        None, [*CLASSIFIER.features] * 1000, "y", "string", ["a", "b"], None
+    )
     many = Predictor(None, CLASSIFIER.features, "y", "string", ["a"] * 1000, None)
     assert prediction.batch_rows(CLASSIFIER) == 65_536
     assert prediction.batch_rows(wide) == 666

@@ -190,12 +190,12 @@ def test_threads_that_count_in_parallel_send_in_order(
 ) -> None:
     progress = Progress(sent.append, clock=Clock(0.1))
     progress.phase("reading")
-    counters = [
-        threading.Thread(
-            target=lambda: [progress.rows(done, 2_000) for done in range(2_000)]
-        )
-        for _ in range(4)
-    ]
+
+    def count() -> None:
+        for done in range(2_000):
+            progress.rows(done, 2_000)
+
+    counters = [threading.Thread(target=count) for _ in range(4)]
     for counter in counters:
         counter.start()
     for counter in counters:
@@ -224,7 +224,7 @@ def rows_of(n_rows: int, n_columns: int = 10) -> tuple[list[Feature], Rows]:
         columns=[f"x{i}" for i in range(n_columns)],
     )
     target = (frame.x0 + frame.x1 + RNG.normal(size=n_rows) > 0).astype(int).to_numpy()
-    return [Feature(name, "numeric") for name in frame], Rows(frame, target)
+    return [Feature(str(name), "numeric") for name in frame], Rows(frame, target)
 
 
 SEEN: dict[str, dict[str, Any]] = {

@@ -134,7 +134,7 @@ def test_thousand_classes_are_accepted(learner: str) -> None:
         "linear": {"max_iter": 5},
         "forest": {"n_estimators": 2},
     }
-    how = {
+    how: dict[str, Any] = {
         "task": "classification",
         "params": quick.get(learner, {}),
         "importance_s": 0,

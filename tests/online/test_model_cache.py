@@ -11,9 +11,10 @@ import redis
 import requests
 
 from rowcast.errors import ModelNotFound, ModelTooLarge
-from rowcast.online import limits, model_cache
+from rowcast.online import limits
 from rowcast.online.model_cache import ModelCache
-from rowcast.store import invalidation
+from rowcast.store import invalidation, loading, publications
+from rowcast.system import memory
 from tests.support.stack import Stack
 from tests.support.tables import table
 
@@ -31,7 +32,7 @@ def make(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ModelCache]:
     """Return a function that makes a cache, whose models take as much memory as their files."""
-    monkeypatch.setattr(model_cache.memory, "held_bytes", lambda _pid: 0)
+    monkeypatch.setattr(memory, "held_bytes", lambda _pid: 0)
 
     def made(
         max_bytes: int = 10**9, connection: redis.Redis | None = None
@@ -54,8 +55,8 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> bool:
         raise AssertionError("the store was asked")
 
-    monkeypatch.setattr(model_cache.publications, "has_published", fail)
-    monkeypatch.setattr(model_cache.loading, "load", fail)
+    monkeypatch.setattr(publications, "has_published", fail)
+    monkeypatch.setattr(loading, "load", fail)
 
 
 def test_kept_model_is_returned_without_asking_the_store(
@@ -104,7 +105,7 @@ def test_model_that_takes_more_memory_than_the_cache_is_returned_and_not_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     grown = iter(range(0, 10**10, 10**9))
-    monkeypatch.setattr(model_cache.memory, "held_bytes", lambda _pid: next(grown))
+    monkeypatch.setattr(memory, "held_bytes", lambda _pid: next(grown))
     cache = make(10**8)
     first, second = (cache.get("default", model_ids[0])[0] for _ in range(2))
     assert first is not second

@@ -235,7 +235,7 @@ def test_table_beside_the_id_of_a_dataset_is_415(stack: Stack, model_id: str) ->
 
 
 def test_parameters_of_jobs_are_refused_by_name(stack: Stack, model_id: str) -> None:
-    given = {
+    given: dict[str, Any] = {
         "priority": "high",
         "callback_url": "https://example.org/",
         "timeout_s": 5,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -174,7 +175,7 @@ def test_only_the_newest_datasets_of_the_same_bytes_are_remembered(
         deduplication.find(connection, storage, "acme", sha256(data), len(data))
         == ids[-1]
     )
-    (name,) = connection.keys(f"rowcast:content:acme:{sha256(data)}:*")  # type: ignore[misc]
+    (name,) = connection.keys(f"rowcast:content:acme:{sha256(data)}:*")
     assert connection.zcard(name) == deduplication.N_REMEMBERED - 1
 
 
@@ -205,10 +206,10 @@ def test_memory_lasts_for_a_month_from_the_last_use(
         f"rowcast:content:acme:{sha256(data)}:{len(data)}",
     ]
     for name in names:
-        assert connection.ttl(name) > 29 * 24 * 3600  # type: ignore[operator]
+        assert connection.ttl(name) > 29 * 24 * 3600
         connection.expire(name, 100)
     deduplication.find(connection, storage, "acme", sha256(data), len(data))
-    assert all(connection.ttl(name) > 29 * 24 * 3600 for name in names)  # type: ignore[operator]
+    assert all(connection.ttl(name) > 29 * 24 * 3600 for name in names)
 
 
 def test_without_redis_nothing_is_found_and_noting_is_no_failure(
@@ -217,7 +218,7 @@ def test_without_redis_nothing_is_found_and_noting_is_no_failure(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
-        dead = connect_for_requests(Settings(redis_url=url))  # type: ignore[arg-type]
+        dead = connect_for_requests(Settings(redis_url=url))
         dataset_id = noted(dead, storage, data)
         assert (
             deduplication.find(dead, storage, "acme", sha256(data), len(data)) is None
@@ -228,7 +229,7 @@ def test_without_redis_nothing_is_found_and_noting_is_no_failure(
 # On the wire
 
 
-def claim(stack: Stack, data: bytes) -> dict:
+def claim(stack: Stack, data: bytes) -> dict[str, Any]:
     answer = stack.post("/upload", sha256=sha256(data), size=len(data))
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -283,7 +284,9 @@ def test_bytes_of_a_table_that_was_refused_by_its_job_are_offered_too(
         {"sha256": "0" * 64, "size": "many"},
     ],
 )
-def test_malformed_claims_are_refused_by_name(stack: Stack, params: dict) -> None:
+def test_malformed_claims_are_refused_by_name(
+    stack: Stack, params: dict[str, Any]
+) -> None:
     problem = assert_problem(stack.post("/upload", **params), 400, "invalid_request")
     assert any(name in str(problem["errors"]) for name in params)
 

@@ -109,6 +109,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Parses a Request, and writes the Reply."""
 
+    server: Server
     protocol_version = "HTTP/1.1"
 
     def handle_any(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import requests
 
 from tests.support.stack import Stack
@@ -21,9 +23,7 @@ PROBLEM_MEMBERS = {
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
 
 
-def assert_problem(
-    answer: requests.Response, status: int, code: str
-) -> dict[str, object]:
+def assert_problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
     assert answer.headers["Content-Type"] == "application/problem+json", answer.text
     body = answer.json()
     assert set(body) == PROBLEM_MEMBERS

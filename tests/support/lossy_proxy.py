@@ -25,6 +25,8 @@ class LossyProxy(socketserver.ThreadingTCPServer):
 class LossyHandler(socketserver.StreamRequestHandler):
     """Passes on the bytes of a request, and those of its answer unless it is to be lost."""
 
+    server: LossyProxy
+
     def handle(self) -> None:
         head = self.read_head()
         if not head:

@@ -247,7 +247,7 @@ def starting(factory: pytest.TempPathFactory) -> Iterator[StartStack]:
     """Give a function that starts a stack; all of them are stopped at the end."""
     stacks: list[Stack] = []
 
-    def start(data: Path | None = None, *, workers: int = 2, **settings: str) -> Stack:
+    def start(data: Path | None = None, *, workers: int = 2, **settings: Any) -> Stack:
         stacks.append(
             launch(data or factory.mktemp("stack"), workers=workers, **settings)
         )

@@ -11,7 +11,7 @@ import psutil
 import requests
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
+def eventually(condition: Callable[..., Any], timeout_s: float = 20) -> Any:
     """Return the first true value of a condition; fail if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -52,5 +52,6 @@ def enqueued(
 
 def due(connection: redis.Redis) -> float | None:
     """Return when the only webhook is due, None if there is no webhook."""
-    times = [time for _, time in connection.zrange(outbox.DUE, 0, -1, withscores=True)]
+    waiting: Any = connection.zrange(outbox.DUE, 0, -1, withscores=True)
+    times = [time for _, time in waiting]
     return times[0] if times else None

@@ -181,10 +181,9 @@ def test_readyz_names_the_workers_short_of_space(
             .get("/readyz")
         )
         assert answer.status_code == 503, "there is no store"
+        body: Any = answer.json
         return [
-            problem
-            for problem in answer.json["errors"]
-            if not problem.startswith("store: ")
+            problem for problem in body["errors"] if not problem.startswith("store: ")
         ]
 
     assert problems() == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -43,7 +44,8 @@ def test_webhook_is_kept_in_redis_for_longer_than_it_is_tried(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     enqueued(connection, receiver.url)
-    ((name, _),) = connection.zrange(outbox.DUE, 0, -1, withscores=True)
+    waiting: Any = connection.zrange(outbox.DUE, 0, -1, withscores=True)
+    ((name, _),) = waiting
     assert connection.ttl(f"rowcast:webhook:{name.decode()}") > outbox.RETRY_FOR_S
     deliver(connection)
     assert connection.ttl(f"rowcast:webhook:{name.decode()}") < 0
@@ -98,7 +100,7 @@ def test_webhooks_that_fail_together_are_not_tried_again_together(
     for _ in range(5):
         enqueued(connection, receiver.url)
     deliver(connection)
-    waiting = connection.zrange(outbox.DUE, 0, -1, withscores=True)
+    waiting: Any = connection.zrange(outbox.DUE, 0, -1, withscores=True)
     assert len({round(time, 1) for _, time in waiting}) > 1
 
 

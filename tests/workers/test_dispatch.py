@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rowcast.workers import dispatch
+from rowcast.system import cores
 from rowcast.workers.dispatch import Dispatcher, WorkerKind
 from rowcast.workers.stop_request import StopRequest
 
@@ -40,7 +40,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     def made(
         kind: WorkerKind = "any", *, short_workers: int = 1, is_wide: bool = False
     ) -> Dispatcher:
-        monkeypatch.setattr(dispatch.cores, "is_any_wide", lambda _folder: is_wide)
+        monkeypatch.setattr(cores, "is_any_wide", lambda _folder: is_wide)
         stop = StopRequest(grace_s=10)
         settings: Any = SimpleNamespace(
             short_workers=short_workers, cores_dir="", worker_ttl_s=15

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from rowcast.workers import work_horse
 from rowcast.workers.report_pipe import ReportPipe
 from rowcast.workers.work_horse import HANGS_S, WorkHorse
 
@@ -24,7 +24,7 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal now
         now = seconds
 
-    monkeypatch.setattr(work_horse.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     return set_to
 
 
