@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -292,7 +293,7 @@ def test_commands_of_the_guide_run_in_a_container_that_has_the_settings(
     assert {"S3_ENDPOINT", "REDIS_URL"} <= environment(service).keys()
     guide = (ROOT / "docs" / "deployment.md").read_text()
     for module in set(re.findall(r"python -m (rowcast\.\w+)", guide)):
-        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+        assert importlib.util.find_spec(module), module
 
 
 @pytest.mark.parametrize("service", OURS)
