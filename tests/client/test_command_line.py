@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import client as module
 from client import main
 from tests.support import ROOT
-from tests.support.fake_service import D1, MANIFEST, Reply, job, problem
+from tests.support.fake_service import D1, MANIFEST, Reply, Server, job, problem
 from tests.support.terminal import run_python
 
 
 def test_commands_print_only_what_the_next_command_needs(
-    service, table, tmp_path, capsys
-):
+    service: Server, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved = tmp_path / "result.parquet"
     options = "--target price --task regression --option seed=3 --option name=a=b"
     commands = {
@@ -41,8 +43,8 @@ def test_commands_print_only_what_the_next_command_needs(
 
 
 def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(
-    service, capsys, tmp_path
-):
+    service: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     service.queued["/status"] = [
         problem(404, "job_not_found"),
         Reply(200, job("failed")),
@@ -58,7 +60,9 @@ def test_error_of_a_command_is_a_sentence_on_stderr_and_exit_code_1(
         assert capsys.readouterr() == ("", f"{message}\n")
 
 
-def test_commands_that_list_show_and_delete(service, capsys):
+def test_commands_that_list_show_and_delete(
+    service: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     score = {"metric": "r2", "value": 0.5}
     models = [
         {"id": "m2", "target": "y", "learner": "linear", "score": score},
@@ -99,14 +103,16 @@ def test_commands_that_list_show_and_delete(service, capsys):
         "upload a --api-key k",
     ],
 )
-def test_misspelt_command_is_exit_code_2(command, capsys):
+def test_misspelt_command_is_exit_code_2(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as raised:
         main(command.split())
     assert raised.value.code == 2
     assert "usage:" in capsys.readouterr().err
 
 
-def test_help_names_the_commands_and_the_variable_of_the_key():
+def test_help_names_the_commands_and_the_variable_of_the_key() -> None:
     shown = run_python(str(ROOT / "client.py"), "--help").stdout
     for name in (*module.COMMANDS, "ROWCAST_API_KEY", "ROWCAST_URL"):
         assert name in shown

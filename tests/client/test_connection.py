@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 import client as module
 from client import APIError, Client, RowcastError
-from tests.support.fake_service import D1, Reply, job, problem
+from tests.support.fake_service import D1, Reply, Server, job, problem
 
 
 def test_key_is_sent_to_the_service_and_never_to_the_store(
-    service, store, table, tmp_path, monkeypatch
-):
+    service: Server,
+    store: Server,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password something\n")
     netrc.chmod(0o600)
@@ -27,7 +35,9 @@ def test_key_is_sent_to_the_service_and_never_to_the_store(
         assert "authorization" not in request.headers
 
 
-def test_key_is_not_sent_after_a_redirect_to_another_host(service, serve):
+def test_key_is_not_sent_after_a_redirect_to_another_host(
+    service: Server, serve: Callable[..., Server]
+) -> None:
     elsewhere = serve(lambda _request: Reply(200, job()))
     headers = {"Location": f"{elsewhere.url}/status"}
     service.queued["/status"] = [Reply(307, headers=headers)]
@@ -36,7 +46,9 @@ def test_key_is_not_sent_after_a_redirect_to_another_host(service, serve):
     assert "authorization" not in elsewhere.requests[0].headers
 
 
-def test_error_after_a_redirect_names_the_address_to_use(service, serve):
+def test_error_after_a_redirect_names_the_address_to_use(
+    service: Server, serve: Callable[..., Server]
+) -> None:
     elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
     service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
     with (
@@ -46,7 +58,9 @@ def test_error_after_a_redirect_names_the_address_to_use(service, serve):
         client.fit(D1)
 
 
-def test_url_and_key_come_from_the_environment(service, monkeypatch):
+def test_url_and_key_come_from_the_environment(
+    service: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ROWCAST_URL", f"{service.url}/")
     monkeypatch.setenv("ROWCAST_API_KEY", "from-environment")
     with Client() as client:
@@ -55,13 +69,13 @@ def test_url_and_key_come_from_the_environment(service, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
-def test_unusable_key_is_rejected_without_showing_it(key):
+def test_unusable_key_is_rejected_without_showing_it(key: Any) -> None:
     with pytest.raises(RowcastError, match="an HTTP header cannot carry") as raised:
         Client(api_key=key)
     assert key not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "http://", "ftp://host"])
-def test_unusable_url_is_rejected(url):
+def test_unusable_url_is_rejected(url: Any) -> None:
     with pytest.raises(RowcastError, match="must start with http:// or https://"):
         Client(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from client import (
     RowcastError,
 )
 from tests.support import ROOT
-from tests.support.fake_service import D1, Reply, problem
+from tests.support.fake_service import D1, Reply, Server, problem
 
 ERRORS = [
     error
@@ -28,13 +29,13 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_errors_survive_pickle(error):
+def test_errors_survive_pickle(error: Any) -> None:
     sent = error("What is wrong.", code="some_code", errors=["a"], job_id="j1")
     got = pickle.loads(pickle.dumps(sent))
     assert (type(got), str(got), vars(got)) == (error, "What is wrong.", vars(sent))
 
 
-def test_guide_names_every_method_and_error():
+def test_guide_names_every_method_and_error() -> None:
     guide = (ROOT / "docs/client.md").read_text()
     methods = [name for name in vars(Client) if not name.startswith("_")]
     errors = [error.__name__ for error in ERRORS]
@@ -43,7 +44,7 @@ def test_guide_names_every_method_and_error():
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_module_docstring_draws_every_error(error):
+def test_module_docstring_draws_every_error(error: Any) -> None:
     assert error.__name__ in module.__doc__
 
 
@@ -60,7 +61,9 @@ def test_module_docstring_draws_every_error(error):
         (500, APIError, RowcastError),
     ],
 )
-def test_error_answers_have_classes_to_catch(client, service, status, error, builtin):
+def test_error_answers_have_classes_to_catch(
+    client: Client, service: Server, status: Any, error: Any, builtin: Any
+) -> None:
     service.queued["/fit"] = [problem(status, "some_code", request_id="q1")]
     with pytest.raises(builtin) as raised:
         client.fit(D1)
@@ -70,7 +73,9 @@ def test_error_answers_have_classes_to_catch(client, service, status, error, bui
     assert raised.value.request_id == "q1"
 
 
-def test_text_of_an_error_is_detail_problems_and_hint(client, service):
+def test_text_of_an_error_is_detail_problems_and_hint(
+    client: Client, service: Server
+) -> None:
     errors = ["'a' is empty", "It is invalid_table."]
     reply = problem(422, "invalid_table", hint="Upload again", errors=errors)
     service.queued["/fit"] = [reply]
@@ -90,7 +95,9 @@ def test_text_of_an_error_is_detail_problems_and_hint(client, service):
         b"",
     ],
 )
-def test_error_answer_of_a_proxy_is_a_sentence(client, service, body):
+def test_error_answer_of_a_proxy_is_a_sentence(
+    client: Client, service: Server, body: Any
+) -> None:
     service.queued["/fit"] = [Reply(500, body)]
     with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 500: .+"):
         client.fit(D1)
@@ -99,7 +106,9 @@ def test_error_answer_of_a_proxy_is_a_sentence(client, service, body):
 @pytest.mark.parametrize(
     "body", [b"<html>Please log in</html>", {"other": "service"}, [1], b""]
 )
-def test_good_answer_of_another_service_is_recognized(client, service, body):
+def test_good_answer_of_another_service_is_recognized(
+    client: Client, service: Server, body: Any
+) -> None:
     service.queued["/fit"] = [Reply(200, body)]
     with pytest.raises(APIError, match="not as Rowcast does"):
         client.fit(D1)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 import client as module
-from client import APIError, WaitTimeoutError
-from tests.support.fake_service import D1, DROP, Reply, job, keys_of, queue_full
+from client import APIError, Client, WaitTimeoutError
+from tests.support.fake_service import D1, DROP, Reply, Server, job, keys_of, queue_full
 
 
 @pytest.mark.parametrize("timeout", [-1, None, 600])
-def test_submission_waits_for_a_place_in_a_full_queue(client, service, pauses, timeout):
+def test_submission_waits_for_a_place_in_a_full_queue(
+    client: Client, service: Server, pauses: list[float], timeout: Any
+) -> None:
     service.queued["/fit"] = [queue_full(90)] * 5 + [DROP] + [queue_full(90)] * 5
     assert client.fit(D1, timeout) == "j1"
     assert pauses[:11] == [90.0] * 5 + [0.5] + [90.0] * 5
@@ -21,8 +24,12 @@ def test_submission_waits_for_a_place_in_a_full_queue(client, service, pauses, t
 
 @pytest.mark.parametrize(("timeout", "retry_after_s"), [(0, 1), (5, 7), (-1, 601)])
 def test_full_queue_is_an_error_if_the_next_attempt_would_come_too_late(
-    client, service, monkeypatch, timeout, retry_after_s
-):
+    client: Client,
+    service: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: Any,
+    retry_after_s: Any,
+) -> None:
     monkeypatch.setattr(module, "_jittered", lambda pause_s: pause_s)
     service.queued["/fit"] = [queue_full(retry_after_s)]
     with pytest.raises(APIError, match="It is queue_full") as raised:
@@ -32,7 +39,9 @@ def test_full_queue_is_an_error_if_the_next_attempt_would_come_too_late(
     assert len(service.requests) == 1
 
 
-def test_waiting_for_a_place_counts_towards_the_timeout(client, service):
+def test_waiting_for_a_place_counts_towards_the_timeout(
+    client: Client, service: Server
+) -> None:
     service.queued["/fit"] = [queue_full(1)]
     service.queued["/status"] = [Reply(200, job("started"))] * 99
     began = time.monotonic()

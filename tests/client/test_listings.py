@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import client as module
-from client import ConflictError, NotFoundError
-from tests.support.fake_service import Reply, Request, problem
+from client import Client, ConflictError, NotFoundError
+from tests.support.fake_service import Reply, Request, Server, problem
 from tests.support.tables import table as numbers
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets"])
-def test_listings_ask_for_pages_as_they_are_needed(client, service, kind):
+def test_listings_ask_for_pages_as_they_are_needed(
+    client: Client, service: Server, kind: Any
+) -> None:
     pages = [
         {kind: [{"id": "a"}, {"id": "b"}], "next": "b"},
         {kind: [], "next": "c"},
@@ -31,7 +35,9 @@ def test_listings_ask_for_pages_as_they_are_needed(client, service, kind):
 
 
 @pytest.mark.parametrize(("limit", "asked"), [(1, "1"), (3, "3"), (250, "100")])
-def test_limit_of_a_listing_bounds_its_pages_too(client, service, limit, asked):
+def test_limit_of_a_listing_bounds_its_pages_too(
+    client: Client, service: Server, limit: Any, asked: Any
+) -> None:
     page = {"models": [{"id": "a"}] * int(asked), "next": "a"}
     service.answer = lambda _request: Reply(200, page)
     assert len(list(client.models(limit))) == limit
@@ -39,7 +45,9 @@ def test_limit_of_a_listing_bounds_its_pages_too(client, service, limit, asked):
 
 
 @pytest.mark.parametrize("kind", ["models", "datasets", "results"])
-def test_delete_finds_the_kind_of_an_id(client, service, kind):
+def test_delete_finds_the_kind_of_an_id(
+    client: Client, service: Server, kind: Any
+) -> None:
     def answer(request: Request) -> Reply:
         if request.path == f"/{kind}/x1":
             return Reply(204)
@@ -51,20 +59,26 @@ def test_delete_finds_the_kind_of_an_id(client, service, kind):
     assert service.requests[-1].path == f"/{kind}/x1"
 
 
-def test_delete_of_nothing_is_a_not_found_error(client, service):
+def test_delete_of_nothing_is_a_not_found_error(
+    client: Client, service: Server
+) -> None:
     service.answer = lambda _request: problem(404, "not_found")
     with pytest.raises(NotFoundError, match="no model, dataset or result x1"):
         client.delete("x1")
 
 
-def test_delete_of_a_model_that_is_being_fitted_is_a_conflict(client, service):
+def test_delete_of_a_model_that_is_being_fitted_is_a_conflict(
+    client: Client, service: Server
+) -> None:
     service.queued["/models/x1"] = [problem(409, "model_not_ready")]
     with pytest.raises(ConflictError):
         client.delete("x1")
     assert len(service.requests) == 1
 
 
-def test_deleting_a_model_deletes_its_results(live, monkeypatch):
+def test_deleting_a_model_deletes_its_results(
+    live: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PAGE", 2)
     frame = numbers(50, 2)
     dataset_id = live.upload(frame)

@@ -29,7 +29,9 @@ def behind(losing: LossyProxy) -> Iterator[Client]:
         yield connected
 
 
-def test_job_whose_answer_was_lost_is_submitted_once(behind, losing, live, pauses):
+def test_job_whose_answer_was_lost_is_submitted_once(
+    behind: Client, losing: LossyProxy, live: Client, pauses: list[float]
+) -> None:
     dataset_id = live.upload(numbers(50, 2))
     losing.to_lose = {"POST /fit": 2, "POST /predict": 1}
     model_id = behind.fit(dataset_id, validation="none")
@@ -42,7 +44,9 @@ def test_job_whose_answer_was_lost_is_submitted_once(behind, losing, live, pause
     assert behind.wait(result_id)["model_id"] == model_id
 
 
-def test_cancel_whose_answer_was_lost_is_not_a_conflict(behind, losing, stack, pauses):
+def test_cancel_whose_answer_was_lost_is_not_a_conflict(
+    behind: Client, losing: LossyProxy, stack: Stack, pauses: list[float]
+) -> None:
     with stack.frozen():
         job_id = behind.fit(numbers(50, 2))
         losing.to_lose = {"POST /cancel": 1}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import client as module
-from client import ConflictError, RowcastError
-from tests.support.fake_service import MANIFEST, Reply
+from client import Client, ConflictError, Model, RowcastError
+from tests.support.fake_service import MANIFEST, Reply, Server
+from tests.support.stack import Stack
 from tests.support.tables import table as numbers
 
 REGRESSION = {
@@ -29,7 +32,7 @@ NOT_VALIDATED = {
 }
 
 
-def test_model_has_attributes_of_its_manifest(known):
+def test_model_has_attributes_of_its_manifest(known: Model) -> None:
     assert known.id == "m1"
     assert known.task == "classification"
     assert known.target == "<b>kind</b>"
@@ -41,7 +44,7 @@ def test_model_has_attributes_of_its_manifest(known):
     assert known.manifest == MANIFEST
 
 
-def test_model_prints_as_a_summary(known):
+def test_model_prints_as_a_summary(known: Model) -> None:
     lines = str(known).splitlines()
     assert dict(re.split(r"  +", line, maxsplit=1) for line in lines) == {
         "model": "m1",
@@ -55,7 +58,7 @@ def test_model_prints_as_a_summary(known):
     }
 
 
-def test_model_is_a_table_in_a_notebook_with_escaped_names(known):
+def test_model_is_a_table_in_a_notebook_with_escaped_names(known: Model) -> None:
     page = known._repr_html_()
     assert page.startswith("<table><tr><th>model</th><td>m1</td></tr>")
     assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.25" in page
@@ -63,7 +66,7 @@ def test_model_is_a_table_in_a_notebook_with_escaped_names(known):
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, NOT_VALIDATED])
-def test_model_plots_importances_and_errors(manifest, tmp_path):
+def test_model_plots_importances_and_errors(manifest: Any, tmp_path: Path) -> None:
     import matplotlib.pyplot
 
     matplotlib.use("Agg")
@@ -75,7 +78,9 @@ def test_model_plots_importances_and_errors(manifest, tmp_path):
     matplotlib.pyplot.close(figure)
 
 
-def test_plot_without_matplotlib_says_what_to_install(known, monkeypatch):
+def test_plot_without_matplotlib_says_what_to_install(
+    known: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RowcastError, match="pip install matplotlib"):
         known.plot()
@@ -83,8 +88,8 @@ def test_plot_without_matplotlib_says_what_to_install(known, monkeypatch):
 
 @pytest.mark.parametrize("missing", ["estimators", "sklearn"])
 def test_loading_a_model_names_what_is_missing_before_the_download(
-    client, service, monkeypatch, missing
-):
+    client: Client, service: Server, monkeypatch: pytest.MonkeyPatch, missing: Any
+) -> None:
     service.queued["/models/m1"] = [Reply(200, MANIFEST)]
     monkeypatch.delitem(sys.modules, "estimators", raising=False)
     for name in list(sys.modules):
@@ -100,7 +105,7 @@ def test_loading_a_model_names_what_is_missing_before_the_download(
     assert len(service.requests) == 1
 
 
-def test_model_of_a_real_service_has_a_summary(live):
+def test_model_of_a_real_service_has_a_summary(live: Client) -> None:
     frame = numbers(200, 3).rename(columns={"col_0": "<script>"})
     known = live.model(live.fit(frame, None))
     assert known.scores["accuracy"] > known.baseline["accuracy"]
@@ -109,7 +114,9 @@ def test_model_of_a_real_service_has_a_summary(live):
     assert "<script>" not in known._repr_html_()
 
 
-def test_model_whose_fit_has_not_finished_is_a_conflict(live, stack):
+def test_model_whose_fit_has_not_finished_is_a_conflict(
+    live: Client, stack: Stack
+) -> None:
     with stack.frozen():
         model_id = live.fit(numbers(50, 2))
         with pytest.raises(ConflictError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -47,8 +48,8 @@ def opened(path: Path) -> io.BytesIO:
     "convert", [str, Path, Path.read_bytes, opened, pd.read_parquet]
 )
 def test_small_table_is_predicted_online(
-    client, online_service, store, tmp_path, convert
-):
+    client: Client, online_service: Server, store: Server, tmp_path: Path, convert: Any
+) -> None:
     path = tmp_path / "new.parquet"
     PREDICTIONS.to_parquet(path)
     options = {"output": "quantiles", "quantiles": (0.1, 0.9), "keep": ["a b"]}
@@ -69,7 +70,9 @@ def test_small_table_is_predicted_online(
     assert store.requests == []
 
 
-def test_key_is_sent_with_an_online_prediction(online_service, table):
+def test_key_is_sent_with_an_online_prediction(
+    online_service: Server, table: Path
+) -> None:
     with Client(online_service.url, api_key="a-key") as client:
         client.predict_table(table, "m1")
     assert online_service.requests[0].headers["authorization"] == "Bearer a-key"
@@ -80,8 +83,8 @@ def test_key_is_sent_with_an_online_prediction(online_service, table):
     [{"format": "csv"}, {"priority": "low"}, {"reuse": True}, {"timeout_s": 9}],
 )
 def test_options_of_jobs_make_predict_table_submit_one(
-    client, online_service, table, options
-):
+    client: Client, online_service: Server, table: Path, options: Any
+) -> None:
     online_service.queued.clear()
     found = client.predict_table(table, "m1", output="labels", **options)
     assert_frame_equal(found, PREDICTIONS)
@@ -91,14 +94,18 @@ def test_options_of_jobs_make_predict_table_submit_one(
     assert client.jobs == [{"id": "r1", "kind": "predict"}]
 
 
-def test_uploaded_dataset_is_predicted_by_a_job(client, service):
+def test_uploaded_dataset_is_predicted_by_a_job(
+    client: Client, service: Server
+) -> None:
     found = client.predict_table(D2, "m1")
     assert_frame_equal(found, PREDICTIONS)
     assert [request.path for request in service.requests] == BY_JOB[1:]
 
 
 @pytest.mark.parametrize("size", [0, 5_000_001])
-def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, size):
+def test_table_that_is_large_or_empty_is_predicted_by_a_job(
+    client: Client, service: Server, size: Any
+) -> None:
     found = client.predict_table(b"x" * size, "m1")
     assert_frame_equal(found, PREDICTIONS)
     assert [request.path for request in service.requests] == BY_JOB
@@ -106,8 +113,8 @@ def test_table_that_is_large_or_empty_is_predicted_by_a_job(client, service, siz
 
 @pytest.mark.parametrize("answer", NOT_ONLINE)
 def test_table_that_no_online_worker_predicts_is_predicted_by_a_job(
-    client, service, table, pauses, answer
-):
+    client: Client, service: Server, table: Path, pauses: list[float], answer: Any
+) -> None:
     service.queued["/predict"] = [answer]
     found = client.predict_table(table, "m1", keep=["a"])
     assert_frame_equal(found, PREDICTIONS)
@@ -128,8 +135,8 @@ def test_table_that_no_online_worker_predicts_is_predicted_by_a_job(
     ],
 )
 def test_error_of_an_online_prediction_does_not_submit_a_job(
-    client, service, table, answer, error
-):
+    client: Client, service: Server, table: Path, answer: Any, error: Any
+) -> None:
     service.queued["/predict"] = [answer]
     with pytest.raises(error) as raised:
         client.predict_table(table, "m1")
@@ -139,8 +146,8 @@ def test_error_of_an_online_prediction_does_not_submit_a_job(
 
 @pytest.mark.parametrize("fault", [DROP, Reply(502), problem(503, "store_unavailable")])
 def test_online_prediction_is_repeated_after_a_transient_fault(
-    client, online_service, table, pauses, fault
-):
+    client: Client, online_service: Server, table: Path, pauses: list[float], fault: Any
+) -> None:
     online_service.queued["/predict"].insert(0, fault)
     found = client.predict_table(table, "m1")
     assert_frame_equal(found, PREDICTIONS)
@@ -148,7 +155,9 @@ def test_online_prediction_is_repeated_after_a_transient_fault(
     assert len(pauses) == 1
 
 
-def test_online_answer_of_another_program_is_an_error(client, service, table):
+def test_online_answer_of_another_program_is_an_error(
+    client: Client, service: Server, table: Path
+) -> None:
     service.queued["/predict"] = [
         Reply(200, b"<h1>Welcome</h1>", {"Content-Type": "text/html"})
     ]
@@ -156,7 +165,7 @@ def test_online_answer_of_another_program_is_an_error(client, service, table):
         client.predict_table(table, "m1")
 
 
-def test_online_prediction_equals_that_of_a_job(live):
+def test_online_prediction_equals_that_of_a_job(live: Client) -> None:
     frame = numbers(90, 3)
     frame["day"] = pd.Timestamp("2024-02-29")
     frame["y"] = [1.5 * i for i in range(90)]
@@ -178,7 +187,7 @@ def test_online_prediction_equals_that_of_a_job(live):
         assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_service_without_online_workers_predicts_by_jobs(start_stack):
+def test_service_without_online_workers_predicts_by_jobs(start_stack: Any) -> None:
     with Client(start_stack(workers=1).url) as connected:
         frame = numbers(50, 2)
         model_id = connected.fit(frame, None)

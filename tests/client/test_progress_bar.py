@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import client as module
-from client import NotFoundError
-from tests.support.fake_service import D1, problem, queue_full
+from client import Client, NotFoundError
+from tests.support.fake_service import D1, Server, problem, queue_full
 
 
 @pytest.mark.usefixtures("watched")
 def test_wait_shows_one_line_to_a_person_without_tqdm(
-    client, busy, pauses, capsys, monkeypatch
-):
+    client: Client,
+    busy: Server,
+    pauses: list[float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setenv("COLUMNS", "70")
     client.wait("j1")
@@ -30,7 +36,12 @@ def test_wait_shows_one_line_to_a_person_without_tqdm(
 
 
 @pytest.mark.usefixtures("watched", "pauses")
-def test_line_is_not_longer_than_the_terminal(client, busy, capsys, monkeypatch):
+def test_line_is_not_longer_than_the_terminal(
+    client: Client,
+    busy: Server,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setenv("COLUMNS", "20")
     client.wait("j1")
@@ -39,7 +50,9 @@ def test_line_is_not_longer_than_the_terminal(client, busy, capsys, monkeypatch)
 
 
 @pytest.mark.usefixtures("watched", "pauses")
-def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
+def test_wait_shows_one_bar_to_a_person(
+    client: Client, busy: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("tqdm")
     client.wait("j1")
     shown = capsys.readouterr().err
@@ -60,12 +73,14 @@ def test_wait_shows_one_bar_to_a_person(client, busy, capsys):
         (9e4, "25 h 0 m"),
     ],
 )
-def test_times_are_shown_in_their_two_largest_units(seconds, text):
+def test_times_are_shown_in_their_two_largest_units(seconds: Any, text: Any) -> None:
     assert module._duration(seconds) == text
 
 
 @pytest.mark.usefixtures("watched", "pauses")
-def test_unknown_job_shows_nothing(client, service, capsys):
+def test_unknown_job_shows_nothing(
+    client: Client, service: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.queued["/status"] = [problem(404, "job_not_found")]
     with pytest.raises(NotFoundError):
         client.wait("j1")
@@ -73,7 +88,9 @@ def test_unknown_job_shows_nothing(client, service, capsys):
 
 
 @pytest.mark.usefixtures("watched", "pauses")
-def test_full_queue_is_shown_once(client, service, capsys):
+def test_full_queue_is_shown_once(
+    client: Client, service: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.queued["/fit"] = [queue_full(1)] * 3
     client.fit(D1)
     shown = capsys.readouterr().err
@@ -81,19 +98,28 @@ def test_full_queue_is_shown_once(client, service, capsys):
 
 
 @pytest.mark.usefixtures("watched")
-def test_upload_shows_a_bar_to_a_person(client, table, capsys):
+def test_upload_shows_a_bar_to_a_person(
+    client: Client, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("tqdm")
     client.upload(table)
     assert "100%" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("watched")
-def test_upload_shows_a_line_without_tqdm(client, table, capsys, monkeypatch):
+def test_upload_shows_a_line_without_tqdm(
+    client: Client,
+    table: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     client.upload(table)
     assert capsys.readouterr().err == "uploading 0.0 MB\n"
 
 
-def test_nothing_is_shown_without_a_terminal(client, table, capsys):
+def test_nothing_is_shown_without_a_terminal(
+    client: Client, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     client.fit(client.upload(table), timeout=None)
     assert capsys.readouterr() == ("", "")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import client as module
 from client import APIError, Client, RowcastError, ServiceUnreachableError
-from tests.support.fake_service import D1, DROP, Reply, keys_of, problem
+from tests.support.fake_service import D1, DROP, Reply, Server, keys_of, problem
 
 # Each method that sends a POST, by its path, and its arguments.
 SUBMISSIONS = {
@@ -25,7 +27,9 @@ SUBMISSIONS = {
     "fault", [DROP, Reply(502), Reply(503), Reply(504), Reply(429)]
 )
 @pytest.mark.parametrize("path", ["/status", "/upload"])
-def test_request_is_repeated_with_growing_pauses(client, service, pauses, path, fault):
+def test_request_is_repeated_with_growing_pauses(
+    client: Client, service: Server, pauses: list[float], path: Any, fault: Any
+) -> None:
     service.queued[path] = [fault] * 3
     if path == "/upload":
         client.upload(b"")
@@ -36,7 +40,9 @@ def test_request_is_repeated_with_growing_pauses(client, service, pauses, path, 
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 409, 500])
-def test_other_error_answers_are_not_repeated(client, service, pauses, status):
+def test_other_error_answers_are_not_repeated(
+    client: Client, service: Server, pauses: list[float], status: Any
+) -> None:
     service.queued["/status"] = [Reply(status)]
     with pytest.raises(APIError) as raised:
         client.status("j1")
@@ -44,7 +50,9 @@ def test_other_error_answers_are_not_repeated(client, service, pauses, status):
     assert pauses == []
 
 
-def test_last_fault_is_raised(client, service, pauses):
+def test_last_fault_is_raised(
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     service.queued["/status"] = [problem(503, "queue_unavailable")] * 4
     with pytest.raises(APIError, match="It is queue_unavailable") as raised:
         client.status("j1")
@@ -52,7 +60,9 @@ def test_last_fault_is_raised(client, service, pauses):
     assert len(service.requests) == 4
 
 
-def test_silent_service_is_unreachable_after_all_attempts(service, pauses):
+def test_silent_service_is_unreachable_after_all_attempts(
+    service: Server, pauses: list[float]
+) -> None:
     service.queued["/status"] = [lambda _request: time.sleep(0.3) or DROP] * 4
     with (
         Client(service.url, timeout_s=0.1) as client,
@@ -70,7 +80,9 @@ def test_silent_service_is_unreachable_after_all_attempts(service, pauses):
     [DROP, Reply(502), problem(503, "queue_unavailable"), Reply(504), Reply(429)],
 )
 @pytest.mark.parametrize("path", SUBMISSIONS)
-def test_post_is_repeated_with_the_same_key(client, service, pauses, path, fault):
+def test_post_is_repeated_with_the_same_key(
+    client: Client, service: Server, pauses: list[float], path: Any, fault: Any
+) -> None:
     service.queued[path] = [fault] * 3
     getattr(client, path[1:])(*SUBMISSIONS[path])
     keys = keys_of(service.received(path))
@@ -80,7 +92,9 @@ def test_post_is_repeated_with_the_same_key(client, service, pauses, path, fault
     assert len(client.jobs) == (path in ("/fit", "/predict"))
 
 
-def test_every_post_has_a_new_key_and_other_requests_have_none(client, service):
+def test_every_post_has_a_new_key_and_other_requests_have_none(
+    client: Client, service: Server
+) -> None:
     for _ in range(2):
         for path, arguments in SUBMISSIONS.items():
             getattr(client, path[1:])(*arguments)
@@ -93,7 +107,9 @@ def test_every_post_has_a_new_key_and_other_requests_have_none(client, service):
 
 
 @pytest.mark.parametrize("fault", [Reply(500), problem(409, "idempotency_conflict")])
-def test_rejected_submission_is_not_repeated(client, service, pauses, fault):
+def test_rejected_submission_is_not_repeated(
+    client: Client, service: Server, pauses: list[float], fault: Any
+) -> None:
     service.queued["/fit"] = [fault]
     with pytest.raises(APIError):
         client.fit(D1)
@@ -102,8 +118,8 @@ def test_rejected_submission_is_not_repeated(client, service, pauses, fault):
 
 
 def test_job_is_submitted_again_after_a_failed_connection(
-    serve, free_port, monkeypatch
-):
+    serve: Callable[..., Server], free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def start_during_pause(_pause_s: float) -> float:
         serve(lambda _request: Reply(202, {"id": "j1"}), free_port)
         return 0.0
@@ -113,7 +129,7 @@ def test_job_is_submitted_again_after_a_failed_connection(
         assert client.fit(D1) == "j1"
 
 
-def test_unreachable_service_is_named(free_port, pauses):
+def test_unreachable_service_is_named(free_port: int, pauses: list[float]) -> None:
     url = f"http://user:password@127.0.0.1:{free_port}"
     with Client(url) as client, pytest.raises(ServiceUnreachableError) as raised:
         client.status("j1")
@@ -125,8 +141,8 @@ def test_unreachable_service_is_named(free_port, pauses):
 
 
 def test_unreachable_service_is_explained_inside_another_handler(
-    client, service, pauses
-):
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     service.queued["/fit"] = [DROP] * 4
     try:
         Path("/nowhere/at/all").stat()
@@ -136,13 +152,17 @@ def test_unreachable_service_is_explained_inside_another_handler(
             client.fit(D1)
 
 
-def test_retry_after_is_obeyed(client, service, pauses):
+def test_retry_after_is_obeyed(
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     service.queued["/status"] = [Reply(503, headers={"Retry-After": "7"})]
     client.status("j1")
     assert pauses == [7.0]
 
 
-def test_retry_after_of_more_than_a_minute_is_an_error(client, service, pauses):
+def test_retry_after_of_more_than_a_minute_is_an_error(
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     service.queued["/status"] = [Reply(429, headers={"Retry-After": "3600"})]
     with pytest.raises(APIError) as raised:
         client.status("j1")
@@ -150,11 +170,11 @@ def test_retry_after_of_more_than_a_minute_is_an_error(client, service, pauses):
     assert pauses == []
 
 
-def test_pauses_of_an_outage_of_hours_stay_short():
+def test_pauses_of_an_outage_of_hours_stay_short() -> None:
     assert module._pause_s(5000, ServiceUnreachableError()) <= 15
 
 
-def test_jitter_only_lengthens_pauses():
+def test_jitter_only_lengthens_pauses() -> None:
     pauses = {module._jittered(2.0) for _ in range(200)}
     assert len(pauses) > 100
     assert 2.0 <= min(pauses) < max(pauses) <= 3.0
@@ -162,8 +182,8 @@ def test_jitter_only_lengthens_pauses():
 
 @pytest.mark.parametrize("fault", [DROP, Reply(502)])
 def test_deletion_that_may_have_happened_is_not_repeated(
-    client, service, pauses, fault
-):
+    client: Client, service: Server, pauses: list[float], fault: Any
+) -> None:
     service.queued["/models/x1"] = [fault]
     with pytest.raises(RowcastError):
         client.delete("x1")

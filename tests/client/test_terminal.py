@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from tests.support import ROOT
-from tests.support.fake_service import COURSE, Reply
+from tests.support.fake_service import COURSE, Reply, Server
 from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
 
@@ -22,7 +23,7 @@ sys.exit(client.main(["--url", sys.argv[1], "status", "j1", "--wait"]))
 @pytest.mark.parametrize(
     "setup", ["", "import sys; sys.modules['tqdm'] = None\n"], ids=["tqdm", "plain"]
 )
-def test_terminal_shows_the_job_on_one_line(busy, setup):
+def test_terminal_shows_the_job_on_one_line(busy: Server, setup: Any) -> None:
     if not setup:
         pytest.importorskip("tqdm")
     terminal = Terminal(setup + WAITING, busy.url)
@@ -39,7 +40,7 @@ def test_terminal_shows_the_job_on_one_line(busy, setup):
     assert "\r" in lines[0]
 
 
-def test_ctrl_c_stops_the_waiting_and_says_how_to_cancel(service):
+def test_ctrl_c_stops_the_waiting_and_says_how_to_cancel(service: Server) -> None:
     service.answer = lambda _request: Reply(200, COURSE[1])
     terminal = Terminal(WAITING, service.url)
     terminal.wait_for("fitting 43 %")
@@ -51,7 +52,7 @@ def test_ctrl_c_stops_the_waiting_and_says_how_to_cancel(service):
     assert service.received("/cancel") == []
 
 
-def test_interrupt_prints_nothing_without_a_terminal(service):
+def test_interrupt_prints_nothing_without_a_terminal(service: Server) -> None:
     service.answer = lambda _request: Reply(200, COURSE[1])
     with subprocess.Popen(
         [sys.executable, "-c", WAITING, service.url],

@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 import client as module
-from tests.support.fake_service import PREDICTIONS
+from client import Client
+from tests.support.fake_service import PREDICTIONS, Server
 
 
-def test_threads_share_a_client(client, service, objects, pauses):
+def test_threads_share_a_client(
+    client: Client, service: Server, objects: dict[str, bytes], pauses: list[float]
+) -> None:
     def whole_path(i: int) -> int:
         dataset_id = client.upload(bytes([i]) * 100_000)
         model_id = client.fit(dataset_id, timeout=None)
@@ -22,7 +27,9 @@ def test_threads_share_a_client(client, service, objects, pauses):
     assert len(client.jobs) == 80
 
 
-def test_progress_is_shown_only_in_the_main_thread(monkeypatch):
+def test_progress_is_shown_only_in_the_main_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert module._is_watched()
     with ThreadPoolExecutor(1) as pool:

@@ -6,19 +6,23 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from client import APIError, Client, RowcastError, ServiceUnreachableError
-from tests.support.fake_service import D1, DROP, Handler, Reply, Request
+from tests.support.fake_service import D1, DROP, Handler, Reply, Request, Server
 from tests.support.terminal import run_python
 
 MIXED = pd.Series([1, "two"], dtype=object)
 
 
-def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table):
+def test_upload_puts_the_file_unchunked_and_returns_the_id(
+    client: Client, store: Server, table: Path
+) -> None:
     assert client.upload(table) == D1
     (put,) = store.requests
     assert (put.method, put.path) == ("PUT", "/datasets/d1")
@@ -27,7 +31,9 @@ def test_upload_puts_the_file_unchunked_and_returns_the_id(client, store, table)
     assert "transfer-encoding" not in put.headers
 
 
-def test_empty_file_is_uploaded_with_content_length_0(client, store, table):
+def test_empty_file_is_uploaded_with_content_length_0(
+    client: Client, store: Server, table: Path
+) -> None:
     table.write_bytes(b"")
     client.upload(table)
     assert store.requests[0].headers["content-length"] == "0"
@@ -37,13 +43,17 @@ def test_empty_file_is_uploaded_with_content_length_0(client, store, table):
 @pytest.mark.parametrize(
     "convert", [str, Path, Path.read_bytes, lambda p: bytearray(p.read_bytes())]
 )
-def test_upload_accepts_paths_and_bytes(client, objects, table, convert):
+def test_upload_accepts_paths_and_bytes(
+    client: Client, objects: dict[str, bytes], table: Path, convert: Any
+) -> None:
     client.upload(convert(table))
     client.upload(memoryview(table.read_bytes()))
     assert objects["/datasets/d1"] == table.read_bytes()
 
 
-def test_upload_of_an_open_file_begins_at_its_position(client, objects, table):
+def test_upload_of_an_open_file_begins_at_its_position(
+    client: Client, objects: dict[str, bytes], table: Path
+) -> None:
     with table.open("rb") as file:
         file.seek(5)
         client.upload(file)
@@ -51,7 +61,7 @@ def test_upload_of_an_open_file_begins_at_its_position(client, objects, table):
     assert objects["/datasets/d1"] == b"and the rest"
 
 
-def test_upload_of_a_pipe_sends_all_of_it(client, store):
+def test_upload_of_a_pipe_sends_all_of_it(client: Client, store: Server) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"from a pipe")
     os.close(writing)
@@ -61,7 +71,9 @@ def test_upload_of_a_pipe_sends_all_of_it(client, store):
     assert store.requests[0].headers["content-length"] == "11"
 
 
-def test_upload_of_a_dataframe_sends_parquet_without_its_index(client, objects):
+def test_upload_of_a_dataframe_sends_parquet_without_its_index(
+    client: Client, objects: dict[str, bytes]
+) -> None:
     frame = pd.DataFrame({"a": [1, 2], "y": ["no", "yes"]}, index=[7, 5])
     client.upload(frame)
     sent = pd.read_parquet(io.BytesIO(objects["/datasets/d1"]))
@@ -70,16 +82,16 @@ def test_upload_of_a_dataframe_sends_parquet_without_its_index(client, objects):
 
 @pytest.mark.parametrize("source", [3, None, io.StringIO("a,b")])
 def test_upload_of_anything_else_is_a_type_error_before_any_request(
-    client, service, source
-):
+    client: Client, service: Server, source: Any
+) -> None:
     with pytest.raises(TypeError, match="A table must be a path"):
         client.upload(source)
     assert service.requests == []
 
 
 def test_missing_path_is_a_file_not_found_error_before_any_request(
-    client, service, tmp_path
-):
+    client: Client, service: Server, tmp_path: Path
+) -> None:
     with pytest.raises(FileNotFoundError):
         client.upload(tmp_path / "none.parquet")
     assert service.requests == []
@@ -87,15 +99,26 @@ def test_missing_path_is_a_file_not_found_error_before_any_request(
 
 @pytest.mark.parametrize("fault", [DROP, Reply(500), Reply(503), Reply(429)])
 def test_upload_is_repeated_from_its_start(
-    client, store, objects, table, pauses, fault
-):
+    client: Client,
+    store: Server,
+    objects: dict[str, bytes],
+    table: Path,
+    pauses: list[float],
+    fault: Any,
+) -> None:
     store.queued["/datasets/d1"] = [fault, fault]
     client.upload(table)
     assert [put.body for put in store.requests] == [table.read_bytes()] * 3
     assert objects["/datasets/d1"] == table.read_bytes()
 
 
-def test_upload_follows_a_store_that_redirects(client, service, store, objects, table):
+def test_upload_follows_a_store_that_redirects(
+    client: Client,
+    service: Server,
+    store: Server,
+    objects: dict[str, bytes],
+    table: Path,
+) -> None:
     headers = {"Location": f"{store.url}/elsewhere"}
     store.queued["/datasets/d1"] = [Reply(307, headers=headers)]
     client.upload(table)
@@ -103,8 +126,8 @@ def test_upload_follows_a_store_that_redirects(client, service, store, objects, 
 
 
 def test_rejected_upload_is_not_repeated_and_hides_the_signature(
-    client, store, table, pauses
-):
+    client: Client, store: Server, table: Path, pauses: list[float]
+) -> None:
     denied = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
     store.queued["/datasets/d1"] = [Reply(403, denied)]
     message = "answered 403: AccessDenied Request has expired"
@@ -116,8 +139,8 @@ def test_rejected_upload_is_not_repeated_and_hides_the_signature(
 
 @pytest.mark.usefixtures("pauses")
 def test_unreachable_store_is_named_and_hides_the_signature(
-    client, service, table, free_port
-):
+    client: Client, service: Server, table: Path, free_port: int
+) -> None:
     url = f"http://127.0.0.1:{free_port}/datasets/d1?X-Amz-Signature=secret"
     service.queued["/upload"] = [Reply(200, {"id": "d1", "url": url})]
     message = f"{free_port}: Connection refused"
@@ -126,7 +149,9 @@ def test_unreachable_store_is_named_and_hides_the_signature(
     assert "secret" not in str(raised.value)
 
 
-def test_store_may_be_silent_for_longer_than_the_service(service, store, table):
+def test_store_may_be_silent_for_longer_than_the_service(
+    service: Server, store: Server, table: Path
+) -> None:
     def slow(_request: Request) -> Reply:
         time.sleep(0.6)
         return Reply()
@@ -139,8 +164,12 @@ def test_store_may_be_silent_for_longer_than_the_service(service, store, table):
 
 @pytest.mark.parametrize("n_bytes", [1 << 20, 3 << 20])
 def test_file_that_changes_its_length_is_rejected_and_nothing_is_stored(
-    client, service, objects, table, n_bytes
-):
+    client: Client,
+    service: Server,
+    objects: dict[str, bytes],
+    table: Path,
+    n_bytes: Any,
+) -> None:
     def change(request: Request) -> Reply:
         os.truncate(table, n_bytes)
         return service.answer(request)
@@ -160,7 +189,9 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_large_upload_needs_little_memory(serve, tmp_path):
+def test_large_upload_needs_little_memory(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
     n_bytes = 300_000_000
     received = []
 
@@ -184,7 +215,9 @@ def test_large_upload_needs_little_memory(serve, tmp_path):
     assert peak_kb < 100_000
 
 
-def test_names_of_columns_become_text(client, objects):
+def test_names_of_columns_become_text(
+    client: Client, objects: dict[str, bytes]
+) -> None:
     client.upload(pd.DataFrame([[1, 2]], columns=[0, ("a", 1)]))
     sent = pd.read_parquet(io.BytesIO(objects["/datasets/d1"]))
     assert list(sent.columns) == ["0", "('a', 1)"]
@@ -198,7 +231,9 @@ def test_names_of_columns_become_text(client, objects):
         (pd.DataFrame([[1, 2]], columns=[1, "1"]), "Duplicate column names"),
     ],
 )
-def test_column_that_cannot_be_written_is_named(client, service, frame, culprit):
+def test_column_that_cannot_be_written_is_named(
+    client: Client, service: Server, frame: Any, culprit: Any
+) -> None:
     with pytest.raises(RowcastError, match="cannot be written as Parquet") as raised:
         client.upload(frame)
     assert culprit in str(raised.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,23 +18,27 @@ from client import (
     ServiceUnreachableError,
     WaitTimeoutError,
 )
-from tests.support.fake_service import D1, DROP, Reply, job, problem
+from tests.support.fake_service import D1, DROP, Reply, Server, job, problem
 
 
-def test_negative_timeout_does_not_wait(client, service):
+def test_negative_timeout_does_not_wait(client: Client, service: Server) -> None:
     client.fit(D1)
     client.fit(D1, timeout=-0.5)
     assert service.received("/status") == []
 
 
-def test_timeout_none_waits_for_the_end(client, service, pauses):
+def test_timeout_none_waits_for_the_end(
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
     assert client.fit(D1, timeout=None) == "j1"
     waits = [float(request.query["wait"]) for request in service.received("/status")]
     assert waits == [20, 20, 20]
 
 
-def test_timeout_0_raises_unless_the_job_has_finished(client, service):
+def test_timeout_0_raises_unless_the_job_has_finished(
+    client: Client, service: Server
+) -> None:
     assert client.fit(D1, timeout=0) == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
     message = "j1 did not end within the timeout: its status is started"
@@ -44,7 +49,7 @@ def test_timeout_0_raises_unless_the_job_has_finished(client, service):
     assert len(client.jobs) == 2
 
 
-def test_wait_ends_at_its_deadline(client, service):
+def test_wait_ends_at_its_deadline(client: Client, service: Server) -> None:
     service.answer = lambda _request: Reply(200, job("started"))
     began = time.monotonic()
     with pytest.raises(WaitTimeoutError):
@@ -55,8 +60,8 @@ def test_wait_ends_at_its_deadline(client, service):
 
 @pytest.mark.slow
 def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(
-    client, service
-):
+    client: Client, service: Server
+) -> None:
     service.answer = lambda _request: time.sleep(4) or DROP
     began = time.monotonic()
     with pytest.raises(WaitTimeoutError, match="timed out") as raised:
@@ -65,19 +70,21 @@ def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(
     assert isinstance(raised.value.__cause__, ServiceUnreachableError)
 
 
-def test_wait_returns_the_last_status(client, service):
+def test_wait_returns_the_last_status(client: Client, service: Server) -> None:
     assert client.wait("j1") == job()
 
 
 def test_wait_asks_again_when_the_service_is_too_busy_to_hold_the_request(
-    client, service, pauses
-):
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     service.queued["/status"] = [Reply(200, job("started"), {"Retry-After": "1"})] * 2
     client.wait("j1")
     assert pauses[:2] == [1.0, 1.0]
 
 
-def test_wait_survives_an_outage(client, service, pauses):
+def test_wait_survives_an_outage(
+    client: Client, service: Server, pauses: list[float]
+) -> None:
     busy = problem(503, "queue_unavailable")._replace(headers={"Retry-After": "1"})
     outage = [DROP, Reply(502), busy] * 4
     service.queued["/status"] = [Reply(200, job("queued")), *outage]
@@ -85,7 +92,9 @@ def test_wait_survives_an_outage(client, service, pauses):
     assert len(service.requests) == 14
 
 
-def test_wait_survives_a_restart_of_the_service(serve, free_port):
+def test_wait_survives_a_restart_of_the_service(
+    serve: Callable[..., Server], free_port: int
+) -> None:
     def start() -> None:
         serve(lambda _request: Reply(200, job()), free_port)
 
@@ -97,8 +106,11 @@ def test_wait_survives_a_restart_of_the_service(serve, free_port):
 
 
 def test_wait_without_timeout_gives_up_after_a_long_outage(
-    client, service, pauses, monkeypatch
-):
+    client: Client,
+    service: Server,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "OUTAGE_S", 0.2)
     service.answer = lambda _request: DROP
     with pytest.raises(ServiceUnreachableError):
@@ -106,8 +118,11 @@ def test_wait_without_timeout_gives_up_after_a_long_outage(
 
 
 def test_wait_with_timeout_keeps_asking_through_a_longer_outage(
-    client, service, pauses, monkeypatch
-):
+    client: Client,
+    service: Server,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "OUTAGE_S", 0.1)
     service.answer = lambda _request: Reply(503)
     with pytest.raises(WaitTimeoutError) as raised:
@@ -115,13 +130,15 @@ def test_wait_with_timeout_keeps_asking_through_a_longer_outage(
     assert isinstance(raised.value.__cause__, APIError)
 
 
-def test_wait_for_an_unknown_job_ends_immediately(client, service):
+def test_wait_for_an_unknown_job_ends_immediately(
+    client: Client, service: Server
+) -> None:
     service.queued["/status"] = [problem(404, "job_not_found")]
     with pytest.raises(NotFoundError):
         client.wait("j1", timeout=10)
 
 
-def test_failed_job_says_why_and_what_to_do(client, service):
+def test_failed_job_says_why_and_what_to_do(client: Client, service: Server) -> None:
     cause = {
         "code": "invalid_table",
         "detail": "Two columns are unusable",
@@ -140,13 +157,15 @@ def test_failed_job_says_why_and_what_to_do(client, service):
     assert error.job_id == "j1"
 
 
-def test_failed_job_without_a_cause_is_a_sentence(client, service):
+def test_failed_job_without_a_cause_is_a_sentence(
+    client: Client, service: Server
+) -> None:
     service.queued["/status"] = [Reply(200, job("failed"))]
     with pytest.raises(JobFailedError, match="The fit j1 failed: No reason was given"):
         client.wait("j1")
 
 
-def test_canceled_job_is_an_error(client, service):
+def test_canceled_job_is_an_error(client: Client, service: Server) -> None:
     service.queued["/status"] = [Reply(200, job("canceled"))]
     with pytest.raises(JobCanceledError, match="The fit j1 was canceled") as raised:
         client.wait("j1")
