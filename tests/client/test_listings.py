@@ -63,7 +63,7 @@ def test_delete_of_nothing_is_a_not_found_error(
     client: Client, service: Server
 ) -> None:
     service.answer = lambda _request: problem(404, "not_found")
-    with pytest.raises(NotFoundError, match="no model, dataset or result x1"):
+    with pytest.raises(NotFoundError, match="No model, dataset or result x1 exists"):
         client.delete("x1")
 
 

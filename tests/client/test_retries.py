@@ -12,10 +12,18 @@ import pytest
 
 import client as module
 from client import APIError, Client, RowcastError, ServiceUnreachableError
-from tests.support.fake_service import D1, DROP, Reply, Server, keys_of, problem
+from tests.support.fake_service import (
+    D1,
+    DROP,
+    Reply,
+    Request,
+    Server,
+    keys_of,
+    problem,
+)
 
 # Each method that sends a POST, by its path, and its arguments.
-SUBMISSIONS = {
+SUBMISSIONS: dict[str, list[Any]] = {
     "/upload": [b""],
     "/fit": [D1],
     "/predict": [D1, "j1"],
@@ -63,7 +71,11 @@ def test_last_fault_is_raised(
 def test_silent_service_is_unreachable_after_all_attempts(
     service: Server, pauses: list[float]
 ) -> None:
-    service.queued["/status"] = [lambda _request: time.sleep(0.3) or DROP] * 4
+    def stay_silent(_request: Request) -> Reply:
+        time.sleep(0.3)
+        return DROP
+
+    service.queued["/status"] = [stay_silent] * 4
     with (
         Client(service.url, timeout_s=0.1) as client,
         pytest.raises(ServiceUnreachableError) as raised,
@@ -88,7 +100,7 @@ def test_post_is_repeated_with_the_same_key(
     keys = keys_of(service.received(path))
     assert len(keys) == 4
     assert len(set(keys)) == 1
-    assert re.fullmatch("[0-9a-f]{32}", keys[0])
+    assert re.fullmatch("[0-9a-f]{32}", str(keys[0]))
     assert len(client.jobs) == (path in ("/fit", "/predict"))
 
 

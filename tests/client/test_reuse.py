@@ -62,7 +62,8 @@ def test_large_pipe_is_read_once_and_open_file_from_its_position(
     script = "import sys; sys.stdout.write('a' * 2_000_000)"
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
-        client.upload(writer.stdout)
+        pipe: Any = writer.stdout
+        client.upload(pipe)
     assert objects["/datasets/d1"] == b"a" * 2_000_000
     table.write_bytes(b"before" + LARGE)
     with table.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -84,9 +85,16 @@ def test_every_kind_of_data_gives_the_same_predictions(
     frame.to_csv(path, index=False)
     model_id = live.fit(frame, None)
     dataset_id = live.upload(path)
-    kinds = [frame, path, str(path), path.read_bytes(), path.open("rb"), dataset_id]
-    first, *others = [live.predict_table(data, model_id) for data in kinds]
-    kinds[4].close()
+    with path.open("rb") as file:
+        kinds: list[Any] = [
+            frame,
+            path,
+            str(path),
+            path.read_bytes(),
+            file,
+            dataset_id,
+        ]
+        first, *others = [live.predict_table(data, model_id) for data in kinds]
     for other in others:
         pd.testing.assert_frame_equal(other, first)
     assert (first["y"] == frame["y"]).mean() > 0.9

@@ -205,7 +205,9 @@ def test_large_upload_needs_little_memory(
                 left -= self.rfile.readinto(wanted)
             self.write(Reply())
 
-    server = serve(lambda _request: Reply(200, {"id": "d1", "url": f"{server.url}/d1"}))
+    server: Server = serve(
+        lambda _request: Reply(200, {"id": "d1", "url": f"{server.url}/d1"})
+    )
     server.RequestHandlerClass = Sink
     path = tmp_path / "large.parquet"
     path.touch()

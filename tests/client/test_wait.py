@@ -18,7 +18,7 @@ from client import (
     ServiceUnreachableError,
     WaitTimeoutError,
 )
-from tests.support.fake_service import D1, DROP, Reply, Server, job, problem
+from tests.support.fake_service import D1, DROP, Reply, Request, Server, job, problem
 
 
 def test_negative_timeout_does_not_wait(client: Client, service: Server) -> None:
@@ -62,7 +62,11 @@ def test_wait_ends_at_its_deadline(client: Client, service: Server) -> None:
 def test_wait_ends_soon_after_its_deadline_even_if_the_service_is_silent(
     client: Client, service: Server
 ) -> None:
-    service.answer = lambda _request: time.sleep(4) or DROP
+    def stay_silent(_request: Request) -> Reply:
+        time.sleep(4)
+        return DROP
+
+    service.answer = stay_silent
     began = time.monotonic()
     with pytest.raises(WaitTimeoutError, match="timed out") as raised:
         client.wait("j1", timeout=0.2)

@@ -83,7 +83,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.answer = answer
         self.requests: list[Request] = []
-        self.queued: dict[str, list[Reply | Callable[[Request], Reply]]] = {}
+        # Each is a Reply, or a function from a Request to one.
+        self.queued: dict[str, list[Any]] = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self.thread.start()
