@@ -4,7 +4,7 @@ RowcastError
 ├── InvalidRequest          400  a parameter is missing, unknown or malformed
 │   └── NotAPrediction      400  the id given to /result is that of a fit
 ├── Unauthorized            401
-├── NotFound                404  there is no such route
+├── NotFound                404  the route does not exist
 │   ├── DatasetNotFound     404
 │   ├── ModelNotFound       404
 │   └── JobNotFound         404
@@ -110,14 +110,14 @@ class Unauthorized(RowcastError):
 
 
 class NotFound(RowcastError):
-    """There is no such route."""
+    """The route does not exist."""
 
     code, status, title = "not_found", 404, "Not found"
     hint = "/docs lists the endpoints."
 
 
 class DatasetNotFound(NotFound):
-    """There is no such dataset."""
+    """The dataset does not exist."""
 
     code, title = "dataset_not_found", "Dataset not found"
     hint = (
@@ -127,14 +127,14 @@ class DatasetNotFound(NotFound):
 
 
 class ModelNotFound(NotFound):
-    """There is no such model."""
+    """The model does not exist."""
 
     code, title = "model_not_found", "Model not found"
     hint = "Use the id that /fit returned."
 
 
 class JobNotFound(NotFound):
-    """There is no such job."""
+    """The job does not exist."""
 
     code, title = "job_not_found", "Job not found"
     hint = "Use an id that /fit or /predict returned."

@@ -178,7 +178,7 @@ def test_only_workers_get_the_signing_keys() -> None:
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_secret_has_no_default_and_is_to_be_changed(secret: str) -> None:
+def test_secret_has_no_default_and_must_be_changed(secret: str) -> None:
     assert {
         operator
         for name, operator, _ in VARIABLE.findall(COMPOSE_TEXT)
@@ -190,7 +190,7 @@ def test_secret_has_no_default_and_is_to_be_changed(secret: str) -> None:
         services(without)
 
 
-def test_password_of_redis_is_no_argument() -> None:
+def test_password_of_redis_is_not_an_argument() -> None:
     redis = services()["redis"]
     assert EXAMPLE["REDIS_PASSWORD"] not in str(
         [redis["command"], redis["healthcheck"]]
@@ -223,7 +223,7 @@ def test_workers_can_be_scaled() -> None:
 
 
 @pytest.mark.parametrize("grace_s", ["", "60", "600"])
-def test_containers_are_given_the_time_that_their_processes_take_to_stop(
+def test_containers_get_the_time_that_their_processes_need_to_stop(
     grace_s: str,
 ) -> None:
     worker = services(EXAMPLE | {"STOP_GRACE_S": grace_s})["worker"]
@@ -341,7 +341,7 @@ def is_in_context(name: str) -> bool:
     return not is_ignored
 
 
-def test_build_sees_what_runs_and_nothing_else() -> None:
+def test_build_context_has_what_runs_and_nothing_else() -> None:
     for path in [
         *ROOT.glob("*.py"),
         ROOT / "rowcast",

@@ -1,4 +1,4 @@
-"""Ids carry their time, which names the folder of all objects of an id."""
+"""Ids contain their time, which determines the folder of their objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_id_is_a_uuid_of_version_7_in_its_usual_form() -> None:
     assert str(uuid.UUID(identifier)) == identifier
 
 
-def test_id_carries_the_time_of_its_minting() -> None:
+def test_id_contains_the_time_of_its_creation() -> None:
     minted_at = time_of(new_id())
     assert minted_at is not None
     assert abs(datetime.now(UTC) - minted_at) < timedelta(seconds=5)

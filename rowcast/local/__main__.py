@@ -117,7 +117,7 @@ def _run(options: Options, environ: Mapping[str, str]) -> int:
     settings = Settings.from_environment()
     _check_given_store(environ)
     if options.command and not shutil.which(options.command[0]):
-        raise StackError(f"There is no command {options.command[0]}.")
+        raise StackError(f"The command {options.command[0]} does not exist.")
 
     say = partial(Log(sys.stderr), "local")
     for name in ("BIND", "REDIS_URL"):

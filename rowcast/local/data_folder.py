@@ -128,7 +128,7 @@ def _free_port(preferred: int | None, taken: set[int]) -> int:
             if port not in taken:
                 _try_port(port)
                 return port
-    raise StackError(f"There is no free port between {PORTS.start} and {PORTS.stop}.")
+    raise StackError(f"No port between {PORTS.start} and {PORTS.stop} is free.")
 
 
 def _try_port(port: int) -> None:

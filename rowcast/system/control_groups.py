@@ -55,7 +55,8 @@ def _groups(proc: Path) -> Iterator[tuple[Path, Path]]:
             about, _, kind = mount.partition(" - ")
             if _counts_memory(controllers, kind):
                 root, point = about.split()[3:5]
-                yield _folder_of(Path(point), path, root), Path(point)
+                mount_point = Path(point)
+                yield _folder_of(mount_point, path, root), mount_point
 
 
 def _counts_memory(controllers: str, kind: str) -> bool:
@@ -63,12 +64,15 @@ def _counts_memory(controllers: str, kind: str) -> bool:
     filesystem, _, options = kind.split(" ", 2)
     if filesystem == "cgroup2":
         return controllers == ""
-    is_memory_group = "memory" in controllers.split(",")
-    return filesystem == "cgroup" and is_memory_group and "memory" in options.split(",")
+    if filesystem != "cgroup":
+        return False
+    return "memory" in controllers.split(",") and "memory" in options.split(",")
 
 
 def _folder_of(point: Path, path: str, root: str) -> Path:
     """Return the folder of the group `path`, if the mount point shows the hierarchy from `root`."""
     relative = os.path.relpath(path, root)
     # In a container the path may be the host's, and the mount point may show this very group.
-    return point if relative.startswith("..") else point / relative
+    if relative.startswith(".."):
+        return point
+    return point / relative

@@ -69,14 +69,17 @@ def total_bytes(proc: Path = _PROC) -> int:
     """Return the memory of the machine, or of this process's containers if they have less."""
     # Some containers show their limit in this file only, so it comes before the system call.
     machine = _kilobytes(proc / "meminfo").get("MemTotal")
-    machine = machine or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not machine:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *control_groups.memory_limits(proc)])
 
 
 def resting_bytes(pid: int) -> int:
     """Return the bytes of a waiting process: what a job is charged for, and its code."""
     found = _kilobytes(_PROC / str(pid) / "smaps_rollup")
-    return found.get("Pss", 0) + found.get("SwapPss", 0) or _most_bytes(pid)
+    if "Pss" not in found:
+        return _most_bytes(pid)
+    return found["Pss"] + found.get("SwapPss", 0)
 
 
 # The meter
@@ -108,7 +111,8 @@ class Meter:
         if most > self._read_above or (may_be_over and has_rested):
             self._read(most)
 
-        self.peak_bytes = max(self.peak_bytes, self._held + most - self._most_then)
+        grown = most - self._most_then
+        self.peak_bytes = max(self.peak_bytes, self._held + grown)
         return may_be_over and self._held > self.limit_bytes
 
     def _read(self, most: int) -> None:
@@ -125,7 +129,8 @@ class Meter:
 
     def failure(self, reason: str = "") -> OutOfMemory:
         """Return the failure of a job that was over its limit, or ran out for another `reason`."""
-        limit, peak = _megabytes(self.limit_bytes), _megabytes(self.peak_bytes)
+        limit = _megabytes(self.limit_bytes)
+        peak = _megabytes(self.peak_bytes)
         if reason:
             return OutOfMemory(
                 f"{reason} It used at most {peak}; the limit is {limit}."
@@ -155,7 +160,9 @@ def held_bytes(pid: int) -> int:
     kept = found["Pss"]
     if "Pss_Anon" in found:
         kept = found["Pss_Anon"] + found["Pss_Shmem"]
-    return max(kept - found.get("LazyFree", 0), 0) + found.get("SwapPss", 0)
+    # What MADV_FREE gave back still counts there.
+    kept = max(kept - found.get("LazyFree", 0), 0)
+    return kept + found.get("SwapPss", 0)
 
 
 def _most_bytes(pid: int) -> int:

@@ -33,6 +33,7 @@ FORGOTTEN_AFTER_S = 3600.0
 RESERVE_BYTES, RESERVE_PART = 500_000_000, 20
 # A worker without a report for so long has ended.
 REPORT_TTL_S = 30
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # The set of the workers that reported recently, and the prefix of each worker's report.
 _NAMES = "rowcast:scratch"
 _REPORT = "rowcast:scratch:"
@@ -48,7 +49,8 @@ def make(root: Path, name: str) -> Path:
     # Sweeps ignore the first name, so they cannot remove the folder before it is locked.
     unlocked = root / f"{_UNLOCKED_PREFIX}{name}"
     unlocked.mkdir(mode=0o700)
-    fcntl.flock(os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    descriptor = os.open(unlocked, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     return unlocked.rename(folder_of(root, name))
 
 
@@ -134,7 +136,7 @@ def is_full(error: BaseException) -> bool:
         cause = causes.pop()
         if cause is None or cause in seen:
             continue
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(cause, OSError) and cause.errno in _FULL:
             return True
         seen.append(cause)
         causes += [cause.__cause__, cause.__context__]
@@ -155,12 +157,14 @@ def reserve_bytes(settings: Settings) -> int:
     if settings.scratch_reserve_bytes:
         return settings.scratch_reserve_bytes
     found = os.statvfs(_existing(Path(settings.scratch_dir)))
-    return min(RESERVE_BYTES, found.f_blocks * found.f_frsize // RESERVE_PART)
+    total_bytes = found.f_blocks * found.f_frsize
+    return min(RESERVE_BYTES, total_bytes // RESERVE_PART)
 
 
 def is_short(settings: Settings) -> bool:
     """Return whether less space is free than the reserve. Raises OSError."""
-    return free_bytes(Path(settings.scratch_dir)) < reserve_bytes(settings)
+    n_free = free_bytes(Path(settings.scratch_dir))
+    return n_free < reserve_bytes(settings)
 
 
 def _existing(path: Path) -> Path:

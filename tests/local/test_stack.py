@@ -1,5 +1,4 @@
-"""The stack without Docker: it starts, comes back, stops, leaves nothing behind. All processes are
-real."""
+"""The stack without Docker starts, recovers, and stops without leftovers; its parts are real."""
 
 from __future__ import annotations
 
@@ -210,7 +209,7 @@ def test_secrets_are_private(stack: RunningStack) -> None:
     assert {name: modes[name] for name in private} == private
 
 
-def test_no_secret_stands_in_the_process_list_or_the_log(stack: RunningStack) -> None:
+def test_no_secret_is_in_the_process_list_or_the_log(stack: RunningStack) -> None:
     command_lines = [
         " ".join(process.info["cmdline"] or [])
         for process in psutil.process_iter(["cmdline"])
@@ -296,7 +295,7 @@ def test_busy_port_is_a_clear_message(tmp_path: Path) -> None:
     ("variables", "message"),
     [
         ({"STORE": "tape"}, "STORE=tape is unknown; it may be embedded or minio"),
-        ({"STORE": "minio", "PATH": "/nowhere"}, "there is no minio on PATH"),
+        ({"STORE": "minio", "PATH": "/nowhere"}, "minio is not on PATH"),
         (
             {"S3_ENDPOINT": "http://127.0.0.1:1", "S3_ACCESS_KEY": "k"},
             "S3_SECRET_KEY must be set",
@@ -361,9 +360,7 @@ def test_signal_stops_everything(
     assert all(has_ended(process) for process in processes)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="there is no death signal elsewhere"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a death signal")
 def test_nothing_survives_a_kill(start: Callable[..., RunningStack]) -> None:
     stack = start("--workers", "2")
     assert (
@@ -453,7 +450,7 @@ def test_unknown_command_is_a_clear_message(tmp_path: Path) -> None:
         "--port", "0", "--data", str(tmp_path / "data"), "--", "no-such-command"
     )
     assert refused.returncode == 1
-    assert "There is no command no-such-command." in refused.stderr
+    assert "The command no-such-command does not exist." in refused.stderr
     assert not (tmp_path / "data").exists()
 
 

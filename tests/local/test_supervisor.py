@@ -211,9 +211,7 @@ def test_signal_is_only_noted(supervisor: Supervisor, number: int) -> None:
     assert supervisor.wait_until(lambda: supervisor.signals == [number], 5)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="there is no death signal elsewhere"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a death signal")
 def test_child_dies_with_a_killed_supervisor(tmp_path: Path) -> None:
     script = """
 import os, sys

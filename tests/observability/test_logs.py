@@ -1,4 +1,4 @@
-"""What server and workers log: lines that programs can read, and nothing that nobody else may."""
+"""The log lines of server and workers: programs can parse them, and they contain no secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ROOT
 
-# Logging belongs to a whole process, so every test has one of its own.
+# Logging is configured for a whole process, so every test starts its own.
 START = """
 import logging, sys, warnings
 from rowcast.observability import logs
@@ -63,7 +63,7 @@ log.info("outside")
     assert "request_id" not in outside
 
 
-def test_fork_calls_itself_by_its_own_name() -> None:
+def test_fork_logs_under_its_own_name() -> None:
     (line,) = lines('logs.rename("work horse"); log.info("x")')
     assert line["process"] == "work horse"
 
@@ -75,7 +75,7 @@ def test_lines_below_the_level_are_left_out() -> None:
     ] == ["b"]
 
 
-def test_chatter_of_rq_is_left_out_unless_debugging() -> None:
+def test_lines_of_rq_are_left_out_unless_debugging() -> None:
     code = 'logging.getLogger("rq.worker").info("x"); logging.getLogger("rq.worker").warning("y")'
     assert [line["message"] for line in lines(code)] == ["y"]
     assert [line["message"] for line in lines(code, level="debug")] == ["x", "y"]
@@ -94,7 +94,7 @@ for error in {errors}:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_message_of_a_foreign_exception_is_withheld_and_its_traceback_is_not(
+def test_traceback_of_a_foreign_exception_is_logged_without_its_message(
     form: str,
 ) -> None:
     foreign = '[(ValueError(cell),), (KeyError(cell),), (InvalidTable("Ours."), OSError(cell))]'
@@ -121,7 +121,7 @@ def test_text_is_one_line_for_people_with_its_fields() -> None:
     assert line.endswith("server: started  job_id=j1")
 
 
-def test_auto_is_json_where_no_person_watches() -> None:
+def test_auto_is_json_without_a_terminal() -> None:
     assert lines('log.info("x")', form="auto")[0]["message"] == "x"
 
 

@@ -187,7 +187,7 @@ class Stack:
         self.process.communicate(timeout=30)
 
     def end(self) -> None:
-        """Tell it to stop, unless it has been told."""
+        """Send SIGTERM, unless it was sent before."""
         if self.process.poll() is None and not self.is_ending:
             self.is_ending = True
             self.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Jobs share the cores. Each is a process of its own here, a fork of one that has imported all."""
+"""Jobs share the cores. Here each job is a process, forked from one with all imports."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from rowcast.system.cores import BIG_CELLS
 from tests.support import ROOT
 from tests.support.waiting import eventually
 
-# Every connection is a job: a fork that takes a seat when it is told to, and says what it holds and
-# how many threads it may start. The number of cores, and who else runs on them, are those of a
-# made-up machine.
+# Every connection is a job: a fork that takes a seat on command, and reports its cores and its
+# limits of threads. The number of cores and the other programs are those of a simulated machine.
 JOB_FACTORY = """
 import json, os, pathlib, signal, socket, sys
 import joblib, pyarrow, sklearn.ensemble, threadpoolctl
@@ -65,7 +64,7 @@ while True:
 
 
 class Job:
-    """A process that holds a seat when told to."""
+    """A process that takes a seat on command."""
 
     def __init__(self, port: int, machine: dict[str, Any]) -> None:
         """Have the job_factory on that port fork it."""
@@ -242,7 +241,7 @@ def test_no_job_takes_more_than_one_core_while_another_overflows(
     assert third.compute()["n_cores"] == 1
 
 
-def test_killed_job_frees_its_cores_at_once(start_jobs: StartJobs) -> None:
+def test_killed_job_frees_its_cores_immediately(start_jobs: StartJobs) -> None:
     first, second = start_jobs(2, n_cores=2)
     first.sit()
     assert first.compute()["n_cores"] == 2
@@ -251,7 +250,7 @@ def test_killed_job_frees_its_cores_at_once(start_jobs: StartJobs) -> None:
     assert second.compute()["n_cores"] == 2
 
 
-def test_killed_job_that_overflowed_holds_nobody_back(start_jobs: StartJobs) -> None:
+def test_killed_job_that_overflowed_blocks_no_other_job(start_jobs: StartJobs) -> None:
     first, second, third = start_jobs(3, n_cores=2)
     first.sit()
     second.sit()
@@ -327,7 +326,7 @@ def test_a_job_that_wants_all_cores_waits_for_warm_ups(
         assert computing.result()["n_cores"] == 4
 
 
-def test_nobody_warms_up_beside_a_job_on_several_cores(
+def test_no_warm_up_runs_beside_a_job_on_several_cores(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     (job,) = start_jobs(1, n_cores=4)

@@ -1,4 +1,4 @@
-"""What a job may take of the memory, and what counts of what it takes, with real processes."""
+"""The memory limit of a job, and the memory that counts, with real processes."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ os.waitpid(fork, 0)
             os.kill(pid, 9)
 
 
-def test_a_job_that_grows_is_over_at_the_next_look() -> None:
+def test_a_job_that_grows_is_over_at_the_next_check() -> None:
     code = f"""
 say('ready')
 parts = []
@@ -173,7 +173,7 @@ for _ in range(4):
     assert is_about(meter.peak_bytes, 200 * MB)
 
 
-def test_peak_follows_growth_that_is_not_worth_a_closer_look() -> None:
+def test_peak_follows_growth_that_needs_no_exact_reading() -> None:
     more = f"more = map_({20 * MB}); touch(more); say('more')"
     with child(f"m = map_({200 * MB}); touch(m); say('ready'); {more}") as found:
         meter = Meter(found.process.pid, 500 * MB)
@@ -196,7 +196,7 @@ def test_peak_stays_when_memory_is_returned() -> None:
         assert is_about(meter.peak_bytes, 100 * MB)
 
 
-def test_looking_ten_times_a_second_costs_less_than_a_hundredth_of_the_time() -> None:
+def test_measuring_ten_times_a_second_costs_less_than_a_hundredth_of_the_time() -> None:
     with child(f"m = map_({200 * MB}); touch(m); say('ready')") as found:
         meter = Meter(found.process.pid, 300 * MB)
         meter.is_over()
@@ -242,7 +242,7 @@ def test_nothing_is_over_on_a_machine_without_proc(
     memory.die_first()
 
 
-def test_a_sandbox_that_tells_less_counts_what_is_resident(
+def test_in_a_sandbox_with_fewer_figures_resident_memory_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(memory, "_PROC", tmp_path)

@@ -1,5 +1,4 @@
-"""Scratch space: what is used, what is free, who is told when it runs short, and how a full disk
-shows."""
+"""Scratch space: used and free bytes, the reports of workers, and full disks."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ from tests.support.tables import source_of
 from tests.support.waiting import eventually
 
 MB = 1_000_000
-# More than the small disk takes.
+# More than the small disk holds.
 NUMBERS = np.random.default_rng(0).normal(size=500_000)
 FILES = ("dataset", "model.joblib", "result.parquet", "result.csv", "result.jsonl")
 
@@ -92,7 +91,7 @@ def test_failure_names_the_limit_and_its_setting() -> None:
     assert "JOB_SCRATCH_BYTES" in error.hint
 
 
-# The space of all
+# The space of all jobs
 
 
 def test_free_space_is_that_of_the_disk_even_before_the_folder_is_there(
@@ -118,7 +117,7 @@ def test_reserve_is_never_more_than_a_twentieth_of_the_disk(
         assert scratch.reserve_bytes(settings_of(folder)) == min(500 * MB, total // 20)
 
 
-# Who is told
+# Reports
 
 
 Report = Callable[[str, int], None]
@@ -197,7 +196,7 @@ def test_readyz_names_the_workers_short_of_space(
     assert problems() == []
 
 
-def test_without_redis_nothing_is_said_of_the_scratch_space() -> None:
+def test_without_redis_the_scratch_space_is_not_a_problem() -> None:
     with connect_for_requests(
         settings_of(Path(), redis_url="redis://127.0.0.1:1/0")
     ) as nobody:
@@ -252,7 +251,7 @@ def storage() -> Iterator[Storage]:
         server.shutdown()
 
 
-def test_a_download_to_a_full_disk_is_told_from_a_store_that_is_away(
+def test_a_download_to_a_full_disk_is_not_an_outage_of_the_store(
     disk: Path, storage: Storage
 ) -> None:
     with pytest.raises(Exception) as found:  # noqa: PT011 - what matters is what it came of
@@ -261,14 +260,14 @@ def test_a_download_to_a_full_disk_is_told_from_a_store_that_is_away(
     assert not isinstance(found.value, StoreUnavailable)
 
 
-def test_a_model_that_does_not_fit_the_disk_is_told(disk: Path) -> None:
+def test_a_model_that_does_not_fit_the_disk_is_recognized(disk: Path) -> None:
     with pytest.raises(OSError) as found:  # noqa: PT011 - as above
         joblib.dump({"weights": NUMBERS}, disk / "model.joblib")
     assert scratch.is_full(found.value)
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "csv", "jsonl"])
-def test_a_result_that_does_not_fit_the_disk_is_told(
+def test_a_result_that_does_not_fit_the_disk_is_recognized(
     disk: Path, file_format: Any
 ) -> None:
     model = DummyRegressor().fit([[0.0]], [1.0])
@@ -321,7 +320,7 @@ def test_a_full_disk_is_found_among_the_causes(error: Exception, is_full: bool) 
     assert scratch.is_full(error) == is_full
 
 
-def test_causes_that_go_round_end() -> None:
+def test_causes_in_a_circle_end() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
     assert not scratch.is_full(first)
