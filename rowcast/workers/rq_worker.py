@@ -118,6 +118,12 @@ class Worker(rq.worker.Worker):
         with suppress(redis.RedisError):
             super().heartbeat(timeout, connection)
 
+    def register_death(self) -> None:
+        """Leave the registry if Redis answers soon; else the entry expires by itself."""
+        self.connection = self._heartbeat_queue.connection
+        with suppress(redis.RedisError):
+            super().register_death()  # type: ignore[no-untyped-call]
+
     def set_state(self, state: Any, pipeline: Any = None) -> None:
         """Write no state."""
 
