@@ -19,7 +19,13 @@ from pyarrow import ipc
 
 from rowcast.errors import InvalidTable
 from rowcast.tables.files import Format, Read, Sample, Source
-from rowcast.tables.limits import BATCH_BYTES, MAX_FOOTER_BYTES, Limits, halved
+from rowcast.tables.limits import (
+    BATCH_BYTES,
+    MAX_FOOTER_BYTES,
+    Limits,
+    halved,
+    views_of,
+)
 from rowcast.tables.rejections import WRITE_AGAIN, damaged, rejecting_damage, truncated
 
 _HEAD_BYTES = 65_536
@@ -261,9 +267,8 @@ def _plain(column: pa.Array) -> pa.Array:
 
     # Arrow also follows the views of missing values, and never checks where those lead.
     known = column.is_valid().to_numpy(zero_copy_only=False)
-    _, buffer, *texts = column.buffers()
-    views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
-    views = np.where(np.repeat(known, 4), views, 0).astype(np.int32)
+    _, _, *texts = column.buffers()
+    views = np.where(known[:, None], views_of(column), 0).astype(np.int32)
     mask = np.packbits(known, bitorder="little")
     buffers = [pa.py_buffer(mask), pa.py_buffer(views), *texts]
     safe = pa.Array.from_buffers(pa.string_view(), len(column), buffers)

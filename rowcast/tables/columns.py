@@ -295,9 +295,10 @@ def _read_booleans(feature: Feature, column: Any, decimal: str) -> Values:
         return _read_boolean_words(column)
     found = _read_numbers(feature, column, decimal)
     numbers = found.array
-    is_known = np.isnan(numbers) | (numbers == 0) | (numbers == 1)
-    values = np.where(is_known, numbers, np.nan)
-    return Values(values, found.n_missing, int(np.sum(~is_known)))
+    is_boolean = (numbers == 0) | (numbers == 1)
+    is_unseen = ~is_boolean & ~np.isnan(numbers)
+    values = np.where(is_unseen, np.nan, numbers)
+    return Values(values, found.n_missing, int(is_unseen.sum()))
 
 
 def _read_boolean_words(text: Any) -> Values:

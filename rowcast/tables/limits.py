@@ -126,6 +126,14 @@ def cell_bytes(column: pa.Array) -> np.ndarray:
     return np.diff(offsets).astype(np.int64)
 
 
+def views_of(column: pa.Array) -> np.ndarray:
+    """Return the views of a column of text, int32 (n_rows, 4); each begins with its length."""
+    buffer = column.buffers()[1]
+    start = 16 * column.offset
+    views = np.frombuffer(buffer, np.int32, 4 * len(column), start)
+    return views.reshape(-1, 4)
+
+
 def decoded_bytes(batch: pa.RecordBatch) -> int:
     """Return the memory of a batch whose categories and views are written out, in bytes."""
     return sum(_decoded_bytes(column) for column in batch.columns)
@@ -168,12 +176,10 @@ def _category_bytes(column: pa.DictionaryArray) -> np.ndarray:
 
 
 def _view_bytes(column: pa.Array) -> np.ndarray:
-    # A view is four int32, of which the first is its length. The length of a missing value may be
-    # any number.
-    buffer = column.buffers()[1]
-    views = np.frombuffer(buffer, np.int32, 4 * len(column), 16 * column.offset)
+    # The length in the view of a missing value may be any number.
+    lengths = views_of(column)[:, 0]
     known: np.ndarray = column.is_valid().to_numpy(zero_copy_only=False)
-    return views[::4] * known.astype(np.int64)
+    return lengths * known.astype(np.int64)
 
 
 def _decoded_bytes(column: pa.Array) -> int:
