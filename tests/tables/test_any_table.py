@@ -119,7 +119,7 @@ FORMATS: dict[str, Callable[[pa.Table], bytes]] = {
 def results_of(
     stack: Stack, datasets: list[str], model_id: str, **params: Any
 ) -> list[bytes]:
-    """Return the result files of predictions, submitted at once."""
+    """Return the result files of predictions, submitted together."""
     jobs = [
         submitted(
             stack.post("/predict", dataset_id=dataset, model_id=model_id, **params)
@@ -133,7 +133,7 @@ def results_of(
 
 
 def models(stack: Stack, datasets: list[str], **params: Any) -> list[dict[str, Any]]:
-    """Return the manifests of fits, submitted at once."""
+    """Return the manifests of fits, submitted together."""
     jobs = [
         submitted(stack.post("/fit", id=dataset, **{**QUICK, **params}))
         for dataset in datasets

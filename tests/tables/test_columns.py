@@ -1,4 +1,4 @@
-"""What a column is taken for, and the values that learners get of it. All types are Arrow's own."""
+"""The kinds of columns, and the values that learners use of them. All types are Arrow's own."""
 
 from __future__ import annotations
 

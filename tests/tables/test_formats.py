@@ -1,5 +1,4 @@
-"""What a file is, how its rows are read, and what is refused. Files are made as their usual writers
-do."""
+"""What a file is, how its rows are read, and what is rejected."""
 
 from __future__ import annotations
 
@@ -337,7 +336,7 @@ FUZZED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUZZED)
 def test_damaged_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
-    """Arrow may end the process on damaged bytes, so it is not this one."""
+    """Use another process, because Arrow may end it on damaged bytes."""
     (tmp_path / "table").write_bytes(FUZZED[name])
     code = f"""{LIMITS_CODE}
 whole = path.read_bytes()
