@@ -96,6 +96,6 @@ def test_deleting_a_model_deletes_its_results(
     with pytest.raises(NotFoundError):
         live.download(other)
     live.delete(dataset_id)
-    assert next(live.datasets())["id"] != dataset_id
+    assert dataset_id not in [each["id"] for each in live.datasets(limit=2)]
     with pytest.raises(NotFoundError):
         live.fit(dataset_id)
