@@ -238,7 +238,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         ),
         r"index\.json is not what was saved",
     ),
-    "nothing": (shutil.rmtree, "There is no folder"),
+    "nothing": (shutil.rmtree, "does not exist"),
 }
 
 
@@ -462,4 +462,6 @@ def test_a_store_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == f"rowcast.backup: There is no folder {tmp_path / 'none'}.\n"
+    assert (
+        done.stderr == f"rowcast.backup: Folder {tmp_path / 'none'} does not exist.\n"
+    )

@@ -96,7 +96,7 @@ class Bench:
         changes: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        """Fit as the server would have asked for it, quickly unless told otherwise."""
+        """Fit as the server would request it, quickly unless `options` say otherwise."""
         asked = FitRequest(id=dataset_id, **{"target": "y", **QUICK, **options})
         job = JobRef(self.run.owner, "fit", model_id)
         with context.surround(self.fresh(job=job, **(changes or {}))):
@@ -180,7 +180,7 @@ class Bench:
         *,
         owner: str | None = None,
     ) -> None:
-        """Write a model's file and manifest, as whoever may write to the store can."""
+        """Write a model's file and manifest, as anybody with access to the store can."""
         owner = owner or self.run.owner
         self.storage.write("models", owner, model_id, "1/model.joblib", file)
         self.storage.write(

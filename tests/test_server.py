@@ -735,7 +735,7 @@ def test_an_abandoned_wait_frees_its_thread(start_stack: StartStack) -> None:
         connection.sendall(
             f"GET /status?id={job}&wait=30 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         )
-    # Connections are taken up in their order, so that once this one is answered those two wait.
+    # Connections are taken up in their order, so those two wait once this one is answered.
     stack.get("/healthz")
     eventually(
         lambda: (

@@ -98,7 +98,7 @@ def _canonical_or_none(value: Any) -> str | None:
 
 
 def _without_default(schema: dict[str, Any]) -> None:
-    # Null is no text, which the schema of an id wants.
+    # Null is not text, as the schema of an id demands.
     schema.pop("default", None)
 
 

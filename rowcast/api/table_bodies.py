@@ -15,7 +15,7 @@ def table_of(parameters: list[str]) -> bytes:
     """Return the table in the request's body; `parameters` are given ones that do not apply to it.
 
     Raises:
-        InvalidRequest: there is no table, or there are such parameters.
+        InvalidRequest: the table is missing, or there are such parameters.
         UnsupportedMediaType: the type of the body is not that of a table.
         RequestTooLarge: the body is over the limit.
     """

@@ -99,7 +99,7 @@ def verified(folder: Path) -> Index:
 
 def _read_index(folder: Path) -> Index:
     if not folder.is_dir():
-        raise BackupError(f"There is no folder {folder}.")
+        raise BackupError(f"Folder {folder} does not exist.")
     if not (folder / INDEX).is_file():
         raise BackupError(
             f"The backup {folder} was not finished: it has no {INDEX}. Make a new backup."

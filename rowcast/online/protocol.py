@@ -49,7 +49,7 @@ ANSWERS = tuple(found.media_type for found in RESULT_FORMATS.values())
 
 @dataclass(frozen=True)
 class Question:
-    """What to predict with which model, for whom; `sent_as` and `wanted` are media types."""
+    """What to predict with which model, for which owner; `sent_as` and `wanted` are media types."""
 
     owner: str
     request_id: str

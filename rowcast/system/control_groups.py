@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# A job over `memory.high` is not killed but slowed down until it hardly moves, which is no better.
+# A job over `memory.high` is not killed but slowed down until it hardly moves, which is not better.
 _LIMITS = ("memory.max", "memory.high", "memory.limit_in_bytes")
 _COUNTERS = ("memory.events", "memory.oom_control")
 _OOM_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)

@@ -111,7 +111,7 @@ def _infer_text(
 
 
 def _n_not_numbers(text: Any, decimal: str) -> int | None:
-    """Return how many values are not numbers; None if most are not, or there is no value."""
+    """Return how many values are not numbers; None if most are not, or without values."""
     if not len(text):
         return None
     n_bad = 0

@@ -130,7 +130,7 @@ class Attempt:
         if isinstance(error, errors.RowcastError):
             return error
         if scratch.is_full(error):
-            return errors.ScratchFull("There is no space left on the scratch disk.")
+            return errors.ScratchFull("The scratch disk is full.")
         if isinstance(error, MemoryError):
             return memory.refused(self.memory_bytes)
         if isinstance(error, redis.RedisError):

@@ -373,7 +373,7 @@ def test_every_post_takes_the_header_and_refuses_a_malformed_one(
             parameter["name"] for parameter in described["parameters"]
         }
         schema = described["requestBody"]["content"]["application/json"]["schema"]
-        # The body of /predict may be a table instead, to be predicted at once: that makes nothing.
+        # The body of /predict may be a table instead, to be predicted online: that makes nothing.
         named = schema.get("oneOf", [schema])[0]["properties"]
         params = {
             name: UNKNOWN for name in ("id", "dataset_id", "model_id") if name in named

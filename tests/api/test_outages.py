@@ -1,4 +1,4 @@
-"""What a caller is told while a part behind the service is away: a 503, in time. See also
+"""What a caller gets while a part behind the service is away: a 503, in time. See also
 tests/faults."""
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def digest_of(content: bytes) -> dict[str, Any]:
 
 
 def offered(service: Server) -> list[dict[str, Any]]:
-    """Return what the client has told the service about each upload."""
+    """Return what the client has said of each upload."""
     return [json.loads(request.body) for request in service.received("/upload")]
 
 

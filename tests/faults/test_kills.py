@@ -61,9 +61,9 @@ def test_a_killed_horse_is_noticed_within_two_seconds(workers: Stack) -> None:
     assert noticed_after_s(status, killed_at) < 2
 
 
-@pytest.mark.parametrize("whom", ["worker", "worker and horse", "pool"])
+@pytest.mark.parametrize("killed", ["worker", "worker and horse", "pool"])
 def test_a_killed_worker_ends_its_horse_and_the_job_runs_again(
-    workers: Stack, whom: str
+    workers: Stack, killed: str
 ) -> None:
     job = long_fit(workers)
     horse = horse_of(workers, job)
@@ -74,7 +74,7 @@ def test_a_killed_worker_ends_its_horse_and_the_job_runs_again(
             "worker": [worker],
             "worker and horse": [worker, horse],
             "pool": [worker.parent()],
-        }[whom]
+        }[killed]
     )
     eventually(lambda: not is_alive(horse), timeout_s=3)
     status = workers.finished(job)

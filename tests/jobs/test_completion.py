@@ -1,4 +1,4 @@
-"""The end of a job, whoever brings it about: one, and true, wherever one looks."""
+"""The end of a job: it happens once, and Redis and the store agree on it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rowcast.workers.report_pipe import ReportPipe
 from tests.support.stack import Stack
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
-SILENT = errors.WorkerLost("Nobody has heard of the worker.")
+SILENT = errors.WorkerLost("The worker sent no heartbeat.")
 # Nothing listens there.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -137,7 +137,7 @@ def test_an_attempt_that_is_given_up_for_the_last_time_holds_its_job_no_more(
 ) -> None:
     job_id = started(jobs)
     job = known(jobs, job_id)
-    cause = AttemptError("worker_lost", "Nobody has heard of the worker.")
+    cause = AttemptError("worker_lost", "The worker sent no heartbeat.")
     assert jobs.queue.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) == 2
     assert jobs.queue.give_up(job_id, 1, cause, max_attempts=1, ttl_s=60) is None
     assert not jobs.queue.is_ours(job_id, 1)
@@ -237,7 +237,7 @@ def test_a_job_that_cannot_be_helped_does_not_keep_others_from_being_recovered(
     damaged, lost = started(jobs), started(jobs)
     jobs.queue.connection.hdel(f"rq:job:{damaged}", "attempt")
     jobs.queue.connection.zadd("rowcast:running", {damaged: 0, lost: 1})
-    # Redis has just begun to hear of workers, and would wait until it had heard of all that live.
+    # Redis has only just got its first call, and would wait for the heartbeats of all workers.
     jobs.queue.connection.delete("rowcast:quiet")
     maintenance.recover()
     assert known(jobs, lost).status == "failed"

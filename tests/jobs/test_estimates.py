@@ -123,7 +123,7 @@ def test_table_of_one_cell_and_a_huge_one_are_expected(connection: redis.Redis) 
         ("linear", {"max_iter": 5_000}, "auto", 1),
         ("boosting", {"max_iter": "all"}, "auto", 1),
         ("boosting", {"max_iter": float("nan")}, "auto", 1),
-        ("unheard of", {"max_iter": 300}, "auto", 3),
+        ("unknown", {"max_iter": 300}, "auto", 3),
     ],
 )
 def test_effort_is_that_of_the_parameters(

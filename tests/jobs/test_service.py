@@ -72,7 +72,7 @@ class Queue:
         return job_id
 
     def submit_many(self, n_jobs: int) -> None:
-        """Put many predictions into the queue at once."""
+        """Put many predictions into the queue in one round trip."""
         pipeline = self.connection.pipeline(transaction=False)
         jobs = self.jobs
         jobs.queue = JobQueue(pipeline)

@@ -114,7 +114,7 @@ def test_jobs_that_wait_while_the_workers_are_changed_run_in_their_order(
             )
         eventually(lambda: stack.status(jobs[0])["status"] == "queued")
     started = [stack.finished(job_id)["started_at"] for job_id in jobs]
-    # Two workers may take two neighbours at once.
+    # Two workers may take two neighbors at the same time.
     assert started == pytest.approx(sorted(started), abs=0.5)
 
 

@@ -390,7 +390,7 @@ def test_everything_is_still_there_after_a_restart(
 
 
 def handles(process: psutil.Process, number: int) -> bool:
-    """Tell whether a process has a handler of its own for a signal."""
+    """Return whether a process has its own handler for a signal."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     caught = re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
     return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)

@@ -71,7 +71,7 @@ def test_published_attempt_is_found_with_its_manifest_and_file(
 
 
 @pytest.mark.parametrize("order", [(2, 3), (3, 2), (10, 2)])
-def test_lowest_finished_attempt_counts_whoever_came_first(
+def test_lowest_finished_attempt_counts_in_any_order(
     order: tuple[int, int],
     storage: Storage,
     stack: Stack,
@@ -245,7 +245,7 @@ def test_record_that_counts_is_that_of_who_ended_the_job(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
     publish(storage, stack, tmp_path, "fit", identifier, 1)
-    # The first attempt died before Redis heard of its end; the second one found what it had
+    # The first attempt died before Redis learned of its end; the second one found what it had
     # published.
     for number in (1, 2):
         record = {"attempts": number, "status": "finished"}

@@ -51,7 +51,7 @@ def enqueued(
 
 
 def due(connection: redis.Redis) -> float | None:
-    """Return when the only webhook is due, None if there is no webhook."""
+    """Return when the only webhook is due, None without a webhook."""
     waiting: Any = connection.zrange(outbox.DUE, 0, -1, withscores=True)
     times = [time for _, time in waiting]
     return times[0] if times else None

@@ -179,7 +179,7 @@ def test_readyz_names_the_workers_short_of_space(
             .test_client()
             .get("/readyz")
         )
-        assert answer.status_code == 503, "there is no store"
+        assert answer.status_code == 503, "no store runs"
         body: Any = answer.json
         return [
             problem for problem in body["errors"] if not problem.startswith("store: ")

@@ -119,7 +119,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a certificate of receiver.example, with its key in the same file."""
     openssl = shutil.which("openssl")
     if not openssl:
-        pytest.skip("there is no openssl on PATH to make a certificate with")
+        pytest.skip("openssl is not on PATH, so no certificate can be made")
     path = tmp_path_factory.mktemp("tls") / "certificate.pem"
     options = (
         "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
