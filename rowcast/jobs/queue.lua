@@ -1,7 +1,8 @@
--- Every change of a job's state. Each happens as a whole or not at all. rowcast/jobs/queue.py calls them, and
--- prepends FINAL (the states of an ended job), RENAMED (fields of the last version) and enqueue_webhook.
--- A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
---   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival; the owner in rowcast:turns:<lane>
+-- Every change of a job's state. Each happens as a whole or not at all. rowcast/jobs/queue.py calls
+-- them, and prepends FINAL (the states of an ended job), RENAMED (fields of the last version) and
+-- enqueue_webhook. A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
+--   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival;
+--              the owner in rowcast:turns:<lane>
 --   scheduled  in rowcast:later, by when it is due
 --   deferred   in rowcast:waiting:<id of the fit> that it waits for
 --   started    in rowcast:running, by when its lease ends
@@ -90,14 +91,16 @@ end
 -- Take over a job that version 0.1 has queued: its owner and kind are in RQ's meta data.
 local function adopt(id)
   local is_read, meta = pcall(cjson.decode, field(id, 'meta'))
-  local is_ours = is_read and type(meta) == 'table' and type(meta.owner) == 'string' and type(meta.kind) == 'string'
+  local is_table = is_read and type(meta) == 'table'
+  local is_ours = is_table and type(meta.owner) == 'string' and type(meta.kind) == 'string'
   if redis.call('EXISTS', job_key(id)) == 0 then return end
   if not is_ours then
     redis.call('HSET', job_key(id), 'status', 'failed')
     redis.call('EXPIRE', job_key(id), 3600)
     return
   end
-  redis.call('HSET', job_key(id), 'owner', meta.owner, 'kind', meta.kind, 'lane', 'long', 'priority', 'normal')
+  redis.call('HSET', job_key(id), 'owner', meta.owner, 'kind', meta.kind)
+  redis.call('HSET', job_key(id), 'lane', 'long', 'priority', 'normal')
   redis.call('HSETNX', job_key(id), 'attempt', meta.attempts or 0)
   index(id, meta.owner)
   stand(id)
@@ -110,7 +113,8 @@ local function adopt_all()
     id = redis.call('LPOP', 'rq:queue:rowcast')
   end
   -- Jobs that an older worker ran, or had just taken, when it died.
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', 'rq:wip:rowcast', 0, now(), 'LIMIT', 0, 100)) do
+  local lost = redis.call('ZRANGEBYSCORE', 'rq:wip:rowcast', 0, now(), 'LIMIT', 0, 100)
+  for _, entry in ipairs(lost) do
     redis.call('ZREM', 'rq:wip:rowcast', entry)
     local old = string.match(entry, '^[^:]+')
     if field(old, 'owner') == '' and field(old, 'status') == 'started' then adopt(old) end
@@ -143,7 +147,11 @@ end
 local function release(id, status)
   for _, dependent in ipairs(redis.call('SMEMBERS', 'rowcast:waiting:' .. id)) do
     if field(dependent, 'status') == 'deferred' then
-      if status == 'finished' then stand(dependent) else redis.call('SADD', 'rowcast:orphaned', dependent) end
+      if status == 'finished' then
+        stand(dependent)
+      else
+        redis.call('SADD', 'rowcast:orphaned', dependent)
+      end
     end
   end
   redis.call('DEL', 'rowcast:waiting:' .. id)
@@ -155,8 +163,9 @@ local function remember_for(id, ttl_s)
   end
 end
 
--- Workers and maintenance processes call every second. If none has called for SILENCE_S, Redis was away or hung, and
--- every running job's lease may have ended. For QUIET_S no attempt counts as lost, so that living workers can renew.
+-- Workers and maintenance processes call every second. If none has called for SILENCE_S, Redis was
+-- away or hung, and every running job's lease may have ended. For QUIET_S no attempt counts as
+-- lost, so that living workers can renew.
 local function listen()
   local heard_at = tonumber(redis.call('GET', 'rowcast:heard') or '0')
   if now() - heard_at > SILENCE_S then redis.call('SET', 'rowcast:quiet', text(now() + QUIET_S)) end
@@ -167,7 +176,8 @@ local call = {}
 
 function call.submit(id, owner, max_of_owner, max_of_all, ...)
   if redis.call('EXISTS', job_key(id)) == 1 then return 'exists' end
-  if redis.call('ZCARD', 'rowcast:queued:' .. owner) >= tonumber(max_of_owner) then return 'owner_full' end
+  local n_of_owner = redis.call('ZCARD', 'rowcast:queued:' .. owner)
+  if n_of_owner >= tonumber(max_of_owner) then return 'owner_full' end
   if redis.call('ZCARD', 'rowcast:queued') >= tonumber(max_of_all) then return 'full' end
   redis.call('HSET', job_key(id), 'enqueued', text(now()), ...)
   local fit = field(id, 'waits_for')
@@ -205,8 +215,8 @@ function call.take(worker, ttl_s, ...)
   return ''
 end
 
--- Note that an attempt is about to run. If its worker died before that, or never learned that the job is its own,
--- the job has not crashed.
+-- Note that an attempt is about to run. If its worker died before that, or never learned that the
+-- job is its own, the job has not crashed.
 function call.confirm_start(id, attempt, ttl_s)
   listen()
   if not is_run_by(id, attempt) then return 0 end
@@ -219,7 +229,8 @@ function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
   listen()
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
   -- The last log lines of an attempt come after it has requeued its job.
-  if select('#', ...) > 0 and field(id, 'attempt') == attempt and not FINAL[field(id, 'status')] then
+  local is_latest = field(id, 'attempt') == attempt and not FINAL[field(id, 'status')]
+  if select('#', ...) > 0 and is_latest then
     redis.call('RPUSH', 'rowcast:log:' .. id, ...)
     redis.call('LTRIM', 'rowcast:log:' .. id, -max_lines, -1)
   end
@@ -229,15 +240,16 @@ function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
   return 1
 end
 
--- End a job for good. An attempt may only end the job that it still runs; a caller without an attempt may always.
--- Return the outcome, and the record that counts.
+-- End a job for good. An attempt may only end the job that it still runs; a caller without an
+-- attempt may always. Return the outcome, and the record that counts.
 function call.finish(id, attempt, status, record, ttl_s, is_recorded)
   local before = field(id, 'status')
   if before == '' then return {'gone', ''} end
   if FINAL[before] then return {'ended', field(id, 'record')} end
   if attempt ~= '' and not is_run_by(id, attempt) then return {'lost', ''} end
   leave(id)
-  redis.call('HSET', job_key(id), 'status', status, 'record', record, 'ended', text(now()), 'keep_s', ttl_s)
+  redis.call('HSET', job_key(id), 'status', status, 'record', record)
+  redis.call('HSET', job_key(id), 'ended', text(now()), 'keep_s', ttl_s)
   redis.call('XADD', 'rq:results:' .. id, 'MAXLEN', 1, '*', 'status', status)
   if is_recorded == '1' then
     remember_for(id, ttl_s)
@@ -257,7 +269,8 @@ end
 
 local function note_attempt_error(id, error_line)
   local errors = field(id, 'attempt_errors')
-  redis.call('HSET', job_key(id), 'attempt_errors', errors == '' and error_line or errors .. '\n' .. error_line)
+  local lines = errors == '' and error_line or errors .. '\n' .. error_line
+  redis.call('HSET', job_key(id), 'attempt_errors', lines)
 end
 
 local function queue_again(id, delay_s)
@@ -267,12 +280,13 @@ local function queue_again(id, delay_s)
   return 'ok'
 end
 
--- Queue a job again that an attempt could not end. A job that has waited too long for a part that is away stays where
--- it is, and the caller ends it.
+-- Queue a job again that an attempt could not end. A job that has waited too long for a part that
+-- is away stays where it is, and the caller ends it.
 function call.requeue(id, attempt, error_line, delay_s, max_wait_s)
   if not is_run_by(id, attempt) then return 'lost' end
   delay_s = tonumber(delay_s)
-  -- A wait long after the last one belongs to another outage; only the beginning of each outage is noted.
+  -- A wait long after the last one belongs to another outage; only the beginning of each outage is
+  -- noted.
   local is_new = now() - (tonumber(field(id, 'waited_at')) or 0) > OUTAGE_APART_S
   if delay_s == 0 or is_new then note_attempt_error(id, error_line) end
   if delay_s > 0 then
@@ -291,9 +305,10 @@ function call.move_to_long_lane(id, attempt, error_line)
   return queue_again(id, 0)
 end
 
--- Count the crash of an attempt, and queue its job again. After the last crash, return the number of a final attempt,
--- which runs nothing and only ends the job: the lost attempt may be stalled, and must not end the job otherwise when
--- it wakes up. If the caller dies before it has ended the job, the next caller takes over.
+-- Count the crash of an attempt, and queue its job again. After the last crash, return the number
+-- of a final attempt, which runs nothing and only ends the job: the lost attempt may be stalled,
+-- and must not end the job otherwise when it wakes up. If the caller dies before it has ended the
+-- job, the next caller takes over.
 function call.give_up(id, attempt, error_line, max_attempts, ttl_s)
   if not is_run_by(id, attempt) then return 'lost' end
   if field(id, 'closing_attempts') == '' then
@@ -321,7 +336,8 @@ function call.expired()
 end
 
 local function has_place(id, lane, owner)
-  return redis.call('ZSCORE', lane_key(lane, owner), id) and redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner)
+  local has_turn = redis.call('ZSCORE', 'rowcast:turns:' .. lane, owner)
+  return has_turn and redis.call('ZSCORE', lane_key(lane, owner), id)
 end
 
 -- Put jobs where their status says that they stand; return how many stood elsewhere.

@@ -1,6 +1,8 @@
--- The webhooks that are to be sent. rowcast/webhooks/outbox.py calls these functions and defines KEPT_S; the script
--- that ends jobs begins with them, so that a job's end and its webhook are written together.
---   rowcast:webhooks                         sorted set: the names of webhooks by when they are due, in Unix seconds
+-- The webhooks that are to be sent. rowcast/webhooks/outbox.py calls these functions and defines
+-- KEPT_S; the script that ends jobs begins with them, so that a job's end and its webhook are
+-- written together.
+--   rowcast:webhooks                         sorted set: the names of webhooks by when they are
+--                                            due, in Unix seconds
 --   rowcast:webhook:<name>                   hash: owner, url, since, tries
 --   rowcast:webhooks:resting:<owner>:<host>  exists while a slow receiver of an owner rests
 
@@ -22,13 +24,15 @@ local function enqueue_webhook(name, owner, url, now)
   redis.call('ZADD', DUE, now, name)
 end
 
--- Return the webhook that is due first as {name, owner, url, since, tries}, and make it due again at `lease_end`.
--- A try is counted before it is made, so that a webhook that kills its sender is not tried for ever.
+-- Return the webhook that is due first as {name, owner, url, since, tries}, and make it due again
+-- at `lease_end`. A try is counted before it is made, so that a webhook that kills its sender is
+-- not tried for ever.
 local function claim_webhook(now, lease_end)
   for _ = 1, MOST_CHECKED do
     local name = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, 1)[1]
     if not name then return false end
-    local owner, url, since = unpack(redis.call('HMGET', webhook_key(name), 'owner', 'url', 'since'))
+    local found = redis.call('HMGET', webhook_key(name), 'owner', 'url', 'since')
+    local owner, url, since = unpack(found)
     local rest_ms = owner and redis.call('PTTL', resting_key(owner, url))
     if not owner then
       redis.call('ZREM', DUE, name)
@@ -46,7 +50,9 @@ end
 -- Change when a webhook is due, unless its lease ran out and another sender has claimed it.
 local function postpone_webhook(name, lease_end, due)
   local current = redis.call('ZSCORE', DUE, name)
-  if current and tonumber(current) == tonumber(lease_end) then redis.call('ZADD', DUE, due, name) end
+  if current and tonumber(current) == tonumber(lease_end) then
+    redis.call('ZADD', DUE, due, name)
+  end
 end
 
 local function remove_webhook(name)
