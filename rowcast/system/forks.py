@@ -48,16 +48,17 @@ class Child:
         Raises:
             OSError: the system has no process or memory left.
         """
-        if self._process:
-            self._process.close()
         self._started_at = time.monotonic()
-        self._process = ForkProcess(target=_live, args=(self._work, os.getpid()))
+        process = ForkProcess(target=_live, args=(self._work, os.getpid()))
         # A signal that comes before the child has its own handlers must not be lost to ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            self._process.start()
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        if self._process:
+            self._process.close()
+        self._process = process
 
     def is_alive(self) -> bool:
         """Return whether the process runs."""
@@ -127,7 +128,14 @@ class ForkSupervisor:
             log.warning(
                 "%s ended (exit code %s); starting another", child.name, child.exit_code
             )
+            self._restart(child)
+
+    def _restart(self, child: Child) -> None:
+        try:
             child.start()
+        except OSError as error:
+            # The others go on, and this child is tried again after a pause.
+            log.warning("%s cannot be started (%s)", child.name, error.strerror)
 
     def _stop(self) -> None:
         deadline = time.monotonic() + self._stop_limit_s

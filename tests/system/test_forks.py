@@ -38,6 +38,13 @@ def until_told(name, n_signals):
         time.sleep(0.01)
 
 class Impatient(forks.Child):
+    def start(self):
+        # As when the system has no process left.
+        if (folder / "full").exists():
+            (folder / "full").unlink()
+            raise OSError(11, "Resource temporarily unavailable")
+        super().start()
+
     def check(self):
         if (folder / "kill").exists():
             (folder / "kill").unlink()
@@ -99,6 +106,15 @@ def test_child_that_a_check_kills_is_restarted(parent: Parent) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_child_that_cannot_be_started_is_tried_again(parent: Parent) -> None:
+    first, second = parent.children()
+    (parent.folder / "full").touch()
+    first.kill()
+    eventually(lambda: not parent.has("full"))
+    eventually(lambda: len(parent.children()) == 2)
+    assert second.is_running()
+
+
 def test_signal_to_the_parent_stops_its_children_and_then_itself(
     parent: Parent, number: signal.Signals
 ) -> None:
