@@ -105,7 +105,6 @@ def test_child_that_a_check_kills_is_restarted(parent: Parent) -> None:
     assert second.is_running()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_child_that_cannot_be_started_is_tried_again(parent: Parent) -> None:
     first, second = parent.children()
     (parent.folder / "full").touch()
@@ -115,6 +114,7 @@ def test_child_that_cannot_be_started_is_tried_again(parent: Parent) -> None:
     assert second.is_running()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_the_parent_stops_its_children_and_then_itself(
     parent: Parent, number: signal.Signals
 ) -> None:
