@@ -241,7 +241,8 @@ def test_lines_are_not_too_long(name: str) -> None:
 
 def paths_in(text: str) -> list[str]:
     """Return the files and folders in backticks, without those that a text calls new."""
-    path = r"(?:rowcast|deploy)/[\w./]*|(?:tests|benchmarks)/(?:[\w/]*/|[\w/]*\.py)"
+    folder = r"(?:rowcast|deploy)/[\w./]*|(?:tests|benchmarks)/(?:[\w/]*/|[\w/]*\.py)"
+    path = rf"{folder}|client\.py|server\.py"
     found = re.findall(rf"`({path})`( \(new)?", text)
     return [path for path, is_new in found if not is_new]
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import redis
 import rq
 
-# An idle worker sends a heartbeat every 5 s, one with a job every second.
+# A worker sends a heartbeat every 5 s (HEARTBEAT_S in rowcast/workers/rq_worker.py).
 SILENT_AFTER_S = 30
 TIMEOUT_S = 5
 

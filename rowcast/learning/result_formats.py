@@ -1,6 +1,7 @@
 """The formats of predictions: files that jobs write, and bodies of online answers.
 
-A new format is one entry in RESULT_FORMATS, and a word in FileFormat if jobs write it.
+A new format is one entry in _FORMATS. If jobs write it, it also has a suffix and a word in
+FileFormat.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A file is what its content says, whatever its name. The server reads its footer or its first
 megabyte (`peek`), and the job reads all of it (`open_file`); both raise the same errors. A new
-format is one module, one entry in `READERS`, and its signature in `file_types`.
+format is one module, one entry in `READERS`, its name in `files.Format`, and its signature in
+`file_types`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from rowcast.workers.supervision import JobLimits, Supervision
 
 # Seconds between two heartbeats, and without one until RQ takes the worker for dead.
 HEARTBEAT_S = 5.0
-WORKER_TTL_S = 30
+REGISTRY_TTL_S = 30
 
 
 class Worker(rq.worker.Worker):
@@ -47,7 +47,7 @@ class Worker(rq.worker.Worker):
             name=f"{kind}-{uuid4().hex}",
             connection=connect_for_work(settings),
             serializer="json",
-            worker_ttl=WORKER_TTL_S,
+            worker_ttl=REGISTRY_TTL_S,
         )
         self._heartbeat_due_at = 0.0
         self._heartbeat_queue = JobQueue(connect_for_heartbeats(settings))
