@@ -31,7 +31,7 @@ from rowcast.webhooks.urls import Target
 
 log = logging.getLogger("rowcast.webhooks")
 
-# What /status answers for an owner and a job, None where the job was deleted.
+# Returns what /status answers for an owner and a job id; None if the job was deleted.
 ReadStatus = Callable[[str, str], dict[str, Any] | None]
 
 # A try takes less than a lease: preparing, connecting to at most two addresses, the exchange.
@@ -41,18 +41,18 @@ EXCHANGE_S = 10.0
 MOST_ANSWER_BYTES = 4096
 # A receiver that hangs holds one thread for up to a lease.
 N_THREADS = 8
-# A receiver that takes longer than SLOW_S rests for REST times as long as it took. However many
-# webhooks it is to get, it holds the threads for at most a quarter of the time.
+# A receiver that takes longer than SLOW_S rests for REST_FACTOR times as long as it took. So it
+# holds the threads for at most a quarter of the time, however many webhooks it gets.
 SLOW_S = 3.0
-REST = 3.0
+REST_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a try: whether it was the last, words for the log, a pause to keep."""
+    """The outcome of a try: words for the log, and the pause that the receiver asked for."""
 
-    is_over: bool
     words: str
+    is_over: bool = False
     asked_pause_s: float = 0.0
 
 
@@ -109,7 +109,7 @@ def deliver_next(
         outcome = _try(delivery, settings, read_status, now)
         took_s = time.monotonic() - started_at
         if took_s > SLOW_S:
-            outbox.rest(connection, delivery, took_s * REST)
+            outbox.rest(connection, delivery, took_s * REST_FACTOR)
         _record(connection, delivery, outcome, now + took_s)
     return True
 
@@ -140,9 +140,9 @@ def _try(
     try:
         return _send(delivery, settings, read_status, now)
     except RowcastError as error:
-        return Outcome(False, f"failed, {error.code}")
+        return Outcome(f"failed, {error.code}")
     except (OSError, http.client.HTTPException) as error:
-        return Outcome(False, f"failed, {type(error).__name__}")
+        return Outcome(f"failed, {type(error).__name__}")
 
 
 def _send(
@@ -151,22 +151,23 @@ def _send(
     started_at = time.monotonic()
     status = read_status(delivery.owner, delivery.job_id)
     if status is None:
-        return Outcome(True, "not sent, the job was deleted")
+        return Outcome("not sent, the job was deleted", is_over=True)
     secrets = signatures.secrets_of(delivery.owner, settings)
     if not secrets:
-        return Outcome(False, "not sent, WEBHOOK_SECRETS has none for this owner")
+        return Outcome("not sent, WEBHOOK_SECRETS has none for this owner")
 
     target = urls.parse(delivery.url)
     addresses = urls.resolve(target, settings)
     if time.monotonic() - started_at > PREPARE_S:
-        return Outcome(False, "not sent, the store or the name server was too slow")
+        return Outcome("not sent, the store or the name server was too slow")
 
     body = json.dumps(status, separators=(",", ":")).encode()
     signed = signatures.headers_of(delivery.job_id, int(now), body, secrets)
     code, retry_after = _post(target, addresses, signed, body)
+    # 410 Gone: the receiver wants no more webhooks.
     is_over = 200 <= code < 300 or code == http.client.GONE
     asked_pause_s = float(retry_after) if retry_after.isdecimal() else 0.0
-    return Outcome(is_over, f"answered {code}", asked_pause_s)
+    return Outcome(f"answered {code}", is_over, asked_pause_s)
 
 
 def _post(

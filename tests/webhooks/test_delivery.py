@@ -134,7 +134,7 @@ def test_many_webhooks_to_a_receiver_that_hangs_do_not_delay_another(
     hanging.answer = lambda handler: is_over.wait(60)
     monkeypatch.setattr(delivery, "EXCHANGE_S", 1.0)
     monkeypatch.setattr(delivery, "SLOW_S", 0.5)
-    monkeypatch.setattr(delivery, "REST", 60.0)
+    monkeypatch.setattr(delivery, "REST_FACTOR", 60.0)
     for _ in range(20 * delivery.N_THREADS):
         enqueued(connection, hanging.url, time.time())
     stopped = threading.Event()
