@@ -95,7 +95,7 @@ def _check_predict(model: Publication, query: PredictRequest, sample: Sample) ->
     try:
         features = [Feature(**feature) for feature in model.manifest["features"]]
         plan = prediction.Plan(query.output, query.quantiles, query.keep, query.format)
-        prediction.check_givable(model.manifest, plan)
+        prediction.check_plan(model.manifest, plan)
     except (KeyError, TypeError):
         raise lookups.damaged(query.model_id) from None
     checks.check_predict(sample, features, query.keep)

@@ -161,7 +161,7 @@ def batches(
         yield pa.record_batch(written, schema=schema)
 
 
-def check_givable(manifest: dict[str, Any], plan: Plan) -> None:
+def check_plan(manifest: dict[str, Any], plan: Plan) -> None:
     """Reject a plan that a model does not support.
 
     Raises:

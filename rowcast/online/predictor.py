@@ -63,7 +63,7 @@ def answer(
     plan = prediction.Plan(
         _output(question), question.quantiles, question.keep, result_format.name
     )
-    prediction.check_givable(manifest, plan)
+    prediction.check_plan(manifest, plan)
 
     source = _source(question.sent_as, table, bounds, path)
     _check_rows(source.n_rows or 0, bounds)

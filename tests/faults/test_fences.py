@@ -42,10 +42,16 @@ class StalledWorker:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.job = stack.fit(slow_table(), validation="none", params='{"max_iter": 25}')
-        self.horse = eventually(
-            lambda: stack.status(self.job)["status"] == "started" and stack.horses()
-        )[0]
+        self.horse: psutil.Process = eventually(self._find_horse)
         self.worker: psutil.Process = self.horse.parent()
+
+    def _find_horse(self) -> psutil.Process | None:
+        """Return the job's work horse; that of the job before may still be about to exit."""
+        with self.stack.redis() as connection:
+            worker: Any = connection.hget(KEY.format(self.job), "worker")
+            pid: Any = connection.hget(f"rq:worker:{(worker or b'').decode()}", "pid")
+        horses = [each for each in self.stack.horses() if each.ppid() == int(pid or 0)]
+        return horses[0] if horses else None
 
     def stop(self) -> None:
         self.worker.suspend()

@@ -158,7 +158,7 @@ def test_target_named_as_another_column_of_the_result_is_refused(
         "intervals": {"x": 1},
     }
     with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
-        prediction.check_givable(manifest, Plan(**how))
+        prediction.check_plan(manifest, Plan(**how))
 
 
 def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
