@@ -88,6 +88,7 @@ def test_example_2_shows_every_fit_and_the_makespan(stack: Stack, tables: Path) 
     assert "makespan" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_an_example_without_a_service_ends_with_one_clear_sentence(
     tables: Path,
 ) -> None:

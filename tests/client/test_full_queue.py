@@ -39,6 +39,7 @@ def test_full_queue_is_an_error_if_the_next_attempt_would_come_too_late(
     assert len(service.requests) == 1
 
 
+@pytest.mark.slow
 def test_waiting_for_a_place_counts_towards_the_timeout(
     client: Client, service: Server
 ) -> None:

@@ -33,6 +33,7 @@ from tests.learning.fits import (
 # Every learner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COLUMNS)
 @each_task
 @each_learning
@@ -300,6 +301,7 @@ def test_rows_of_weight_two_count_as_two_rows(task: Task) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", ["auto", "cv"])
 @each_task
 @each_learner
@@ -345,6 +347,7 @@ def test_few_rows_with_any_weight_are_accepted(learner: str, task: Task) -> None
 # Importances
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["numbers", "words", "sentences", "dates", "booleans", "durations"]
 )

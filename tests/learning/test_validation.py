@@ -86,6 +86,7 @@ def test_cross_validation_says_how_its_folds_differ() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
 @each_learner
 def test_class_of_one_row_is_accepted(learner: str, validation: str) -> None:
@@ -95,6 +96,7 @@ def test_class_of_one_row_is_accepted(learner: str, validation: str) -> None:
     assert found.model.classes_.tolist() == ["a", "b", "rare"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
 def test_class_of_one_row_in_a_large_table_is_accepted(validation: str) -> None:
     labels = np.arange(10_001) % 2
@@ -114,6 +116,7 @@ def test_classes_of_one_row_each_are_accepted(validation: str) -> None:
     assert bool(found.notes) is (validation in ("auto", "holdout"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_model_of_few_rows_of_many_classes_is_judged_by_one_row_at_least(
     seed: int,

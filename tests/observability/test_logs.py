@@ -75,6 +75,7 @@ def test_lines_below_the_level_are_left_out() -> None:
     ] == ["b"]
 
 
+@pytest.mark.slow
 def test_lines_of_rq_are_left_out_unless_debugging() -> None:
     code = 'logging.getLogger("rq.worker").info("x"); logging.getLogger("rq.worker").warning("y")'
     assert [line["message"] for line in lines(code)] == ["y"]

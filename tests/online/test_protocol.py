@@ -74,6 +74,7 @@ def test_worker_that_is_lost_with_the_question_is_an_error_of_its_own(
         protocol.ask(path, QUESTION, b"x" * 10_000_000, 5)
 
 
+@pytest.mark.slow
 def test_server_does_not_wait_forever_for_a_worker_that_reads_no_more(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

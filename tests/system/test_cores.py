@@ -137,6 +137,7 @@ def start_jobs(job_factory: int, tmp_path: Path) -> Iterator[StartJobs]:
         job.kill()
 
 
+@pytest.mark.slow
 def test_big_job_alone_takes_all_cores(start_jobs: StartJobs) -> None:
     (job,) = start_jobs(1, n_cores=3)
     assert job.sit()["n_cores"] == 1
