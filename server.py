@@ -29,7 +29,7 @@ from rowcast.api import (
     table_bodies,
     waiting,
 )
-from rowcast.catalog import retention
+from rowcast.catalog import expiry
 from rowcast.config import Settings
 from rowcast.jobs import FINAL
 from rowcast.store import deduplication, publications
@@ -87,7 +87,7 @@ def upload(query: schemas.UploadRequest) -> Answer:
         flask.g.owner,
         query.sha256,
         query.size,
-        oldest=retention.oldest_offered(kept_days, time.time()),
+        oldest=expiry.oldest_offered(kept_days, time.time()),
     )
     if known_id:
         return {"id": known_id, "exists": True, "url": None, "expires_at": None}

@@ -12,7 +12,7 @@ from rowcast.api import lookups
 from rowcast.api.idempotency import id_of_request
 from rowcast.api.schemas import FitRequest, JobRequest, PredictRequest
 from rowcast.api.state import parts
-from rowcast.catalog import retention
+from rowcast.catalog import expiry
 from rowcast.errors import InvalidRequest
 from rowcast.jobs import Submission, estimates, reuse
 from rowcast.learning import learners, prediction
@@ -162,7 +162,7 @@ def _earlier(admitted: Admitted) -> str | None:
         parts.storage,
         submission,
         admitted.model_sha256,
-        oldest=retention.oldest_offered(days, time.time()),
+        oldest=expiry.oldest_offered(days, time.time()),
     )
 
 

@@ -1,7 +1,8 @@
-"""What an owner has: listed, deleted, removed when old."""
+"""List and delete what an owner has, and remove what has expired."""
 
 __all__ = [
     "deletion",
+    "expiry",
     "listing",
     "retention",
 ]

@@ -1,6 +1,6 @@
-"""Deleting: first a tombstone, which hides a thing immediately, then all that lies under its id.
+"""Delete things: write a tombstone, which hides a thing immediately, then remove its objects.
 
-A deletion that failed halfway is finished by asking again.
+To finish a deletion that failed halfway, the caller repeats it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
     """Delete a dataset.
 
     Raises:
-        DatasetNotFound: nothing lies under the id.
+        DatasetNotFound: the id has no objects.
         StoreUnavailable: the store does not answer.
     """
     if not left_under(storage, "datasets", owner, dataset_id):
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
-    # Nobody looks for this tombstone. It keeps the folder: some stores remove a folder that becomes
+    # Nothing reads this tombstone. It keeps the folder: some stores remove a folder that becomes
     # empty, and then fail uploads to its neighbors.
     remove(storage, "datasets", owner, dataset_id)
 
@@ -40,7 +40,7 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
     """Delete a model, or what a failed fit left, and all results that were made with it.
 
     Raises:
-        ModelNotFound: nothing lies under the id.
+        ModelNotFound: the id has no objects.
         ModelNotReady: the fit has not ended.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
@@ -55,7 +55,7 @@ def model(storage: Storage, jobs: Jobs, owner: str, model_id: str) -> None:
         raise ModelNotFound(f"Model {model_id} does not exist.")
 
     _write_tombstone(storage, "models", owner, model_id)
-    # Before anything is removed, so that asking again comes here again if it fails.
+    # Before anything is removed: if this fails, a repeated deletion comes here again.
     jobs.note_deletion()
     # A result that is noted later finds the tombstone.
     results = publications.results_of(storage, owner, model_id)
@@ -69,14 +69,14 @@ def result(storage: Storage, jobs: Jobs, owner: str, result_id: str) -> None:
     """Delete a result, or what a failed prediction left.
 
     Raises:
-        JobNotFound: nothing lies under the id.
+        JobNotFound: the id has no objects.
         NotFinished: the prediction has not ended.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
     if status := _unfinished(storage, jobs, JobRef(owner, "predict", result_id)):
         raise NotFinished(f"Job {result_id} is {status}.")
     left = left_under(storage, "results", owner, result_id)
-    # Under the id of a model lie the notes of its results, which are not a result.
+    # The id of a model has the notes of its results, which are not a result.
     if not left or publications.results_of(storage, owner, result_id):
         raise JobNotFound(f"Result {result_id} does not exist.")
 
@@ -93,7 +93,7 @@ def remove_result(storage: Storage, owner: str, result_id: str) -> None:
 
 
 def remove(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> None:
-    """Write a tombstone and remove all that lies beside it. Raises StoreUnavailable."""
+    """Write a tombstone and remove all objects beside it. Raises StoreUnavailable."""
     _write_tombstone(storage, bucket, owner, identifier)
     _empty(storage, bucket, owner, identifier)
 
@@ -101,7 +101,7 @@ def remove(storage: Storage, bucket: Bucket, owner: str, identifier: str) -> Non
 def left_under(
     storage: Storage, bucket: Bucket, owner: str, identifier: str
 ) -> list[str]:
-    """Return the names of all that lies under an id beside its tombstone."""
+    """Return the names of all objects of an id beside its tombstone."""
     names = storage.names(bucket, owner, identifier)
     return [name for name in names if name != publications.TOMBSTONE]
 

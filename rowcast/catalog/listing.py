@@ -1,6 +1,6 @@
-"""Pages of what an owner has, newest first.
+"""Pages of an owner's models, datasets and jobs, newest first.
 
-Nothing is indexed: ids carry their time, so a page is a few listings and a look at each id in it.
+There is no index. Ids carry their time, so a page takes a few listings, and a request for each id.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from functools import partial
 from itertools import filterfalse, groupby, islice
 from typing import Any
 
-from rowcast.catalog import retention
+from rowcast.catalog import expiry
 from rowcast.errors import InvalidRequest, ModelUntrusted
 from rowcast.ids import time_of
 from rowcast.jobs import FINAL, Jobs, our_errors, shown
 from rowcast.learning import evaluation
 from rowcast.store import (
     BUCKETS,
-    Bucket,
     JobRef,
     ObjectMissing,
     Storage,
@@ -30,21 +29,24 @@ from rowcast.store import (
     records,
 )
 
-# Looks at ids of a page that run at once.
+# Requests to the store that describe the ids of a page in parallel.
 N_THREADS = 16
-# Jobs that are looked at together where not each of them is wanted.
+# Jobs that are described together where only some of them are wanted.
 N_JOBS = 64
-# A page ends after so long with what it has, so that many deleted models do not keep the caller
-# waiting.
-PATIENCE_S = 1.0
+# After this time a page ends with what it has, so that callers do not wait for a long row of
+# deleted models.
+MAX_PAGE_S = 1.0
 _SHOWN = ("created_at", "dataset_id", "target", "task", "learner", "n_rows")
+
+Item = dict[str, Any]
+DescribeBatch = Callable[[list[str]], list[Item | None]]
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a listing, and the id that the next part begins below; None at the end."""
+    """A part of a listing, and the id that the next part follows; None at the end."""
 
-    items: list[dict[str, Any]]
+    items: list[Item]
     next: str | None
 
 
@@ -55,9 +57,10 @@ def models(storage: Storage, owner: str, before: str | None, limit: int) -> Page
         InvalidRequest: `before` is not an id of ours.
         StoreUnavailable: the store does not answer.
     """
-    ids = _ids(storage, "models", owner, before)
-    look_at = partial(_look_at, partial(_model, storage, owner))
-    return _page(ids, limit, look_at, batch_size=N_THREADS)
+    _check(before)
+    ids = storage.newest("models", owner, before=before)
+    describe = partial(_model, storage, owner)
+    return _page(ids, limit, partial(_in_parallel, describe), batch_size=N_THREADS)
 
 
 def datasets(
@@ -68,15 +71,14 @@ def datasets(
     *,
     kept_days: float = 0,
 ) -> Page:
-    """Return a page of uploaded datasets, each kept for so many days, 0: for ever. Raises as
-    `models`."""
-    look = partial(_dataset, storage, owner, kept_days)
-    return _page(
-        _ids(storage, "datasets", owner, before),
-        limit,
-        partial(_look_at, look),
-        batch_size=N_THREADS,
-    )
+    """Return a page of uploaded datasets. Raises as `models`.
+
+    Datasets are kept for `kept_days`, 0: for ever.
+    """
+    _check(before)
+    ids = storage.newest("datasets", owner, before=before)
+    describe = partial(_dataset, storage, owner, kept_days)
+    return _page(ids, limit, partial(_in_parallel, describe), batch_size=N_THREADS)
 
 
 def jobs(
@@ -88,17 +90,18 @@ def jobs(
     *,
     wanted: dict[str, str],
 ) -> Page:
-    """Return a page of jobs, as /status describes them: those whose members are as `wanted`.
+    """Return a page of jobs, as /status describes them, whose members have the `wanted` values.
 
     Raises:
         InvalidRequest: `before` is not an id of ours.
         QueueUnavailable, StoreUnavailable: a part that would know does not answer.
     """
     _check(before)
-    look_at = partial(_jobs_of, jobs, storage, owner, wanted)
+    describe = partial(_jobs_of, jobs, storage, owner, wanted)
+    is_filtered = bool(wanted)
     with our_errors():
         ids = _job_ids(jobs, storage, owner, before, wanted)
-        return _page(ids, limit, look_at, batch_size=N_JOBS, may_miss=bool(wanted))
+        return _page(ids, limit, describe, batch_size=N_JOBS, is_filtered=is_filtered)
 
 
 def _job_ids(
@@ -108,49 +111,49 @@ def _job_ids(
     before: str | None,
     wanted: dict[str, str],
 ) -> Iterator[str]:
-    """Yield the ids among which the wanted jobs are, newest first, each once."""
+    """Yield the ids that may be those of wanted jobs, newest first, each once."""
     status = wanted.get("status")
     # Only Redis knows the jobs that have not ended.
     if status == "queued":
         return jobs.queue.queued(owner, before)
     if status == "started":
         return jobs.queue.running(owner, before)
-    # A search for ended jobs passes over the queued ones, which may be thousands.
-    queued = set(jobs.queue.queued(owner, None)) if status in FINAL else set()
-    known = filterfalse(queued.__contains__, jobs.queue.known(owner, before))
+
+    known = jobs.queue.known(owner, before)
+    if status in FINAL:
+        # A search for ended jobs skips the queued ones, which may be thousands.
+        queued = set(jobs.queue.queued(owner, None))
+        known = filterfalse(queued.__contains__, known)
 
     kinds = [kind for kind in BUCKETS if wanted.get("kind", kind) == kind]
     stored = [storage.newest(BUCKETS[kind], owner, before=before) for kind in kinds]
-    # Equal ids follow each other: for a while a job is in Redis and in the store.
     merged = heapq.merge(known, *stored, reverse=True)
+    # For a while a job is both in Redis and in the store. Its equal ids follow each other.
     return (identifier for identifier, _ in groupby(merged))
 
 
 def _jobs_of(
     jobs: Jobs, storage: Storage, owner: str, wanted: dict[str, str], ids: list[str]
-) -> list[dict[str, Any] | None]:
-    """Describe jobs as /status does; None for an unwanted job or one that has left no record."""
-    known = jobs.known(owner, ids)
-    forgotten = [identifier for identifier in ids if identifier not in known]
-    if forgotten:
-        read = partial(records.read_record, storage, owner)
-        for identifier, record in zip(
-            forgotten, _look_at(read, forgotten), strict=True
-        ):
-            known[identifier] = shown(record) if record else None
-    found = [known[identifier] for identifier in ids]
-    return [job if job and _is_wanted(job, wanted) else None for job in found]
+) -> list[Item | None]:
+    """Describe jobs as /status does; None for an unwanted job or one without a record."""
+    found = jobs.known(owner, ids)
+    forgotten = [identifier for identifier in ids if identifier not in found]
+    read = partial(_recorded, storage, owner)
+    recorded = _in_parallel(read, forgotten)
+    found.update(zip(forgotten, recorded, strict=True))
+
+    in_order = [found[identifier] for identifier in ids]
+    return [job if job and _is_wanted(job, wanted) else None for job in in_order]
 
 
-def _is_wanted(job: dict[str, Any], wanted: dict[str, str]) -> bool:
+def _recorded(storage: Storage, owner: str, job_id: str) -> Item | None:
+    """Describe a job that Redis has forgotten; None if it left no record."""
+    record = records.read_record(storage, owner, job_id)
+    return shown(record) if record else None
+
+
+def _is_wanted(job: Item, wanted: dict[str, str]) -> bool:
     return all(job.get(name) == value for name, value in wanted.items())
-
-
-def _ids(
-    storage: Storage, bucket: Bucket, owner: str, before: str | None
-) -> Iterator[str]:
-    _check(before)
-    return storage.newest(bucket, owner, before=before)
 
 
 def _check(before: str | None) -> None:
@@ -160,48 +163,48 @@ def _check(before: str | None) -> None:
         )
 
 
-Look = Callable[[str], dict[str, Any] | None]
-
-
-def _look_at(look: Look, ids: list[str]) -> list[dict[str, Any] | None]:
-    """Look at ids in parallel."""
+def _in_parallel(
+    describe: Callable[[str], Item | None], ids: list[str]
+) -> list[Item | None]:
     with ThreadPoolExecutor(N_THREADS) as pool:
-        return list(pool.map(look, ids))
+        return list(pool.map(describe, ids))
 
 
 def _page(
     ids: Iterator[str],
     limit: int,
-    look_at: Callable[[list[str]], list[dict[str, Any] | None]],
+    describe: DescribeBatch,
     *,
     batch_size: int,
-    may_miss: bool = False,
+    is_filtered: bool = False,
 ) -> Page:
-    """Look at ids in batches until there are `limit` items, no more ids, or no patience.
+    """Describe ids in batches until there are `limit` items, no ids are left, or time is up.
 
-    If most ids `may_miss`, a batch may hold more ids than items are wanted.
+    In a filtered listing few ids may be wanted, so its batches are full ones.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + MAX_PAGE_S
+    found: dict[str, Item] = {}
     last = None
-    found: list[tuple[str, dict[str, Any]]] = []
     while len(found) < limit and (last is None or time.monotonic() < deadline):
-        n_wanted = batch_size if may_miss else min(limit - len(found), batch_size)
-        batch = list(islice(ids, n_wanted))
+        n_missing = limit - len(found)
+        n_ids = batch_size if is_filtered else min(n_missing, batch_size)
+        batch = list(islice(ids, n_ids))
         if not batch:
-            return Page([item for _, item in found], None)
-        items = zip(batch, look_at(batch), strict=True)
-        found += [(each, item) for each, item in items if item]
+            return Page(list(found.values()), None)
+        items = zip(batch, describe(batch), strict=True)
+        found |= {identifier: item for identifier, item in items if item}
         last = batch[-1]
+
     if len(found) > limit:
-        # The next page looks again at the items beyond the limit.
-        following: str | None = found[limit - 1][0]
-    else:
-        following = last if next(ids, None) else None
-    return Page([item for _, item in found[:limit]], following)
+        # The next page describes the items beyond the limit again.
+        last = list(found)[limit - 1]
+    elif next(ids, None) is None:
+        last = None
+    return Page(list(found.values())[:limit], last)
 
 
-def _model(storage: Storage, owner: str, model_id: str) -> dict[str, Any] | None:
-    """Describe a model in short; None for what is no finished model."""
+def _model(storage: Storage, owner: str, model_id: str) -> Item | None:
+    """Describe a model in short; None if it is not a finished model."""
     try:
         found = publications.find(storage, JobRef(owner, "fit", model_id))
         if found is None:
@@ -213,26 +216,25 @@ def _model(storage: Storage, owner: str, model_id: str) -> dict[str, Any] | None
 
 
 def score_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the one figure that stands for a model's quality; None where it was not validated."""
+    """Return the headline score of a model; None if it was not validated."""
     try:
         scores = manifest["validation"]["scores"]
         metric = next(name for name in evaluation.HEADLINE_SCORES if name in scores)
         value = scores[metric]
-        return (
-            {"metric": metric, "value": float(value)} if math.isfinite(value) else None
-        )
+        is_finite = math.isfinite(value)
     except (KeyError, TypeError, StopIteration):
         return None
+    return {"metric": metric, "value": float(value)} if is_finite else None
 
 
 def _dataset(
     storage: Storage, owner: str, kept_days: float, dataset_id: str
-) -> dict[str, Any] | None:
+) -> Item | None:
     try:
         size, uploaded_at = storage.uploaded(owner, dataset_id)
     except ObjectMissing:
         return None
-    expires_at = retention.of_id(dataset_id, kept_days)
+    expires_at = expiry.of_id(dataset_id, kept_days)
     return {
         "id": dataset_id,
         "size": size,

@@ -1,15 +1,15 @@
-"""Retention: what is older than a setting is removed, a batch of ids at a time.
+"""Retention: remove what is older than the settings say, a batch of ids at a time.
 
-Removing is deleting (see deletion.py): a tombstone first, then what lies beside it, so a removal
-that was cut off is hidden at once and finished by the next sweep. A day later the tombstone goes
-too. Whoever was given up for dead and writes after that writes under an old id, which the next
-sweep finds again.
+To remove is to delete (see deletion.py): first a tombstone, then everything beside it. So a
+removal that was interrupted is hidden immediately, and the next sweep finishes it. A day later the
+tombstone is removed too. An attempt that was given up for dead and still writes after that writes
+under an old id, which the next sweep finds again.
 
-Some stores remove a folder that becomes empty, and fail who writes next to it at that moment.
-Hardly anybody writes in the folders of old days; on an owner's newest day tombstones and notes
-stay, and keep its folder.
+Some stores remove a folder that becomes empty, and fail writes beside it at that moment. Almost
+nothing is written to the folders of old days. On an owner's newest day tombstones and notes stay,
+and keep its folder.
 
-Any number of processes may sweep at once: each step can be done twice.
+Any number of processes may sweep in parallel: every step can be done twice.
 """
 
 from __future__ import annotations
@@ -20,284 +20,251 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast, get_args
+from typing import get_args
 
-from rowcast.catalog import deletion
+from rowcast.catalog import deletion, expiry
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted, Unavailable
-from rowcast.ids import time_of
 from rowcast.store import Bucket, JobRef, Kind, Storage, publications, records
 
 log = logging.getLogger("rowcast.retention")
 
-DAY_S = 86_400
-# Ids that are asked after at once, and done before anybody looks at the clock.
+TOMBSTONE = publications.TOMBSTONE
+# Ids that are asked about together, and removed between two checks of the time.
 BATCH_SIZE = 100
 _KINDS: dict[Bucket, Kind] = {"models": "fit", "results": "predict"}
 
-# Takes an owner and ids, and returns those that a queued or running job of this owner is, reads or
-# makes.
-IsNeeded = Callable[[str, Collection[str]], set[str]]
+# Takes an owner and ids. Returns those of the ids that the owner's queued and running jobs are,
+# read or make: their own, their datasets' and their models'.
+FindNeeded = Callable[[str, Collection[str]], set[str]]
+# The names of the objects of each id, with the Unix seconds of their writing.
 Contents = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class _Day:
-    """The ids that an owner was given on a day and that have something in a bucket."""
+    """The objects that an owner's ids of a day have in a bucket."""
 
+    storage: Storage
     bucket: Bucket
     owner: str
     text: str
     is_newest: bool
 
+    def contents(self) -> Contents:
+        """Return the objects of all ids of the day."""
+        return self.storage.on_day(self.bucket, self.owner, self.text)
+
+    def names(self, identifier: str) -> list[str]:
+        """Return the names of the objects that an id has now."""
+        return self.storage.names(self.bucket, self.owner, identifier)
+
+    def delete(self, identifier: str, names: list[str]) -> None:
+        """Delete objects of an id."""
+        self.storage.delete(self.bucket, self.owner, identifier, names)
+
+    def remove(self, identifier: str) -> None:
+        """Remove all objects of an id, as its owner would delete them."""
+        if self.bucket == "results":
+            deletion.remove_result(self.storage, self.owner, identifier)
+        else:
+            deletion.remove(self.storage, self.bucket, self.owner, identifier)
+
 
 @dataclass(frozen=True)
-class _Sweep:
-    """One walk through all buckets, at the time `now`, in Unix seconds."""
+class _Rules:
+    """What is too old at the time `now`, in Unix seconds, and what jobs still need."""
 
-    storage: Storage
     settings: Settings
-    is_needed: IsNeeded
+    find_needed: FindNeeded
     now: float
 
-    def days_of(self, bucket: Bucket, *, is_published: bool = True) -> float:
+    def kept_days(self, bucket: Bucket, *, is_published: bool) -> float:
         """Return for how many days things are kept; 0: for ever."""
         name = bucket if is_published else "records"
-        return cast(float, getattr(self.settings, f"retain_{name}_days"))
+        return float(getattr(self.settings, f"retain_{name}_days"))
 
     def shortest(self, bucket: Bucket) -> float:
-        """Return the days after which something of a bucket may have to go; 0: never."""
-        kept = [
-            self.days_of(bucket),
-            self.days_of(bucket, is_published=bucket == "datasets"),
-        ]
-        return min(filter(None, kept), default=0)
+        """Return the days after which something of a bucket may expire; 0: never."""
+        published = self.kept_days(bucket, is_published=True)
+        unpublished = self.kept_days(bucket, is_published=bucket == "datasets")
+        if not (published and unpublished):
+            return published or unpublished
+        return min(published, unpublished)
 
     def is_over(self, since: float, days: float) -> bool:
-        """Tell whether so many days have passed since a time; of 0 days never."""
-        end = expires_at(since, days)
+        """Return whether `days` have passed since a time; 0 days never pass."""
+        end = expiry.expires_at(since, days)
         return end is not None and end <= self.now
+
+    def may_be_over(self, bucket: Bucket, identifier: str) -> bool:
+        """Return whether something of an id may be too old, by the id alone."""
+        made_at = expiry.made_at(identifier)
+        return self.is_over(made_at, self.shortest(bucket))
+
+    def not_needed(self, owner: str, ids: list[str]) -> list[str]:
+        """Return those of the ids that no queued or running job needs."""
+        needed = self.find_needed(owner, ids) if ids else set()
+        return [identifier for identifier in ids if identifier not in needed]
 
 
 def sweep(
     storage: Storage,
     settings: Settings,
-    is_needed: IsNeeded,
+    find_needed: FindNeeded,
     *,
     now: float,
     limit_s: float,
 ) -> int:
-    """Remove what is too old, for `limit_s` seconds at most, and return how many ids that were.
+    """Remove what is too old, for at most `limit_s` seconds; return the number of ids removed.
 
-    `is_needed(owner, ids)` returns those of the ids that a queued or running job of this owner is,
-    reads or makes: its own, its dataset's and its model's. A store or queue that does not answer
-    ends the sweep.
+    The sweep ends early where the store or the queue does not answer.
     """
-    deadline, n_removed = time.monotonic() + limit_s, 0
+    deadline = time.monotonic() + limit_s
+    n_removed = 0
     try:
-        for n in steps(storage, settings, is_needed, now=now):
+        for n in steps(storage, settings, find_needed, now=now):
             n_removed += n
             if time.monotonic() >= deadline:
                 break
     except Unavailable as error:
         log.warning("%s What is too old is removed later.", error.detail)
     if n_removed:
-        log.info("removed what lay under %d ids, because of its age", n_removed)
+        log.info("removed the objects of %d ids, which were too old", n_removed)
     return n_removed
 
 
 def steps(
-    storage: Storage, settings: Settings, is_needed: IsNeeded, *, now: float
+    storage: Storage, settings: Settings, find_needed: FindNeeded, *, now: float
 ) -> Iterator[int]:
-    """Sweep once, a batch of ids at a time, and yield after each how many were removed.
+    """Sweep once, a batch of ids at a time, and yield the number of ids removed after each.
 
     Raises:
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    work = _Sweep(storage, settings, is_needed, now)
-    days = [day for bucket in get_args(Bucket) for day in _old_days(work, bucket)]
-    # So that processes that sweep at once rarely meet, and no day is always the one that time does
-    # not reach.
+    rules = _Rules(settings, find_needed, now)
+    days: list[_Day] = []
+    for bucket in get_args(Bucket):
+        days += _old_days(storage, rules, bucket)
+    # In random order, sweeps in parallel rarely meet, and no day is always the one for which no
+    # time is left.
     random.shuffle(days)
     for day in days:
-        contents = _old_ids(work, day)
-        ids = sorted(contents)
-        for start in range(0, max(1, len(ids)), BATCH_SIZE):
-            yield _tidy(
-                work,
-                day,
-                {id_: contents[id_] for id_ in ids[start : start + BATCH_SIZE]},
-            )
+        for batch in _old_batches(rules, day):
+            yield _tidy(rules, day, batch)
 
 
-def expires_at(since: float, days: float) -> float | None:
-    """Return the Unix seconds at which something goes that is kept for so many days; None:
-    never."""
-    return since + days * DAY_S if days else None
-
-
-def oldest_offered(days: float, now: float) -> float | None:
-    """Return when the oldest thing was made that is worth giving out again, in Unix seconds; None:
-    any is.
-
-    What goes within a tenth of its time, or a day, is not.
-    """
-    kept_s = days * DAY_S
-    return now - kept_s + min(kept_s / 10, DAY_S) if days else None
-
-
-def of_id(identifier: str, days: float) -> float | None:
-    """Return when something goes that is kept for so many days from its id on; None: never."""
-    return expires_at(_minted_at(identifier), days)
-
-
-def of_manifest(manifest: dict[str, Any], identifier: str, days: float) -> float | None:
-    """Return when a model or result goes that is kept for so many days from its making on; None:
-    never."""
-    return expires_at(_time_in(manifest, "created_at", identifier), days)
-
-
-def _old_days(work: _Sweep, bucket: Bucket) -> Iterator[_Day]:
-    days = work.shortest(bucket)
-    if not days:
+def _old_days(storage: Storage, rules: _Rules, bucket: Bucket) -> Iterator[_Day]:
+    limit = rules.shortest(bucket)
+    if not limit:
         return
-    for owner in work.storage.owners(bucket):
-        found = work.storage.days(bucket, owner)
-        yield from (
-            _Day(bucket, owner, text, text == found[-1])
-            for text in found
-            if work.is_over(_begin_of(text), days)
-        )
+    for owner in storage.owners(bucket):
+        texts = storage.days(bucket, owner)
+        for text in texts:
+            if rules.is_over(_start_of(text), limit):
+                is_newest = text == texts[-1]
+                yield _Day(storage, bucket, owner, text, is_newest)
 
 
-def _old_ids(work: _Sweep, day: _Day) -> Contents:
-    contents, days = (
-        work.storage.on_day(day.bucket, day.owner, day.text),
-        work.shortest(day.bucket),
-    )
-    return {
-        id_: names
-        for id_, names in contents.items()
-        if work.is_over(_minted_at(id_), days)
-    }
+def _start_of(day: str) -> float:
+    try:
+        midnight = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    except ValueError:
+        # A folder that is named for an impossible date holds none of our ids.
+        return float("inf")
+    return midnight.timestamp()
 
 
-def _tidy(work: _Sweep, day: _Day, contents: Contents) -> int:
-    """Remove what is to go under some ids, and return how many ids that were."""
-    noted = {id_: publications.notes_in(list(names)) for id_, names in contents.items()}
-    tombstones = [
-        id_ for id_, names in contents.items() if set(names) == {publications.TOMBSTONE}
-    ]
-    things = [
-        id_
-        for id_ in contents.keys() - tombstones
-        if not noted[id_] and _may_go(work, day, id_, contents)
-    ]
-    needed = work.is_needed(day.owner, things) if things else set()
-    # Who needs nothing any more has published, if ever, so what lies there now decides.
-    gone = [id_ for id_ in things if id_ not in needed and _is_due(work, day, id_)]
-    for identifier in gone:
-        _remove(work.storage, day, identifier)
+def _old_batches(rules: _Rules, day: _Day) -> Iterator[Contents]:
+    """Yield the contents of at most BATCH_SIZE old ids at a time; of no ids once."""
+    contents = day.contents()
+    old = [each for each in sorted(contents) if rules.may_be_over(day.bucket, each)]
+    # A day without old ids has taken a request, so the time is checked after it too.
+    n_ids = max(1, len(old))
+    for start in range(0, n_ids, BATCH_SIZE):
+        batch = old[start : start + BATCH_SIZE]
+        yield {identifier: contents[identifier] for identifier in batch}
+
+
+def _tidy(rules: _Rules, day: _Day, contents: Contents) -> int:
+    """Remove what is due among some ids, and return the number of ids removed."""
+    due = _due_ids(rules, day, contents)
+    for identifier in due:
+        day.remove(identifier)
     if not day.is_newest:
-        _remove_tombstones(
-            work,
-            day,
-            {id_: contents[id_][publications.TOMBSTONE] for id_ in tombstones},
-        )
-        _remove_notes(work, day, noted)
-    return len(gone)
+        _remove_tombstones(rules, day, contents)
+        _remove_notes(rules, day, contents)
+    return len(due)
 
 
-def _may_go(work: _Sweep, day: _Day, identifier: str, contents: Contents) -> bool:
-    """Tell by a listing whether something may be due, before anybody is asked and anything is
-    read."""
-    names = list(contents[identifier])
-    return publications.TOMBSTONE in names or work.is_over(
-        _minted_at(identifier), _days(work, day, names)
-    )
+def _due_ids(rules: _Rules, day: _Day, contents: Contents) -> list[str]:
+    candidates = [
+        identifier
+        for identifier, names in contents.items()
+        if _may_be_due(rules, day, identifier, list(names))
+    ]
+    # A job that is not queued or running has published, if it ever does. So the decision rests on
+    # what is in the store after the queue was asked.
+    not_needed = rules.not_needed(day.owner, candidates)
+    return [identifier for identifier in not_needed if _is_due(rules, day, identifier)]
 
 
-def _days(work: _Sweep, day: _Day, names: list[str]) -> float:
-    is_published = day.bucket == "datasets" or bool(publications.attempts_in(names))
-    return work.days_of(day.bucket, is_published=is_published)
+def _may_be_due(rules: _Rules, day: _Day, identifier: str, names: list[str]) -> bool:
+    """Return whether something may be due, by its listing, before anything else is asked."""
+    if names == [TOMBSTONE] or publications.notes_in(names):
+        return False
+    made_at = expiry.made_at(identifier)
+    return _is_over(rules, day.bucket, made_at, names)
 
 
-def _is_due(work: _Sweep, day: _Day, identifier: str) -> bool:
-    """Tell whether what lies under an id now has to go; what has a tombstone was not removed to the
-    end."""
+def _is_due(rules: _Rules, day: _Day, identifier: str) -> bool:
+    """Return whether what an id has in the store now must be removed."""
     if day.bucket == "datasets":
         return True
-    names = work.storage.names(day.bucket, day.owner, identifier)
-    return publications.TOMBSTONE in names or work.is_over(
-        _since(work, day, identifier), _days(work, day, names)
-    )
+    names = day.names(identifier)
+    since = _ended_at(day, identifier)
+    return _is_over(rules, day.bucket, since, names)
 
 
-def _since(work: _Sweep, day: _Day, identifier: str) -> float:
-    """Return when a model or result was made, or a job without one ended; else when its id was
-    made."""
+def _is_over(rules: _Rules, bucket: Bucket, since: float, names: list[str]) -> bool:
+    """Return whether objects are too old; a tombstone among them is an unfinished removal."""
+    if TOMBSTONE in names:
+        return True
+    is_published = bucket == "datasets" or bool(publications.attempts_in(names))
+    days = rules.kept_days(bucket, is_published=is_published)
+    return rules.is_over(since, days)
+
+
+def _ended_at(day: _Day, identifier: str) -> float:
+    """Return when a model or result was made, its job ended, or else its id was made."""
+    job = JobRef(day.owner, _KINDS[day.bucket], identifier)
     try:
-        job = JobRef(day.owner, _KINDS[day.bucket], identifier)
-        found = publications.find(work.storage, job)
+        found = publications.find(day.storage, job)
     except ModelUntrusted:
-        return _minted_at(identifier)
+        return expiry.made_at(identifier)
     if found:
-        return _time_in(found.manifest, "created_at", identifier)
-    record = records.read_record(work.storage, day.owner, identifier)
-    return _time_in(record or {}, "ended_at", identifier)
+        return expiry.time_in(found.manifest, "created_at", identifier)
+    record = records.read_record(day.storage, day.owner, identifier)
+    return expiry.time_in(record or {}, "ended_at", identifier)
 
 
-def _remove(storage: Storage, day: _Day, identifier: str) -> None:
-    if day.bucket == "results":
-        deletion.remove_result(storage, day.owner, identifier)
-    else:
-        deletion.remove(storage, day.bucket, day.owner, identifier)
+def _remove_tombstones(rules: _Rules, day: _Day, contents: Contents) -> None:
+    """Remove the tombstones that have stood alone for a day."""
+    for identifier, names in contents.items():
+        is_alone = list(names) == [TOMBSTONE]
+        if is_alone and rules.is_over(names[TOMBSTONE], 1):
+            day.delete(identifier, [TOMBSTONE])
 
 
-def _remove_tombstones(work: _Sweep, day: _Day, deleted_at: dict[str, float]) -> None:
-    for identifier, since in deleted_at.items():
-        if work.is_over(since, 1):
-            work.storage.delete(
-                day.bucket, day.owner, identifier, [publications.TOMBSTONE]
-            )
-
-
-def _remove_notes(work: _Sweep, day: _Day, noted: dict[str, list[str]]) -> None:
-    """Remove the notes of old predictions that came to nothing, under the ids of their models."""
-    days = work.shortest(day.bucket)
-    for model_id, results in noted.items():
-        old = [id_ for id_ in results if work.is_over(_minted_at(id_), days)]
-        needed = work.is_needed(day.owner, old) if old else set()
+def _remove_notes(rules: _Rules, day: _Day, contents: Contents) -> None:
+    """Remove the notes of old predictions that made no result, under the ids of their models."""
+    for model_id, names in contents.items():
+        noted = publications.notes_in(list(names))
+        old = [each for each in noted if rules.may_be_over(day.bucket, each)]
+        not_needed = rules.not_needed(day.owner, old)
         gone = [
-            id_
-            for id_ in old
-            if id_ not in needed and not _is_left(work.storage, day.owner, id_)
+            publications.note_of(result_id)
+            for result_id in not_needed
+            if not deletion.left_under(day.storage, "results", day.owner, result_id)
         ]
-        work.storage.delete(
-            "results", day.owner, model_id, [publications.note_of(id_) for id_ in gone]
-        )
-
-
-def _is_left(storage: Storage, owner: str, result_id: str) -> bool:
-    return bool(
-        set(storage.names("results", owner, result_id)) - {publications.TOMBSTONE}
-    )
-
-
-def _time_in(said: dict[str, Any], name: str, identifier: str) -> float:
-    """Return the Unix seconds that a manifest or record names, else those of the id."""
-    value = said.get(name)
-    return float(value) if isinstance(value, int | float) else _minted_at(identifier)
-
-
-def _minted_at(identifier: str) -> float:
-    moment = time_of(identifier)
-    return moment.timestamp() if moment else float("inf")
-
-
-def _begin_of(day: str) -> float:
-    try:
-        return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        # A folder of no calendar holds none of our ids.
-        return float("inf")
+        day.storage.delete("results", day.owner, model_id, gone)

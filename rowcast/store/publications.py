@@ -3,7 +3,7 @@
 An attempt that follows another first writes `<attempt>/started`. From then on no lower attempt
 counts: what an attempt that was given up for dead still writes when it wakes up changes nothing.
 
-Deleting writes an empty tombstone, `deleted`, which hides whatever else lies beside it, before it
+Deleting writes an empty tombstone, `deleted`, which hides everything beside it, before it
 removes anything. Every writer looks for the tombstone after writing and takes its own objects
 back. So one of the two removes each object, whichever comes first.
 """
@@ -51,7 +51,7 @@ class JobRef:
 
     @property
     def place(self) -> tuple[Bucket, str, str]:
-        """Where everything of the job lies: bucket, owner and id, as `Storage` takes them."""
+        """Where all objects of the job are: bucket, owner and id, as `Storage` takes them."""
         return self.bucket, self.owner, self.id
 
 
@@ -133,7 +133,7 @@ def result_file(manifest: dict[str, Any]) -> str:
 
 
 def note_of(result_id: str) -> str:
-    """Return the name of a result's note, which lies in `results` under the id of its model."""
+    """Return the name of a result's note, which is in `results` under the id of its model."""
     return f"made/{result_id}"
 
 
@@ -149,7 +149,7 @@ def notes_in(names: list[str]) -> list[str]:
 
 
 def read_json(storage: Storage, job: JobRef, name: str) -> dict[str, Any] | None:
-    """Return a JSON object that lies under a job; None where it is missing or damaged.
+    """Return a JSON object of a job; None where it is missing or damaged.
 
     Raises:
         StoreUnavailable: the store does not answer.

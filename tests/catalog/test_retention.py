@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rowcast.catalog import retention
+from rowcast.catalog import expiry, retention
 from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.store import publications, records
@@ -24,7 +24,7 @@ from tests.support.ids import id_at
 from tests.support.stack import Stack
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC).timestamp()
-DAY_S = retention.DAY_S
+DAY_S = expiry.DAY_S
 
 IsNeeded = Callable[[str, Collection[str]], set[str]]
 
@@ -337,7 +337,7 @@ def test_answers_say_when_something_goes(stack: Stack, model_id: str) -> None:
     caller = create_app(asked).test_client()
     listed: Any = caller.get("/datasets?limit=1").json
     (line,) = listed["datasets"]
-    minted_at = retention.of_id(dataset, 1) or 0
+    minted_at = expiry.of_id(dataset, 1) or 0
     assert line["id"] == dataset
     assert line["expires_at"] == pytest.approx(minted_at - DAY_S / 2)
     model: Any = caller.get(f"/models/{model_id}").json

@@ -358,7 +358,7 @@ def test_a_search_for_nothing_ends_soon_with_where_to_go_on(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.submit_many(1_000)
-    monkeypatch.setattr(listing, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(listing, "MAX_PAGE_S", 0.0)
     page = queue.page(model_id=new_id())
     assert page.items == []
     # One batch is looked at, however little patience there is.

@@ -11,7 +11,7 @@ from rowcast.api.answers import FileAnswer, ModelAnswer, ModelsAnswer
 from rowcast.api.openapi import blueprint
 from rowcast.api.schemas import Named, Nothing, PageRequest
 from rowcast.api.state import parts
-from rowcast.catalog import deletion, listing, retention
+from rowcast.catalog import deletion, expiry, listing
 from rowcast.store import publications
 
 api = blueprint("models")
@@ -30,9 +30,7 @@ def model(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refu
     found = lookups.model(path.id)
     # Only the workers can check the signature.
     about = {k: value for k, value in found.manifest.items() if k != "signature"}
-    expires_at = retention.of_manifest(
-        about, path.id, parts.settings.retain_models_days
-    )
+    expires_at = expiry.of_manifest(about, path.id, parts.settings.retain_models_days)
     return {**about, "id": path.id, "expires_at": expires_at}
 
 

@@ -11,7 +11,7 @@ from rowcast.api.answers import ResultManifest
 from rowcast.api.openapi import blueprint
 from rowcast.api.schemas import Named, Nothing
 from rowcast.api.state import parts
-from rowcast.catalog import deletion, retention
+from rowcast.catalog import deletion, expiry
 
 api = blueprint("results")
 
@@ -20,7 +20,7 @@ api = blueprint("results")
 def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
     """Return all that is known of a result."""
     found = lookups.result(path.id)
-    expires_at = retention.of_manifest(
+    expires_at = expiry.of_manifest(
         found.manifest, path.id, parts.settings.retain_results_days
     )
     return {**found.manifest, "id": path.id, "expires_at": expires_at}
