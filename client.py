@@ -18,7 +18,7 @@ RowcastError                  code, detail, hint, errors: as the service sent th
 │   └── ConflictError         409
 ├── JobFailedError            the job failed: job_id
 ├── JobCanceledError          the job was canceled: job_id
-└── WaitTimeoutError          the job goes on, only the wait has ended: job_id; also a TimeoutError
+└── WaitTimeoutError          the job goes on: job_id; also a TimeoutError
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class JobAnswer(Answer):
     )
 
 
-class AttemptError(BaseModel):
+class JobError(BaseModel):
     """Why a job failed."""
 
     code: str = Field(description="A stable word to branch on.")
@@ -103,7 +103,7 @@ class StatusAnswer(Answer):
     )
     dataset_id: str | None
     model_id: str | None
-    error: AttemptError | None
+    error: JobError | None
 
 
 class JobsAnswer(Answer):

@@ -64,7 +64,7 @@ def _sentence_of(error: HTTPException) -> str:
     if error.code == 404:
         return f"{request.path} is not an endpoint of this service."
     if error.code == 405:
-        return f"{request.path} does not take {request.method}."
+        return f"{request.path} does not support {request.method}."
     if error.code == 413:
         return f"The request's body is over {request.max_content_length or MAX_BODY_BYTES:,} bytes."
     return error.description or error.name

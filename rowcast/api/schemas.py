@@ -21,7 +21,7 @@ from rowcast.jobs import Priority, Status
 from rowcast.learning import LEARNERS, result_formats
 from rowcast.store import Kind
 
-# The sums of far larger weights are no numbers any more.
+# Sums of far larger weights would overflow.
 _MAX_WEIGHT = 1e12
 
 

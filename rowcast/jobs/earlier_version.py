@@ -15,7 +15,8 @@ import redis
 from rq.exceptions import DeserializationError
 from rq.job import Job
 
-# The fields of a job's hash that were renamed, new to old.
+# The fields of a job's hash that were renamed, new to old. Workers of both versions may run at the
+# same time, so this version writes both names and reads the old one first.
 RENAMED = {
     "queue_score": "rank",
     "attempt_errors": "causes",
@@ -35,7 +36,8 @@ def in_new_form(
     if "enqueued" not in fields:
         return {**_fields_in_meta(job_id, raw), **fields}
     renamed = {new: fields[old] for new, old in RENAMED.items() if old in fields}
-    return {**renamed, **fields}
+    # A worker of the last version may have written later, under the old names alone.
+    return {**fields, **renamed}
 
 
 def _fields_in_meta(job_id: str, raw: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -18,6 +18,8 @@ from rowcast.store import JobRef, Kind
 
 Priority = Literal["low", "normal", "high"]
 
+# Without these a job cannot be run or ended.
+_ESSENTIAL = frozenset({"id", "owner", "kind", "attempt"})
 # The key of the hash, RQ's fields, and what the scripts of queue.lua write.
 _NOT_SUBMITTED = {
     *("id", "status", "result_ttl", "enqueued", "started", "ended", "attempt"),
@@ -94,8 +96,13 @@ class JobFields(BaseModel):
         fields = earlier_version.in_new_form(job_id, raw, text)
         try:
             return cls.model_validate({**fields, "id": job_id})
-        except ValidationError:
+        except ValidationError as error:
+            invalid = {str(problem["loc"][0]) for problem in error.errors()}
+        if invalid & _ESSENTIAL:
             return None
+        # A damaged field that only informs must not lose the job: its default stands in.
+        valid = {name: text for name, text in fields.items() if name not in invalid}
+        return cls.model_validate({**valid, "id": job_id})
 
     @property
     def ref(self) -> JobRef:

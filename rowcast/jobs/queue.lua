@@ -1,5 +1,5 @@
 -- Every change of a job's state. Each happens as a whole or not at all. rowcast/jobs/queue.py calls
--- them, and prepends FINAL (the states of an ended job), RENAMED (fields of the last version) and
+-- them, and prepends FINAL (the states of an ended job), QUEUE, DEFAULT_TTL_S, RENAMED (fields of the last version) and
 -- enqueue_webhook. A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
 --   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival;
 --              the owner in rowcast:turns:<lane>
@@ -16,19 +16,25 @@ local OUTAGE_APART_S = 600
 local SILENCE_S, QUIET_S = 3, 6
 
 local function job_key(id) return 'rq:job:' .. id end
--- A job that the last version queued has the field under its old name.
+-- Workers of the last version may run beside ours. They read and write the old names of fields, so
+-- the old name is written as well, and read first.
 local function field(id, name)
-  local value = redis.call('HGET', job_key(id), name)
-  if not value and RENAMED[name] then value = redis.call('HGET', job_key(id), RENAMED[name]) end
-  return value or ''
+  local value = RENAMED[name] and redis.call('HGET', job_key(id), RENAMED[name])
+  return value or redis.call('HGET', job_key(id), name) or ''
 end
 
--- Add one to a field that may stand under its old name, and return the sum.
+local function set_field(id, name, value)
+  redis.call('HSET', job_key(id), name, value)
+  if RENAMED[name] then redis.call('HSET', job_key(id), RENAMED[name], value) end
+end
+
+-- Add one to a field, and return the sum.
 local function increment(id, name)
   local sum = (tonumber(field(id, name)) or 0) + 1
-  redis.call('HSET', job_key(id), name, sum)
+  set_field(id, name, sum)
   return sum
 end
+
 local function lane_key(lane, owner) return 'rowcast:lane:' .. lane .. ':' .. owner end
 
 local function now()
@@ -61,7 +67,7 @@ local function stand(id)
   if score == '' then
     local step = AHEAD[field(id, 'priority')] or AHEAD.normal
     score = string.format('%.0f', step * PRIORITY_STEP + redis.call('INCR', 'rowcast:arrivals'))
-    redis.call('HSET', job_key(id), 'queue_score', score)
+    set_field(id, 'queue_score', score)
   end
   redis.call('HSET', job_key(id), 'status', 'queued')
   redis.call('ZADD', lane_key(lane, owner), score, id)
@@ -96,7 +102,7 @@ local function adopt(id)
   if redis.call('EXISTS', job_key(id)) == 0 then return end
   if not is_ours then
     redis.call('HSET', job_key(id), 'status', 'failed')
-    redis.call('EXPIRE', job_key(id), 3600)
+    redis.call('EXPIRE', job_key(id), DEFAULT_TTL_S)
     return
   end
   redis.call('HSET', job_key(id), 'owner', meta.owner, 'kind', meta.kind)
@@ -107,15 +113,15 @@ local function adopt(id)
 end
 
 local function adopt_all()
-  local id = redis.call('LPOP', 'rq:queue:rowcast')
+  local id = redis.call('LPOP', 'rq:queue:' .. QUEUE)
   while id do
     adopt(id)
-    id = redis.call('LPOP', 'rq:queue:rowcast')
+    id = redis.call('LPOP', 'rq:queue:' .. QUEUE)
   end
   -- Jobs that an older worker ran, or had just taken, when it died.
-  local lost = redis.call('ZRANGEBYSCORE', 'rq:wip:rowcast', 0, now(), 'LIMIT', 0, 100)
+  local lost = redis.call('ZRANGEBYSCORE', 'rq:wip:' .. QUEUE, 0, now(), 'LIMIT', 0, 100)
   for _, entry in ipairs(lost) do
-    redis.call('ZREM', 'rq:wip:rowcast', entry)
+    redis.call('ZREM', 'rq:wip:' .. QUEUE, entry)
     local old = string.match(entry, '^[^:]+')
     if field(old, 'owner') == '' and field(old, 'status') == 'started' then adopt(old) end
   end
@@ -220,7 +226,7 @@ end
 function call.confirm_start(id, attempt, ttl_s)
   listen()
   if not is_run_by(id, attempt) then return 0 end
-  redis.call('HSET', job_key(id), 'confirmed_attempt', attempt)
+  set_field(id, 'confirmed_attempt', attempt)
   redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
   return 1
 end
@@ -264,13 +270,13 @@ end
 
 function call.recorded(id)
   redis.call('SREM', 'rowcast:unrecorded', id)
-  remember_for(id, tonumber(field(id, 'keep_s')) or 3600)
+  remember_for(id, tonumber(field(id, 'keep_s')) or DEFAULT_TTL_S)
 end
 
 local function note_attempt_error(id, error_line)
   local errors = field(id, 'attempt_errors')
   local lines = errors == '' and error_line or errors .. '\n' .. error_line
-  redis.call('HSET', job_key(id), 'attempt_errors', lines)
+  set_field(id, 'attempt_errors', lines)
 end
 
 local function queue_again(id, delay_s)

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import redis
 
+from rowcast.config import DEFAULT_JOB_TTL_S
 from rowcast.errors import QueueUnavailable
 from rowcast.jobs import earlier_version
 from rowcast.jobs.estimates import Lane
@@ -29,6 +30,8 @@ from rowcast.webhooks import outbox
 Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
 Outcome = Literal["ok", "lost", "exhausted"]
 
+# The name of the queue for RQ, which keeps its lists of workers and jobs under it.
+QUEUE_NAME = "rowcast"
 LANES: tuple[Lane, ...] = ("long", "short")
 # RQ's hash of a job, and the stream that its end is written to and that callers wait on.
 JOB = "rq:job:{}"
@@ -40,6 +43,7 @@ _FINAL_STATES = ", ".join(f"{state} = true" for state in RQ_FINAL)
 _SCRIPT = "".join(
     (
         f"local FINAL = {{{_FINAL_STATES}}}\n",
+        f"local QUEUE, DEFAULT_TTL_S = {QUEUE_NAME!r}, {DEFAULT_JOB_TTL_S}\n",
         earlier_version.RENAMED_LUA,
         outbox.ENQUEUE_LUA,
         Path(__file__).with_name("queue.lua").read_text(encoding="utf-8"),
@@ -352,7 +356,7 @@ class JobQueue:
         for key in self._members("rq:workers"):
             if not self.connection.exists(key):
                 self.connection.srem("rq:workers", key)
-                self.connection.srem("rq:workers:rowcast", key)
+                self.connection.srem(f"rq:workers:{QUEUE_NAME}", key)
 
     def _members(self, key: str) -> list[str]:
         found: Any = self.connection.smembers(key)

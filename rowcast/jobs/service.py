@@ -19,11 +19,10 @@ from rowcast.ids import time_of
 from rowcast.jobs import completion, estimates
 from rowcast.jobs.estimates import Expectation, Work
 from rowcast.jobs.fields import JobFields, Priority
-from rowcast.jobs.queue import ENDS, JobQueue, Refusal, our_errors
+from rowcast.jobs.queue import ENDS, QUEUE_NAME, JobQueue, Refusal, our_errors
 from rowcast.jobs.status import FINAL, shown, status_of
 from rowcast.store import JobRef, Kind, Storage, invalidation, records
 
-QUEUE_NAME = "rowcast"
 FUNCTIONS: dict[Kind, str] = {"fit": "ml.fit", "predict": "ml.predict"}
 # Seconds between two looks at a job for a caller that follows it.
 TURN_S = 0.5
@@ -216,7 +215,7 @@ class Jobs:
             QueueUnavailable, StoreUnavailable: the part that would know does not answer.
         """
         status = self._canceled(owner, job_id) or self.status(owner, job_id)
-        if status and status["status"] != "canceled":
+        if status and status["status"] in FINAL - {"canceled"}:
             raise JobEnded(f"Job {job_id} has {status['status']}.")
         return status
 

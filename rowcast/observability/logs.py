@@ -21,7 +21,11 @@ from pythonjsonlogger.json import JsonFormatter
 from rowcast.config import Settings
 from rowcast.errors import RowcastError
 
-_context: ContextVar[dict[str, Any]] = ContextVar("rowcast_log_context", default={})  # noqa: B039 - never changed in place
+# The default is never changed in place.
+_context: ContextVar[dict[str, Any]] = ContextVar(
+    "rowcast_log_context",
+    default={},  # noqa: B039
+)
 _process = {"name": "rowcast"}
 
 ExcInfo = (

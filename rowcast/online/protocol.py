@@ -65,6 +65,10 @@ def _send(connection: Connection, message: dict[str, Any]) -> None:
     connection.send_bytes(json.dumps(message).encode())
 
 
+# What a message of another version may raise.
+_MALFORMED = (ValueError, KeyError, TypeError)
+
+
 def _receive(connection: Connection) -> Any:
     return json.loads(connection.recv_bytes())
 
@@ -92,7 +96,7 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
             answer = _receive(connection)
             if answer["type"] == "predictions":
                 return connection.recv_bytes()
-        except (EOFError, OSError):
+        except (EOFError, OSError, *_MALFORMED):
             raise errors.OnlineWorkerLost(
                 "The process that computed the answer died, or was killed after "
                 f"{timeout_s:g} s."
@@ -133,8 +137,9 @@ def _wait_until_accepted(connection: Connection) -> None:
         if not connection.poll(limits.WAIT_FOR_WORKER_S):
             raise _none_free()
         _receive(connection)
-    except (EOFError, OSError):
-        # The workers are being restarted, or the one that accepted has just died.
+    except (EOFError, OSError, *_MALFORMED):
+        # The workers are being restarted, the one that accepted has just died, or another version
+        # still runs.
         raise _none_free() from None
 
 

@@ -81,7 +81,7 @@ def has_published(storage: Storage, job: JobRef) -> bool:
 
 
 def find(storage: Storage, job: JobRef) -> Publication | None:
-    """Return the attempt that counts, None as long as there is none.
+    """Return the attempt that counts, None while no attempt counts.
 
     Raises:
         ModelUntrusted: its manifest is damaged.

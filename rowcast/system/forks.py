@@ -111,7 +111,7 @@ class ForkSupervisor:
         for number in STOP_SIGNALS:
             signal.signal(number, self._count_signal)
         for child in self._children:
-            child.start()
+            self._start(child)
         while not self._n_signals:
             time.sleep(TICK_S)
             for child in self._children:
@@ -128,9 +128,9 @@ class ForkSupervisor:
             log.warning(
                 "%s ended (exit code %s); starting another", child.name, child.exit_code
             )
-            self._restart(child)
+            self._start(child)
 
-    def _restart(self, child: Child) -> None:
+    def _start(self, child: Child) -> None:
         try:
             child.start()
         except OSError as error:

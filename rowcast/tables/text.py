@@ -297,7 +297,10 @@ def _decompressed(file: Stored, compression: Compression | None) -> Readable:
     if compression == "gzip":
         return gzip.GzipFile(fileobj=file)
     if compression == "zstd":
-        return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")  # type: ignore[no-any-return]
+        stream: BinaryIO = pa.CompressedInputStream(
+            pa.PythonFile(file, mode="r"), "zstd"
+        )
+        return stream
     return file
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import redis
 
-from rowcast.config import Settings
+from rowcast.config import DEFAULT_JOB_TTL_S, Settings
 from rowcast.jobs import JobQueue, estimates
 from rowcast.system import cores
 from rowcast.workers import order
@@ -37,8 +37,6 @@ REST_CHECK_S = 0.1
 REST_TIMES = 3.0
 # Seconds until Redis is asked again after it did not answer.
 REDIS_PAUSE_S = 1.0
-# Redis forgets a refused job after this many seconds.
-REFUSED_TTL_S = 3600
 
 
 @dataclass(kw_only=True)
@@ -64,7 +62,8 @@ class Dispatcher:
             try:
                 if found := self._take():
                     return found
-                self._wait()
+                if not self.stop.is_made:
+                    self._wait()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 self.stop.may_interrupt = True
                 log.warning(
@@ -104,7 +103,7 @@ class Dispatcher:
                 "refused a job that Rowcast did not make", extra={"job_id": job_id}
             )
             self.queue.finish(
-                job_id, "failed", {}, REFUSED_TTL_S, attempt=None, stored=True
+                job_id, "failed", {}, DEFAULT_JOB_TTL_S, attempt=None, stored=True
             )
         return found
 

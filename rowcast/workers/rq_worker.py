@@ -19,7 +19,7 @@ import rq.worker
 from rq.exceptions import StopRequested
 
 from rowcast.config import Settings
-from rowcast.jobs import JobQueue, service
+from rowcast.jobs import QUEUE_NAME, JobQueue
 from rowcast.redis_clients import (
     connect_for_heartbeats,
     connect_for_maintenance,
@@ -43,7 +43,7 @@ class Worker(rq.worker.Worker):
     def __init__(self, kind: WorkerKind, settings: Settings, limits: JobLimits) -> None:
         """Register under a new name; waits for two minutes for a Redis that is away."""
         super().__init__(
-            [service.QUEUE_NAME],
+            [QUEUE_NAME],
             name=f"{kind}-{uuid4().hex}",
             connection=connect_for_work(settings),
             serializer="json",
@@ -103,13 +103,13 @@ class Worker(rq.worker.Worker):
         if self._stop.may_interrupt:
             raise StopRequested
 
-    def request_force_stop(self, signum: int, frame: Any) -> None:  # noqa: ARG002 - a signal handler
+    def request_force_stop(self, *_: Any) -> None:
         """Requeue the running job and stop, on a second signal."""
         self._stop.hurry()
 
     # Redis: RQ keeps only the registry of living workers there
 
-    def heartbeat(self, timeout: Any = None, pipeline: Any = None) -> None:  # noqa: ARG002 - RQ's signature
+    def heartbeat(self, timeout: Any = None, pipeline: Any = None) -> None:  # noqa: ARG002
         """Send a heartbeat if one is due, by a connection that gives up soon."""
         if time.monotonic() < self._heartbeat_due_at:
             return

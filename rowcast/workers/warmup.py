@@ -77,7 +77,9 @@ def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
         plan, table.features, training.Rows(table.frame, table.target), SILENT
     )
     about = manifests.of_model(source, table, plan, trained)
-    model = pickle.loads(pickle.dumps(trained.model, protocol=5))  # noqa: S301 - what was made right here
+    # What was pickled right here is safe to load.
+    pickled = pickle.dumps(trained.model, protocol=5)
+    model = pickle.loads(pickled)  # noqa: S301
     return prediction.Predictor(
         model,
         table.features,

@@ -242,3 +242,42 @@ def test_a_job_that_the_last_version_queued_keeps_its_place(
     stopped = AttemptError("worker_stopped", "The worker was told to stop.")
     assert queue.requeue(jobs[0].id, 2, stopped) == "ok"
     assert queue.take("a worker", ["long"], 60) == jobs[0].id
+
+
+# Workers of both versions run side by side while the workers are changed.
+
+
+def submitted(queue: JobQueue) -> str:
+    job = JobFields(id=new_id(), owner="ann", kind="fit")
+    queue.submit(job, {"status": "queued"}, max_of_owner=9, max_of_all=9)
+    return job.id
+
+
+LOST = AttemptError("worker_lost", "The job's process died.")
+
+
+def test_crash_of_an_old_worker_counts_after_an_attempt_of_a_new_one(
+    connection: redis.Redis,
+) -> None:
+    queue = JobQueue(connection)
+    job_id = submitted(queue)
+    assert queue.take("a new worker", ["long"], 60) == job_id
+    assert queue.confirm_start(job_id, 1, 60)
+    assert queue.requeue(job_id, 1, LOST) == "ok"
+    assert queue.take("an old worker", ["long"], 60) == job_id
+    # The script of the last version knows only this name.
+    connection.hset(f"rq:job:{job_id}", "begun", "2")
+    assert queue.give_up(job_id, 2, LOST, max_attempts=1, ttl_s=60) == 3
+
+
+def test_an_old_worker_sees_what_a_new_one_has_noted(connection: redis.Redis) -> None:
+    queue = JobQueue(connection)
+    job_id = submitted(queue)
+    assert queue.take("a new worker", ["long"], 60) == job_id
+    assert queue.confirm_start(job_id, 1, 60)
+    assert queue.give_up(job_id, 1, LOST, max_attempts=3, ttl_s=60) is None
+    old_names: Any = connection.hmget(
+        f"rq:job:{job_id}", "rank", "begun", "deaths", "causes"
+    )
+    assert all(old_names)
+    assert old_names[1:3] == [b"1", b"1"]

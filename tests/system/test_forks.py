@@ -105,6 +105,15 @@ def test_child_that_a_check_kills_is_restarted(parent: Parent) -> None:
     assert second.is_running()
 
 
+def test_child_that_cannot_be_started_first_is_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "full").touch()
+    parent = Parent(tmp_path)
+    assert not parent.has("full")
+    parent.process.terminate()
+    _, logged = parent.process.communicate(timeout=20)
+    assert "first cannot be started (Resource temporarily unavailable)" in logged
+
+
 def test_child_that_cannot_be_started_is_tried_again(parent: Parent) -> None:
     first, second = parent.children()
     (parent.folder / "full").touch()

@@ -29,7 +29,7 @@ def datasets(query: PageRequest) -> dict[str, Any]:
 
 
 @api.delete("/datasets/<id>", responses={204: None})
-def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - refuses parameters
+def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a dataset; the models and results that were made from it stay."""
     deletion.dataset(parts.storage, flask.g.owner, path.id)
     return "", 204

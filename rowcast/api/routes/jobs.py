@@ -31,13 +31,13 @@ def jobs(query: JobsRequest) -> dict[str, Any]:
 
 
 @api.get("/jobs/<id>", responses={200: StatusAnswer})
-def job(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+def job(path: Named, query: Nothing) -> dict[str, Any]:
     """Describe how a job is doing."""
     return lookups.status(path.id)
 
 
 @api.get("/jobs/<id>/log", responses={200: LogAnswer})
-def job_log(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+def job_log(path: Named, query: Nothing) -> dict[str, Any]:
     """Return what a job itself has logged, so far or in all."""
     flask.g.job_id = path.id
     lines = parts.jobs.log(flask.g.owner, path.id)

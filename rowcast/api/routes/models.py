@@ -25,7 +25,7 @@ def models(query: PageRequest) -> dict[str, Any]:
 
 
 @api.get("/models/<id>", responses={200: ModelAnswer})
-def model(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+def model(path: Named, query: Nothing) -> dict[str, Any]:
     """Return all that is known of a model."""
     found = lookups.model(path.id)
     # Only the workers can check the signature.
@@ -35,7 +35,7 @@ def model(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refu
 
 
 @api.get("/models/<id>/file", responses={200: FileAnswer})
-def model_file(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+def model_file(path: Named, query: Nothing) -> dict[str, Any]:
     """Get the URL of a model's file, and the SHA-256 that its bytes must have."""
     found = lookups.model(path.id)
     file = lookups.file_of(found, path.id)
@@ -44,7 +44,7 @@ def model_file(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 -
 
 
 @api.delete("/models/<id>", responses={204: None})
-def delete_model(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - refuses parameters
+def delete_model(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a model with all results that were made with it, or what a failed fit left."""
     deletion.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     return "", 204

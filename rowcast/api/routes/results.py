@@ -17,7 +17,7 @@ api = blueprint("results")
 
 
 @api.get("/results/<id>", responses={200: ResultManifest})
-def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG001 - refuses parameters
+def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:
     """Return all that is known of a result."""
     found = lookups.result(path.id)
     expires_at = expiry.of_manifest(
@@ -27,7 +27,7 @@ def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:  # noqa: ARG
 
 
 @api.delete("/results/<id>", responses={204: None})
-def delete_result(path: Named, query: Nothing) -> tuple[str, int]:  # noqa: ARG001 - refuses parameters
+def delete_result(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a result, or what a failed prediction left."""
     deletion.result(parts.storage, parts.jobs, flask.g.owner, path.id)
     return "", 204
