@@ -164,7 +164,7 @@ class Storage:
 
         Raises:
             DatasetChanged: the object is not the `expected` version.
-            ObjectMissing: there is no such object.
+            ObjectMissing: the object does not exist.
         """
         key = _key(owner, identifier, name)
         with path.open("wb") as file, self._opened(bucket, key) as response:
@@ -199,7 +199,7 @@ class Storage:
         """Write the object of a key to `path`; return its SHA-256, in hexadecimal, and version.
 
         Raises:
-            ObjectMissing: there is no such object.
+            ObjectMissing: the object does not exist.
         """
         with path.open("wb") as file, self._opened(bucket, key) as response:
             digest = _save(response, file)

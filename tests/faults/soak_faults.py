@@ -266,10 +266,10 @@ TAKES = "a table is uploaded and a fit of it accepted"
 FAULTS = {
     "work horse killed": Fault(lambda it: kill_running(it, horse=True), 5, "", AGAIN),
     "worker killed": Fault(lambda it: kill_running(it, worker=True), 4, "", AGAIN),
-    "worker and horse killed": Fault(
+    "worker and work horse killed": Fault(
         lambda it: kill_running(it, worker=True, horse=True), 3, "", AGAIN
     ),
-    "worker and horse stopped": Fault(
+    "worker and work horse stopped": Fault(
         stop_running, 2, "", f"{AGAIN}; they wake up afterwards"
     ),
     "pool of workers killed": Fault(kill_pool, 2, "worker", f"{AGAIN}, for each"),

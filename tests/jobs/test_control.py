@@ -273,8 +273,8 @@ def test_a_job_that_was_wrongly_expected_to_be_short_makes_way_for_those_that_ar
     estimates.note(stack.redis(), work, 0.5)
     job = stack.fit(slow_table(), validation="none", params='{"max_iter": 3000}')
     eventually(lambda: stack.status(job)["status"] == "started")
-    toy = stack.fit(table(100, 3))
-    stack.finished(toy)
+    short = stack.fit(table(100, 3))
+    stack.finished(short)
     # It waits behind the other long one again, and that was no death.
     status = stack.status(job)
     assert (status["status"], status["attempts"]) == ("queued", 1)

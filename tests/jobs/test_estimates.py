@@ -29,11 +29,11 @@ LIMITS = Limits.of(Settings())
 
 
 def test_first_job_is_expected_by_the_table(connection: redis.Redis) -> None:
-    toy = estimates.expected_s(connection, Work("fit", "boosting", 1_000, 10))
+    small = estimates.expected_s(connection, Work("fit", "boosting", 1_000, 10))
     long = estimates.expected_s(connection, Work("fit", "forest", 1_000_000, 10))
-    assert not toy.is_known
+    assert not small.is_known
     assert not long.is_known
-    assert estimates.lane_of(toy.seconds) == "short"
+    assert estimates.lane_of(small.seconds) == "short"
     assert estimates.lane_of(long.seconds) == "long"
 
 
