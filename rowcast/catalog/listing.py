@@ -1,6 +1,7 @@
 """Pages of an owner's models, datasets and jobs, newest first.
 
-Listings have no index. Ids carry their time, so a page takes a few listings, and a request for each id.
+Listings have no index. Ids carry their time, so a page takes a few listings and a request for
+each id.
 """
 
 from __future__ import annotations
