@@ -1,19 +1,20 @@
 # One image for server, workers and examples: `gunicorn` (the default), `python worker.py` or
 # `python online.py`.
-FROM python:3.11-slim-bookworm AS packages
+# The base image is pinned by its digest. PYTHON_IMAGE names another one, such as a local copy.
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1241e39cd6a85a8859bdf84
+FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /build
-COPY requirements.txt constraints.txt ./
-# No package of apt is needed: the scikit-learn wheel contains libgomp. `requests` is for client.py.
+COPY locks/service.txt ./
+# No package of apt is needed: the scikit-learn wheel contains libgomp. pip refuses what has another hash.
 # The bytecode that pip compiles is kept: a running container cannot write any, and without it a
 # worker takes more than twice as long to start. Files for developers are removed.
 RUN python -m venv --without-pip /venv \
- && pip --python /venv/bin/python install --no-cache-dir --constraint constraints.txt \
-      --requirement requirements.txt requests \
+ && pip --python /venv/bin/python install --no-cache-dir --require-hashes --requirement service.txt \
  && find /venv/lib -depth -type d \( -path '*/site-packages/*/tests' -o -path '*/joblib/test' \
       -o -path '*/Crypto/SelfTest' -o -path '*/pyarrow/include' -o -name sample_data \) -exec rm -r {} + \
  && find /venv/lib -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -name '*.px[di]' -o -name '*.pyx' \) -delete
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 # A container writes to /tmp, which is also its HOME, and to two volumes, which get their owner here when they are
 # new: /workers, with the lock files of the cores and the scratch folders of all workers, and /online, with the
 # socket of the online workers.

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up backup restore test test-fast soak check bench quality format clean
+.PHONY: help demo up backup restore test test-fast soak check bench quality lock sbom format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,7 @@ JOBS ?= 500
 SEED ?= 1
 RUNS ?= 5
 DATA ?= .rowcast
+LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 export STORE
 
 help: ## Show this list.
@@ -40,10 +41,12 @@ test-fast: $(VENV)/dev ## Run the tests that need no running stack, in under a m
 soak: $(VENV)/dev ## Run mixed jobs while processes are killed at random; MINUTES=15 JOBS=500 SEED=1.
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)
 
-check: $(VENV)/dev ## Lint the code; check types, Dockerfile, Compose file and workflows.
+check: $(VENV)/dev ## Lint the code; check types, insecure calls, secrets, Dockerfile, Compose file and workflows.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive rowcast deploy $(wildcard *.py)
+	$(BIN)/gitleaks git --no-banner --redact --verbose .
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -54,6 +57,15 @@ bench: $(VENV)/dev ## Measure the service against scikit-learn alone; write docs
 quality: $(VENV)/dev ## Compare the models of ten tables with plain scikit-learn; write docs/quality.md.
 	@$(BIN)/python -m benchmarks.quality
 
+lock: $(VENV)/dev ## Pin the requirements with hashes in locks/; UPGRADE=1 takes the newest versions.
+	@$(BIN)/uv pip compile $(LOCK) requirements-dev.txt --output-file locks/dev.txt
+	@$(BIN)/uv pip compile $(LOCK) requirements-local.txt --constraint locks/dev.txt --output-file locks/local.txt
+	@$(BIN)/uv pip compile $(LOCK) requirements.txt --constraint locks/dev.txt --output-file locks/service.txt
+
+sbom: $(VENV)/dev ## List the packages of the image with their hashes, as CycloneDX, in build/sbom.json.
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements locks/service.txt --output-reproducible --output-file build/sbom.json
+
 format: $(VENV)/dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -62,14 +74,14 @@ clean: ## Remove the virtual environment and caches; .rowcast/ and backup/ stay.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/local: requirements.txt requirements-local.txt constraints.txt | $(BIN)/python
+$(VENV)/local: locks/local.txt | $(BIN)/python
 	@echo "Installing the requirements of the service (once, about a minute) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/local.txt
 	@touch $@
 
-$(VENV)/dev: $(VENV)/local requirements-dev.txt
+$(VENV)/dev: locks/dev.txt $(VENV)/local
 	@echo "Installing the requirements of the tests (once) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
 	@touch $@
 
 $(BIN)/python:

@@ -40,7 +40,9 @@ graceful_timeout = 35
 keepalive = 30
 # The root file system may be read-only, so nothing is written to it.
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - memory, not files
+# A folder in memory, not of temporary files.
+shared_memory = Path("/dev/shm")  # noqa: S108 # nosec B108
+worker_tmp_dir = str(shared_memory) if shared_memory.is_dir() else None
 
 
 def post_fork(server, worker):  # noqa: ARG001 - gunicorn's signature

@@ -331,6 +331,16 @@ def test_image_runs_as_a_user_of_its_own() -> None:
     assert services()["redis"]["user"] == "redis"
 
 
+def test_images_are_pinned_by_digest() -> None:
+    third_party = [services()[name]["image"] for name in ("redis", "minio")]
+    bases = re.findall(r"^ARG PYTHON_IMAGE=(.+)$", dockerfile(), re.MULTILINE)
+    for image in [*third_party, *bases]:
+        assert re.search(r"@sha256:[0-9a-f]{64}\}?$", image), image
+    assert set(re.findall(r"^FROM (\S+)", dockerfile(), re.MULTILINE)) == {
+        "${PYTHON_IMAGE}"
+    }
+
+
 def is_in_context(name: str) -> bool:
     """Return whether the build sees a path of the root; the last matching line decides."""
     is_ignored = False
@@ -342,13 +352,9 @@ def is_in_context(name: str) -> bool:
 
 
 def test_build_context_has_what_runs_and_nothing_else() -> None:
-    for path in [
-        *ROOT.glob("*.py"),
-        ROOT / "rowcast",
-        ROOT / "deploy",
-        ROOT / "requirements.txt",
-    ]:
-        assert is_in_context(path.name), path.name
+    programs = [path.name for path in ROOT.glob("*.py")]
+    for name in [*programs, "rowcast", "deploy", "locks/service.txt"]:
+        assert is_in_context(name), name
     for name in (
         ".env",
         ".git",

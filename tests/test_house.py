@@ -197,13 +197,32 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     assert not found
 
 
+LOCKS = {
+    "locks/service.txt": "requirements.txt",
+    "locks/local.txt": "requirements-local.txt",
+    "locks/dev.txt": "requirements-dev.txt",
+}
+
+
 def test_every_requirement_is_pinned() -> None:
-    pinned = {
-        _name(line.partition("==")[0])
-        for line in _requirements(ROOT / "constraints.txt")
-    }
-    for path in ROOT.glob("requirements*.txt"):
-        assert {_name(line) for line in _requirements(path)} <= pinned, path.name
+    for lock, path in LOCKS.items():
+        pinned = {name for name, _ in _pins(lock)}
+        assert {_name(line) for line in _requirements(ROOT / path)} <= pinned, path
+
+
+def test_every_pin_has_hashes_and_all_locks_agree() -> None:
+    everything = set(_pins("locks/dev.txt"))
+    for lock in LOCKS:
+        text = (ROOT / lock).read_text().replace("\\\n", "")
+        assert all("--hash=sha256:" in line for line in text.splitlines()), lock
+        assert set(_pins(lock)) <= everything, lock
+
+
+def _pins(lock: str) -> list[tuple[str, str]]:
+    pattern = re.compile(r"^([A-Za-z0-9_.-]+)==([^ ;]+)", re.MULTILINE)
+    return [
+        (_name(name), pin) for name, pin in pattern.findall((ROOT / lock).read_text())
+    ]
 
 
 def _requirements(path: Path) -> list[str]:

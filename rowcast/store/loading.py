@@ -110,7 +110,8 @@ def _unpickled(path: Path) -> Any:
         # slow.
         if content.find(b"NumpyArrayWrapper") >= 0:
             return joblib.load(path)
-        return pickle.load(file)  # noqa: S301 - its signature and digest have been verified
+        # Its signature and digest have been verified.
+        return pickle.load(file)  # noqa: S301 # nosec B301
 
 
 @contextmanager

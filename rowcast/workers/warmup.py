@@ -79,7 +79,7 @@ def _fit(settings: Settings, folder: Path) -> prediction.Predictor:
     about = manifests.of_model(source, table, plan, trained)
     # What was pickled right here is safe to load.
     pickled = pickle.dumps(trained.model, protocol=5)
-    model = pickle.loads(pickled)  # noqa: S301
+    model = pickle.loads(pickled)  # noqa: S301 # nosec B301
     return prediction.Predictor(
         model,
         table.features,
