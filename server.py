@@ -17,6 +17,7 @@ from rowcast.api import (
     admission,
     answers,
     application,
+    authentication,
     events,
     idempotency,
     lookups,
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
     responses={200: answers.UploadAnswer},
     openapi_extensions=schemas.parameters_schema(schemas.UploadRequest),
 )
+@authentication.needs("predict", "fit")
 @idempotency.idempotent
 def upload(query: schemas.UploadRequest) -> Answer:
     """Get an id and a URL to PUT a new dataset to, or the id of one that holds these bytes.
@@ -100,6 +102,7 @@ def upload(query: schemas.UploadRequest) -> Answer:
     responses=JOB_ANSWERS,
     openapi_extensions=schemas.parameters_schema(schemas.FitRequest),
 )
+@authentication.needs("fit")
 @idempotency.idempotent
 def fit(query: schemas.FitRequest) -> tuple[Answer, int]:
     """Fit a model on a dataset. The answered id is that of the job and of the model."""
@@ -111,6 +114,7 @@ def fit(query: schemas.FitRequest) -> tuple[Answer, int]:
     responses=PREDICT_ANSWERS,
     openapi_extensions=table_bodies.table_or_parameters(schemas.PredictRequest),
 )
+@authentication.needs("predict")
 def predict(query: schemas.PredictRequest) -> Any:
     """Predict the rows of a dataset by a job, whose id is answered, or the rows in the body."""
     if query.dataset_id is None:
@@ -124,6 +128,7 @@ def _predict_by_job(query: schemas.PredictRequest) -> tuple[Answer, int]:
 
 
 @api.get("/status", responses=STATUS_ANSWERS)
+@authentication.needs("read")
 def status(query: schemas.StatusRequest) -> flask.Response:
     """Describe how a job is doing: now, with `wait` at its end, with `stream` as it changes."""
     return _stream(query.id) if query.stream else _wait(query.id, query.wait)
@@ -158,6 +163,7 @@ def _stream(job_id: str) -> flask.Response:
     responses={200: answers.StatusAnswer},
     openapi_extensions=schemas.parameters_schema(schemas.CancelRequest),
 )
+@authentication.needs("predict", "fit")
 @idempotency.idempotent
 def cancel(query: schemas.CancelRequest) -> Answer:
     """End a job for good, with those that wait for the model it makes; it leaves nothing behind."""
@@ -167,6 +173,7 @@ def cancel(query: schemas.CancelRequest) -> Answer:
 
 
 @api.get("/result", responses={200: answers.ResultAnswer})
+@authentication.needs("read")
 def result(query: schemas.ResultRequest) -> Answer:
     """Get the URL of a predict job's result."""
     found = lookups.result(query.id)

@@ -4,6 +4,7 @@ RowcastError
 ├── InvalidRequest          400  a parameter is missing, unknown or malformed
 │   └── NotAPrediction      400  the id given to /result is that of a fit
 ├── Unauthorized            401
+├── Forbidden               403  the key lacks a scope
 ├── NotFound                404  the route does not exist
 │   ├── DatasetNotFound     404
 │   ├── ModelNotFound       404
@@ -107,6 +108,13 @@ class Unauthorized(RowcastError):
 
     code, status, title = "unauthorized", 401, "Unauthorized"
     hint = "Send a valid key in the header 'Authorization: Bearer <key>'."
+
+
+class Forbidden(RowcastError):
+    """The API key is valid, and may not do this."""
+
+    code, status, title = "forbidden", 403, "Forbidden"
+    hint = "Use a key with this scope; an administrator makes one."
 
 
 class NotFound(RowcastError):

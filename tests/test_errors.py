@@ -15,6 +15,7 @@ STATUS_OF_CODE = {
     "invalid_request": 400,
     "not_a_prediction": 400,
     "unauthorized": 401,
+    "forbidden": 403,
     "not_found": 404,
     "dataset_not_found": 404,
     "model_not_found": 404,

@@ -4,6 +4,7 @@ __all__ = [
     "admission",
     "answers",
     "application",
+    "authentication",
     "events",
     "gunicorn_worker",
     "idempotency",

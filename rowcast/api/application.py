@@ -12,7 +12,8 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from rowcast import __version__
-from rowcast.api import openapi, problems
+from rowcast.access import ANONYMOUS, Caller
+from rowcast.api import authentication, openapi, problems
 from rowcast.api.answers import Problem
 from rowcast.api.authentication import ApiKeys
 from rowcast.api.requests import MAX_BODY_BYTES, TABLE_PATHS, Request, refuse_parameters
@@ -52,16 +53,31 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
 
 
 def _identify(keys: ApiKeys, settings: Settings) -> None:
-    """Note when a request began, its id and its owner."""
+    """Note when a request began, its id, who sends it, and whether it may."""
     request, g = flask.request, flask.g
     given_id = request.headers.get("X-Request-ID", "")
     is_usable = _REQUEST_ID.fullmatch(given_id)
     g.started_at = time.monotonic()
     g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
-    g.owner = "default"
     if request.path in TABLE_PATHS:
         request.max_content_length = settings.online_max_bytes
-    g.owner = keys.owner_of(request.path, request.headers.get("Authorization", ""))
+    if authentication.is_open(request.path):
+        caller = ANONYMOUS
+    else:
+        caller = keys.caller_of(request.headers.get("Authorization", ""))
+    g.caller, g.owner = caller, caller.owner
+    _check_scopes(caller)
+
+
+def _check_scopes(caller: Caller) -> None:
+    request = flask.request
+    # Unknown paths and methods are answered with 404 and 405.
+    if request.endpoint is None or authentication.is_open(request.path):
+        return
+    route = flask.current_app.view_functions[request.endpoint]
+    # A route that declares nothing is nobody's but an administrator's.
+    needed = authentication.scopes_of(route) or ("admin",)
+    authentication.check_scopes(caller, needed)
 
 
 def _note(response: flask.Response) -> flask.Response:

@@ -1,13 +1,15 @@
-"""API keys: which owner a request belongs to."""
+"""API keys: who sends a request, and whether it may do what it asks for."""
 
 from __future__ import annotations
 
-import hmac
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from rowcast import errors
+from rowcast.access import ANONYMOUS, Caller, Scope
 from rowcast.config import Settings
 
-DEFAULT_OWNER = "default"
 OPEN_ENDPOINTS = (
     "/healthz",
     "/readyz",
@@ -16,36 +18,67 @@ OPEN_ENDPOINTS = (
     "/client.py",
     "/estimators.py",
 )
+# What keys of API_KEYS may do. `python -m rowcast.access` makes keys for administrators.
+_SCOPES_OF_API_KEYS: frozenset[Scope] = frozenset({"read", "predict", "fit"})
+
+Route = TypeVar("Route", bound=Callable[..., Any])
+
+
+def needs(*scopes: Scope) -> Callable[[Route], Route]:
+    """Decorate a route: a caller needs one of these scopes."""
+
+    def declare(route: Route) -> Route:
+        route.needs = scopes  # type: ignore[attr-defined]
+        return route
+
+    return declare
+
+
+def scopes_of(route: Callable[..., Any] | None) -> tuple[Scope, ...] | None:
+    """Return what `needs` declared for a route; None if nothing."""
+    return getattr(route, "needs", None)
+
+
+def is_open(path: str) -> bool:
+    """Return whether a path needs no key."""
+    return path in OPEN_ENDPOINTS or path.startswith("/docs/")
+
+
+def check_scopes(caller: Caller, needed: tuple[Scope, ...]) -> None:
+    """Raise Forbidden unless a caller has one of these scopes."""
+    if not caller.scopes.intersection(needed):
+        names = " or ".join(repr(scope) for scope in needed)
+        raise errors.Forbidden(f"This key lacks the scope {names}.")
 
 
 class ApiKeys:
-    """The owners by their keys; without any key, everything belongs to one owner."""
+    """The callers by their keys; without any key, everything belongs to one owner."""
 
     def __init__(self, settings: Settings) -> None:
         """Read `owner:key` pairs from the settings."""
-        pairs = (entry.get_secret_value().split(":", 1) for entry in settings.api_keys)
-        self._owners = [(key.encode(), owner) for owner, key in pairs]
+        self._callers: dict[bytes, Caller] = {}
+        for number, entry in enumerate(settings.api_keys, 1):
+            owner, _, key = entry.get_secret_value().partition(":")
+            caller = Caller(owner, f"setting-{number}", "API_KEYS", _SCOPES_OF_API_KEYS)
+            self._callers[_digest(key)] = caller
 
-    def owner_of(self, path: str, authorization: str) -> str:
-        """Return the owner of a request, given its path and its Authorization header.
+    def caller_of(self, authorization: str) -> Caller:
+        """Return who sends a request, given its Authorization header.
 
         Raises:
             Unauthorized: the key is missing or wrong.
         """
-        if not self._owners or _is_open(path):
-            return DEFAULT_OWNER
-        scheme, _, given = authorization.partition(" ")
-        # All keys are compared, each in constant time, so that the time reveals nothing.
-        secret = given.strip().encode()
-        found = [
-            owner for key, owner in self._owners if hmac.compare_digest(key, secret)
-        ]
+        if not self._callers:
+            return ANONYMOUS
         if not authorization:
             raise errors.Unauthorized("The API key is missing.")
-        if scheme.lower() != "bearer" or not found:
+        scheme, _, given = authorization.partition(" ")
+        # The time of a lookup by digest says nothing of the keys themselves.
+        caller = self._callers.get(_digest(given.strip()))
+        if scheme.lower() != "bearer" or caller is None:
             raise errors.Unauthorized("The API key is not valid.")
-        return found[0]
+        return caller
 
 
-def _is_open(path: str) -> bool:
-    return path in OPEN_ENDPOINTS or path.startswith("/docs/")
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -7,6 +7,7 @@ from typing import Any
 import flask
 
 from rowcast.api.answers import DatasetsAnswer
+from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
 from rowcast.api.schemas import Named, Nothing, PageRequest
 from rowcast.api.state import parts
@@ -16,6 +17,7 @@ api = blueprint("datasets")
 
 
 @api.get("/datasets", responses={200: DatasetsAnswer})
+@needs("read")
 def datasets(query: PageRequest) -> dict[str, Any]:
     """List the uploaded datasets, newest first."""
     page = listing.datasets(
@@ -29,6 +31,7 @@ def datasets(query: PageRequest) -> dict[str, Any]:
 
 
 @api.delete("/datasets/<id>", responses={204: None})
+@needs("fit")
 def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a dataset; the models and results that were made from it stay."""
     deletion.dataset(parts.storage, flask.g.owner, path.id)

@@ -8,6 +8,7 @@ import flask
 
 from rowcast.api import lookups, presigning
 from rowcast.api.answers import FileAnswer, ModelAnswer, ModelsAnswer
+from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
 from rowcast.api.schemas import Named, Nothing, PageRequest
 from rowcast.api.state import parts
@@ -18,6 +19,7 @@ api = blueprint("models")
 
 
 @api.get("/models", responses={200: ModelsAnswer})
+@needs("read")
 def models(query: PageRequest) -> dict[str, Any]:
     """List the finished models, newest first."""
     page = listing.models(parts.storage, flask.g.owner, query.before, query.limit)
@@ -25,6 +27,7 @@ def models(query: PageRequest) -> dict[str, Any]:
 
 
 @api.get("/models/<id>", responses={200: ModelAnswer})
+@needs("read")
 def model(path: Named, query: Nothing) -> dict[str, Any]:
     """Return all that is known of a model."""
     found = lookups.model(path.id)
@@ -35,6 +38,7 @@ def model(path: Named, query: Nothing) -> dict[str, Any]:
 
 
 @api.get("/models/<id>/file", responses={200: FileAnswer})
+@needs("read")
 def model_file(path: Named, query: Nothing) -> dict[str, Any]:
     """Get the URL of a model's file, and the SHA-256 that its bytes must have."""
     found = lookups.model(path.id)
@@ -44,6 +48,7 @@ def model_file(path: Named, query: Nothing) -> dict[str, Any]:
 
 
 @api.delete("/models/<id>", responses={204: None})
+@needs("fit")
 def delete_model(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a model with all results that were made with it, or what a failed fit left."""
     deletion.model(parts.storage, parts.jobs, flask.g.owner, path.id)

@@ -8,6 +8,7 @@ import flask
 
 from rowcast.api import lookups
 from rowcast.api.answers import ResultManifest
+from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
 from rowcast.api.schemas import Named, Nothing
 from rowcast.api.state import parts
@@ -17,6 +18,7 @@ api = blueprint("results")
 
 
 @api.get("/results/<id>", responses={200: ResultManifest})
+@needs("read")
 def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:
     """Return all that is known of a result."""
     found = lookups.result(path.id)
@@ -27,6 +29,7 @@ def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:
 
 
 @api.delete("/results/<id>", responses={204: None})
+@needs("fit")
 def delete_result(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a result, or what a failed prediction left."""
     deletion.result(parts.storage, parts.jobs, flask.g.owner, path.id)
