@@ -250,6 +250,11 @@ class Settings(BaseSettings):
         60,
         description="Seconds that a stopping worker lets its job run before it requeues it.",
     )
+    maintenance: Bool = Field(
+        True,
+        description="Run a maintenance process beside the workers. It recovers lost jobs, sends "
+        "webhooks and deletes old data. `false`: `maintenance.py` runs elsewhere.",
+    )
     max_attempts: int = Field(
         DEFAULT_MAX_ATTEMPTS,
         ge=1,

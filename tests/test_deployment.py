@@ -34,7 +34,7 @@ from tests.support.waiting import eventually
 
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")
-OURS = ("server", "worker", "online")
+OURS = ("server", "worker", "maintenance", "online")
 HOLD_KEYS = {"worker", "online"}
 SECRETS = ("REDIS_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SIGNING_KEYS")
 # Read by Compose itself; it leaves MinIO out when it is empty.
@@ -216,6 +216,37 @@ def test_ports_are_published_on_loopback_only() -> None:
     assert not any(service.get("network_mode") for service in services().values())
 
 
+def networks(service: str, variables: dict[str, str] = EXAMPLE) -> dict[str, Any]:
+    """Return the networks of a service by name, each with its options."""
+    text = interpolated(COMPOSE_TEXT, variables)
+    declared = YAML(typ="safe").load(text)["networks"]
+    return {
+        name: declared[name] or {} for name in services(variables)[service]["networks"]
+    }
+
+
+@pytest.mark.parametrize("service", ["worker", "online", "redis"])
+def test_what_runs_models_or_keeps_jobs_has_no_way_to_the_internet(
+    service: str,
+) -> None:
+    for name, options in networks(service).items():
+        assert str(options["internal"]).lower() == "true", name
+
+
+def test_redis_and_the_store_are_in_networks_of_their_own() -> None:
+    assert set(networks("redis")) == {"queue"}
+    assert set(networks("minio")) == {"store", "outside"}
+    for service in OURS:
+        assert {"queue", "store"} <= set(networks(service))
+    elsewhere = networks("worker", EXAMPLE | {"STORE_IS_INTERNAL": "false"})
+    assert str(elsewhere["store"]["internal"]).lower() == "false"
+
+
+def test_one_service_does_the_maintenance() -> None:
+    assert environment("worker")["MAINTENANCE"] == "false"
+    assert services()["maintenance"]["command"] == "python maintenance.py"
+
+
 def test_workers_can_be_scaled() -> None:
     worker = services()["worker"]
     assert "ports" not in worker
@@ -283,7 +314,7 @@ def test_server_and_workers_keep_things_for_the_same_time() -> None:
     }
     given = [environment(service, asked) for service in OURS]
     for name in ("RETAIN_DATASETS_DAYS", "RETAIN_MODELS_DAYS", "RETAIN_RESULTS_DAYS"):
-        assert [variables[name] for variables in given] == ["30", "30", "30"]
+        assert [variables[name] for variables in given] == ["30"] * len(OURS)
 
 
 @pytest.mark.parametrize("service", OURS)

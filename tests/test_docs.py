@@ -92,7 +92,7 @@ def test_settings_table_is_the_settings() -> None:
         "description",
     )
     assert [(r[0], r[1], r[2], r[4]) for r in rows] == settings_rows()
-    readers = {"server", "worker", "online"}
+    readers = {"server", "worker", "maintenance", "online"}
     assert all(row[3] == "all" or set(row[3].split(", ")) <= readers for row in rows)
 
 

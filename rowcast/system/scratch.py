@@ -209,6 +209,15 @@ def problems(connection: redis.Redis) -> list[str]:
     return sentences
 
 
+def reporters(connection: redis.Redis) -> list[str]:
+    """Return the names of those that have reported recently.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    return list(_reports(connection))
+
+
 def _reports(connection: redis.Redis) -> dict[str, dict[str, int]]:
     """Return the recent reports by worker, and forget the workers without one."""
     answer: Any = connection.smembers(_NAMES)

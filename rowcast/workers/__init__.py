@@ -1,5 +1,6 @@
 """The processes that run jobs."""
 
 __all__ = [
+    "maintenance",
     "pool",
 ]

@@ -14,9 +14,9 @@ from rowcast.workers.supervision import JobLimits
 def run(settings: Settings, n_workers: int) -> None:
     """Keep the processes running until SIGTERM or Ctrl-C, then wait for the running jobs.
 
-    There are `n_workers`, SHORT_WORKERS for short jobs, and one maintenance process. They share the
-    memory of what the caller has imported. The caller must not have fitted anything: OpenMP hangs
-    in a fork of a process that has used it.
+    There are `n_workers`, SHORT_WORKERS for short jobs and, with MAINTENANCE, a maintenance
+    process. They share the memory of what the caller has imported. The caller must not have fitted
+    anything: OpenMP hangs in a fork of a process that has used it.
     """
     n_jobs = n_workers + settings.short_workers
     limits = JobLimits(
@@ -26,8 +26,9 @@ def run(settings: Settings, n_workers: int) -> None:
     kinds: list[WorkerKind] = ["any"] * n_workers
     kinds += ["short"] * settings.short_workers
     processes = [_worker(kind, settings, limits) for kind in kinds]
-    maintains = partial(maintenance.run, settings)
-    processes.append(forks.Child("maintenance process", maintains))
+    if settings.maintenance:
+        maintains = partial(maintenance.run, settings)
+        processes.append(forks.Child("maintenance process", maintains))
     forks.ForkSupervisor(processes).run()
 
 

@@ -13,7 +13,7 @@ from tests.support import ROOT
 
 # A room imports only from rooms on lower floors. Everybody may import the ground.
 FLOORS: dict[int, tuple[str, ...]] = {
-    8: ("server", "worker", "online", "gunicorn.conf"),
+    8: ("server", "worker", "maintenance", "online", "gunicorn.conf"),
     7: ("rowcast.api", "rowcast.workers"),
     6: ("ml", "rowcast.catalog", "rowcast.search"),
     5: ("rowcast.jobs", "rowcast.online", "rowcast.backup"),
