@@ -33,6 +33,7 @@ RowcastError
 ├── ModelTooLarge           413  online workers do not load it
 ├── UnsupportedMediaType    415
 ├── InvalidTable            422  the table cannot be used; every problem is listed
+│   └── TableTooComplex     422  to look at the table takes too much time or memory
 ├── QueueFull               429  the maximum number of jobs is queued
 ├── InternalError           500
 ├── OnlineWorkerLost        500  the process that computed an online prediction died
@@ -40,6 +41,7 @@ RowcastError
     ├── StoreUnavailable    503  nothing was queued
     ├── QueueUnavailable    503
     ├── NoOnlineWorker      503  none was free in time
+    ├── NoInspector         503  none was free to look at the table in time
     └── NotReady            503  /readyz found a part that does not answer
 """
 
@@ -270,6 +272,16 @@ class InvalidTable(RowcastError):
     hint = "Correct the table, upload it again and submit the new id."
 
 
+class TableTooComplex(InvalidTable):
+    """To look at the table takes more time or memory than the service gives to it."""
+
+    code, title = "table_too_complex", "Table too complex"
+    hint = (
+        "Make the table simpler: fewer columns, fewer row groups, shorter cells, no nesting. If it "
+        "was accepted before, submit it once more."
+    )
+
+
 class JobFailure(RowcastError):
     """A job ran and failed; /result answers 409."""
 
@@ -397,6 +409,13 @@ class NoOnlineWorker(Unavailable):
 
     code, title = "no_online_worker", "No online worker"
     hint = "Try again after Retry-After, or upload the rows and predict them by a job."
+
+
+class NoInspector(Unavailable):
+    """No inspector was free to look at the table in time, or none runs; nothing was queued."""
+
+    code, title = "no_inspector", "No inspector"
+    hint = "Submit again after Retry-After."
 
 
 class NotReady(Unavailable):

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import socket
-import time
 from functools import partial
 from pathlib import Path
 
 from rowcast.config import Settings
 from rowcast.online import limits, worker
-from rowcast.system import forks, memory, scratch
-
-log = logging.getLogger("rowcast.online")
+from rowcast.system import LimitedChild, forks, scratch
 
 
-class OnlineWorker(forks.Child):
+class OnlineWorker(LimitedChild):
     """An online worker as its parent sees it: killed when it takes too long or too much memory."""
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         """Have a process take the connections of a socket."""
-        # Monotonic seconds, shared with the process; 0 while it waits for a connection.
-        self._busy_since = multiprocessing.RawValue("d", 0.0)
         self._settings = settings
-        serve = partial(worker.serve, settings, listener, self._busy_since)
-        super().__init__("online worker", serve)
+        serve = partial(worker.serve, settings, listener)
+        super().__init__("online worker", serve, settings.online_memory_bytes)
 
     def start(self) -> None:
-        """Fork the process, and begin to watch its memory."""
+        """Fork the process, and begin to watch it."""
         # A process that was killed has left its files.
         scratch.sweep(Path(self._settings.scratch_dir))
-        self._busy_since.value = 0.0
         super().start()
-        self._meter = memory.Meter(self.pid, self._settings.online_memory_bytes)
-
-    def check(self) -> None:
-        """Kill the process if it is over a limit; it is then started again."""
-        if self._takes_too_long():
-            limit_s = self._settings.online_timeout_s
-            log.warning("an online worker takes longer than %d s; killing it", limit_s)
-            self.kill()
-        elif self._meter.is_over():
-            log.warning("%s Killing the online worker.", self._meter.failure().detail)
-            self.kill()
-
-    def _takes_too_long(self) -> bool:
-        busy_since: float = self._busy_since.value
-        if not busy_since:
-            return False
-        return time.monotonic() > busy_since + self._settings.online_timeout_s
 
 
 def run(settings: Settings, listener: socket.socket) -> None:

@@ -16,20 +16,17 @@ immediately.
 
 from __future__ import annotations
 
-import json
 import socket
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from rowcast import errors
 from rowcast.learning import RESULT_FORMATS
 from rowcast.online import limits
-from rowcast.system import directories
+from rowcast.system import directories, messages
 
 # Media types of a table. Only records need the right one: the others are known by their content.
 RECORDS = "application/json"
@@ -61,18 +58,6 @@ class Question:
     wanted: str
 
 
-def _send(connection: Connection, message: dict[str, Any]) -> None:
-    connection.send_bytes(json.dumps(message).encode())
-
-
-# What a message of another version may raise.
-_MALFORMED = (ValueError, KeyError, TypeError)
-
-
-def _receive(connection: Connection) -> Any:
-    return json.loads(connection.recv_bytes())
-
-
 # The server's side
 
 
@@ -87,16 +72,16 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
     limit_s = timeout_s + limits.ANSWER_MARGIN_S
     with _connected(path, limit_s) as connection:
         try:
-            _send(connection, asdict(question))
+            messages.send(connection, asdict(question))
             connection.send_bytes(table)
             if not connection.poll(limit_s):
                 raise errors.OnlineWorkerLost(
                     f"There was no answer within {timeout_s:g} s."
                 )
-            answer = _receive(connection)
+            answer = messages.receive(connection)
             if answer["type"] == "predictions":
                 return connection.recv_bytes()
-        except (EOFError, OSError, *_MALFORMED):
+        except messages.LOST:
             raise errors.OnlineWorkerLost(
                 "The process that computed the answer died, or was killed after "
                 f"{timeout_s:g} s."
@@ -110,10 +95,7 @@ def _connected(path: str, timeout_s: float) -> Iterator[Connection]:
     with socket.socket(socket.AF_UNIX) as attempt:
         _connect(attempt, path)
         # A worker that is stopped reads no more of a table than the kernel holds.
-        limit = struct.pack("@ll", int(timeout_s), 0)
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        connection = Connection(attempt.detach())
+        connection = messages.connection_of(attempt, timeout_s)
     with connection:
         _wait_until_accepted(connection)
         yield connection
@@ -136,8 +118,8 @@ def _wait_until_accepted(connection: Connection) -> None:
     try:
         if not connection.poll(limits.WAIT_FOR_WORKER_S):
             raise _none_free()
-        _receive(connection)
-    except (EOFError, OSError, *_MALFORMED):
+        messages.receive(connection)
+    except messages.LOST:
         # The workers are being restarted, the one that accepted has just died, or another version
         # still runs.
         raise _none_free() from None
@@ -175,7 +157,7 @@ def accept(listener: socket.socket) -> Connection:
     accepted, _ = listener.accept()
     connection = Connection(accepted.detach())
     with suppress(OSError):
-        _send(connection, {"type": "accepted"})
+        messages.send(connection, {"type": "accepted"})
     return connection
 
 
@@ -186,9 +168,9 @@ def receive_question(connection: Connection) -> tuple[Question, bytes] | None:
     understood.
     """
     try:
-        question = Question(**_receive(connection))
+        question = Question(**messages.receive(connection))
         return question, connection.recv_bytes()
-    except (EOFError, OSError, TypeError, ValueError):
+    except messages.LOST:
         return None
 
 
@@ -196,7 +178,7 @@ def send_outcome(connection: Connection, outcome: bytes | errors.RowcastError) -
     """Send the predictions or the error; a server that has given up gets neither."""
     with suppress(OSError):
         if isinstance(outcome, errors.RowcastError):
-            _send(connection, {"type": "error", "error": outcome.cause()})
+            messages.send(connection, {"type": "error", "error": outcome.cause()})
         else:
-            _send(connection, {"type": "predictions"})
+            messages.send(connection, {"type": "predictions"})
             connection.send_bytes(outcome)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import time
 import uuid
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,41 +19,37 @@ from rowcast.online import predictor, protocol
 from rowcast.online.model_cache import ModelCache
 from rowcast.redis_clients import connect_for_heartbeats
 from rowcast.store import Storage, loading, patience
-from rowcast.system import cores, memory, scratch
+from rowcast.system import Deadline, cores, memory, scratch
 
 log = logging.getLogger("rowcast.online")
 
 
-def serve(settings: Settings, listener: socket.socket, busy_since: Any) -> None:
-    """Answer one question after the other until SIGTERM.
-
-    `busy_since` is shared with the parent: since when, in monotonic seconds, this process has been
-    answering a question; 0 while it waits for one.
-    """
+def serve(settings: Settings, listener: socket.socket, deadline: Deadline) -> None:
+    """Answer one question after the other until SIGTERM, each within ONLINE_TIMEOUT_S."""
     memory.die_first()
-    stop = _StopSignal(busy_since)
+    stop = _StopSignal(deadline)
     answering = _answering(settings)
     pa.set_cpu_count(1)
     # OpenMP's limit binds the thread that sets it alone, which must be the one that computes.
     with cores.libraries().limit(limits=1):
         while not stop.is_received:
             with protocol.accept(listener) as connection:
-                busy_since.value = time.monotonic()
+                deadline.start(settings.online_timeout_s)
                 answering.answer(connection)
-                busy_since.value = 0.0
+                deadline.stop()
 
 
 class _StopSignal:
     """Notes a SIGTERM: it ends a process that waits, and others after the question in progress."""
 
-    def __init__(self, busy_since: Any) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         self.is_received = False
-        self._busy_since = busy_since
+        self._deadline = deadline
         signal.signal(signal.SIGTERM, self._note)
 
     def _note(self, *_: object) -> None:
         self.is_received = True
-        if not self._busy_since.value:
+        if not self._deadline.is_running():
             raise SystemExit
 
 

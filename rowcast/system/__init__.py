@@ -1,13 +1,17 @@
 """This machine: its cores, memory, scratch space, directories and processes."""
 
+from rowcast.system.limited_child import Deadline, LimitedChild
 from rowcast.system.process import die_with_parent, set_process_title
 
 __all__ = [
+    "Deadline",
+    "LimitedChild",
     "cores",
     "die_with_parent",
     "directories",
     "forks",
     "memory",
+    "messages",
     "scratch",
     "set_process_title",
 ]
