@@ -43,12 +43,14 @@ STATUS_OF_CODE = {
     "model_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_table": 422,
+    "table_too_complex": 422,
     "internal_error": 500,
     "online_worker_lost": 500,
     "not_ready": 503,
     "store_unavailable": 503,
     "queue_unavailable": 503,
     "no_online_worker": 503,
+    "no_inspector": 503,
 }
 
 each_error = pytest.mark.parametrize(
