@@ -50,12 +50,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+# Redis and the store keep the cause of a failed job, so a caller must not decide how long it is.
+MAX_DETAIL_CHARACTERS = 1000
+MAX_ERRORS = 100
+MAX_ERRORS_CHARACTERS = 16_000
+
 
 class RowcastError(Exception):
     """The root of all errors that a caller can see.
 
     `detail` says what is wrong with this request or job, and `hint` what to do about it. `errors`
-    lists all problems if there may be several.
+    lists the problems if there may be several. All of them are bounded.
     """
 
     code = "internal_error"
@@ -67,10 +72,10 @@ class RowcastError(Exception):
         self, detail: str = "", *, hint: str = "", errors: Sequence[str] = ()
     ) -> None:
         """Keep the sentence for people; `hint` defaults to that of the class."""
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
-        self.hint = hint or self.hint
-        self.errors = list(errors)
+        self.detail = shortened(detail or self.title)
+        self.hint = shortened(hint or self.hint)
+        self.errors = _first_of(errors)
+        super().__init__(self.detail)
 
     def cause(self) -> dict[str, Any]:
         """Return the members of `error` in a failed job's status."""
@@ -89,6 +94,27 @@ class RowcastError(Exception):
             "status": self.status,
         }
         return {**head, **self.cause(), "request_id": request_id}
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most MAX_DETAIL_CHARACTERS."""
+    if len(text) <= MAX_DETAIL_CHARACTERS:
+        return text
+    return f"{text[: MAX_DETAIL_CHARACTERS - 3]}..."
+
+
+def _first_of(problems: Sequence[str]) -> list[str]:
+    """Return the first problems; a line says how many more there are."""
+    listed: list[str] = []
+    n_characters = 0
+    for problem in map(shortened, problems):
+        n_left = len(problems) - len(listed)
+        is_last_line = len(listed) == MAX_ERRORS - 1 and n_left > 1
+        n_characters += len(problem)
+        if is_last_line or n_characters > MAX_ERRORS_CHARACTERS:
+            return [*listed, f"There are {n_left:,} more problems."]
+        listed.append(problem)
+    return listed
 
 
 class InvalidRequest(RowcastError):

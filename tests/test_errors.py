@@ -127,3 +127,26 @@ def test_failure_of_a_job_is_the_cause_in_its_record_and_conflicts_with_asking_f
     assert failure.cause() == cause
     assert failure.problem()["status"] == 409
     assert JobFailure.code != "invalid_table"
+
+
+def test_what_a_caller_makes_long_is_cut() -> None:
+    error = InvalidTable("d" * 5_000, hint="h" * 5_000, errors=["e" * 5_000])
+    texts = [error.detail, error.hint, error.errors[0]]
+    assert [(len(text), text[-4:]) for text in texts] == [
+        (errors.MAX_DETAIL_CHARACTERS, f"{name}...") for name in "dhe"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("problem", "n_listed"), [("short", 100), ("p" * 500, 33)], ids=["many", "long"]
+)
+def test_only_the_first_problems_are_listed(problem: str, n_listed: int) -> None:
+    listed = InvalidTable("Bad.", errors=[problem] * 5_000).errors
+    assert len(listed) == n_listed
+    assert set(listed[:-1]) == {problem}
+    assert listed[-1] == f"There are {5_000 - n_listed + 1:,} more problems."
+
+
+def test_100_problems_are_all_listed() -> None:
+    problems = [f"problem {number}" for number in range(errors.MAX_ERRORS)]
+    assert InvalidTable("Bad.", errors=problems).errors == problems

@@ -25,25 +25,38 @@ from rowcast.errors import IdempotencyConflict, InvalidRequest, RowcastError
 from rowcast.ids import new_id
 
 KEPT_S = 24 * 3600
+# Keys that are kept of one owner, the newest ones: some 10 MB of Redis.
+MAX_KEYS = 20_000
 _KEY = re.compile(r"[ -~]{1,255}")
 
 # Each key is a hash: the request's `digest`, its `id`, `repeated` if it came again; then `status`,
-# `answer`.
-_RESERVE = f"""
-if redis.call('HSETNX', KEYS[1], 'digest', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'id', ARGV[2])
+# `answer`. A sorted set has the keys of each owner by the time of their reservation.
+_RESERVED = f"""
+local function reserve(digest, id)
+    if redis.call('HSETNX', KEYS[1], 'digest', digest) == 0 then return false end
+    redis.call('HSET', KEYS[1], 'id', id)
     redis.call('EXPIRE', KEYS[1], {KEPT_S})
-elseif redis.call('HGET', KEYS[1], 'digest') == ARGV[1] then
+    local now = tonumber(redis.call('TIME')[1])
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - {KEPT_S})
+    for _, oldest in ipairs(redis.call('ZRANGE', KEYS[2], 0, -{MAX_KEYS})) do
+        redis.call('DEL', oldest)
+        redis.call('ZREM', KEYS[2], oldest)
+    end
+    redis.call('ZADD', KEYS[2], now, KEYS[1])
+    redis.call('EXPIRE', KEYS[2], {KEPT_S})
+    return true
+end
+"""
+_RESERVE = f"""{_RESERVED}
+local is_new = reserve(ARGV[1], ARGV[2])
+if not is_new and redis.call('HGET', KEYS[1], 'digest') == ARGV[1] then
     redis.call('HSET', KEYS[1], 'repeated', 1)
 end
 return redis.call('HMGET', KEYS[1], 'digest', 'id', 'status', 'answer')
 """
 # The key may be gone: it was freed by the same request at the same time, or Redis was lost.
-_FINISH = f"""
-if redis.call('HSETNX', KEYS[1], 'digest', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'id', ARGV[2])
-    redis.call('EXPIRE', KEYS[1], {KEPT_S})
-end
+_FINISH = f"""{_RESERVED}
+reserve(ARGV[1], ARGV[2])
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[2] then
     return {{ARGV[3], ARGV[4]}}
 end
@@ -58,6 +71,7 @@ _FREE = """
 if redis.call('HGET', KEYS[1], 'id') == ARGV[1]
         and redis.call('HEXISTS', KEYS[1], 'repeated') == 0 then
     redis.call('DEL', KEYS[1])
+    redis.call('ZREM', KEYS[2], KEYS[1])
 end
 """
 
@@ -74,6 +88,7 @@ class Answer:
 class Reservation:
     """The id that a request works with, and its first answer if there is one."""
 
+    owner: str
     name: str
     digest: str
     id: str
@@ -132,13 +147,14 @@ def reserve(connection: redis.Redis, owner: str, key: str, digest: str) -> Reser
             hint="Send 1 to 255 printable ASCII characters, such as a UUID.",
         )
     name = f"rowcast:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
-    kept, identifier, status, body = _run(connection, _RESERVE, name, digest, new_id())
+    found = _run(connection, _RESERVE, owner, name, digest, new_id())
+    kept, identifier, status, body = found
     if kept.decode() != digest:
         raise IdempotencyConflict(
             "This Idempotency-Key was used before, with another request."
         )
     answer = Answer(int(status), body) if body is not None else None
-    return Reservation(name, digest, identifier.decode(), answer)
+    return Reservation(owner, name, digest, identifier.decode(), answer)
 
 
 def finish(connection: redis.Redis, reservation: Reservation, answer: Answer) -> Answer:
@@ -148,8 +164,9 @@ def finish(connection: redis.Redis, reservation: Reservation, answer: Answer) ->
     Raises:
         RedisError: Redis does not answer; the answer may not be kept.
     """
+    key = (reservation.owner, reservation.name)
     given = (reservation.digest, reservation.id, str(answer.status), answer.body)
-    status, body = _run(connection, _FINISH, reservation.name, *given)
+    status, body = _run(connection, _FINISH, *key, *given)
     return Answer(int(status), body)
 
 
@@ -157,13 +174,19 @@ def free(connection: redis.Redis, reservation: Reservation) -> None:
     """Free the key of a request that was refused, unless it was sent more than once."""
     # Without Redis the key stays reserved, which only keeps other requests from using it.
     with suppress(redis.RedisError):
-        _run(connection, _FREE, reservation.name, reservation.id)
+        key = (reservation.owner, reservation.name)
+        _run(connection, _FREE, *key, reservation.id)
 
 
 def _run(
-    connection: redis.Redis, script: str, name: str, *arguments: str | bytes
+    connection: redis.Redis,
+    script: str,
+    owner: str,
+    name: str,
+    *arguments: str | bytes,
 ) -> Any:
-    return cast(Any, connection.eval(script, 1, name, *arguments))
+    names = (name, f"rowcast:idempotency_keys:{owner}")
+    return cast(Any, connection.eval(script, len(names), *names, *arguments))
 
 
 # In routes

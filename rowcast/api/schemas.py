@@ -17,12 +17,15 @@ from pydantic import (
     model_validator,
 )
 
+from rowcast.errors import InvalidRequest
 from rowcast.jobs import Priority, Status
 from rowcast.learning import LEARNERS, result_formats
 from rowcast.store import Kind
 
 # Sums of far larger weights would overflow.
 _MAX_WEIGHT = 1e12
+# Redis holds the options of every queued job.
+MAX_OPTIONS_BYTES = 65_536
 
 
 def _canonical(value: Any) -> str:
@@ -167,6 +170,20 @@ class JobRequest(Request):
         False,
         description="Answer with an earlier finished job of the same bytes, options and code.",
     )
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        try:
+            n_bytes = len(json.dumps(self.work()))
+        except (ValueError, RecursionError):
+            raise InvalidRequest("The parameters are nested too deeply.") from None
+        if n_bytes > MAX_OPTIONS_BYTES:
+            raise InvalidRequest(
+                f"The options have {n_bytes:,} bytes as JSON; the maximum is "
+                f"{MAX_OPTIONS_BYTES:,}.",
+                hint="Name fewer classes, columns or parameters.",
+            )
+        return self
 
     def work(self) -> dict[str, Any]:
         """Return the options of the job's work, without those of how the job is run."""

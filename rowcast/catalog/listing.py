@@ -7,13 +7,14 @@ each id.
 from __future__ import annotations
 
 import heapq
+import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import filterfalse, groupby, islice
+from itertools import accumulate, filterfalse, groupby, islice
 from typing import Any
 
 from rowcast.catalog import expiry
@@ -37,6 +38,8 @@ N_JOBS = 64
 # After this time a page ends with what it has, so that callers do not wait for a long row of
 # deleted models.
 MAX_PAGE_S = 1.0
+# A page also ends before its items take more than this as JSON, but has at least one.
+MAX_PAGE_BYTES = 1_000_000
 _SHOWN = ("created_at", "dataset_id", "target", "task", "learner", "n_rows")
 
 Item = dict[str, Any]
@@ -191,17 +194,24 @@ def _page(
         n_ids = batch_size if is_filtered else min(n_missing, batch_size)
         batch = list(islice(ids, n_ids))
         if not batch:
-            return Page(list(found.values()), None)
+            break
         items = zip(batch, describe(batch), strict=True)
         found |= {identifier: item for identifier, item in items if item}
         last = batch[-1]
 
-    if len(found) > limit:
+    n_items = min(limit, _n_that_fit(found.values()))
+    if len(found) > n_items:
         # The next page describes the items beyond the limit again.
-        last = list(found)[limit - 1]
+        last = list(found)[n_items - 1]
     elif next(ids, None) is None:
         last = None
-    return Page(list(found.values())[:limit], last)
+    return Page(list(found.values())[:n_items], last)
+
+
+def _n_that_fit(items: Iterable[Item]) -> int:
+    """Return how many of the first items a page of MAX_PAGE_BYTES holds, at least one."""
+    sizes = accumulate(len(json.dumps(item)) for item in items)
+    return max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))
 
 
 def _model(storage: Storage, owner: str, model_id: str) -> Item | None:

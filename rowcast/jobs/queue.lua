@@ -14,6 +14,7 @@ local PRIORITY_STEP = 1e14
 local BELLS = 255
 local OUTAGE_APART_S = 600
 local SILENCE_S, QUIET_S = 3, 6
+local MAX_ATTEMPT_ERRORS = 50
 
 local function job_key(id) return 'rq:job:' .. id end
 -- Workers of the last version may run beside ours. They read and write the old names of fields, so
@@ -256,6 +257,9 @@ function call.finish(id, attempt, status, record, ttl_s, is_recorded)
   leave(id)
   redis.call('HSET', job_key(id), 'status', status, 'record', record)
   redis.call('HSET', job_key(id), 'ended', text(now()), 'keep_s', ttl_s)
+  -- Nothing runs an ended job again, and its arguments may take 64 KB. RQ's fields of a job of version
+  -- 0.1 cannot be read without them.
+  if field(id, 'enqueued') ~= '' then redis.call('HDEL', job_key(id), 'data') end
   redis.call('XADD', 'rq:results:' .. id, 'MAXLEN', 1, '*', 'status', status)
   if is_recorded == '1' then
     remember_for(id, ttl_s)
@@ -275,6 +279,8 @@ end
 
 local function note_attempt_error(id, error_line)
   local errors = field(id, 'attempt_errors')
+  local _, n_ends = string.gsub(errors, '\n', '')
+  if n_ends + 1 >= MAX_ATTEMPT_ERRORS then errors = string.match(errors, '\n(.*)') end
   local lines = errors == '' and error_line or errors .. '\n' .. error_line
   set_field(id, 'attempt_errors', lines)
 end

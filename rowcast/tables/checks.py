@@ -22,6 +22,8 @@ DEFAULT_TARGET = "y"
 OTHER_TARGETS = ("target", "label", "class")
 _MAX_TYPE_LENGTH = 60
 _MAX_NAMES = 10
+# Manifests, statuses and errors repeat the names of columns.
+MAX_NAME_CHARACTERS = 1000
 # The types of the columns of each name; an unusable table may have several.
 Types = dict[str, list[pa.DataType]]
 
@@ -65,6 +67,7 @@ def check_fit(
     target = target_of(types, target)
     untyped = is_untyped(sample)
     problems = [
+        *_long_names(types),
         *_duplicates(types),
         *_feature_problems(sample.schema, types, target, weights),
         *_weights_problems(types, target, weights, untyped=untyped),
@@ -89,7 +92,8 @@ def check_predict(
     """
     types = _types(sample.schema)
     names = [*(feature.name for feature in features), *keep]
-    problems = _duplicates({name: types.get(name, []) for name in names})
+    used = {name: types.get(name, []) for name in names}
+    problems = [*_long_names(types), *_duplicates(used)]
     for feature in features:
         problem = _feature_problem(sample, feature, types.get(feature.name, []))
         if problem:
@@ -189,6 +193,15 @@ def _keep_problems(types: Types, keep: Sequence[str]) -> list[str]:
                 f"The column {name!r} has the type {found}, which keep cannot copy."
             )
     return problems
+
+
+def _long_names(types: Types) -> list[str]:
+    return [
+        f"The name of the column {name[:20]!r}... has {len(name):,} characters; the maximum is "
+        f"{MAX_NAME_CHARACTERS:,}."
+        for name in types
+        if len(name) > MAX_NAME_CHARACTERS
+    ]
 
 
 def _duplicates(types: Types) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -405,3 +406,24 @@ def test_without_redis_a_key_is_503_and_no_key_is_no_matter(
         assert (answer.status_code, answer.json["code"]) == (503, "queue_unavailable")  # type: ignore[index]
         assert answer.headers["Retry-After"] == "1"
         assert client.post("/upload").status_code == 200
+
+
+def test_only_the_newest_keys_of_an_owner_are_kept(connection: redis.Redis) -> None:
+    owner, now = f"owner-{uuid4()}", time.time()
+    first = reserve(connection, owner, "first", A)
+    kept = f"rowcast:idempotency_keys:{owner}"
+    others = {f"key {number}": now for number in range(idempotency.MAX_KEYS)}
+    connection.zadd(kept, {first.name: now - 60, **others})
+
+    reserve(connection, owner, "last", A)
+    assert connection.zcard(kept) == idempotency.MAX_KEYS
+    assert not connection.exists(first.name)
+    # The key is free again, and others' keys are not touched.
+    assert reserve(connection, owner, "first", B).id != first.id
+
+
+def test_a_key_that_is_freed_counts_no_more(connection: redis.Redis) -> None:
+    owner = f"owner-{uuid4()}"
+    with pytest.raises(DatasetNotFound):
+        once(connection, owner, "order", A, fails(DatasetNotFound("None.")))
+    assert connection.zcard(f"rowcast:idempotency_keys:{owner}") == 0

@@ -207,3 +207,19 @@ def test_store_that_hangs_in_the_midst_of_a_page_is_a_503_in_time(
     finally:
         keyed.part("store").resume()
     assert time.monotonic() - started_s < 4
+
+
+@pytest.mark.parametrize(
+    ("size", "n_items"), [(1_000, 100), (300_000, 3), (5_000_000, 1)]
+)
+def test_a_page_is_bounded_in_bytes_and_says_where_to_go_on(
+    size: int, n_items: int
+) -> None:
+    ids = [f"{number:03}" for number in range(200)]
+
+    def describe(batch: list[str]) -> list[dict[str, Any] | None]:
+        return [{"id": identifier, "text": "x" * size} for identifier in batch]
+
+    page = listing._page(iter(ids), 100, describe, batch_size=16)
+    assert [item["id"] for item in page.items] == ids[:n_items]
+    assert page.next == ids[n_items - 1]

@@ -25,7 +25,7 @@ from rowcast.config import Settings
 from rowcast.ids import new_id
 from rowcast.jobs import completion, log
 from rowcast.jobs.estimates import Work
-from rowcast.jobs.queue import LANES, JobQueue
+from rowcast.jobs.queue import LANES, AttemptError, JobQueue
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.redis_clients import connect_for_requests
 from rowcast.store import publications
@@ -65,7 +65,7 @@ class Queue:
     def jobs(self) -> Jobs:
         return Jobs(self.connection, self.settings, self.storage)
 
-    def submit(self, kind: Kind = "fit", **more: str) -> str:
+    def submit(self, kind: Kind = "fit", **more: Any) -> str:
         job_id = new_id()
         arguments = {"dataset_id": UNKNOWN, "model_id": job_id, "options": {}, **more}
         self.jobs.submit(submission(kind, self.owner, job_id, arguments))
@@ -683,3 +683,24 @@ def test_a_stopping_server_ends_its_streams(narrow: Stack) -> None:
         assert listener.status() == ""
         assert time.monotonic() - began < 5
     eventually(lambda: narrow.get("/healthz").status_code == 200)
+
+
+# What Redis keeps
+
+
+def test_redis_forgets_the_arguments_of_a_job_that_has_ended(queue: Queue) -> None:
+    job_id = queue.submit(options={"keep": ["x" * 60_000]})
+    queue.jobs.cancel(queue.owner, job_id)
+    assert queue.connection.hget(f"rq:job:{job_id}", "data") is None
+    assert queue.jobs.status(queue.owner, job_id)
+
+
+def test_only_the_last_errors_of_attempts_are_kept(queue: Queue) -> None:
+    job_id = queue.submit()
+    for number in range(1, 61):
+        assert queue.jobs.queue.take("worker", LANES, 10) == job_id
+        error = AttemptError("worker_lost", "The worker stopped.")
+        assert queue.jobs.queue.requeue(job_id, number, error) == "ok"
+    status = queue.jobs.status(queue.owner, job_id)
+    assert status
+    assert [each["attempt"] for each in status["earlier"]] == list(range(11, 61))

@@ -265,3 +265,14 @@ def test_numbers_of_a_text_file_are_checked_before_queueing() -> None:
         "The column 'a' holds values that are not numbers: 1, first in row 2.",
         "The column 'd' holds values that are not numbers: 1, first in row 3.",
     ]
+
+
+def test_long_names_of_columns_are_refused() -> None:
+    table = pa.table({"n" * 1_001: [1], "m" * 1_000: [1], "y": [1]})
+    fit = refusal(checks.check_fit, sample_of(table), "y")
+    predict = refusal(checks.check_predict, sample_of(table), [Feature("y", "numeric")])
+    problem = (
+        "The name of the column 'nnnnnnnnnnnnnnnnnnnn'... has 1,001 characters; the maximum is "
+        "1,000."
+    )
+    assert fit.errors == predict.errors == [problem]
