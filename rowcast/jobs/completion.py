@@ -68,7 +68,7 @@ def _record(
 ) -> dict[str, Any]:
     """Return a job's final record as it is kept: with its log and the number it is filed under."""
     cause = error.cause() if error else None
-    record = final_record(job, status, cause)
+    record = final_record(job, status, cause, queue.time())
     logged = queue.log(job.id) if lines is None else lines
     return {**record, "log": logged, "number": job.attempt}
 

@@ -1,11 +1,12 @@
 -- Every change of a job's state. Each happens as a whole or not at all. rowcast/jobs/queue.py calls
--- them, and prepends FINAL (the states of an ended job), QUEUE, DEFAULT_TTL_S, RENAMED (fields of the last version) and
--- enqueue_webhook. A job is RQ's hash rq:job:<id>. Where it stands follows from its status:
+-- them, and prepends FINAL (the states of an ended job), QUEUE, DEFAULT_TTL_S, enqueue_webhook, and
+-- fields.lua, clock.lua and turns.lua. A job is RQ's hash rq:job:<id>. Where it stands follows from
+-- its status:
 --   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival;
 --              the owner in rowcast:turns:<lane>
---   scheduled  in rowcast:later, by when it is due
+--   scheduled  in rowcast:later, by when it is due (steady seconds)
 --   deferred   in rowcast:waiting:<id of the fit> that it waits for
---   started    in rowcast:running, by when its lease ends
+--   started    in rowcast:running, by when its lease ends (steady seconds)
 -- and, until it starts, in rowcast:queued and rowcast:queued:<owner>.
 
 local AHEAD = {high = 0, normal = 1, low = 2}
@@ -13,38 +14,7 @@ local AHEAD = {high = 0, normal = 1, low = 2}
 local PRIORITY_STEP = 1e14
 local BELLS = 255
 local OUTAGE_APART_S = 600
-local SILENCE_S, QUIET_S = 3, 6
 local MAX_ATTEMPT_ERRORS = 50
-
-local function job_key(id) return 'rq:job:' .. id end
--- Workers of the last version may run beside ours. They read and write the old names of fields, so
--- the old name is written as well, and read first.
-local function field(id, name)
-  local value = RENAMED[name] and redis.call('HGET', job_key(id), RENAMED[name])
-  return value or redis.call('HGET', job_key(id), name) or ''
-end
-
-local function set_field(id, name, value)
-  redis.call('HSET', job_key(id), name, value)
-  if RENAMED[name] then redis.call('HSET', job_key(id), RENAMED[name], value) end
-end
-
--- Add one to a field, and return the sum.
-local function increment(id, name)
-  local sum = (tonumber(field(id, name)) or 0) + 1
-  set_field(id, name, sum)
-  return sum
-end
-
-local function lane_key(lane, owner) return 'rowcast:lane:' .. lane .. ':' .. owner end
-
-local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
-
--- Redis would cut off a number's decimals.
-local function text(number) return string.format('%.6f', number) end
 
 local function note_queued(id, owner)
   redis.call('ZADD', 'rowcast:queued', 0, id)
@@ -82,7 +52,7 @@ end
 
 local function postpone(id, delay_s)
   redis.call('HSET', job_key(id), 'status', 'scheduled')
-  redis.call('ZADD', 'rowcast:later', text(now() + delay_s), id)
+  redis.call('ZADD', 'rowcast:later', text(steady() + delay_s), id)
   note_queued(id, field(id, 'owner'))
 end
 
@@ -129,25 +99,10 @@ local function adopt_all()
 end
 
 local function move_due()
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:later', 0, now(), 'LIMIT', 0, 100)) do
+  local due = redis.call('ZRANGEBYSCORE', 'rowcast:later', 0, text(steady()), 'LIMIT', 0, 100)
+  for _, id in ipairs(due) do
     redis.call('ZREM', 'rowcast:later', id)
     if field(id, 'status') == 'scheduled' then stand(id) end
-  end
-end
-
--- Return the first job of the owner whose turn it is; the owner goes to the end of the turns.
-local function next_in(lane)
-  local turns = 'rowcast:turns:' .. lane
-  local owner = redis.call('ZRANGE', turns, 0, 0)[1]
-  while owner do
-    local first = redis.call('ZPOPMIN', lane_key(lane, owner))[1]
-    if first and redis.call('EXISTS', lane_key(lane, owner)) == 1 then
-      redis.call('ZADD', turns, redis.call('INCR', 'rowcast:clock'), owner)
-    else
-      redis.call('ZREM', turns, owner)
-    end
-    if first and field(first, 'status') == 'queued' then return first end
-    owner = redis.call('ZRANGE', turns, 0, 0)[1]
   end
 end
 
@@ -168,15 +123,6 @@ local function remember_for(id, ttl_s)
   for _, key in ipairs({job_key(id), 'rq:results:' .. id, 'rowcast:log:' .. id}) do
     redis.call('EXPIRE', key, ttl_s)
   end
-end
-
--- Workers and maintenance processes call every second. If none has called for SILENCE_S, Redis was
--- away or hung, and every running job's lease may have ended. For QUIET_S no attempt counts as
--- lost, so that living workers can renew.
-local function listen()
-  local heard_at = tonumber(redis.call('GET', 'rowcast:heard') or '0')
-  if now() - heard_at > SILENCE_S then redis.call('SET', 'rowcast:quiet', text(now() + QUIET_S)) end
-  if now() - heard_at > 1 then redis.call('SET', 'rowcast:heard', text(now())) end
 end
 
 local call = {}
@@ -205,35 +151,32 @@ function call.submit(id, owner, max_of_owner, max_of_all, ...)
 end
 
 function call.take(worker, ttl_s, ...)
-  listen()
+  note_worker(worker)
   adopt_all()
   move_due()
-  for _, lane in ipairs({...}) do
-    local id = next_in(lane)
-    if id then
-      leave(id)
-      redis.call('HINCRBY', job_key(id), 'attempt', 1)
-      redis.call('HSET', job_key(id), 'status', 'started', 'worker', worker, 'started', text(now()))
-      redis.call('HDEL', job_key(id), 'progress')
-      redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
-      return id
-    end
-  end
-  return ''
+  local id = pop_next({...})
+  if not id then return '' end
+  leave(id)
+  redis.call('HINCRBY', job_key(id), 'attempt', 1)
+  redis.call('HSET', job_key(id), 'status', 'started', 'worker', worker)
+  -- Somebody may have set the time back since.
+  local started = math.max(now(), tonumber(field(id, 'enqueued')) or 0)
+  redis.call('HSET', job_key(id), 'started', text(started))
+  redis.call('HDEL', job_key(id), 'progress')
+  redis.call('ZADD', 'rowcast:running', text(steady() + ttl_s), id)
+  return id
 end
 
 -- Note that an attempt is about to run. If its worker died before that, or never learned that the
 -- job is its own, the job has not crashed.
 function call.confirm_start(id, attempt, ttl_s)
-  listen()
   if not is_run_by(id, attempt) then return 0 end
   set_field(id, 'confirmed_attempt', attempt)
-  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  redis.call('ZADD', 'rowcast:running', text(steady() + ttl_s), id)
   return 1
 end
 
 function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
-  listen()
   if redis.call('EXISTS', job_key(id)) == 0 then return 1 end
   -- The last log lines of an attempt come after it has requeued its job.
   local is_latest = field(id, 'attempt') == attempt and not FINAL[field(id, 'status')]
@@ -242,21 +185,23 @@ function call.renew_lease(id, attempt, ttl_s, progress, max_lines, ...)
     redis.call('LTRIM', 'rowcast:log:' .. id, -max_lines, -1)
   end
   if not is_run_by(id, attempt) then return 0 end
-  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  note_worker(field(id, 'worker'))
+  redis.call('ZADD', 'rowcast:running', text(steady() + ttl_s), id)
   if progress ~= '' then redis.call('HSET', job_key(id), 'progress', progress) end
   return 1
 end
 
 -- End a job for good. An attempt may only end the job that it still runs; a caller without an
--- attempt may always. Return the outcome, and the record that counts.
-function call.finish(id, attempt, status, record, ttl_s, is_recorded)
+-- attempt may always. `ended` is the time that the record says. Return the outcome, and the record
+-- that counts.
+function call.finish(id, attempt, status, record, ended, ttl_s, is_recorded)
   local before = field(id, 'status')
   if before == '' then return {'gone', ''} end
   if FINAL[before] then return {'ended', field(id, 'record')} end
   if attempt ~= '' and not is_run_by(id, attempt) then return {'lost', ''} end
   leave(id)
   redis.call('HSET', job_key(id), 'status', status, 'record', record)
-  redis.call('HSET', job_key(id), 'ended', text(now()), 'keep_s', ttl_s)
+  redis.call('HSET', job_key(id), 'ended', ended, 'keep_s', ttl_s)
   -- Nothing runs an ended job again, and its arguments may take 64 KB. RQ's fields of a job of version
   -- 0.1 cannot be read without them.
   if field(id, 'enqueued') ~= '' then redis.call('HDEL', job_key(id), 'data') end
@@ -278,11 +223,12 @@ function call.recorded(id)
 end
 
 local function note_attempt_error(id, error_line)
-  local errors = field(id, 'attempt_errors')
+  local attempt_error, errors = cjson.decode(error_line), field(id, 'attempt_errors')
+  attempt_error.at = now()
+  local line = cjson.encode(attempt_error)
   local _, n_ends = string.gsub(errors, '\n', '')
   if n_ends + 1 >= MAX_ATTEMPT_ERRORS then errors = string.match(errors, '\n(.*)') end
-  local lines = errors == '' and error_line or errors .. '\n' .. error_line
-  set_field(id, 'attempt_errors', lines)
+  set_field(id, 'attempt_errors', errors == '' and line or errors .. '\n' .. line)
 end
 
 local function queue_again(id, delay_s)
@@ -299,12 +245,13 @@ function call.requeue(id, attempt, error_line, delay_s, max_wait_s)
   delay_s = tonumber(delay_s)
   -- A wait long after the last one belongs to another outage; only the beginning of each outage is
   -- noted.
-  local is_new = now() - (tonumber(field(id, 'waited_at')) or 0) > OUTAGE_APART_S
+  local is_new = steady() - (tonumber(field(id, 'waited_at')) or 0) > OUTAGE_APART_S
   if delay_s == 0 or is_new then note_attempt_error(id, error_line) end
   if delay_s > 0 then
-    if is_new then redis.call('HSET', job_key(id), 'waits_since', text(now())) end
-    redis.call('HSET', job_key(id), 'waited_at', text(now()))
-    if now() - tonumber(field(id, 'waits_since')) > tonumber(max_wait_s) then return 'exhausted' end
+    if is_new then redis.call('HSET', job_key(id), 'waits_since', text(steady())) end
+    redis.call('HSET', job_key(id), 'waited_at', text(steady()))
+    local waited_s = steady() - tonumber(field(id, 'waits_since'))
+    if waited_s > tonumber(max_wait_s) then return 'exhausted' end
   end
   return queue_again(id, delay_s)
 end
@@ -329,15 +276,13 @@ function call.give_up(id, attempt, error_line, max_attempts, ttl_s)
     if increment(id, 'crashes') < tonumber(max_attempts) then return queue_again(id, 0) end
   end
   increment(id, 'closing_attempts')
-  redis.call('ZADD', 'rowcast:running', text(now() + ttl_s), id)
+  redis.call('ZADD', 'rowcast:running', text(steady() + ttl_s), id)
   return tostring(redis.call('HINCRBY', job_key(id), 'attempt', 1))
 end
 
 function call.expired()
-  listen()
-  local found = {}
-  if now() < tonumber(redis.call('GET', 'rowcast:quiet') or '0') then return found end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:running', 0, now(), 'LIMIT', 0, 100)) do
+  local found, time = {}, text(steady())
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'rowcast:running', 0, time, 'LIMIT', 0, 100)) do
     if field(id, 'status') == 'started' then
       found[#found + 1] = id
     else
@@ -368,7 +313,7 @@ function call.reconcile(owner, ...)
       stand(id)
       moved = moved + 1
     elseif status == 'started' and not redis.call('ZSCORE', 'rowcast:running', id) then
-      redis.call('ZADD', 'rowcast:running', text(now()), id)
+      redis.call('ZADD', 'rowcast:running', text(steady()), id)
       moved = moved + 1
     elseif status == 'deferred' and redis.call('SISMEMBER', 'rowcast:waiting:' .. fit, id) == 0
         and redis.call('SISMEMBER', 'rowcast:orphaned', id) == 0 then

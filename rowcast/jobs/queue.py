@@ -8,7 +8,6 @@ an attempt that was given up for dead, and wakes up again, is refused.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -39,6 +38,8 @@ ENDS = "rq:results:{}"
 LOG = "rowcast:log:{}"
 INDEX = "rowcast:jobs:{}"
 
+_FOLDER = Path(__file__).parent
+_PARTS = ("fields.lua", "clock.lua", "turns.lua", "queue.lua")
 _FINAL_STATES = ", ".join(f"{state} = true" for state in RQ_FINAL)
 _SCRIPT = "".join(
     (
@@ -46,7 +47,7 @@ _SCRIPT = "".join(
         f"local QUEUE, DEFAULT_TTL_S = {QUEUE_NAME!r}, {DEFAULT_JOB_TTL_S}\n",
         earlier_version.RENAMED_LUA,
         outbox.ENQUEUE_LUA,
-        Path(__file__).with_name("queue.lua").read_text(encoding="utf-8"),
+        *(_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in _PARTS),
     )
 )
 # Jobs that are looked at in one round trip.
@@ -61,8 +62,8 @@ class AttemptError:
     detail: str
 
     def of(self, attempt: int) -> str:
-        """Return the line of JSON that the job keeps of it."""
-        return json.dumps({"attempt": attempt, **asdict(self), "at": time.time()})
+        """Return what the job keeps of it in JSON; the queue adds when it happened."""
+        return json.dumps({"attempt": attempt, **asdict(self)})
 
 
 class Ending(NamedTuple):
@@ -139,6 +140,11 @@ class JobQueue:
             pipeline.zrank(f"rowcast:lane:{job.lane}:{job.owner}", job.id)
         ids = [job.id for job in jobs]
         return dict(zip(ids, pipeline.execute(), strict=True))
+
+    def time(self) -> float:
+        """Return Redis' time in Unix seconds: the one clock for the times of jobs."""
+        seconds, microseconds = self.connection.time()
+        return seconds + microseconds / 1e6
 
     def n_queued(self) -> int:
         """Return how many accepted jobs have not started."""
@@ -307,13 +313,15 @@ class JobQueue:
     ) -> Ending:
         """End a job for good. Jobs that waited for it run, or are `orphaned`.
 
+        The job ends when its record says: at `ended_at`, by the clock of `time`.
         With `attempt`, only that attempt may end the job. A record that is not `stored` yet is
         kept until `recorded`.
         """
         speaker = "" if attempt is None else attempt
         kept = json.dumps(record)
+        ended = record.get("ended_at") or self.time()
         answer: Any = self._call(
-            "finish", job_id, speaker, status, kept, ttl_s, int(stored)
+            "finish", job_id, speaker, status, kept, ended, ttl_s, int(stored)
         )
         outcome, found = (part.decode() for part in answer)
         return Ending(outcome, json.loads(found) if found else None)

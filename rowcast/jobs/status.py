@@ -79,15 +79,16 @@ def _prospect(job: JobFields, *, is_running: bool) -> dict[str, Any]:
 
 
 def final_record(
-    job: JobFields, status: Status, error: dict[str, Any] | None
+    job: JobFields, status: Status, error: dict[str, Any] | None, now: float
 ) -> dict[str, Any]:
-    """Describe a job that ends now, before Redis says so."""
+    """Describe a job that ends now, before Redis says so; `now` is the queue's time."""
     record = status_of(job.model_copy(update={"record": None}))
     return {
         **record,
         "status": status,
         "started_at": job.started,
-        "ended_at": time.time(),
+        # Somebody may have set the clock back since.
+        "ended_at": max(now, job.enqueued or 0.0, job.started or 0.0),
         "position": None,
         "progress": None,
         "eta_s": None,
