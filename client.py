@@ -1191,7 +1191,7 @@ def _api_error(response: requests.Response) -> APIError:
 def _text_of_page(content: bytes) -> str:
     """Return the first 200 characters of a page of HTML or XML, without its tags."""
     page = content[:4096].decode("utf-8", "replace")
-    words = re.sub(r"<[^>]*>", " ", page).split()
+    words = re.sub(r"<[^<>]*>", " ", page).split()
     return " ".join(words)[:200]
 
 

@@ -57,6 +57,8 @@ BOOLEANS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _BOOLEAN_WORDS = {**BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 _UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 ISO = "ISO 8601"
+# Longer text, without the spaces around it, is not a date.
+MAX_DATE_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -232,10 +234,12 @@ def parsed_dates(text: Any, date_format: str = ISO) -> Any:
     import pyarrow.compute as pc
 
     text = known_text(pc.utf8_trim_whitespace(text))
+    is_long = pc.greater(pc.binary_length(text), MAX_DATE_LENGTH)
+    short = pc.if_else(is_long, pa.scalar(None, text.type), text)
     if date_format == ISO:
-        times = _iso_times(text)
+        times = _iso_times(short)
     else:
-        times = _formatted_times(text, date_format)
+        times = _formatted_times(short, date_format)
     is_bad = pc.and_(pc.is_valid(text), pc.is_null(times))
     _reject_where(is_bad, f"values that are not dates ({date_format})")
     return times

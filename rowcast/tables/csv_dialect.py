@@ -37,15 +37,19 @@ NULL_MARKERS = (
 _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 1000
 _DELIMITER_ROWS = 200
+# A longer cell is neither a number nor a date nor a boolean.
+_MAX_VALUE_LENGTH = 1000
+# Each repeat is possessive, and no two that touch match the same character.
 _NUMBER = re.compile(
-    r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|infinity)\s*",
+    r"\s*+[+-]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?|inf|infinity)\s*+",
     re.IGNORECASE,
 )
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?\s*")
+_DECIMAL_COMMA = re.compile(r"\s*+[+-]?(?:\d++(?:,\d*+)?|,\d++)(?:[eE][+-]?\d++)?\s*+")
 _DATE = re.compile(
-    r"\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?\s*"
+    r"\s*+\d{4}-\d{2}-\d{2}"
+    r"(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d++)?)?\s*+(?:Z|[+-]\d{2}:?\d{2})?)?\s*+"
 )
-_BOOLEAN = re.compile(r"\s*(true|false)\s*", re.IGNORECASE)
+_BOOLEAN = re.compile(r"\s*+(?:true|false)\s*+", re.IGNORECASE)
 # str.splitlines also breaks at these, which end no row.
 _UNUSUAL_BREAKS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
@@ -167,8 +171,12 @@ def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
 
 def _are_numbers_with(sign: str, number: re.Pattern[str], cells: Sequence[str]) -> bool:
     """Return whether all cells are numbers, and at least one of them has this sign."""
-    are_numbers = all(number.fullmatch(cell) for cell in cells)
+    are_numbers = all(_fits(number, cell) for cell in cells)
     return are_numbers and any(sign in cell for cell in cells)
+
+
+def _fits(value: re.Pattern[str], cell: str) -> bool:
+    return len(cell) <= _MAX_VALUE_LENGTH and value.fullmatch(cell) is not None
 
 
 def _known_cells(rows: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -205,7 +213,7 @@ def _is_data(rows: Sequence[Sequence[str]], decimal: str) -> bool:
 
 def _is_value(cell: str, decimal: str) -> bool:
     number = _DECIMAL_COMMA if decimal == "," else _NUMBER
-    return any(pattern.fullmatch(cell) for pattern in (number, _DATE, _BOOLEAN))
+    return any(_fits(value, cell) for value in (number, _DATE, _BOOLEAN))
 
 
 def _is_default_header(first: Sequence[str]) -> bool:

@@ -44,72 +44,96 @@ _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
 )
 
 # The first pattern that matches the beginning decides.
-_UNSUPPORTED: tuple[tuple[bytes, str, str], ...] = (
+_UNSUPPORTED: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (
-        rb"PARE",
+        re.compile(rb"PARE"),
         "an encrypted Parquet file, which cannot be read",
         WRITE_WITHOUT_ENCRYPTION,
     ),
     (
-        rb"FEA1",
+        re.compile(rb"FEA1"),
         "a Feather file of version 1, which is not supported",
         "Write it with Feather version 2 or as Parquet.",
     ),
-    (rb"ORC", "an ORC file, which is not supported", _CONVERT),
-    (rb"Obj\x01", "an Avro file, which is not supported", _CONVERT),
-    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file, which is not supported", _CONVERT),
-    (rb"SQLite format 3\0", "an SQLite database, which is not supported", _CONVERT),
-    (rb"\x93NUMPY", "a NumPy array, which is not supported", _CONVERT),
-    (rb"\x80[\x02-\x05]", "a pickle, which is never opened", _CONVERT),
+    (re.compile(rb"ORC"), "an ORC file, which is not supported", _CONVERT),
+    (re.compile(rb"Obj\x01"), "an Avro file, which is not supported", _CONVERT),
     (
-        rb"(?s)PK\x03\x04.*xl/",
+        re.compile(rb"\x89HDF\r\n\x1a\n"),
+        "an HDF5 file, which is not supported",
+        _CONVERT,
+    ),
+    (
+        re.compile(rb"SQLite format 3\0"),
+        "an SQLite database, which is not supported",
+        _CONVERT,
+    ),
+    (re.compile(rb"\x93NUMPY"), "a NumPy array, which is not supported", _CONVERT),
+    (re.compile(rb"\x80[\x02-\x05]"), "a pickle, which is never opened", _CONVERT),
+    (
+        re.compile(rb"(?s)PK\x03\x04.*xl/"),
         "an Excel workbook (.xlsx), which is not supported",
         _EXCEL,
     ),
     (
-        rb"(?s)PK\x03\x04.{0,200}application/vnd\.oasis\.opendocument\.spreadsheet",
+        re.compile(
+            rb"(?s)PK\x03\x04.{0,200}application/vnd\.oasis\.opendocument\.spreadsheet"
+        ),
         "an OpenDocument spreadsheet, which is not supported",
         "Save the sheet as CSV and upload that file.",
     ),
     (
-        rb"(?s)PK\x03\x04.*(\[Content_Types\]\.xml|docProps/)",
+        re.compile(rb"(?s)PK\x03\x04.*(\[Content_Types\]\.xml|docProps/)"),
         "an Office document, perhaps Excel, which is not supported",
         _EXCEL,
     ),
-    (rb"PK\x03\x04|PK\x05\x06", "a zip archive, which is not supported", _UNPACK),
     (
-        rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        re.compile(rb"PK\x03\x04|PK\x05\x06"),
+        "a zip archive, which is not supported",
+        _UNPACK,
+    ),
+    (
+        re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
         "an old (.xls) or protected Excel workbook, which is not supported",
         _EXCEL,
     ),
     (
-        rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)",
+        re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)"),
         "compressed with bzip2, which is not supported",
         _UNPACK,
     ),
-    (rb"\xfd7zXZ\0", "compressed with xz, which is not supported", _UNPACK),
-    (rb"\x04\x22\x4d\x18", "compressed with lz4, which is not supported", _UNPACK),
-    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive, which is not supported", _UNPACK),
-    (rb"Rar!\x1a\x07", "a RAR archive, which is not supported", _UNPACK),
-    (rb"(?s).{257}ustar", "a tar archive, which is not supported", _UNPACK),
-    (rb"%PDF-", "a PDF document, which is not a table", SAVE_AS),
-    (rb"\{\\rtf", "a text document (RTF), which is not a table", SAVE_AS),
+    (re.compile(rb"\xfd7zXZ\0"), "compressed with xz, which is not supported", _UNPACK),
     (
-        rb"version https://git-lfs",
+        re.compile(rb"\x04\x22\x4d\x18"),
+        "compressed with lz4, which is not supported",
+        _UNPACK,
+    ),
+    (
+        re.compile(rb"7z\xbc\xaf\x27\x1c"),
+        "a 7z archive, which is not supported",
+        _UNPACK,
+    ),
+    (re.compile(rb"Rar!\x1a\x07"), "a RAR archive, which is not supported", _UNPACK),
+    (re.compile(rb"(?s).{257}ustar"), "a tar archive, which is not supported", _UNPACK),
+    (re.compile(rb"%PDF-"), "a PDF document, which is not a table", SAVE_AS),
+    (re.compile(rb"\{\\rtf"), "a text document (RTF), which is not a table", SAVE_AS),
+    (
+        re.compile(rb"version https://git-lfs"),
         "a Git LFS pointer, not the table itself",
         "Fetch the file with 'git lfs pull' and upload it again.",
     ),
     (
-        rb"(?i)\s*<(!doctype|html|\?xml)",
+        re.compile(rb"(?i)\s*<(!doctype|html|\?xml)"),
         "a web page or an XML document, which is not a table",
         "Open the file in a text editor: a download may have failed. Upload the table itself.",
     ),
     (
-        rb"\s*\[\s*([\[{\"\]]|-?\d|(null|true|false)\b)",
+        re.compile(rb"\s*\[\s*([\[{\"\]]|-?\d|(null|true|false)\b)"),
         "a JSON array, which is not supported",
         _JSON_LINES,
     ),
 )
+
+_OBJECT = re.compile(rb"\s*\{\s*([\"}]|$)")
 
 # The header of a CSV file may begin with the same letters.
 _WORDS = (b"PAR1", b"PARE", b"FEA1", b"ORC", b"ARROW1")
@@ -135,7 +159,7 @@ def kind_of(head: bytes) -> Kind:
 
 def kind_of_text(head: bytes) -> Literal["jsonl", "csv"]:
     """Return what a text in UTF-8 is that begins with `head`, without its byte order mark."""
-    return "jsonl" if re.match(rb"\s*\{\s*([\"}]|$)", head) else "csv"
+    return "jsonl" if _OBJECT.match(head) else "csv"
 
 
 def check_text(head: bytes) -> None:
@@ -184,5 +208,5 @@ def _is_words(head: bytes) -> bool:
 
 def _reject_unsupported(head: bytes) -> None:
     for pattern, what, hint in _UNSUPPORTED:
-        if re.match(pattern, head):
+        if pattern.match(head):
             raise InvalidTable(f"The file is {what}.", hint=hint)

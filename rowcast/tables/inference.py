@@ -16,6 +16,7 @@ import pyarrow.types as pt
 from rowcast.tables.columns import (
     BOOLEANS,
     ISO,
+    MAX_DATE_LENGTH,
     Feature,
     Unreadable,
     Values,
@@ -54,6 +55,9 @@ _DATE_FORMATS = (
 _NAMED_AS_ID = re.compile(
     r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$"
 )
+# Amounts such as 1,234.56 and dates such as 1/5/21 have no space either, and tell more than a name
+# does.
+_NO_NAME = r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]"
 # Whole numbers beyond this may be equal as floats.
 _MAX_EXACT = 2.0**53
 
@@ -162,8 +166,10 @@ def date_formats(text: Any) -> list[str]:
 
 
 def _may_be_date(value: str) -> bool:
-    n_digits = len(re.findall(r"[0-9]", value))
-    return len(value) <= 40 and n_digits >= 3 and bool(re.search(r"[-/. ]", value))
+    if len(value) > MAX_DATE_LENGTH:
+        return False
+    n_digits = sum(value.count(digit) for digit in "0123456789")
+    return n_digits >= 3 and any(sign in value for sign in "-/. ")
 
 
 def _are_dates(text: Any, date_format: str) -> bool:
@@ -288,7 +294,4 @@ def _name_rows(text: Any) -> bool:
 
     if not _all_differ(text[:_PROBED_VALUES]) or not _all_differ(text):
         return False
-    # Amounts such as 1,234.56 and dates such as 1/5/21 also have no space, and tell more than a
-    # name does.
-    pattern = r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]"
-    return not pc.any(pc.match_substring_regex(text, pattern)).as_py()
+    return not pc.any(pc.match_substring_regex(text, _NO_NAME)).as_py()

@@ -42,7 +42,11 @@ _TYPES: dict[str, pa.DataType] = {
     "lists": pa.list_(pa.null()),
     "objects": pa.struct([]),
 }
-_STRING = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?', re.DOTALL)
+# A string that is not closed is matched to the end, so that no part of it is looked at twice.
+_STRING = re.compile(
+    rb'"([^"\\]*+(?:\\.?[^"\\]*+)*+)(?:"(\s*+:)?|\Z)',
+    re.DOTALL,
+)
 
 
 @dataclass
