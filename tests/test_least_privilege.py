@@ -1,0 +1,244 @@
+"""Each process has a user of its own at the store and at Redis, which may do what it needs and no
+more: deploy/store/*.json and the users of docker-compose.yml."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+from minio import Minio
+from minio.error import S3Error
+
+from tests.support import ROOT
+from tests.support.redis_server import RedisServer
+from tests.support.seaweedfs import ADMIN, SeaweedFS, free_ports
+from tests.support.stack import SETTINGS, Stack
+from tests.support.tables import table
+from tests.support.waiting import eventually
+from tests.test_deployment import EXAMPLE, services
+
+COMMANDS = {
+    "server": ["-m", "gunicorn"],
+    "worker": ["worker.py", "--workers", "1"],
+    "maintenance": ["maintenance.py"],
+    "online": ["online.py"],
+}
+KEYED = ("worker", "online")
+SIGNING_KEY = "a-key-that-signs-models-in-tests"
+
+
+@dataclass
+class Confined(Stack):
+    """A stack of processes with a user each."""
+
+    store: SeaweedFS | None = None
+    redis_server: RedisServer | None = None
+
+    def as_(self, user: str) -> Minio:
+        assert self.store
+        return self.store.client(*self.store.keys_of(user))
+
+    def in_redis_as(self, user: str) -> redis.Redis:
+        assert self.redis_server
+        password = password_of(user)
+        return self.redis_server.connect(username=user, password=password)
+
+
+def password_of(user: str) -> str:
+    return EXAMPLE[f"REDIS_{user.upper()}_PASSWORD"]
+
+
+def redis_users() -> dict[str, list[str]]:
+    """Return the rules of each user of Redis in the Compose file."""
+    lines = services()["redis"]["command"][2].splitlines()
+    users = [line.split() for line in lines if line.startswith("user ")]
+    return {name: [with_password(rule) for rule in rules] for _, name, *rules in users}
+
+
+def with_password(rule: str) -> str:
+    """Return a rule with the variable of its password, `>$$NAME`, put in."""
+    return f">{EXAMPLE[rule[3:]]}" if rule.startswith(">$$") else rule
+
+
+@pytest.fixture(scope="module")
+def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
+    folder = tmp_path_factory.mktemp("confined")
+    policies = {
+        user: (ROOT / "deploy" / "store" / f"{user}.json").read_text()
+        for user in COMMANDS
+    }
+    with ExitStack() as running:
+        store = running.enter_context(SeaweedFS(folder, policies))
+        for bucket in ("datasets", "models", "results"):
+            store.client(*ADMIN).make_bucket(bucket)
+        server = running.enter_context(RedisServer(folder))
+        with server.connect() as administrator:
+            for user, rules in redis_users().items():
+                administrator.execute_command("ACL", "SETUSER", user, *rules)
+            administrator.execute_command("ACL", "SETUSER", "default", "off")
+        (port,) = free_ports(1)
+        for user, arguments in COMMANDS.items():
+            environment = environment_of(user, store, server, port, folder)
+            running.enter_context(process(user, arguments, environment, folder))
+        url = f"http://127.0.0.1:{port}"
+        eventually(lambda: is_ready(url), timeout_s=60)
+        yield Confined(None, url, folder, store=store, redis_server=server)  # type: ignore[arg-type]
+
+
+def environment_of(
+    user: str, store: SeaweedFS, server: RedisServer, port: int, folder: Path
+) -> dict[str, str]:
+    access_key, secret_key = store.keys_of(user)
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in SETTINGS
+    }
+    in_redis = "online" if user == "online" else "rowcast"
+    keys = {"SIGNING_KEYS": SIGNING_KEY} if user in KEYED else {}
+    return {
+        **inherited,
+        **keys,
+        "BIND": f"127.0.0.1:{port}",
+        "S3_ENDPOINT": store.url,
+        "S3_ACCESS_KEY": access_key,
+        "S3_SECRET_KEY": secret_key,
+        "REDIS_URL": f"unix://{in_redis}:{password_of(in_redis)}@{server.socket}",
+        "ONLINE_SOCKET": str(folder / "online" / "socket"),
+        "ONLINE_WORKERS": "1",
+        "SCRATCH_DIR": str(folder / "scratch"),
+        "CORES_DIR": str(folder / "cores"),
+        "MAINTENANCE": "false",
+        "SHORT_WORKERS": "0",
+    }
+
+
+@contextmanager
+def process(
+    user: str, arguments: list[str], environment: dict[str, str], folder: Path
+) -> Iterator[None]:
+    with (
+        (folder / f"{user}.log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, env=environment, stderr=log
+        ) as started,
+    ):
+        yield
+        started.terminate()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/readyz", timeout=10).ok
+    except requests.RequestException:
+        return False
+
+
+# What each may do
+
+
+def test_a_model_is_fitted_and_predicts_with_a_user_for_each_process(
+    confined: Confined,
+) -> None:
+    model = confined.fitted(table(200, 3))
+    result = confined.result(confined.predict(table(20, 3), model))
+    assert len(result) == 20
+
+
+def test_an_online_prediction_needs_models_alone(confined: Confined) -> None:
+    model = confined.fitted(table(60, 3))
+    rows = table(5, 3).drop(columns="y").to_dict("records")
+    answer = eventually(
+        lambda: (
+            (
+                found := requests.post(
+                    f"{confined.url}/predict?model_id={model}", json=rows, timeout=40
+                )
+            ).ok
+            and found
+        )
+    )
+    assert len(answer.json()) == 5
+
+
+def test_canceling_and_deleting_work_with_the_users_of_their_processes(
+    confined: Confined,
+) -> None:
+    job = confined.fit(table(20_000, 30))
+    assert confined.post("/cancel", id=job).json()["status"] == "canceled"
+    model = confined.fitted(table(60, 3))
+    answer = requests.delete(f"{confined.url}/models/{model}", timeout=40)
+    assert answer.status_code in (200, 204)
+    assert confined.get("/models/" + model).status_code == 404
+
+
+# What each may not do
+
+
+def denied(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except S3Error as error:
+        return error.code == "AccessDenied"
+    return False
+
+
+@pytest.mark.parametrize(
+    ("user", "bucket", "name"),
+    [
+        ("server", "models", "ann/x/1/model.joblib"),
+        ("server", "models", "ann/x/1/manifest.json"),
+        ("server", "results", "ann/x/1/result.parquet"),
+        ("worker", "datasets", "ann/x/data"),
+        ("maintenance", "datasets", "ann/x/data"),
+        ("maintenance", "models", "ann/x/1/model.joblib"),
+        ("online", "models", "ann/x/1/model.joblib"),
+        ("online", "results", "ann/x/1/result.parquet"),
+    ],
+)
+def test_a_user_cannot_write_what_others_make(
+    confined: Confined, user: str, bucket: str, name: str
+) -> None:
+    client = confined.as_(user)
+    assert denied(lambda: client.put_object(bucket, name, io.BytesIO(b"x"), 1))
+
+
+@pytest.mark.parametrize("bucket", ["datasets", "results"])
+def test_online_workers_cannot_read_tables(confined: Confined, bucket: str) -> None:
+    client = confined.as_("online")
+    assert denied(lambda: list(client.list_objects(bucket)))
+    assert denied(lambda: client.get_object(bucket, "ann/x/data"))
+
+
+def test_a_worker_cannot_delete_datasets(confined: Confined) -> None:
+    client = confined.as_("worker")
+    assert denied(lambda: client.remove_object("datasets", "ann/x/data"))
+
+
+@pytest.mark.parametrize(
+    ("user", "command"),
+    [
+        ("rowcast", "FLUSHALL"),
+        ("rowcast", "CONFIG GET *"),
+        ("rowcast", "SET another:key 1"),
+        ("rowcast", "ACL LIST"),
+        ("online", "HGETALL rq:job:x"),
+        ("online", "SET rowcast:deletions 1"),
+        ("online", "EVAL return(1) 0"),
+    ],
+)
+def test_a_user_of_redis_cannot_do_more_than_its_process_needs(
+    confined: Confined, user: str, command: str
+) -> None:
+    with (
+        confined.in_redis_as(user) as client,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        client.execute_command(*command.split())
