@@ -194,6 +194,12 @@ class Settings(BaseSettings):
         "status longer.",
     )
 
+    data_dir: str = Field(
+        "",
+        description="Folder of the data of Redis and the store, if they are on the server's "
+        "machine: /readyz reports when its disk is full. The local stack sets it.",
+    )
+
     # Retention
 
     retain_datasets_days: Days = Field(

@@ -41,6 +41,7 @@ from rowcast.local.data_folder import (
     write_private,
 )
 from rowcast.local.programs import Parts
+from rowcast.local.reserve import Reserve
 from rowcast.local.stack import InterruptedStack, Stack
 from rowcast.local.supervisor import Log, Supervisor
 
@@ -128,16 +129,21 @@ def _run(options: Options, environ: Mapping[str, str]) -> int:
             )
 
     data = _data_folder(options.data)
+    reserve = Reserve(data, say)
+    # On a full disk, the files of the start need the reserve as well.
+    reserve.look()
     with ExitStack() as cleanup:
         cleanup.enter_context(locked(data))
         parts = _parts(options, data, environ)
         stream: TextIO = sys.stderr
         if options.command:
             stream = cleanup.enter_context(_log_file(data))
-        supervisor = Supervisor(Log(stream), _secrets(parts, settings))
+        supervisor = Supervisor(
+            Log(stream), _secrets(parts, settings), reserve.explanation
+        )
         cleanup.enter_context(supervisor)
 
-        stack = Stack(parts, supervisor, say, settings)
+        stack = Stack(parts, supervisor, reserve, say, settings)
         try:
             stack.start()
             return _work(stack, options.command, say)

@@ -25,6 +25,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from rowcast.config import ConfigurationError, Settings
+from rowcast.local import append_only_file
 from rowcast.local.data_folder import (
     Keys,
     Ports,
@@ -118,6 +119,8 @@ def _run_beside_parts(parts: Parts, command: Sequence[str]) -> int:
 
 
 def _start(parts: Parts, supervisor: Supervisor) -> None:
+    if mended := append_only_file.mend(parts.redis_folder):
+        sys.stderr.write(f"rowcast.local.backup: {mended}\n")
     supervisor.start(parts.redis())
     store = parts.store()
     if store:

@@ -161,6 +161,13 @@ def locked(data: Path) -> Iterator[None]:
         yield
 
 
+def _has_text(path: Path, text: str) -> bool:
+    with suppress(FileNotFoundError):
+        content = text.encode()
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    return False
+
+
 def private_folder(path: Path) -> Path:
     """Return a folder that only this user can enter, and create it if necessary."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,7 +175,13 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file, in one step, by one that only this user can read."""
+    """Replace a file, in one step, by one that only this user can read.
+
+    One that has this text already is left alone, so that a stack starts on a full disk.
+    """
+    if _has_text(path, text):
+        path.chmod(0o600)
+        return
     part = path.with_suffix(".part")
     part.touch(mode=0o600)
     part.chmod(0o600)

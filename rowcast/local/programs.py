@@ -62,12 +62,17 @@ class Parts:
         """The endpoint of a running store, if the caller set one."""
         return self.environ.get("S3_ENDPOINT") or None
 
+    @property
+    def redis_folder(self) -> Path:
+        """The folder of Redis' files."""
+        return self.data / "redis"
+
     def redis(self) -> Program:
         """Return Redis, which writes every job to disk.
 
         Its password is in a file, because the list of processes shows arguments.
         """
-        folder = private_folder(self.data / "redis")
+        folder = private_folder(self.redis_folder)
         configuration = _REDIS_CONFIGURATION.format(
             port=self.ports.redis, password=self.keys.redis_password
         )
@@ -166,6 +171,7 @@ class Parts:
 
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
+        settings["DATA_DIR"] = str(self.data)
         settings["PYTHONUNBUFFERED"] = "1"
         if not self.given_store:
             settings["S3_ENDPOINT"] = f"http://{HOST}:{self.ports.store}"

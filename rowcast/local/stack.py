@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from rowcast.config import Settings
+from rowcast.local import append_only_file
 from rowcast.local.data_folder import HOST, StackError
 from rowcast.local.probes import listens, redis_answers, server_is_ready
 from rowcast.local.programs import Parts
+from rowcast.local.reserve import LOOK_S, Reserve
 from rowcast.local.supervisor import Supervisor, after_fork
 
 START_LIMIT_S = 60.0
@@ -39,6 +41,7 @@ class Stack:
         self,
         parts: Parts,
         supervisor: Supervisor,
+        reserve: Reserve,
         say: Callable[[str], None],
         settings: Settings,
     ) -> None:
@@ -46,6 +49,7 @@ class Stack:
         self.url = f"http://{HOST}:{parts.ports.server}"
         self._parts = parts
         self._supervisor = supervisor
+        self._reserve = reserve
         self._say = say
         self._grace_s = settings.stop_grace_s
         self._has_online_workers = settings.online_workers > 0
@@ -58,6 +62,8 @@ class Stack:
             InterruptedStack: a signal came first.
         """
         store = self._parts.store()
+        if mended := append_only_file.mend(self._parts.redis_folder):
+            self._say(mended)
         self._supervisor.start(self._parts.redis())
         if store:
             self._supervisor.start(store)
@@ -78,7 +84,7 @@ class Stack:
         Raises:
             StackError: a part keeps dying.
         """
-        self._supervisor.wait_until(self._is_over, every_s=3600)
+        self._supervisor.wait_until(self._is_over, every_s=LOOK_S)
         self._raise_if_failed()
 
     def run(self, command: Sequence[str]) -> int:
@@ -98,7 +104,7 @@ class Stack:
             raise StackError(f"{command[0]} cannot be run: {error.strerror}.") from None
 
         self._supervisor.wait_until(
-            lambda: process.poll() is not None or self._is_over(), every_s=3600
+            lambda: process.poll() is not None or self._is_over(), every_s=LOOK_S
         )
         self._end(process)
         self._raise_if_over()
@@ -156,16 +162,19 @@ class Stack:
             process.wait()
 
     def _wait_for(self, name: str, answers: Callable[[], bool]) -> None:
-        in_time = self._supervisor.wait_until(
-            lambda: self._is_over() or answers(), START_LIMIT_S
-        )
+        def is_done() -> bool:
+            return self._is_over() or answers()
+
+        while not self._supervisor.wait_until(is_done, START_LIMIT_S):
+            if not self._reserve.explanation():
+                raise StackError(
+                    f"{name} did not answer within {START_LIMIT_S:g} s."
+                    f"{self._last_lines(name)}"
+                )
         self._raise_if_over()
-        if not in_time:
-            raise StackError(
-                f"{name} did not answer within {START_LIMIT_S:g} s.{self._last_lines(name)}"
-            )
 
     def _is_over(self) -> bool:
+        self._reserve.look()
         return bool(self._supervisor.signals or self._supervisor.failed)
 
     def _raise_if_over(self) -> None:

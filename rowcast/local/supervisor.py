@@ -98,11 +98,18 @@ class Child:
         if rest:
             yield rest
 
-    def note_death(self, now: float) -> bool:
-        """Schedule the next start after a back-off; return False if it died too often."""
+    def note_death(self, now: float, *, counts: bool = True) -> bool:
+        """Schedule the next start after a back-off; return False if it died too often.
+
+        A death that does not count forgives the earlier ones.
+        """
         was_stable = now - self.started_at >= STABLE_AFTER_S
         self.backoff_s = FIRST_BACKOFF_S if was_stable else self._longer_backoff_s()
         self.deaths.append(now)
+        if not counts:
+            self.deaths.clear()
+            self.restart_at = now + self.backoff_s
+            return True
         lasted_s = now - self.deaths[0]
         if len(self.deaths) == MOST_DEATHS and lasted_s < DEATHS_WINDOW_S:
             return False
@@ -128,12 +135,20 @@ class Supervisor:
     """
 
     def __init__(
-        self, log: Callable[[str, str], None], secrets: Iterable[str] = ()
+        self,
+        log: Callable[[str, str], None],
+        secrets: Iterable[str] = (),
+        explain: Callable[[], str] = str,
     ) -> None:
-        """Pass the children's lines to `log(name, line)`, with `secrets` replaced by ***."""
+        """Pass the children's lines to `log(name, line)`, with `secrets` replaced by ***.
+
+        `explain` is asked at each death. If it returns a reason for which the child is not to
+        blame, the child is restarted however often it has died.
+        """
         self.signals: list[int] = []
         self.failed: Child | None = None
         self._log = log
+        self._explain = explain
         self._secrets = [secret for secret in secrets if secret]
         self._children: dict[str, Child] = {}
         self._has_read = False
@@ -287,12 +302,14 @@ class Supervisor:
         child.last_end = how
         if child.stopping:
             return
-        if child.note_death(time.monotonic()):
+        reason = self._explain()
+        if child.note_death(time.monotonic(), counts=not reason):
             next_step = f"restarting it in {child.backoff_s:g} s"
         else:
             next_step = "giving up"
             self.failed = self.failed or child
-        self._log("local", f"{child.name} ended: {how}; {next_step}")
+        parts = [f"{child.name} ended: {how}", reason, next_step]
+        self._log("local", "; ".join(filter(None, parts)))
 
     def _log_line(self, child: Child, line: bytes) -> None:
         if not line.strip():

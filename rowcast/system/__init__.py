@@ -7,6 +7,7 @@ __all__ = [
     "Deadline",
     "LimitedChild",
     "cores",
+    "data_disk",
     "die_with_parent",
     "directories",
     "forks",

@@ -11,7 +11,7 @@ from rowcast import errors
 from rowcast.api.answers import Alive, Ready
 from rowcast.api.openapi import blueprint
 from rowcast.api.state import parts
-from rowcast.system import scratch
+from rowcast.system import data_disk, scratch
 
 api = blueprint("health")
 
@@ -24,12 +24,13 @@ def healthz() -> dict[str, Any]:
 
 @api.get("/readyz", responses={200: Ready})
 def readyz() -> dict[str, Any]:
-    """Answer whether Redis and the buckets answer, and whether workers have space left."""
+    """Answer whether Redis and the buckets answer, and whether there is space left."""
     _check(
         {
             "redis": parts.jobs.check,
             "store": parts.storage.check_buckets,
             "scratch": partial(scratch.check, parts.connection),
+            "disk": partial(data_disk.check, parts.settings.data_dir),
         }
     )
     return {"status": "ready"}
