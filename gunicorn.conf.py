@@ -1,5 +1,6 @@
 """The configuration of gunicorn, which reads this file when it starts in this folder."""
 
+import resource
 from pathlib import Path
 
 from gunicorn import glogging
@@ -38,6 +39,13 @@ logger_class = Logger
 timeout = 60
 graceful_timeout = 35
 keepalive = 30
+# Sending a file directly would hold a thread until the caller has read it.
+sendfile = False
+# Many connections may wait at once; each takes a file descriptor. Beyond that, those that have
+# waited longest are closed.
+worker_connections = 1000
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, min(_hard, 4096)), _hard))
 # The root file system may be read-only, so nothing is written to it.
 control_socket_disable = True
 # A folder in memory, not of temporary files.

@@ -11,6 +11,7 @@ RowcastError
 │   └── JobNotFound         404
 ├── MethodNotAllowed        405
 ├── NotAcceptable           406  predictions are available in no format of Accept
+├── RequestTimeout          408  the request arrived too slowly
 ├── Conflict                409
 │   ├── NotFinished         409  /result was requested before the job's end
 │   ├── ModelNotReady       409  the model is still being fitted
@@ -42,6 +43,7 @@ RowcastError
     ├── QueueUnavailable    503
     ├── NoOnlineWorker      503  none was free in time
     ├── NoInspector         503  none was free to look at the table in time
+    ├── ServerBusy          503  too many bodies are on their way
     └── NotReady            503  /readyz found a part that does not answer
 """
 
@@ -281,6 +283,13 @@ class NotAcceptable(RowcastError):
     hint = "Leave Accept out for JSON, or use a format that docs/http_api.md lists."
 
 
+class RequestTimeout(RowcastError):
+    """The request arrived too slowly."""
+
+    code, status, title = "request_timeout", 408, "Request timeout"
+    hint = "Send the whole request at once: its head within 10 s, its body at 10 kB/s or more."
+
+
 class UnsupportedMediaType(RowcastError):
     """The Content-Type of a body is not supported by this endpoint."""
 
@@ -442,6 +451,13 @@ class NoInspector(Unavailable):
 
     code, title = "no_inspector", "No inspector"
     hint = "Submit again after Retry-After."
+
+
+class ServerBusy(Unavailable):
+    """Too many bodies of requests are on their way."""
+
+    code, title = "server_busy", "Server busy"
+    hint = "Try again after Retry-After, or upload the rows and predict them by a job."
 
 
 class NotReady(Unavailable):

@@ -22,6 +22,7 @@ STATUS_OF_CODE = {
     "job_not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
+    "request_timeout": 408,
     "not_finished": 409,
     "model_not_ready": 409,
     "model_failed": 409,
@@ -51,6 +52,7 @@ STATUS_OF_CODE = {
     "queue_unavailable": 503,
     "no_online_worker": 503,
     "no_inspector": 503,
+    "server_busy": 503,
 }
 
 each_error = pytest.mark.parametrize(

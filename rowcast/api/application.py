@@ -16,7 +16,13 @@ from rowcast.access import ANONYMOUS, Caller
 from rowcast.api import authentication, openapi, problems
 from rowcast.api.answers import Problem
 from rowcast.api.authentication import ApiKeys
-from rowcast.api.requests import MAX_BODY_BYTES, TABLE_PATHS, Request, refuse_parameters
+from rowcast.api.requests import (
+    MAX_BODY_BYTES,
+    TABLE_PATHS,
+    Request,
+    await_body,
+    refuse_parameters,
+)
 from rowcast.config import Settings
 from rowcast.observability import logs
 
@@ -47,6 +53,7 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
     app.config["OPENAPI_HTML_STRING"] = openapi.DOCS_PAGE
     keys = ApiKeys(settings)
     app.before_request(lambda: _identify(keys, settings))
+    app.before_request(await_body)
     app.after_request(_note)
     app.register_error_handler(Exception, problems.answer_error)
     return app

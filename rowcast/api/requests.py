@@ -57,6 +57,19 @@ class Request(flask.Request):
         return self._content() if self._has_body and self._carries_table else None
 
     @property
+    def needs_body(self) -> bool:
+        """Whether the body has to be read, as far as the head of the request shows."""
+        if not self._has_body or self.routing_exception:
+            return False
+        is_read = self.is_json or self.path in TABLE_PATHS
+        return is_read and (self.content_length or 0) <= self.limit
+
+    @property
+    def limit(self) -> int:
+        """The largest body of this request, in bytes."""
+        return self.max_content_length or MAX_BODY_BYTES
+
+    @property
     def _has_body(self) -> bool:
         if self.method != "POST":
             return False
@@ -77,7 +90,7 @@ class Request(flask.Request):
             InvalidRequest: the body is incomplete.
             RequestTooLarge: it is over the limit.
         """
-        limit = self.max_content_length or MAX_BODY_BYTES
+        limit = self.limit
         if (self.content_length or 0) > limit:
             raise _too_large(limit)
         try:
@@ -109,6 +122,14 @@ class Request(flask.Request):
         if not isinstance(body, dict):
             raise errors.InvalidRequest("The body must be a JSON object of parameters.")
         return body
+
+
+def await_body() -> None:
+    """Give the thread back until the body of the request has arrived, if it is needed."""
+    request: Any = flask.request
+    await_it = request.environ.get("rowcast.await_body")
+    if await_it and request.needs_body:
+        await_it(flask.g.owner, request.content_length or request.limit)
 
 
 def _too_large(limit: int) -> errors.RequestTooLarge:

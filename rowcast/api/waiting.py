@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -67,9 +66,6 @@ def connection_check(environ: dict[str, Any]) -> Callable[[], bool]:
         if connection is None:
             return True
         try:
-            readable, _, _ = select.select([connection], [], [], 0)
-            if not readable:
-                return True
             # A closed connection is readable, and has nothing to read.
             return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except BlockingIOError:
