@@ -1,5 +1,5 @@
 """Each process has a user of its own at the store and at Redis, which may do what it needs and no
-more: deploy/store/*.json and the users of docker-compose.yml."""
+more: deploy/store/*.json and the users of docker-compose.yml. All of them use TLS."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from tests.support import ROOT
+from tests.support.certificates import Certificates, tls_before
 from tests.support.redis_server import RedisServer
 from tests.support.seaweedfs import ADMIN, SeaweedFS, free_ports
 from tests.support.stack import SETTINGS, Stack
@@ -77,7 +78,10 @@ def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
         for user in COMMANDS
     }
     with ExitStack() as running:
-        store = running.enter_context(SeaweedFS(folder, policies))
+        certificates = Certificates.made_in(folder)
+        patch = running.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("REQUESTS_CA_BUNDLE", str(certificates.authority))
+        store = running.enter_context(SeaweedFS(folder, policies, certificates))
         for bucket in ("datasets", "models", "results"):
             store.client(*ADMIN).make_bucket(bucket)
         server = running.enter_context(RedisServer(folder))
@@ -85,9 +89,10 @@ def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
             for user, rules in redis_users().items():
                 administrator.execute_command("ACL", "SETUSER", user, *rules)
             administrator.execute_command("ACL", "SETUSER", "default", "off")
+        redis_port = running.enter_context(tls_before(server.socket, certificates))
         (port,) = free_ports(1)
         for user, arguments in COMMANDS.items():
-            environment = environment_of(user, store, server, port, folder)
+            environment = environment_of(user, store, redis_port, port, folder)
             running.enter_context(process(user, arguments, environment, folder))
         url = f"http://127.0.0.1:{port}"
         eventually(lambda: is_ready(url), timeout_s=60)
@@ -95,7 +100,7 @@ def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
 
 
 def environment_of(
-    user: str, store: SeaweedFS, server: RedisServer, port: int, folder: Path
+    user: str, store: SeaweedFS, redis_port: int, port: int, folder: Path
 ) -> dict[str, str]:
     access_key, secret_key = store.keys_of(user)
     inherited = {
@@ -110,7 +115,8 @@ def environment_of(
         "S3_ENDPOINT": store.url,
         "S3_ACCESS_KEY": access_key,
         "S3_SECRET_KEY": secret_key,
-        "REDIS_URL": f"unix://{in_redis}:{password_of(in_redis)}@{server.socket}",
+        "REDIS_URL": f"rediss://{in_redis}:{password_of(in_redis)}@127.0.0.1:{redis_port}/0",
+        "SSL_CERT_FILE": str(store.certificates.authority),
         "ONLINE_SOCKET": str(folder / "online" / "socket"),
         "ONLINE_WORKERS": "1",
         "SCRATCH_DIR": str(folder / "scratch"),
@@ -177,6 +183,31 @@ def test_canceling_and_deleting_work_with_the_users_of_their_processes(
     answer = requests.delete(f"{confined.url}/models/{model}", timeout=40)
     assert answer.status_code in (200, 204)
     assert confined.get("/models/" + model).status_code == 404
+
+
+def test_a_certificate_of_another_authority_is_refused(
+    confined: Confined, tmp_path: Path
+) -> None:
+    assert confined.store
+    others = Certificates.made_in(tmp_path)
+    environment = environment_of("server", confined.store, 1, 1, tmp_path)
+    environment["SSL_CERT_FILE"] = str(others.authority)
+    script = """
+from rowcast.config import Settings
+from rowcast.store import Storage
+Storage(Settings.from_environment()).check_buckets()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "StoreUnavailable" in done.stderr
+    assert "certificate verify failed" in done.stderr.lower()
 
 
 # What each may not do

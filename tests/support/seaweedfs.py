@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import urllib3
 from minio import Minio
 
+from tests.support.certificates import Certificates
 from tests.support.waiting import eventually
 
 ADMIN = ("admin-access-key", "admin-secret-key")
@@ -21,8 +23,11 @@ N_PORTS = 8
 class SeaweedFS:
     """A store on loopback; use it in `with`."""
 
-    def __init__(self, folder: Path, policies: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, policies: dict[str, str], certificates: Certificates
+    ) -> None:
         """`policies`: a user's name and the policy, as JSON, that holds for it."""
+        self.certificates = certificates
         self.folder = folder
         self.ports = free_ports(N_PORTS)
         self.policies = policies
@@ -30,15 +35,18 @@ class SeaweedFS:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.ports[0]}"
+        return f"https://127.0.0.1:{self.ports[0]}"
 
     def keys_of(self, user: str) -> tuple[str, str]:
         """Return the access key and the secret key of a user."""
         return f"{user}-access-key", f"{user}-secret-key"
 
     def client(self, access_key: str, secret_key: str) -> Minio:
-        address = self.url.removeprefix("http://")
-        return Minio(address, access_key, secret_key, secure=False, region="us-east-1")
+        address = self.url.removeprefix("https://")
+        pool = urllib3.PoolManager(ca_certs=str(self.certificates.authority))
+        return Minio(
+            address, access_key, secret_key, region="us-east-1", http_client=pool
+        )
 
     def __enter__(self) -> SeaweedFS:
         configuration = self.folder / "s3.json"
@@ -99,6 +107,10 @@ class SeaweedFS:
             "-s3",
             "-filer",
             f"-s3.config={configuration}",
+            f"-s3.cert.file={self.certificates.certificate}",
+            f"-s3.key.file={self.certificates.key}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=64",
             "-volume.max=50",
             *ports,
