@@ -96,6 +96,20 @@ class Settings(BaseSettings):
         description="Listen on addresses other than loopback even without API_KEYS.",
     )
 
+    key_requests_per_minute: NotNegative = Field(
+        30_000,
+        description="Maximum number of requests of one API key within a minute; 0: no limit.",
+    )
+    address_requests_per_minute: NotNegative = Field(
+        60_000,
+        description="Maximum number of requests of one address within a minute; 0: no limit.",
+    )
+    address_failures_per_minute: NotNegative = Field(
+        60,
+        description="Maximum number of wrong API keys from one address within a minute; then "
+        "keys are not looked up. 0: no limit.",
+    )
+
     # The object store
 
     s3_endpoint: Endpoint = Field(

@@ -35,7 +35,9 @@ RowcastError
 ├── UnsupportedMediaType    415
 ├── InvalidTable            422  the table cannot be used; every problem is listed
 │   └── TableTooComplex     422  to look at the table takes too much time or memory
-├── QueueFull               429  the maximum number of jobs is queued
+├── OverLimit               429  the body has the limit and the usage
+│   ├── QueueFull           429  the maximum number of jobs is queued
+│   └── RateLimited         429  too many requests within a minute
 ├── InternalError           500
 ├── OnlineWorkerLost        500  the process that computed an online prediction died
 └── Unavailable             503  a part behind the service does not answer
@@ -69,6 +71,7 @@ class RowcastError(Exception):
     status = 500
     title = "Internal error"
     hint = ""
+    retry_after_s = 1
 
     def __init__(
         self, detail: str = "", *, hint: str = "", errors: Sequence[str] = ()
@@ -233,11 +236,48 @@ class FitEnded(Conflict):
     hint = "Submit the prediction again."
 
 
-class QueueFull(RowcastError):
+class OverLimit(RowcastError):
+    """An owner, a key or an address has used up a limit."""
+
+    code, status, title = "over_limit", 429, "Over a limit"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        hint: str = "",
+        errors: Sequence[str] = (),
+        limit: int | None = None,
+        usage: int | None = None,
+        retry_after_s: int = 1,
+    ) -> None:
+        """Keep the limit and what was used of it, in the same unit."""
+        super().__init__(detail, hint=hint, errors=errors)
+        self.limit, self.usage = limit, usage
+        self.retry_after_s = retry_after_s
+
+    def problem(self, request_id: str | None = None) -> dict[str, Any]:
+        """Return the body of the answer, with the limit and the usage where they are known."""
+        body = super().problem(request_id)
+        if self.limit is None:
+            return body
+        return {**body, "limit": self.limit, "usage": self.usage}
+
+
+class QueueFull(OverLimit):
     """The owner or the service has the maximum number of queued jobs."""
 
-    code, status, title = "queue_full", 429, "Queue full"
+    code, title = "queue_full", "Queue full"
     hint = "Submit again after Retry-After, when some of these jobs have ended."
+
+
+class RateLimited(OverLimit):
+    """A key or an address has sent too many requests within a minute."""
+
+    code, title = "rate_limited", "Rate limited"
+    hint = (
+        "Wait for the seconds of Retry-After; the header RateLimit says what is left."
+    )
 
 
 class IdempotencyConflict(Conflict):
@@ -467,7 +507,7 @@ class NotReady(Unavailable):
     hint = "Repair the listed parts; the service works again as soon as they answer."
 
 
-ABSTRACT = frozenset({RowcastError, Conflict, JobFailure, Unavailable})
+ABSTRACT = frozenset({RowcastError, Conflict, JobFailure, OverLimit, Unavailable})
 
 
 def all_errors() -> Iterator[type[RowcastError]]:

@@ -38,6 +38,18 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
     )
 
 
+def connect_for_limits(settings: Settings, *, connections: int = 64) -> redis.Redis:
+    """Return a client that gives up within half a second, for what a request can do without."""
+    return redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        max_connections=connections,
+        **_SHORT_GREETING,
+        socket_connect_timeout=0.25,
+        socket_timeout=0.25,
+        retry=RedisRetry(ConstantBackoff(0), 0),
+    )
+
+
 def connect_for_heartbeats(settings: Settings) -> redis.Redis:
     """Return a client that gives up within a second, for heartbeats beside other work."""
     return redis.Redis.from_url(

@@ -39,6 +39,7 @@ STATUS_OF_CODE = {
     "job_ended": 409,
     "fit_ended": 409,
     "queue_full": 429,
+    "rate_limited": 429,
     "dataset_too_large": 413,
     "request_too_large": 413,
     "model_too_large": 413,

@@ -7,4 +7,5 @@ __all__ = [
     "SCOPES",
     "Caller",
     "Scope",
+    "rates",
 ]

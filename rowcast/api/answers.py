@@ -156,6 +156,10 @@ class Problem(BaseModel):
     )
     hint: str = Field(description="What to do.")
     errors: list[str] = Field(description="All problems, not the first.")
+    limit: int = Field(
+        0, description="Of 429 and 413 alone: the limit that is reached."
+    )
+    usage: int = Field(0, description="Of 429 and 413 alone: what is used of it.")
     request_id: str | None
 
 

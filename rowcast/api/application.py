@@ -11,9 +11,9 @@ import uuid_utils
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from rowcast import __version__
+from rowcast import __version__, errors
 from rowcast.access import ANONYMOUS, Caller
-from rowcast.api import authentication, openapi, problems
+from rowcast.api import authentication, openapi, problems, rate_limiting
 from rowcast.api.answers import Problem
 from rowcast.api.authentication import ApiKeys
 from rowcast.api.requests import (
@@ -23,6 +23,7 @@ from rowcast.api.requests import (
     await_body,
     refuse_parameters,
 )
+from rowcast.api.state import parts
 from rowcast.config import Settings
 from rowcast.observability import logs
 
@@ -68,12 +69,36 @@ def _identify(keys: ApiKeys, settings: Settings) -> None:
     g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
     if request.path in TABLE_PATHS:
         request.max_content_length = settings.online_max_bytes
+    address = rate_limiting.address_of(request.remote_addr)
+    if rate_limiting.is_counted(request.path):
+        parts.rate_limits.count_address(address)
     if authentication.is_open(request.path):
         caller = ANONYMOUS
     else:
-        caller = keys.caller_of(request.headers.get("Authorization", ""))
+        caller = _caller_of(keys, request.headers.get("Authorization", ""), address)
     g.caller, g.owner = caller, caller.owner
     _check_scopes(caller)
+
+
+def _caller_of(keys: ApiKeys, authorization: str, address: str) -> Caller:
+    """Return who sends a request.
+
+    Raises:
+        Unauthorized: the key is missing or wrong.
+        RateLimited: the key has sent too many requests, or its address too many wrong keys.
+    """
+    limits = parts.rate_limits
+    limits.check_failures(address, authorization)
+    try:
+        caller = keys.caller_of(authorization)
+    except errors.Unauthorized:
+        # A missing key is not a guess.
+        if authorization:
+            limits.note_failure(address)
+        raise
+    limits.note_success(address, authorization)
+    limits.count_key(caller)
+    return caller
 
 
 def _check_scopes(caller: Caller) -> None:
@@ -92,6 +117,7 @@ def _note(response: flask.Response) -> flask.Response:
     request, g = flask.request, flask.g
     request_id = g.get("request_id")
     response.headers["X-Request-ID"] = request_id or ""
+    rate_limiting.add_headers(response)
     level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
     now = time.monotonic()
     took_ms = round((now - g.get("started_at", now)) * 1000, 1)

@@ -34,7 +34,7 @@ def answer_error(error: Exception) -> flask.Response:
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if problem.status in (429, 503):
-        response.headers["Retry-After"] = "1"
+        response.headers["Retry-After"] = str(problem.retry_after_s)
     if isinstance(error, HTTPException) and error.code == 405:
         response.headers["Allow"] = ", ".join(
             sorted(getattr(error, "valid_methods", None) or ())

@@ -9,10 +9,11 @@ import flask
 import redis
 from werkzeug.local import LocalProxy
 
+from rowcast.api.rate_limiting import RateLimits
 from rowcast.api.waiting import WaitingRoom
 from rowcast.config import Settings
 from rowcast.jobs import Jobs
-from rowcast.redis_clients import connect_for_requests
+from rowcast.redis_clients import connect_for_limits, connect_for_requests
 from rowcast.store import Storage
 
 _NAME = "rowcast"
@@ -27,6 +28,7 @@ class Parts:
     connection: redis.Redis
     jobs: Jobs
     waiting_room: WaitingRoom
+    rate_limits: RateLimits
 
 
 # Those of the application that answers the current request.
@@ -43,4 +45,5 @@ def install(app: flask.Flask, settings: Settings) -> None:
         connection=connection,
         jobs=Jobs(connection, settings, storage),
         waiting_room=WaitingRoom(settings.server_threads // 2),
+        rate_limits=RateLimits(connect_for_limits(settings), settings),
     )

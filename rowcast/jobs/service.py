@@ -84,11 +84,17 @@ class Jobs:
         if refusal == "owner_full":
             most = self._settings.max_queued_per_owner
             raise QueueFull(
-                f"You have {most:,} queued jobs, the maximum (MAX_QUEUED_PER_OWNER)."
+                f"You have {most:,} queued jobs, the maximum (MAX_QUEUED_PER_OWNER).",
+                limit=most,
+                usage=most,
             )
         if refusal == "full":
             most = self._settings.max_queued
-            raise QueueFull(f"The queue holds {most:,} jobs, the maximum (MAX_QUEUED).")
+            raise QueueFull(
+                f"The queue holds {most:,} jobs, the maximum (MAX_QUEUED).",
+                limit=most,
+                usage=most,
+            )
         if refusal == "fit_ended":
             raise FitEnded(f"Fit {submission.waits_for} has ended.")
 
