@@ -56,7 +56,7 @@ from typing import (
     cast,
     overload,
 )
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -696,9 +696,12 @@ class Client:
         url: str,
         **rest: Any,
     ) -> requests.Response:
-        """Send one request; all requests of the client go through here."""
+        """Send one request; all requests of the client go through here.
+
+        No redirect is followed: whoever redirects would get the data or the key.
+        """
         with _no_answer(url):
-            response = self._session.request(method, url, **rest)
+            response = self._session.request(method, url, allow_redirects=False, **rest)
             if not 200 <= response.status_code < 300:
                 raise _api_error(response)
         return response
@@ -1178,14 +1181,24 @@ def _api_error(response: requests.Response) -> APIError:
     if "detail" not in attributes:
         reason = _text_of_page(response.content) or response.reason
         attributes["detail"] = f"{origin} answered {status}: {reason}"
-    if response.history:
-        hint = f"The request was redirected; use {origin} as the address."
-        attributes["hint"] = hint
+    if "Location" in response.headers and 300 <= status < 400:
+        attributes.update(_redirect(response))
     attributes["status"] = status
     attributes["retry_after_s"] = _retry_after_s(response)
 
     error = ERRORS_BY_STATUS.get(status, APIError)
     return error(_message(attributes), **attributes)
+
+
+def _redirect(response: requests.Response) -> JSONObject:
+    """Describe a redirect, without the rest of its URL, which may be a presigned one."""
+    here = _origin(response.url)
+    there = _origin(urljoin(response.url, response.headers["Location"]))
+    hint = f"If you trust it, use {there} as the address."
+    if here == there:
+        hint = "Is the address right?"
+    detail = f"{here} redirects to {there}, and the client follows no redirect."
+    return {"detail": detail, "hint": hint}
 
 
 def _text_of_page(content: bytes) -> str:

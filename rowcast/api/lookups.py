@@ -29,6 +29,7 @@ from rowcast.store import (
     ObjectMissing,
     Publication,
     Version,
+    datasets,
     publications,
 )
 from rowcast.tables import Limits, Sample, formats
@@ -47,15 +48,16 @@ def dataset(dataset_id: str) -> Dataset:
     """Look at a dataset.
 
     Raises:
-        DatasetNotFound: nothing was uploaded under the id.
+        DatasetNotFound: nothing was uploaded under the id, or it was deleted.
         DatasetTooLarge: it is over MAX_UPLOAD_BYTES.
         InvalidTable: it is not a table.
         StoreUnavailable: the store does not answer.
     """
     storage, settings = parts.storage, parts.settings
     bucket: Bucket = "datasets"
-    place = (bucket, flask.g.owner, dataset_id, "data")
+    place = (bucket, flask.g.owner, dataset_id, datasets.DATA)
     try:
+        datasets.uploaded(storage, flask.g.owner, dataset_id)
         version = storage.version(*place)
         if version.size > settings.max_upload_bytes:
             raise DatasetTooLarge(

@@ -3,6 +3,7 @@
 __all__ = [
     "deletion",
     "expiry",
+    "late_uploads",
     "listing",
     "retention",
 ]

@@ -31,8 +31,8 @@ def dataset(storage: Storage, owner: str, dataset_id: str) -> None:
     """
     if not left_under(storage, "datasets", owner, dataset_id):
         raise DatasetNotFound(f"Nothing was uploaded to dataset {dataset_id}.")
-    # Nothing reads this tombstone. It keeps the folder: some stores remove a folder that becomes
-    # empty, and then fail uploads to its neighbors.
+    # The tombstone also keeps the folder: some stores remove a folder that becomes empty, and then
+    # fail uploads to its neighbors.
     remove(storage, "datasets", owner, dataset_id)
 
 

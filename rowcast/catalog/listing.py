@@ -30,6 +30,7 @@ from rowcast.store import (
     publications,
     records,
 )
+from rowcast.store import datasets as stored_datasets
 
 # Requests to the store that describe the ids of a page in parallel.
 N_THREADS = 16
@@ -242,7 +243,7 @@ def _dataset(
     storage: Storage, owner: str, kept_days: float, dataset_id: str
 ) -> Item | None:
     try:
-        size, uploaded_at = storage.uploaded(owner, dataset_id)
+        size, uploaded_at = stored_datasets.uploaded(storage, owner, dataset_id)
     except ObjectMissing:
         return None
     expires_at = expiry.of_id(dataset_id, kept_days)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import get_args
 
-from rowcast.catalog import deletion, expiry
+from rowcast.catalog import deletion, expiry, late_uploads
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted, Unavailable
 from rowcast.store import Bucket, JobRef, Kind, Storage, publications, records
@@ -101,6 +101,10 @@ class _Rules:
         """Return whether something of an id may be too old, by the id alone."""
         made_at = expiry.made_at(identifier)
         return self.is_over(made_at, self.shortest(bucket))
+
+    def may_be_uploaded(self, dataset_id: str) -> bool:
+        """Return whether the URL of an upload may still live."""
+        return late_uploads.may_come(self.settings, dataset_id, self.now)
 
     def not_needed(self, owner: str, ids: list[str]) -> list[str]:
         """Return those of the ids that no queued or running job needs."""
@@ -249,10 +253,12 @@ def _ended_at(day: _Day, identifier: str) -> float:
 
 
 def _remove_tombstones(rules: _Rules, day: _Day, contents: Contents) -> None:
-    """Remove the tombstones that have stood alone for a day."""
+    """Remove the tombstones that have stood alone for a day, and that hide no late upload."""
     for identifier, names in contents.items():
         is_alone = list(names) == [TOMBSTONE]
         if is_alone and rules.is_over(names[TOMBSTONE], 1):
+            if day.bucket == "datasets" and rules.may_be_uploaded(identifier):
+                continue
             day.delete(identifier, [TOMBSTONE])
 
 

@@ -13,7 +13,7 @@ from rowcast.errors import (
     WorkerLost,
 )
 from rowcast.jobs.context import Run
-from rowcast.store import ObjectMissing, publications
+from rowcast.store import ObjectMissing, datasets, publications
 
 _DELETED_HINT = (
     "Deleting a dataset or model ends the jobs that need it; submit the job again with one that "
@@ -81,7 +81,7 @@ def check_dataset(run: Run, dataset_id: str) -> None:
         StoreUnavailable: the store does not answer.
     """
     try:
-        run.publisher.version("datasets", run.owner, dataset_id, "data")
+        datasets.uploaded(run.publisher, run.owner, dataset_id)
     except ObjectMissing:
         detail = f"Dataset {dataset_id} was deleted while the job ran."
         raise DatasetNotFound(detail, hint=_DELETED_HINT) from None

@@ -13,6 +13,7 @@ __all__ = [
     "Publication",
     "Storage",
     "Version",
+    "datasets",
     "deduplication",
     "invalidation",
     "loading",

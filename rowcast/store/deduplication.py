@@ -14,6 +14,7 @@ from typing import cast
 import redis
 
 from rowcast.ids import time_of
+from rowcast.store import datasets
 from rowcast.store.answers import ObjectMissing, Version
 from rowcast.store.object_store import Storage
 
@@ -111,7 +112,8 @@ def _holds(
 ) -> bool:
     """Return whether a dataset still is the version that the digest was computed from."""
     try:
-        version = storage.version("datasets", owner, dataset_id, "data")
+        datasets.uploaded(storage, owner, dataset_id)
+        version = storage.version("datasets", owner, dataset_id, datasets.DATA)
     except ObjectMissing:
         return False
     return digest_of(connection, owner, dataset_id, version) == sha256

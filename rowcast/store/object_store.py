@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -37,6 +37,13 @@ T = TypeVar("T")
 
 _CHUNK_BYTES = 1 << 20
 _PAUSE_S = 1.0
+
+
+class Listed(NamedTuple):
+    """An object in a listing: its size in bytes, and the Unix seconds of its writing if known."""
+
+    size: int
+    written_at: float | None
 
 
 class Storage:
@@ -120,17 +127,6 @@ class Storage:
         key = _key(owner, identifier, name)
         found = self._ask(lambda: self._client.stat_object(self._buckets[bucket], key))
         return answers.version_of(found.size, found.etag, found.last_modified)
-
-    def uploaded(self, owner: str, dataset_id: str) -> tuple[int, float | None]:
-        """Return the size of a dataset in bytes and the Unix seconds of its upload.
-
-        Raises:
-            ObjectMissing: nothing was uploaded.
-        """
-        key = _key(owner, dataset_id, "data")
-        with our_errors():
-            found = self._client.stat_object(self._buckets["datasets"], key)
-        return found.size or 0, _unix_seconds(found.last_modified)
 
     def read(
         self,
@@ -224,6 +220,18 @@ class Storage:
             return []
         keys = self._list(bucket, f"{folder}/", recursive=True)
         return [key.removeprefix(f"{folder}/") for key in keys]
+
+    def listed(self, bucket: Bucket, owner: str, identifier: str) -> dict[str, Listed]:
+        """Return the objects of an id by their names, with their sizes and times."""
+        folder = folder_of(owner, identifier)
+        if folder is None:
+            return {}
+        return {
+            (item.object_name or "").removeprefix(f"{folder}/"): Listed(
+                item.size or 0, _unix_seconds(item.last_modified)
+            )
+            for item in self._objects(bucket, f"{folder}/")
+        }
 
     def newest(
         self, bucket: Bucket, owner: str, *, before: str | None = None

@@ -18,7 +18,7 @@ from typing import Any
 import redis
 
 from rowcast import errors
-from rowcast.catalog import retention
+from rowcast.catalog import late_uploads, retention
 from rowcast.config import Settings
 from rowcast.jobs import JobQueue, Jobs, completion
 from rowcast.observability import logs
@@ -76,6 +76,7 @@ class Maintenance:
             PeriodicTask(self.forget_dead_workers, 60.0),
             PeriodicTask(self.report_space, 5.0),
             PeriodicTask(self.remove_old, REMOVE_EVERY_S),
+            PeriodicTask(self.remove_late_uploads, REMOVE_EVERY_S),
         ]
 
     def send_webhooks(self) -> None:
@@ -136,6 +137,10 @@ class Maintenance:
             now=time.time(),
             limit_s=REMOVE_FOR_S,
         )
+
+    def remove_late_uploads(self) -> None:
+        """Delete what was uploaded to datasets after their deletion."""
+        late_uploads.sweep(self._storage, self._settings, now=time.time())
 
     def _needed(self, owner: str, _ids: object) -> set[str]:
         return self._queue.needed(owner)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from rowcast.catalog import deletion, listing
+from rowcast.catalog import deletion, late_uploads, listing
 from rowcast.errors import DatasetNotFound, JobNotFound, ModelNotFound, StoreUnavailable
 from rowcast.ids import folder_of, new_id
 from rowcast.jobs import publishing
@@ -33,7 +35,7 @@ from tests.support.catalog import (
 )
 from tests.support.http import UNKNOWN, assert_problem, delete
 from tests.support.stack import Stack, StartStack, submitted
-from tests.support.tables import slow_table, table
+from tests.support.tables import parquet, slow_table, table
 from tests.support.waiting import eventually
 
 
@@ -417,3 +419,40 @@ def test_model_with_many_results_is_deleted_with_all_of_them(
         )
     deletion.model(storage, jobs, "busy", model_id)
     assert remains(storage, "busy", model_id, *results) == set()
+
+
+def test_dataset_stays_deleted_although_its_upload_url_lives(
+    stack: Stack, storage: Storage
+) -> None:
+    answer = stack.get("/upload").json()
+    dataset_id = answer["id"]
+    content = parquet(table(50))
+    requests.put(answer["url"], data=content, timeout=40).raise_for_status()
+    model_id = submitted(stack.post("/fit", id=dataset_id, target="y"))
+    stack.finished(model_id)
+    assert_deleted(delete(stack, f"/datasets/{dataset_id}"))
+
+    requests.put(answer["url"], data=content, timeout=40).raise_for_status()
+    refused = stack.post("/fit", id=dataset_id, target="y")
+    assert_problem(refused, 404, "dataset_not_found")
+    again = stack.post("/predict", dataset_id=dataset_id, model_id=model_id)
+    assert_problem(again, 404, "dataset_not_found")
+    assert dataset_id not in ids_of(stack.get("/datasets", limit=100), "datasets")
+    same = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    assert stack.post("/upload", **same).json()["id"] != dataset_id
+
+    assert remains(storage, "default", dataset_id) != set()
+    assert late_uploads.sweep(storage, stack.settings(), now=time.time()) >= 1
+    assert remains(storage, "default", dataset_id) == set()
+    assert late_uploads.sweep(storage, stack.settings(), now=time.time()) == 0
+
+
+def test_job_ends_if_its_deleted_dataset_was_uploaded_again(
+    stack: Stack, storage: Storage
+) -> None:
+    with stack.frozen():
+        fit = stack.fit(table(50))
+        dataset_id = stack.status(fit)["dataset_id"]
+        storage.write("datasets", "default", dataset_id, publications.TOMBSTONE, b"")
+    status = stack.wait(fit)
+    assert status["error"]["code"] == "dataset_not_found", status

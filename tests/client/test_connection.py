@@ -10,7 +10,7 @@ import pytest
 
 import client as module
 from client import APIError, Client, RowcastError
-from tests.support.fake_service import D1, Reply, Server, job, problem
+from tests.support.fake_service import D1, Reply, Server, job
 
 
 def test_key_is_sent_to_the_service_and_never_to_the_store(
@@ -35,27 +35,29 @@ def test_key_is_sent_to_the_service_and_never_to_the_store(
         assert "authorization" not in request.headers
 
 
-def test_key_is_not_sent_after_a_redirect_to_another_host(
-    service: Server, serve: Callable[..., Server]
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("call", ["status", "fit"])
+def test_redirect_is_not_followed_and_the_error_names_where_it_leads(
+    service: Server, serve: Callable[..., Server], status: int, call: str
 ) -> None:
     elsewhere = serve(lambda _request: Reply(200, job()))
-    headers = {"Location": f"{elsewhere.url}/status"}
-    service.queued["/status"] = [Reply(307, headers=headers)]
-    with Client(service.url, api_key="my-key") as client:
-        client.status("j1")
-    assert "authorization" not in elsewhere.requests[0].headers
-
-
-def test_error_after_a_redirect_names_the_address_to_use(
-    service: Server, serve: Callable[..., Server]
-) -> None:
-    elsewhere = serve(lambda _request: problem(405, "method_not_allowed"))
-    service.queued["/fit"] = [Reply(301, headers={"Location": f"{elsewhere.url}/fit"})]
+    headers = {"Location": f"{elsewhere.url}/x?secret=1"}
+    service.queued[f"/{call}"] = [Reply(status, headers=headers)]
     with (
-        Client(service.url) as client,
-        pytest.raises(APIError, match=f"use {elsewhere.url} as the address"),
+        Client(service.url, api_key="my-key") as client,
+        pytest.raises(APIError, match=f"use {elsewhere.url} as the address") as raised,
     ):
-        client.fit(D1)
+        getattr(client, call)(D1)
+    assert elsewhere.requests == []
+    assert raised.value.status == status
+    assert "secret" not in str(raised.value)
+
+
+def test_redirect_to_the_same_host_is_not_followed_either(service: Server) -> None:
+    service.queued["/status"] = [Reply(302, headers={"Location": "/login"})]
+    with Client(service.url) as client, pytest.raises(APIError, match="no redirect"):
+        client.status("j1")
+    assert len(service.requests) == 1
 
 
 def test_url_and_key_come_from_the_environment(

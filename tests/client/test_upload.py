@@ -112,17 +112,14 @@ def test_upload_is_repeated_from_its_start(
     assert objects["/datasets/d1"] == table.read_bytes()
 
 
-def test_upload_follows_a_store_that_redirects(
-    client: Client,
-    service: Server,
-    store: Server,
-    objects: dict[str, bytes],
-    table: Path,
+def test_upload_follows_no_redirect(
+    client: Client, store: Server, objects: dict[str, bytes], table: Path
 ) -> None:
     headers = {"Location": f"{store.url}/elsewhere"}
     store.queued["/datasets/d1"] = [Reply(307, headers=headers)]
-    client.upload(table)
-    assert objects == {**objects, "/elsewhere": table.read_bytes()}
+    with pytest.raises(APIError, match="follows no redirect"):
+        client.upload(table)
+    assert "/elsewhere" not in objects
 
 
 def test_rejected_upload_is_not_repeated_and_hides_the_signature(

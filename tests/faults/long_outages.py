@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from client import Client
+from rowcast.store import datasets as stored_datasets
 from tests.faults.breaking import stopped
 from tests.faults.external_store import ExternalStore
 from tests.support.stack import Stack, StartStack, submitted
@@ -190,7 +191,7 @@ def broken_upload(stack: Stack, store: ExternalStore) -> Seen:
         half = eventually(partial(datasets, stack))
         store.gate.open()
         dataset = upload.result()
-    size, _ = store.storage().uploaded("default", dataset)
+    size, _ = stored_datasets.uploaded(store.storage(), "default", dataset)
     return {"half of an upload": half["datasets"], "bytes": (size, len(content))}
 
 

@@ -25,6 +25,7 @@ import requests
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import new_id
+from rowcast.store import datasets
 from rowcast.store.answers import ObjectMissing
 from rowcast.store.object_store import Storage
 from tests.support import ROOT
@@ -58,7 +59,7 @@ CALLS: dict[str, Callable[[Storage, Path], Any]] = {
     "copy_in": lambda storage, path: storage.copy_in(
         "datasets", "acme/x", Path(__file__)
     ),
-    "uploaded": lambda storage, path: storage.uploaded("acme", new_id()),
+    "uploaded": lambda storage, path: datasets.uploaded(storage, "acme", new_id()),
     "delete": lambda storage, path: storage.delete(
         "datasets", "acme", new_id(), ["data", "more"]
     ),
@@ -298,7 +299,7 @@ def test_deleted_objects_are_gone_and_others_stay(storage: Storage) -> None:
 
 
 def test_size_and_time_of_an_upload_are_told(storage: Storage, dataset_id: str) -> None:
-    size, uploaded_at = storage.uploaded("acme", dataset_id)
+    size, uploaded_at = datasets.uploaded(storage, "acme", dataset_id)
     assert size == 10
     assert uploaded_at == pytest.approx(time.time(), abs=60)
 
