@@ -39,6 +39,10 @@ logger_class = Logger
 timeout = 60
 graceful_timeout = 35
 keepalive = 30
+# No header sets the scheme or the path. rowcast/api/origins.py believes TRUSTED_PROXIES the rest.
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers = {}
 # Sending a file directly would hold a thread until the caller has read it.
 sendfile = False
 # Many connections may wait at once; each takes a file descriptor. Beyond that, those that have

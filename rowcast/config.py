@@ -34,7 +34,9 @@ from rowcast.setting_types import (
     Bucket,
     Days,
     Endpoint,
+    Hosts,
     Names,
+    Networks,
     NotNegative,
     Positive,
     RedisUrl,
@@ -108,6 +110,19 @@ class Settings(BaseSettings):
         60,
         description="Maximum number of wrong API keys from one address within a minute; then "
         "keys are not looked up. 0: no limit.",
+    )
+
+    trusted_hosts: Hosts = Field(
+        (),
+        description="Host names under which users call the server, without ports; a name that "
+        "begins with a dot includes its subdomains. Addresses, loopback names, the machine's "
+        "own name and INTERNAL_HOSTS need not be listed; requests to any other name are "
+        "refused.",
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Addresses or networks of the reverse proxies in front of the server. Only "
+        "their X-Forwarded-For and X-Forwarded-Proto are believed.",
     )
 
     # The object store

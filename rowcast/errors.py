@@ -2,9 +2,11 @@
 
 RowcastError
 ├── InvalidRequest          400  a parameter is missing, unknown or malformed
-│   └── NotAPrediction      400  the id given to /result is that of a fit
+│   ├── NotAPrediction      400  the id given to /result is that of a fit
+│   └── UntrustedHost       400  the Host header names another server
 ├── Unauthorized            401
 ├── Forbidden               403  the key lacks a scope
+│   └── CrossSiteRequest    403  a page of another site makes a browser send this
 ├── NotFound                404  the route does not exist
 │   ├── DatasetNotFound     404
 │   ├── ModelNotFound       404
@@ -136,6 +138,13 @@ class NotAPrediction(InvalidRequest):
     hint = "Use this id as model_id in /predict, and request the result of that job."
 
 
+class UntrustedHost(InvalidRequest):
+    """The Host header names a host that is not this server's."""
+
+    code, title = "untrusted_host", "Untrusted host"
+    hint = "Operators: add the host name to TRUSTED_HOSTS if users shall call the server by it."
+
+
 class Unauthorized(RowcastError):
     """The API key is missing or unknown."""
 
@@ -148,6 +157,13 @@ class Forbidden(RowcastError):
 
     code, status, title = "forbidden", 403, "Forbidden"
     hint = "Use a key with this scope; an administrator makes one."
+
+
+class CrossSiteRequest(Forbidden):
+    """A page of another site made a browser send a request that changes something."""
+
+    code, title = "cross_site_request", "Cross-site request"
+    hint = "Send it from a program, or from a page of this server."
 
 
 class NotFound(RowcastError):

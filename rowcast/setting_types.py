@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 _OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_HOST = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _API_KEY = re.compile(r"[!-~]{8,}")
 
 
@@ -37,6 +39,24 @@ def _endpoint(value: str) -> str:
             "must be like http://host:9000, without a path, user or password"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError(
+            "each entry must be a host name in lower case, like rowcast.example.org, without "
+            "scheme, port or path"
+        )
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(
+            "each entry must be an address or a network, like 127.0.0.1 or 172.16.0.0/12"
+        ) from None
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -107,6 +127,16 @@ Address = Annotated[str, AfterValidator(_address)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_host)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(_network)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+]
 ApiKeys = Annotated[
     tuple[Annotated[SecretStr, AfterValidator(_owner_and_key)], ...],
     NoDecode,

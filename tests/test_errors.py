@@ -14,7 +14,9 @@ from rowcast.errors import InvalidTable, JobFailure, RowcastError, all_errors
 STATUS_OF_CODE = {
     "invalid_request": 400,
     "not_a_prediction": 400,
+    "untrusted_host": 400,
     "unauthorized": 401,
+    "cross_site_request": 403,
     "forbidden": 403,
     "not_found": 404,
     "dataset_not_found": 404,

@@ -421,7 +421,7 @@ def test_chunked_bodies_that_are_broken_or_too_large_are_problems(
     stack: Stack, chunks: bytes, status: int, code: str
 ) -> None:
     head = (
-        b"POST /fit HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: "
+        b"POST /fit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: "
         b"application/json\r\n"
     )
     _, body = raw(stack, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
@@ -733,7 +733,7 @@ def test_an_abandoned_wait_frees_its_thread(start_stack: StartStack) -> None:
     abandoned = [socket.create_connection((host, int(port))) for _ in range(2)]
     for connection in abandoned:
         connection.sendall(
-            f"GET /status?id={job}&wait=30 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            f"GET /status?id={job}&wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         )
     # Connections are taken up in their order, so those two wait once this one is answered.
     stack.get("/healthz")

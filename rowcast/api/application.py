@@ -13,7 +13,14 @@ from flask_openapi3.openapi import OpenAPI
 
 from rowcast import __version__, errors
 from rowcast.access import ANONYMOUS, Caller
-from rowcast.api import authentication, openapi, problems, rate_limiting
+from rowcast.api import (
+    authentication,
+    headers,
+    openapi,
+    origins,
+    problems,
+    rate_limiting,
+)
 from rowcast.api.answers import Problem
 from rowcast.api.authentication import ApiKeys
 from rowcast.api.requests import (
@@ -53,24 +60,34 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["OPENAPI_HTML_STRING"] = openapi.DOCS_PAGE
     keys = ApiKeys(settings)
+    app.before_request(_begin)
+    app.before_request(origins.TrustedHosts(settings).check)
+    app.before_request(origins.check_site)
     app.before_request(lambda: _identify(keys, settings))
     app.before_request(await_body)
     app.after_request(_note)
     app.register_error_handler(Exception, problems.answer_error)
+    if settings.trusted_proxies:
+        behind_proxies = origins.TrustedProxies(app.wsgi_app, settings.trusted_proxies)
+        app.wsgi_app = behind_proxies  # type: ignore[method-assign,assignment]
     return app
 
 
-def _identify(keys: ApiKeys, settings: Settings) -> None:
-    """Note when a request began, its id, who sends it, and whether it may."""
-    request, g = flask.request, flask.g
-    given_id = request.headers.get("X-Request-ID", "")
+def _begin() -> None:
+    """Note when a request began, and its id."""
+    given_id = flask.request.headers.get("X-Request-ID", "")
     is_usable = _REQUEST_ID.fullmatch(given_id)
-    g.started_at = time.monotonic()
-    g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
+    flask.g.started_at = time.monotonic()
+    flask.g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
+
+
+def _identify(keys: ApiKeys, settings: Settings) -> None:
+    """Note who sends a request, and whether it may."""
+    request, g = flask.request, flask.g
     if request.path in TABLE_PATHS:
         request.max_content_length = settings.online_max_bytes
     address = rate_limiting.address_of(request.remote_addr)
-    if rate_limiting.is_counted(request.path):
+    if rate_limiting.is_counted(request.path) and not _is_again():
         parts.rate_limits.count_address(address)
     if authentication.is_open(request.path):
         caller = ANONYMOUS
@@ -97,8 +114,14 @@ def _caller_of(keys: ApiKeys, authorization: str, address: str) -> Caller:
             limits.note_failure(address)
         raise
     limits.note_success(address, authorization)
-    limits.count_key(caller)
+    if not _is_again():
+        limits.count_key(caller)
     return caller
+
+
+def _is_again() -> bool:
+    """Return whether the request was here before, and comes again because its body has arrived."""
+    return bool(flask.request.environ.get("rowcast.is_again"))
 
 
 def _check_scopes(caller: Caller) -> None:
@@ -117,6 +140,7 @@ def _note(response: flask.Response) -> flask.Response:
     request, g = flask.request, flask.g
     request_id = g.get("request_id")
     response.headers["X-Request-ID"] = request_id or ""
+    headers.add(response)
     rate_limiting.add_headers(response)
     level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
     now = time.monotonic()

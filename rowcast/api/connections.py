@@ -103,12 +103,13 @@ class Parser(RequestParser):  # type: ignore[misc]
     """A parser that gives a request again whose body has arrived in the meantime."""
 
     is_again = False
+    was_again = False
     expects_continue = False
 
     def __next__(self) -> Any:
         """Return the next request, or the one that waited for its body."""
-        if self.is_again:
-            self.is_again = False
+        self.was_again, self.is_again = self.is_again, False
+        if self.was_again:
             return self.mesg
         request = super().__next__()
         # Gunicorn would ask for the body before anybody has looked at the key.

@@ -25,6 +25,7 @@ from gunicorn.http import errors as faults
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from rowcast import errors
+from rowcast.api import headers
 from rowcast.api.connections import (
     GRACE_S,
     LEAST_BYTES_PER_S,
@@ -320,6 +321,7 @@ def _serve(
     parser = environ["gunicorn.socket"].parser
     environ["rowcast.is_stopping"] = is_stopping
     environ["rowcast.await_body"] = parser.await_body
+    environ["rowcast.is_again"] = parser.was_again
 
     def start_answer(*answer: Any) -> Any:
         if not parser.body_has_arrived():
@@ -348,6 +350,8 @@ def _answer(problem: errors.RowcastError) -> bytes:
         f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
         f"X-Request-ID: {request_id}\r\n"
     )
+    for name, value in (*headers.ALWAYS, *headers.DEFAULTS):
+        head += f"{name}: {value}\r\n"
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
         head += "Retry-After: 1\r\n"
     return head.encode() + b"\r\n" + body
