@@ -137,13 +137,18 @@ def status(query: schemas.StatusRequest) -> flask.Response:
 def _wait(job_id: str, wait_s: float) -> flask.Response:
     flask.g.job_id = job_id
     is_connected = waiting.connection_check(flask.request.environ)
-    seat = parts.waiting_room.seat() if wait_s else nullcontext(False)
-    with seat as may_wait:
-        timeout_s = wait_s if may_wait else 0
-        found = parts.jobs.wait(flask.g.owner, job_id, timeout_s, is_connected)
+    no_seat = nullcontext(waiting.Seat(flask.g.owner, was_given=False))
+    seat = parts.waiting_room.seat(flask.g.owner) if wait_s else no_seat
+    with seat as taken:
+        found = parts.jobs.wait(
+            flask.g.owner,
+            job_id,
+            wait_s,
+            is_wanted=lambda: taken.may_stay() and is_connected(),
+        )
     answer = lookups.existing(found, job_id)
     response = flask.jsonify(answer)
-    if wait_s and not may_wait and answer["status"] not in FINAL:
+    if wait_s and not taken.may_stay() and answer["status"] not in FINAL:
         response.headers["Retry-After"] = "1"
     return response
 
@@ -155,7 +160,7 @@ def _stream(job_id: str) -> flask.Response:
         return flask.Response(status=204)
     lookups.status(job_id)
     statuses = parts.jobs.follow(flask.g.owner, job_id)
-    return waiting.event_stream(statuses, parts.waiting_room.seat())
+    return waiting.event_stream(statuses, parts.waiting_room.seat(flask.g.owner))
 
 
 @api.post(

@@ -2,10 +2,13 @@
 
 from rowcast.system.limited_child import Deadline, LimitedChild
 from rowcast.system.process import die_with_parent, set_process_title
+from rowcast.system.shares import FairQueue, Places
 
 __all__ = [
     "Deadline",
+    "FairQueue",
     "LimitedChild",
+    "Places",
     "cores",
     "data_disk",
     "die_with_parent",
