@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up backup restore test test-fast soak check bench quality lock sbom format clean
+.PHONY: help demo up backup restore test test-fast soak contract check bench quality lock sbom format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,6 +9,7 @@ MINUTES ?= 15
 JOBS ?= 500
 SEED ?= 1
 RUNS ?= 5
+REQUESTS ?= 10000
 DATA ?= .rowcast
 LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 export STORE
@@ -38,8 +39,12 @@ test: $(VENV)/dev ## Run the test suite, in two processes; STORE=minio uses the 
 test-fast: $(VENV)/dev ## Run the tests that need no running stack, in under a minute.
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not slow" $(TESTS)
 
-soak: $(VENV)/dev ## Run mixed jobs while processes are killed at random; MINUTES=15 JOBS=500 SEED=1.
+soak: $(VENV)/dev ## Run mixed jobs while processes are killed at random, then attack; MINUTES=15 JOBS=500 SEED=1.
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)
+	@$(BIN)/python -m tests.faults.hostile_minute
+
+contract: $(VENV)/dev ## Send made-up requests and compare the answers with the OpenAPI document; REQUESTS=10000.
+	@$(BIN)/python -m tests.faults.contract --requests $(REQUESTS)
 
 check: $(VENV)/dev ## Lint the code; check types, insecure calls, secrets, Dockerfile, Compose file and workflows.
 	$(BIN)/ruff check .

@@ -6,8 +6,6 @@ import io
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +17,7 @@ import pandas as pd
 import pytest
 import requests
 
+from tests.faults import contract
 from tests.support import ROOT
 from tests.support.http import PROBLEM_MEMBERS, UNKNOWN, assert_problem
 from tests.support.stack import Stack, StartStack, submitted
@@ -664,25 +663,8 @@ def test_the_documentation_page_and_all_it_loads_are_served(stack: Stack) -> Non
     )
 
 
-def test_the_openapi_document_is_kept(stack: Stack, tmp_path: Path) -> None:
-    found = subprocess.run(
-        [
-            *(
-                str(Path(sys.executable).with_name("schemathesis")),
-                "run",
-                stack.url + "/openapi.json",
-            ),
-            *(
-                "--checks",
-                "not_a_server_error,content_type_conformance,response_schema_conformance",
-            ),
-            *("--phases", "examples,coverage", "--no-color"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+def test_the_openapi_document_is_kept(start_stack: StartStack, tmp_path: Path) -> None:
+    found = contract.check(start_stack(**contract.STACK), tmp_path, 0)
     assert found.returncode == 0, found.stdout[-4000:]
 
 

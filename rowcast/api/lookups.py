@@ -21,7 +21,6 @@ from rowcast.errors import (
     NotAPrediction,
     NotFinished,
 )
-from rowcast.inspection import Check, Findings, Question
 from rowcast.jobs import FINAL
 from rowcast.store import (
     Bucket,
@@ -33,7 +32,7 @@ from rowcast.store import (
     datasets,
     publications,
 )
-from rowcast.tables import Limits
+from rowcast.tables import Limits, Sample, formats
 
 Status = dict[str, Any]
 
@@ -42,27 +41,21 @@ class Dataset(NamedTuple):
     """A dataset's version in the store, and what its footer or first megabyte shows."""
 
     version: Version
-    shown: Findings
+    sample: Sample
 
 
-def dataset(dataset_id: str, check: Check) -> Dataset:
-    """Have an inspector look at a dataset; this process never parses a table.
+def dataset(dataset_id: str) -> Dataset:
+    """Look at a dataset.
 
     Raises:
         DatasetNotFound: nothing was uploaded under the id, or it was deleted.
         DatasetTooLarge: it is over MAX_UPLOAD_BYTES.
-        InvalidTable: it is not a table, or does not pass the check.
-        TableTooComplex: the look takes too much time or memory.
-        NoInspector: none was free in time.
+        InvalidTable: it is not a table.
         StoreUnavailable: the store does not answer.
     """
     storage, settings = parts.storage, parts.settings
     bucket: Bucket = "datasets"
     place = (bucket, flask.g.owner, dataset_id, datasets.DATA)
-
-    def read(offset: int, length: int) -> bytes:
-        return storage.read(*place, offset=offset, length=length)
-
     try:
         datasets.uploaded(storage, flask.g.owner, dataset_id)
         version = storage.version(*place)
@@ -71,14 +64,16 @@ def dataset(dataset_id: str, check: Check) -> Dataset:
                 f"Dataset {dataset_id} has {version.size} bytes; "
                 f"the limit is {settings.max_upload_bytes}."
             )
-        limits = vars(Limits.of(settings))
-        question = Question(version.size, limits, check, flask.g.request_id)
-        shown = parts.inspectors.inspect(flask.g.owner, question, read)
+        sample = formats.peek(
+            version.size,
+            lambda offset, length: storage.read(*place, offset=offset, length=length),
+            Limits.of(settings),
+        )
     except ObjectMissing:
         raise DatasetNotFound(
             f"Nothing was uploaded to dataset {dataset_id}."
         ) from None
-    return Dataset(version, shown)
+    return Dataset(version, sample)
 
 
 def status(job_id: str) -> Status:

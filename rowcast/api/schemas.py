@@ -90,7 +90,15 @@ LearnerName = Annotated[
 ]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
-Url = Annotated[str, Field(min_length=1, max_length=2000)]
+Url = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=2000,
+        pattern="^https?://",
+        json_schema_extra={"format": "uri"},
+    ),
+]
 _CALLBACK = (
     "Where to POST the job's final status, signed; docs/http_api.md has the rules."
 )
@@ -109,6 +117,16 @@ OptionalId = Annotated[
     str | None,
     BeforeValidator(_canonical_or_none),
     WithJsonSchema({"type": "string", "format": "uuid"}),
+]
+# One that the service has made, a UUIDv7 of a year below 10000.
+_MINTED = (
+    "^[0-9a-dA-D][0-9a-fA-F]{7}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-"
+    "[0-9a-fA-F]{12}$"
+)
+OptionalMintedId = Annotated[
+    str | None,
+    BeforeValidator(_canonical_or_none),
+    WithJsonSchema({"type": "string", "format": "uuid", "pattern": _MINTED}),
 ]
 
 
@@ -310,7 +328,7 @@ class PageRequest(Request):
     """What a listing takes."""
 
     limit: int = Field(20, ge=1, le=100, description="How many at most.")
-    before: OptionalId = Field(
+    before: OptionalMintedId = Field(
         None,
         description="Go on after this id: the `next` of the page before.",
         json_schema_extra=_without_default,

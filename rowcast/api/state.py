@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,8 +12,6 @@ from werkzeug.local import LocalProxy
 from rowcast.api.rate_limiting import RateLimits
 from rowcast.api.waiting import WaitingRoom
 from rowcast.config import Settings
-from rowcast.errors import NoInspector
-from rowcast.inspection import Inspectors
 from rowcast.jobs import Jobs
 from rowcast.redis_clients import connect_for_limits, connect_for_requests
 from rowcast.store import Storage
@@ -32,7 +29,6 @@ class Parts:
     jobs: Jobs
     waiting_room: WaitingRoom
     rate_limits: RateLimits
-    inspectors: Inspectors
 
 
 # Those of the application that answers the current request.
@@ -40,7 +36,7 @@ parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions[_NAME]))
 
 
 def install(app: flask.Flask, settings: Settings) -> None:
-    """Give an application its parts. Nothing connects or starts before the first request."""
+    """Give an application its parts. Nothing connects before the first request."""
     storage = Storage(settings, connections=settings.server_threads)
     connection = connect_for_requests(settings, connections=2 * settings.server_threads)
     app.extensions[_NAME] = Parts(
@@ -50,11 +46,4 @@ def install(app: flask.Flask, settings: Settings) -> None:
         jobs=Jobs(connection, settings, storage),
         waiting_room=WaitingRoom(settings.server_threads // 2),
         rate_limits=RateLimits(connect_for_limits(settings), settings),
-        inspectors=Inspectors(settings),
     )
-
-
-def start(app: flask.Flask) -> None:
-    """Start the inspectors of an application, so that its first request does not wait for them."""
-    with suppress(NoInspector):
-        app.extensions[_NAME].inspectors.start()

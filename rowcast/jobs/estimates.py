@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from rowcast.learning import LEARNERS, Cost
-from rowcast.store import Kind
+from rowcast.store import Kind, Version
+from rowcast.tables import Sample
 
 Lane = Literal["short", "long"]
 
@@ -50,19 +51,21 @@ def of_fit(
     learner: str,
     params: Mapping[str, Any],
     validation: str,
-    n_rows: int,
-    n_columns: int,
+    sample: Sample,
+    version: Version,
 ) -> Work:
-    """Return the work of a fit; the rows may be an estimate."""
+    """Return the work of a fit."""
     effort = effort_of(learner, params, validation)
-    return Work("fit", learner, n_rows, n_columns, effort)
+    return Work("fit", learner, *size_of(sample, version), effort)
 
 
-def of_prediction(manifest: Mapping[str, Any], n_rows: int, n_columns: int) -> Work:
+def of_prediction(
+    manifest: Mapping[str, Any], sample: Sample, version: Version
+) -> Work:
     """Return the work of a prediction, by the manifest of its model if that is there yet."""
     learner, params = manifest.get("learner", "boosting"), manifest.get("params") or {}
     effort = effort_of(learner, params) if isinstance(params, Mapping) else 1.0
-    return Work("predict", str(learner), n_rows, n_columns, effort)
+    return Work("predict", str(learner), *size_of(sample, version), effort)
 
 
 class Expectation(NamedTuple):
@@ -70,6 +73,11 @@ class Expectation(NamedTuple):
 
     seconds: float
     is_known: bool
+
+
+def size_of(sample: Sample, version: Version) -> tuple[int, int]:
+    """Return the rows and columns of a table; rows are an estimate unless its footer has them."""
+    return sample.n_rows_expected(version.size), len(sample.schema)
 
 
 def effort_of(

@@ -106,20 +106,14 @@ class ForkSupervisor:
         self._stop_limit_s = stop_limit_s
         self._n_signals = 0
 
-    def run(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Start the children, and return when all of them have stopped after a signal.
-
-        That nobody wants them any more is like a signal.
-        """
+    def run(self) -> None:
+        """Start the children, and return when all of them have stopped after a signal."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._count_signal)
         for child in self._children:
             self._start(child)
         while not self._n_signals:
             time.sleep(TICK_S)
-            if not is_wanted():
-                self._n_signals += 1
-                break
             for child in self._children:
                 self._check(child)
         self._stop()
