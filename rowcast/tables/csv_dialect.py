@@ -36,6 +36,7 @@ NULL_MARKERS = (
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_ROWS = 1000
+_SAMPLE_FIELDS = 200_000
 _DELIMITER_ROWS = 200
 # A longer cell is neither a number nor a date nor a boolean.
 _MAX_VALUE_LENGTH = 1000
@@ -100,12 +101,18 @@ def delimiter_of(text: str) -> str:
 
 
 def records(text: str, delimiter: str, n_max: int = _SAMPLE_ROWS) -> list[list[str]]:
-    """Return the first `n_max` records of a text, without empty lines."""
+    """Return the first records of a text, without empty lines.
+
+    At most `n_max`, and of wide ones fewer: two, or as many as have 200,000 fields together.
+    """
     found: list[list[str]] = []
+    n_fields = 0
     for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
         if record:
             found.append(record)
-        if len(found) == n_max:
+            n_fields += len(record)
+        is_enough = n_fields >= _SAMPLE_FIELDS and len(found) > 1
+        if len(found) == n_max or is_enough:
             break
     return found
 

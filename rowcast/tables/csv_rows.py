@@ -25,6 +25,10 @@ _ROWS_HINT = (
     "upload the table again."
 )
 
+# Each of these costs ten microseconds, where a good row costs one.
+_MAX_BAD_ROWS = 10_000
+_MAX_BLANK_LINES = 100_000
+
 
 def batches(
     chunks: Chunks,
@@ -36,7 +40,8 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the columns at these positions, all as strings.
 
-    Rows with a wrong number of fields end the batches; the rest of the text is read to count them.
+    Rows with a wrong number of fields end the batches; the rest of the text is read to count them,
+    up to 10,000.
     When not strict, such rows are left out.
 
     Raises:
@@ -53,6 +58,7 @@ def batches(
             reading.n_rows += batch.num_rows
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
     except (pa.ArrowException, UnicodeDecodeError):
+        reading.check_counts()
         # Arrow's message quotes the text and does not say where it is.
         raise _long_row(chunks, dialect, limits) from None
     if is_strict:
@@ -76,20 +82,31 @@ class _Reading:
     is_closed: bool = False
 
     def skip_bad_row(self, row: Any) -> str:
-        """Note a row that has the wrong number of fields, and let Arrow skip it."""
+        """Note a row that has the wrong number of fields; Arrow skips it, or ends with an error."""
         if self.end in row.text:
             return "skip"
         # A line of blanks counts as empty.
         if not row.text.strip(" \r\n"):
             self.n_empty += 1
-            return "skip"
+            return "error" if self.n_empty > _MAX_BLANK_LINES else "skip"
         self.n_bad += 1
         if len(self.problems) < MAX_LISTED:
             # Arrow counts rows from 1.
             number = row.number - 1 - self.n_empty
             found, expected = row.actual_columns, row.expected_columns
             self.problems.append(_wrong_length(number, found, expected))
-        return "skip"
+        return "error" if self.n_bad > _MAX_BAD_ROWS else "skip"
+
+    def check_counts(self) -> None:
+        """Reject the table if it has more bad rows or lines of blanks than are counted."""
+        if self.n_bad > _MAX_BAD_ROWS:
+            detail = f"{self.problems[0]} (over {_MAX_BAD_ROWS:,} such rows)"
+            raise InvalidTable(detail, hint=_ROWS_HINT, errors=self.problems)
+        if self.n_empty > _MAX_BLANK_LINES:
+            raise InvalidTable(
+                f"The table has over {_MAX_BLANK_LINES:,} lines of blanks.",
+                hint="Remove the lines without values, and upload the table again.",
+            )
 
     def check(self) -> None:
         """Reject the table if its end was swallowed or rows were bad."""

@@ -55,8 +55,8 @@ class Format:
 class Sample:
     """What the footer or the first megabyte of a file shows.
 
-    `n_rows` comes from the footer of a Parquet file. `rows` are those of the first megabyte of a
-    text file, and `n_bytes` is the part of the file that contains them.
+    `n_rows` comes from the footer of a Parquet file. The first `n_bytes` of a text file hold
+    `n_rows_seen` rows; `rows` are the first of them, at most about two million cells.
     """
 
     format: Format
@@ -64,13 +64,14 @@ class Sample:
     rows: pa.Table | None = None
     n_rows: int | None = None
     n_bytes: int = 0
+    n_rows_seen: int = 0
 
     def n_rows_expected(self, size: int) -> int:
         """Return the rows of a file of `size` bytes; an estimate where its footer does not say."""
         if self.n_rows is not None:
             return self.n_rows
-        if self.rows is not None and self.n_bytes:
-            return max(1, int(self.rows.num_rows) * size // self.n_bytes)
+        if self.n_bytes:
+            return max(1, self.n_rows_seen * size // self.n_bytes)
         return max(1, size // max(1, row_bytes(self.schema)))
 
 

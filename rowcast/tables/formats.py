@@ -84,8 +84,7 @@ def of_records(content: bytes, limits: Limits) -> Source:
     schema = scan.schema()
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
-        del max_rows
-        return json_lines.batches_of_rows(lambda: groups, schema, wanted)
+        return json_lines.batches_of_rows(lambda: groups, schema, wanted, max_rows)
 
     return Source(Format("jsonl"), schema, scan.n_rows, limits, batches, scan.n_rows)
 

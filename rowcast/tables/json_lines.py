@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,7 @@ import orjson
 import pyarrow as pa
 
 from rowcast.errors import InvalidTable
-from rowcast.tables.limits import Limits, over
+from rowcast.tables.limits import BATCH_CELLS, Limits, over
 from rowcast.tables.rejections import reject
 
 Row = dict[str, Any]
@@ -23,6 +24,8 @@ Groups = Callable[[], Iterable[list[Row]]]
 
 _GROUP_BYTES = 2 << 20
 _GROUP_ROWS = 16_384
+# Rows with fewer members, as a part of the cells that they stand for, are read member by member.
+_MAX_SPARSITY = 4
 _HINT = "Write one complete JSON object per line, in UTF-8; upload the table again."
 _RECORDS_HINT = (
     'Send rows as a JSON array of objects, in UTF-8: [{"column": value, ...}, ...].'
@@ -63,15 +66,18 @@ class Seen:
     least: int = 0
     most: int = 0
 
-    def note(self, values: Sequence[Any], first_row: int) -> None:
-        """Count values of the column, the first of which is in row `first_row`."""
+    def note(
+        self, values: Sequence[Any], places: Sequence[int], first_row: int
+    ) -> None:
+        """Count values of the column at these places in rows, the first of which is `first_row`."""
         types = Counter(map(type, values))
         types.pop(type(None), None)
         for found, n_values in types.items():
             kind = _KINDS[found]
             self.counts[kind] += n_values
             if kind not in self.first_rows:
-                self.first_rows[kind] = first_row + _first_of_kind(values, kind)
+                place = places[_first_of_kind(values, kind)]
+                self.first_rows[kind] = first_row + place
         self.has_floats |= float in types
         if int in types:
             integers = [value for value in values if type(value) is int]
@@ -139,17 +145,43 @@ def scan_rows(groups: Iterable[list[Row]], limits: Limits) -> Scan:
     """Return the columns and rows of parsed rows; raises as `scan`."""
     found = Scan({}, 0)
     for rows in groups:
-        for name in dict.fromkeys(chain.from_iterable(rows)):
+        names = list(dict.fromkeys(chain.from_iterable(rows)))
+        for name in names:
             found.columns.setdefault(name, Seen())
         if found.columns:
             limits.check_columns(len(found.columns))
         n_rows = found.n_rows + len(rows)
         limits.check_rows(n_rows, len(found.columns), is_all=False)
-        for name, seen in found.columns.items():
-            seen.note([row.get(name) for row in rows], found.n_rows)
+        for name, values, places in _columns(rows, names):
+            found.columns[name].note(values, places, found.n_rows)
         found.n_rows = n_rows
     limits.check_columns(len(found.columns))
     return found
+
+
+def _columns(
+    rows: Sequence[Row], names: Sequence[str]
+) -> Iterator[tuple[str, list[Any], Sequence[int]]]:
+    """Yield columns of rows: name, values, and the places of the values in the rows.
+
+    The work is in proportion to the members that the rows hold: sparse rows are read member by
+    member, and columns without a value may be left out.
+    """
+    if sum(map(len, rows)) * _MAX_SPARSITY >= len(rows) * len(names):
+        for name in names:
+            yield name, [row.get(name) for row in rows], range(len(rows))
+        return
+
+    wanted = set(names)
+    held: dict[str, tuple[list[Any], list[int]]] = {}
+    for place, row in enumerate(rows):
+        for name in wanted & row.keys() if len(wanted) < len(row) else row:
+            if name in wanted:
+                values, places = held.setdefault(name, ([], []))
+                values.append(row[name])
+                places.append(place)
+    for name, (values, places) in held.items():
+        yield name, values, places
 
 
 def batches(
@@ -157,19 +189,21 @@ def batches(
     schema: pa.Schema,
     wanted: Sequence[int],
     limits: Limits,
+    max_rows: int,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of the columns at these positions, in the schema's types.
 
-    `chunks()` yields the text from its start, as UTF-8.
+    `chunks()` yields the text from its start, as UTF-8. A batch has at most `max_rows` rows.
 
     Raises:
         InvalidTable: as `scan`; or a column holds lists or objects.
     """
-    return batches_of_rows(lambda: _parsed(chunks(), limits), schema, wanted)
+    groups = partial(_parsed, chunks(), limits)
+    return batches_of_rows(groups, schema, wanted, max_rows)
 
 
 def batches_of_rows(
-    groups: Groups, schema: pa.Schema, wanted: Sequence[int]
+    groups: Groups, schema: pa.Schema, wanted: Sequence[int], max_rows: int
 ) -> Iterator[pa.RecordBatch]:
     """Yield parsed rows as `batches` does.
 
@@ -183,12 +217,30 @@ def batches_of_rows(
         if pa.types.is_nested(column.type)
     ]
     reject(problems, "Leave these columns out.")
+    max_rows = max(1, min(max_rows, BATCH_CELLS // max(1, len(part))))
     for rows in groups():
-        arrays = []
-        for column in part:
-            values = [row.get(column.name) for row in rows]
-            arrays.append(_array(values, column.type))
-        yield pa.RecordBatch.from_arrays(arrays, schema=part)
+        for start in range(0, len(rows), max_rows):
+            yield _batch(rows[start : start + max_rows], part)
+
+
+def _batch(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows as a batch; columns without a value share their nulls."""
+    n_rows = len(rows)
+    arrays = {}
+    for name, values, places in _columns(rows, schema.names):
+        column = values if len(values) == n_rows else _spread(values, places, n_rows)
+        arrays[name] = _array(column, schema.field(name).type)
+    nulls = {found: pa.nulls(n_rows, found) for found in set(schema.types)}
+    columns = [arrays.get(field.name, nulls[field.type]) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _spread(values: Sequence[Any], places: Sequence[int], n_rows: int) -> list[Any]:
+    """Return a column with these values at these places, and nothing at the others."""
+    column: list[Any] = [None] * n_rows
+    for place, value in zip(places, values, strict=True):
+        column[place] = value
+    return column
 
 
 def records(content: bytes) -> list[Row]:

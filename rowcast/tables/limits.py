@@ -12,13 +12,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pt
+from pyarrow import lib
 
 from rowcast.errors import InvalidTable
 
 # The most that a reader decodes before it passes rows on.
 BATCH_BYTES = 64 << 20
+BATCH_CELLS = 8_000_000
+# The most that is shown of the beginning of a file.
+SAMPLE_CELLS = 2_000_000
 MAX_FOOTER_BYTES = 64 << 20
+
+# A table may have ten thousand columns, so types are told apart by their numbers.
+_LARGE_TEXT = frozenset({lib.Type_LARGE_STRING, lib.Type_LARGE_BINARY})
+_VIEWS = frozenset({lib.Type_STRING_VIEW, lib.Type_BINARY_VIEW})
+_TEXT = frozenset({lib.Type_STRING, lib.Type_BINARY}) | _LARGE_TEXT | _VIEWS
+_DICTIONARY = lib.Type_DICTIONARY
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,8 @@ class Limits:
         `first_row` is the number of the batch's first row in the table.
         """
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if not _may_hold_text(column.type):
+                continue
             rows = self._long_rows(column)
             if len(rows):
                 raise self.long_cell(name, first_row + int(rows[0]))
@@ -112,14 +123,15 @@ def over(what: str, limit: int, setting: str, unit: str = "") -> InvalidTable:
 
 def cell_bytes(column: pa.Array) -> np.ndarray:
     """Return the bytes of each cell's text, shape (n_rows,); zeros where a column is not text."""
-    if pt.is_dictionary(column.type):
+    found = column.type.id
+    if found == _DICTIONARY:
         return _category_bytes(column)
-    if not _is_text(column.type) or not len(column):
+    if found not in _TEXT or not len(column):
         return np.zeros(len(column), np.int64)
-    if _is_view(column.type):
+    if found in _VIEWS:
         return _view_bytes(column)
 
-    width = np.dtype(np.int64 if _is_large(column.type) else np.int32)
+    width = np.dtype(np.int64 if found in _LARGE_TEXT else np.int32)
     buffer = column.buffers()[1]
     start = width.itemsize * column.offset
     offsets = np.frombuffer(buffer, width, len(column) + 1, start)
@@ -141,7 +153,8 @@ def decoded_bytes(batch: pa.RecordBatch) -> int:
 
 def text_bytes(batch: pa.RecordBatch) -> int:
     """Return the bytes of a batch's text, with its categories written out."""
-    return sum(int(cell_bytes(column).sum()) for column in batch.columns)
+    texts = (column for column in batch.columns if _may_hold_text(column.type))
+    return sum(int(cell_bytes(column).sum()) for column in texts)
 
 
 def halved(
@@ -183,9 +196,10 @@ def _view_bytes(column: pa.Array) -> np.ndarray:
 
 
 def _decoded_bytes(column: pa.Array) -> int:
-    if pt.is_dictionary(column.type):
+    found = column.type.id
+    if found == _DICTIONARY:
         width = _width(column.type.value_type)
-    elif _is_view(column.type):
+    elif found in _VIEWS:
         width = 16
     else:
         return int(column.nbytes)
@@ -193,17 +207,8 @@ def _decoded_bytes(column: pa.Array) -> int:
     return n_text_bytes + width * len(column)
 
 
-def _is_text(found: pa.DataType) -> bool:
-    tests = (pt.is_string, pt.is_large_string, pt.is_binary, pt.is_large_binary)
-    return any(test(found) for test in tests) or _is_view(found)
-
-
-def _is_large(found: pa.DataType) -> bool:
-    return bool(pt.is_large_string(found) or pt.is_large_binary(found))
-
-
-def _is_view(found: pa.DataType) -> bool:
-    return bool(pt.is_string_view(found) or pt.is_binary_view(found))
+def _may_hold_text(found: pa.DataType) -> bool:
+    return found.id in _TEXT or found.id == _DICTIONARY
 
 
 def _width(found: Any) -> int:
@@ -211,4 +216,4 @@ def _width(found: Any) -> int:
     try:
         return max(1, int(found.bit_width) // 8)
     except ValueError:
-        return 4 if _is_text(found) else 1
+        return 4 if found.id in _TEXT else 1

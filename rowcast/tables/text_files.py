@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from rowcast.tables import csv_dialect, csv_rows, file_types, json_lines, text
 from rowcast.tables.csv_dialect import Dialect
 from rowcast.tables.csv_rows import Chunks
 from rowcast.tables.files import Compression, Format, Read, Sample, Source
-from rowcast.tables.limits import Limits
+from rowcast.tables.limits import SAMPLE_CELLS, Limits
 from rowcast.tables.text import TextSample
 
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
@@ -44,7 +45,7 @@ def peek(
     sample = text.sample_of(start, is_whole=is_whole)
     written = Format("csv", compression, sample.encoding)
     found = _read_sample(sample, written, limits)
-    return Sample(found.format, found.schema, found.rows, n_bytes=n_bytes)
+    return found.sample(n_bytes)
 
 
 def open_file(
@@ -67,30 +68,39 @@ def open_file(
     found = _read_sample(sample, written, limits, chunks)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
-        # Both readers yield small batches of their own.
-        del max_rows
         if found.dialect is None:
-            return json_lines.batches(chunks, found.schema, wanted, limits)
+            return json_lines.batches(chunks, found.schema, wanted, limits, max_rows)
+        # The reader yields small batches of its own.
         return csv_rows.batches(chunks, found.dialect, wanted, limits)
 
-    shown = Sample(
-        found.format, found.schema, found.rows, found.n_rows, counted.n_bytes
-    )
-    n_rows_expected = shown.n_rows_expected(path.stat().st_size)
-    return Source(
-        found.format, found.schema, found.n_rows, limits, batches, n_rows_expected
-    )
+    n_rows = found.n_rows if found.dialect is None else None
+    shown = found.sample(counted.n_bytes)
+    n_rows_expected = n_rows or shown.n_rows_expected(path.stat().st_size)
+    return Source(found.format, found.schema, n_rows, limits, batches, n_rows_expected)
 
 
 @dataclass(frozen=True)
 class _Text:
-    """What is known of a text: its dialect if it is CSV, its number of rows if it is JSON Lines."""
+    """What is known of a text: some of its first rows, and its dialect if it is CSV.
+
+    `n_rows` counts those of the text that was read: the beginning, or all of JSON Lines.
+    """
 
     format: Format
     schema: pa.Schema
     rows: pa.Table | None
+    n_rows: int
     dialect: Dialect | None = None
-    n_rows: int | None = None
+
+    def sample(self, n_bytes: int) -> Sample:
+        """Return what `n_bytes` of the file show."""
+        return Sample(
+            self.format,
+            self.schema,
+            self.rows,
+            n_bytes=n_bytes,
+            n_rows_seen=self.n_rows,
+        )
 
 
 def _check_decompressed(start: bytes) -> None:
@@ -142,7 +152,7 @@ def _read_csv(
         decimal=dialect.decimal,
         has_header=dialect.has_header,
     )
-    return _Text(csv, rows.schema, rows, dialect)
+    return _Text(csv, rows.schema, rows, rows.num_rows, dialect)
 
 
 def _csv_rows(
@@ -189,18 +199,23 @@ def _read_json_lines(
     schema = scan.schema()
     types = schema.types
     flat = [i for i, found in enumerate(types) if not pa.types.is_nested(found)]
-    batches = json_lines.batches(lambda: content, schema, flat, limits)
-    rows = _table(batches, limits)
+    n_shown = max(1, SAMPLE_CELLS // max(1, len(flat)))
+    batches = json_lines.batches(lambda: content, schema, flat, limits, n_shown)
+    rows = _table(batches, limits, n_shown)
     json = replace(written, name="jsonl")
-    return _Text(json, schema, rows, n_rows=scan.n_rows)
+    return _Text(json, schema, rows, scan.n_rows)
 
 
-def _table(batches: Iterator[pa.RecordBatch], limits: Limits) -> pa.Table | None:
-    """Return the rows of a sample, None if there are none."""
+def _table(
+    batches: Iterator[pa.RecordBatch], limits: Limits, max_rows: int = sys.maxsize
+) -> pa.Table | None:
+    """Return the first rows of a sample, None if there are none."""
     found = []
     n_rows = 0
     for batch in batches:
         limits.check_cells(batch, n_rows)
         n_rows += batch.num_rows
         found.append(batch)
-    return pa.Table.from_batches(found) if n_rows else None
+        if n_rows >= max_rows:
+            break
+    return pa.Table.from_batches(found).slice(0, max_rows) if n_rows else None
