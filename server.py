@@ -42,6 +42,7 @@ RESOURCES = (
     routes.models,
     routes.datasets,
     routes.results,
+    routes.keys,
     routes.health,
     routes.documents,
 )
@@ -173,7 +174,12 @@ def _stream(job_id: str) -> flask.Response:
 def cancel(query: schemas.CancelRequest) -> Answer:
     """End a job for good, with those that wait for the model it makes; it leaves nothing behind."""
     flask.g.job_id = query.id
-    found = parts.jobs.cancel(flask.g.owner, query.id)
+    # A kind of job is also the scope that it needs.
+    found = parts.jobs.cancel(
+        flask.g.owner,
+        query.id,
+        lambda kind: authentication.check_scopes(flask.g.caller, (kind,)),
+    )
     return dict(lookups.existing(found, query.id))
 
 

@@ -93,9 +93,11 @@ class Settings(BaseSettings):
         description="Keys that may call the API, as owner:key,owner:key. An owner sees only "
         "its own data. Without keys, every caller is the owner `default`.",
     )
-    allow_anonymous: Bool = Field(
-        False,
-        description="Listen on addresses other than loopback even without API_KEYS.",
+    allow_anonymous: Bool | None = Field(
+        None,
+        description="Without API_KEYS: `true` admits callers without a key, on any address; "
+        "`false` admits only the keys that `python -m rowcast.access` makes. Default: `true` on "
+        "loopback; on another address one of the two must be set.",
     )
 
     key_requests_per_minute: NotNegative = Field(
@@ -401,11 +403,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_api_keys(self) -> Settings:
-        is_protected = self.api_keys or self.allow_anonymous
-        if not is_protected and not _is_loopback(self.bind):
+        is_decided = self.api_keys or self.allow_anonymous is not None
+        if not is_decided and not _is_loopback(self.bind):
             raise ValueError(
-                f"BIND={self.bind} lets other machines in without a key: set API_KEYS, "
-                "or ALLOW_ANONYMOUS=true if you want that"
+                f"BIND={self.bind} lets other machines in without a key: set API_KEYS, or "
+                "ALLOW_ANONYMOUS=false and make keys with `python -m rowcast.access`, or "
+                "ALLOW_ANONYMOUS=true if you want that"
             )
 
         keys = [entry.get_secret_value().partition(":")[2] for entry in self.api_keys]
@@ -437,6 +440,11 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise ConfigurationError(_in_words(error)) from None
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether callers need a key."""
+        return bool(self.api_keys) or self.allow_anonymous is False
 
     @property
     def public_endpoint(self) -> str:

@@ -8,6 +8,7 @@ RowcastError
 ├── Forbidden               403  the key lacks a scope
 │   └── CrossSiteRequest    403  a page of another site makes a browser send this
 ├── NotFound                404  the route does not exist
+│   ├── KeyNotFound         404
 │   ├── DatasetNotFound     404
 │   ├── ModelNotFound       404
 │   └── JobNotFound         404
@@ -21,6 +22,7 @@ RowcastError
 │   ├── JobCanceled         409
 │   ├── JobEnded            409  the job cannot be canceled any more
 │   ├── FitEnded            409  the fit ended while the prediction was queued
+│   ├── KeysNotUsed         409  the server admits callers without a key
 │   └── IdempotencyConflict 409  the Idempotency-Key belongs to another request
 ├── JobFailure              409  the cause of a failed job
 │   ├── DatasetChanged           the dataset was overwritten after submitting
@@ -173,6 +175,13 @@ class NotFound(RowcastError):
     hint = "/docs lists the endpoints."
 
 
+class KeyNotFound(NotFound):
+    """The API key does not exist."""
+
+    code, title = "key_not_found", "Key not found"
+    hint = "GET /keys lists the ids of all keys."
+
+
 class DatasetNotFound(NotFound):
     """The dataset does not exist."""
 
@@ -250,6 +259,13 @@ class FitEnded(Conflict):
 
     code, title = "fit_ended", "Fit ended"
     hint = "Submit the prediction again."
+
+
+class KeysNotUsed(Conflict):
+    """The server admits callers without a key."""
+
+    code, title = "keys_not_used", "Keys not used"
+    hint = "Set API_KEYS, or ALLOW_ANONYMOUS=false, then create keys."
 
 
 class OverLimit(RowcastError):

@@ -11,7 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-_OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+OWNER_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+OWNER = re.compile(OWNER_PATTERN)
 _HOST = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _API_KEY = re.compile(r"[!-~]{8,}")
 
@@ -84,7 +85,7 @@ def _address(value: str) -> str:
 
 def _owner_and_key(value: SecretStr) -> SecretStr:
     owner, _, key = value.get_secret_value().partition(":")
-    if not _OWNER.fullmatch(owner) or not _API_KEY.fullmatch(key):
+    if not OWNER.fullmatch(owner) or not _API_KEY.fullmatch(key):
         raise ValueError(
             "each entry must be owner:key; an owner has lower-case letters, digits, - and _, "
             "a key has at least 8 printable ASCII characters and no spaces"
@@ -100,7 +101,7 @@ def _signing_key(value: SecretStr) -> SecretStr:
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
     owner, _, secret = value.get_secret_value().rpartition(":")
-    is_owner = not owner or _OWNER.fullmatch(owner)
+    is_owner = not owner or OWNER.fullmatch(owner)
     if not is_owner or not 24 <= _n_secret_bytes(secret) <= 64:
         raise ValueError(
             "each entry must be whsec_<base64> or owner:whsec_<base64>, of 24 to 64 random bytes"

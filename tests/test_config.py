@@ -31,8 +31,9 @@ def test_defaults_listen_on_loopback_without_keys() -> None:
     assert (defaults.bind, defaults.api_keys, defaults.allow_anonymous) == (
         "127.0.0.1:8080",
         (),
-        False,
+        None,
     )
+    assert not defaults.needs_keys
 
 
 def test_default_folder_of_the_cores_is_this_users_own() -> None:
@@ -183,15 +184,24 @@ def test_other_addresses_than_loopback_need_keys(
 
 @pytest.mark.parametrize(
     "variables",
-    [{"ALLOW_ANONYMOUS": "true"}, {"API_KEYS": f"acme:{KEY}"}],
-    ids=["open", "keys"],
+    [
+        {"ALLOW_ANONYMOUS": "true"},
+        {"ALLOW_ANONYMOUS": "false"},
+        {"API_KEYS": f"acme:{KEY}"},
+        {"API_KEYS": f"acme:{KEY}", "ALLOW_ANONYMOUS": "true"},
+    ],
+    ids=["open", "created keys", "keys", "keys count"],
 )
 def test_other_addresses_are_allowed_with_keys_or_explicitly(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (
-        settings(monkeypatch, BIND="0.0.0.0:8080", **variables).bind == "0.0.0.0:8080"
-    )
+    given = settings(monkeypatch, BIND="0.0.0.0:8080", **variables)
+    assert given.bind == "0.0.0.0:8080"
+    assert given.needs_keys == (variables != {"ALLOW_ANONYMOUS": "true"})
+
+
+def test_loopback_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(monkeypatch, ALLOW_ANONYMOUS="false").needs_keys
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,8 @@ def test_members_of_an_answer_are_documented(section: str, answer: str) -> None:
         ("dataset", "DatasetLine"),
         ("log", "LogAnswer"),
         ("job's progress", "Progress"),
+        ("caller", "MeAnswer"),
+        ("key", "KeyLine"),
     ],
 )
 def test_members_of_a_listed_thing_are_documented(thing: str, answer: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rowcast.access import Scope
 from rowcast.jobs import Priority, Status, log
 from rowcast.learning import Phase, learners
 from rowcast.store import Kind
@@ -237,3 +238,46 @@ class ResultManifest(Answer):
 
     id: str
     expires_at: GoneAt
+
+
+class MeAnswer(Answer):
+    """Who the caller is."""
+
+    owner: str = Field(description="Whose datasets, models and jobs it sees.")
+    key_id: str | None = Field(description="Null for a caller without a key.")
+    key_name: str | None = Field(description="API_KEYS for a key of that setting.")
+    scopes: list[Scope] = Field(description="What the key may do.")
+    expires_at: float | None = Field(
+        description="When the key ends, in Unix seconds; null: never."
+    )
+    version: str = Field(description="The version of the service.")
+
+
+class KeyLine(BaseModel):
+    """An API key, without the key itself. Times are Unix seconds."""
+
+    id: str
+    owner: str
+    name: str
+    scopes: list[Scope]
+    created_at: float
+    expires_at: float | None = Field(description="Null: never.")
+    revoked_at: float | None = Field(description="Null for a key that was not revoked.")
+    last_used_at: float | None = Field(
+        description="To about a minute; null for a key that was never used."
+    )
+
+
+class KeysAnswer(Answer):
+    """A page of keys, newest first."""
+
+    keys: list[KeyLine]
+    next: str | None = Field(
+        description="Ask for the next page with before=<this>; null at the end."
+    )
+
+
+class NewKeyAnswer(KeyLine):
+    """A new API key."""
+
+    key: str = Field(description="The key itself. Nothing shows it again.")

@@ -12,7 +12,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from rowcast import __version__, errors
-from rowcast.access import ANONYMOUS, Caller
+from rowcast.access import ANONYMOUS, Caller, Key, keys
 from rowcast.api import (
     authentication,
     headers,
@@ -22,7 +22,7 @@ from rowcast.api import (
     rate_limiting,
 )
 from rowcast.api.answers import Problem
-from rowcast.api.authentication import ApiKeys
+from rowcast.api.authentication import Authentication
 from rowcast.api.requests import (
     MAX_BODY_BYTES,
     TABLE_PATHS,
@@ -59,11 +59,11 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["OPENAPI_HTML_STRING"] = openapi.DOCS_PAGE
-    keys = ApiKeys(settings)
+    callers = Authentication(settings)
     app.before_request(_begin)
     app.before_request(origins.TrustedHosts(settings).check)
     app.before_request(origins.check_site)
-    app.before_request(lambda: _identify(keys, settings))
+    app.before_request(lambda: _identify(callers, settings))
     app.before_request(await_body)
     app.after_request(_note)
     app.register_error_handler(Exception, problems.answer_error)
@@ -81,7 +81,7 @@ def _begin() -> None:
     flask.g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
 
 
-def _identify(keys: ApiKeys, settings: Settings) -> None:
+def _identify(callers: Authentication, settings: Settings) -> None:
     """Note who sends a request, and whether it may."""
     request, g = flask.request, flask.g
     if request.path in TABLE_PATHS:
@@ -90,15 +90,19 @@ def _identify(keys: ApiKeys, settings: Settings) -> None:
     if rate_limiting.is_counted(request.path) and not _is_again():
         parts.rate_limits.count_address(address)
     if authentication.is_open(request.path):
-        caller = ANONYMOUS
-    else:
-        caller = _caller_of(keys, request.headers.get("Authorization", ""), address)
-    g.caller, g.owner = caller, caller.owner
-    _check_scopes(caller)
+        g.caller, g.owner = ANONYMOUS, ANONYMOUS.owner
+        return
+    authentication.refuse_key_in_url(request.query_string)
+    authorization = request.headers.get("Authorization", "")
+    g.caller, g.key = _caller_of(callers, authorization, address)
+    g.owner = g.caller.owner
+    _check_scopes(g.caller)
 
 
-def _caller_of(keys: ApiKeys, authorization: str, address: str) -> Caller:
-    """Return who sends a request.
+def _caller_of(
+    callers: Authentication, authorization: str, address: str
+) -> tuple[Caller, Key | None]:
+    """Return who sends a request, and the key if it was created.
 
     Raises:
         Unauthorized: the key is missing or wrong.
@@ -107,7 +111,7 @@ def _caller_of(keys: ApiKeys, authorization: str, address: str) -> Caller:
     limits = parts.rate_limits
     limits.check_failures(address, authorization)
     try:
-        caller = keys.caller_of(authorization)
+        caller, key = callers.caller_of(authorization, parts.key_ring)
     except errors.Unauthorized:
         # A missing key is not a guess.
         if authorization:
@@ -116,7 +120,7 @@ def _caller_of(keys: ApiKeys, authorization: str, address: str) -> Caller:
     limits.note_success(address, authorization)
     if not _is_again():
         limits.count_key(caller)
-    return caller
+    return caller, key
 
 
 def _is_again() -> bool:
@@ -127,7 +131,7 @@ def _is_again() -> bool:
 def _check_scopes(caller: Caller) -> None:
     request = flask.request
     # Unknown paths and methods are answered with 404 and 405.
-    if request.endpoint is None or authentication.is_open(request.path):
+    if request.endpoint is None:
         return
     route = flask.current_app.view_functions[request.endpoint]
     # A route that declares nothing is nobody's but an administrator's.
@@ -145,8 +149,9 @@ def _note(response: flask.Response) -> flask.Response:
     level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
     now = time.monotonic()
     took_ms = round((now - g.get("started_at", now)) * 1000, 1)
-    # A line break in a path must not make a line of its own.
-    path = request.path.encode("unicode_escape").decode()
+    # A line break in a path must not make a line of its own, and a key must not be logged.
+    path = keys.PATTERN.sub("...", request.path).encode("unicode_escape").decode()
+    _note_use_of_key(response)
     with logs.bind(request_id=request_id, job_id=g.get("job_id")):
         log.log(
             level,
@@ -157,3 +162,11 @@ def _note(response: flask.Response) -> flask.Response:
             took_ms,
         )
     return response
+
+
+def _note_use_of_key(response: flask.Response) -> None:
+    """Note that a created key was used, after the answer has been sent."""
+    key = flask.g.get("key")
+    note = parts.key_ring.due_note(key) if key else None
+    if note:
+        response.call_on_close(note)

@@ -16,6 +16,8 @@ _PROBLEM_ANSWER: dict[str, Any] = {
         "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
     },
 }
+# Its answer has a secret, so it is not kept to be given again.
+_NOT_IDEMPOTENT = ("/keys",)
 PROBLEM_ANSWERS: Any = {"400": _PROBLEM_ANSWER, "default": _PROBLEM_ANSWER}
 # The folder of the documentation lists viewers; there is one, so it leads straight to it.
 DOCS_PAGE = (
@@ -58,7 +60,7 @@ def _operation_id(*, name: str, path: str, method: str) -> str:
 def describe(app: OpenAPI) -> None:
     """Correct the OpenAPI document, once all routes are there, in what the library cannot know."""
     for path, operations in app.api_doc["paths"].items():
-        if "post" in operations:
+        if "post" in operations and path not in _NOT_IDEMPOTENT:
             operations["post"].setdefault("parameters", []).append(_KEY_PARAMETER)
         for operation in operations.values():
             if path in OPEN_ENDPOINTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -17,9 +18,11 @@ from pydantic import (
     model_validator,
 )
 
+from rowcast.access import Scope, keys
 from rowcast.errors import InvalidRequest
 from rowcast.jobs import Priority, Status
 from rowcast.learning import LEARNERS, result_formats
+from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
 
 # Sums of far larger weights would overflow.
@@ -88,6 +91,7 @@ LearnerName = Annotated[
     AfterValidator(_known_learner),
     WithJsonSchema({"type": "string", "enum": list(LEARNERS)}),
 ]
+Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
 Url = Annotated[
@@ -362,6 +366,40 @@ class JobsRequest(PageRequest):
         return self.model_dump(
             include={"status", "kind", "model_id", "dataset_id"}, exclude_none=True
         )
+
+
+class KeysRequest(PageRequest):
+    """What the listing of keys takes."""
+
+    owner: Owner | None = Field(
+        None,
+        description="Only keys of this owner.",
+        json_schema_extra=_without_default,
+    )
+
+
+class KeyRequest(Request):
+    """What the creation of a key takes."""
+
+    owner: Owner = Field(description="Whose data the key gives access to.")
+    name: str = Field(
+        pattern=keys.NAME_PATTERN,
+        description="What lists and the audit log call it, such as where it is used.",
+    )
+    scopes: Annotated[list[Scope], BeforeValidator(_listed), Field(min_length=1)] = (
+        Field(description="What the key may do, as a JSON list.")
+    )
+    expires_at: float | None = Field(
+        None,
+        description="When it ends, in Unix seconds; null: never.",
+        json_schema_extra=_without_default,
+    )
+
+    @model_validator(mode="after")
+    def _not_over(self) -> Self:
+        if self.expires_at is not None and self.expires_at <= time.time():
+            raise ValueError("`expires_at` is in the past")
+        return self
 
 
 def parameters_schema(request: type[Request]) -> dict[str, Any]:

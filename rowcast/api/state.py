@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import flask
 import redis
 from werkzeug.local import LocalProxy
 
+from rowcast.access import KeyRing, KeyStore
 from rowcast.api.rate_limiting import RateLimits
 from rowcast.api.waiting import WaitingRoom
 from rowcast.config import Settings
 from rowcast.jobs import Jobs
 from rowcast.redis_clients import connect_for_limits, connect_for_requests
-from rowcast.store import Storage
+from rowcast.store import Storage, key_copy
 
 _NAME = "rowcast"
 
@@ -29,6 +31,8 @@ class Parts:
     jobs: Jobs
     waiting_room: WaitingRoom
     rate_limits: RateLimits
+    keys: KeyStore
+    key_ring: KeyRing
 
 
 # Those of the application that answers the current request.
@@ -39,6 +43,7 @@ def install(app: flask.Flask, settings: Settings) -> None:
     """Give an application its parts. Nothing connects before the first request."""
     storage = Storage(settings, connections=settings.server_threads)
     connection = connect_for_requests(settings, connections=2 * settings.server_threads)
+    keys = KeyStore(connection)
     app.extensions[_NAME] = Parts(
         settings=settings,
         storage=storage,
@@ -46,4 +51,6 @@ def install(app: flask.Flask, settings: Settings) -> None:
         jobs=Jobs(connection, settings, storage),
         waiting_room=WaitingRoom(settings.server_threads // 2),
         rate_limits=RateLimits(connect_for_limits(settings), settings),
+        keys=keys,
+        key_ring=KeyRing(keys, partial(key_copy.restore, storage)),
     )

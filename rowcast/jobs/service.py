@@ -213,19 +213,28 @@ class Jobs:
             news: Any = self._connection.xread(stream, block=block_ms)
         return news[0][1][-1][0] if news else last_seen
 
-    def cancel(self, owner: str, job_id: str) -> dict[str, Any] | None:
+    def cancel(
+        self,
+        owner: str,
+        job_id: str,
+        check_kind: Callable[[Kind], None] = lambda _: None,
+    ) -> dict[str, Any] | None:
         """End a job for good, and return its status; None where the owner has no such job.
 
         Raises:
             JobEnded: it has finished or failed; nothing changes.
             QueueUnavailable, StoreUnavailable: the part that would know does not answer.
+            Forbidden: `check_kind` raises it for a kind that the caller may not cancel.
         """
-        status = self._canceled(owner, job_id) or self.status(owner, job_id)
+        status = self._canceled(owner, job_id, check_kind)
+        status = status or self.status(owner, job_id)
         if status and status["status"] in FINAL - {"canceled"}:
             raise JobEnded(f"Job {job_id} has {status['status']}.")
         return status
 
-    def _canceled(self, owner: str, job_id: str) -> dict[str, Any] | None:
+    def _canceled(
+        self, owner: str, job_id: str, check_kind: Callable[[Kind], None]
+    ) -> dict[str, Any] | None:
         """Cancel a job that Redis knows, and return its status after that."""
         if time_of(job_id) is None:
             return None
@@ -233,6 +242,7 @@ class Jobs:
             job = self.queue.job(job_id)
             if job is None or job.owner != owner:
                 return None
+            check_kind(job.kind)
             if job.record is None:
                 record = completion.cancel(self.queue, self._storage, job)
             else:

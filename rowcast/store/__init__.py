@@ -16,6 +16,7 @@ __all__ = [
     "datasets",
     "deduplication",
     "invalidation",
+    "key_copy",
     "loading",
     "manifests",
     "patience",

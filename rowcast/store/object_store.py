@@ -186,6 +186,15 @@ class Storage:
         else:
             self._put(bucket, key, io.BytesIO(content), len(content))
 
+    def read_key(self, bucket: Bucket, key: str) -> bytes:
+        """Return the object of a key. Raises ObjectMissing."""
+        with self._opened(bucket, key) as response:
+            return bytes(response.read())
+
+    def write_key(self, bucket: Bucket, key: str, content: bytes) -> None:
+        """Write the object of a key."""
+        self._put(bucket, key, io.BytesIO(content), len(content))
+
     def copy_in(self, bucket: Bucket, key: str, path: Path) -> None:
         """Write a file to the object of a key."""
         with path.open("rb") as file:

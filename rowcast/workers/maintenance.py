@@ -18,12 +18,13 @@ from typing import Any
 import redis
 
 from rowcast import errors
+from rowcast.access import KeyStore
 from rowcast.catalog import late_uploads, retention
 from rowcast.config import Settings
 from rowcast.jobs import JobQueue, Jobs, completion
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_maintenance
-from rowcast.store import Storage, patience
+from rowcast.store import Storage, key_copy, patience
 from rowcast.system import scratch
 from rowcast.webhooks import delivery
 
@@ -67,6 +68,8 @@ class Maintenance:
         self._storage = Storage(settings, patience.WORKER, connections=4)
         # The tasks that keep the queue going do not wait for a store that is away.
         self._impatient_storage = Storage(settings, patience.MAINTENANCE, connections=4)
+        self._keys = KeyStore(self._queue.connection)
+        self._copied_keys: bytes | None = None
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self.tasks = [
             PeriodicTask(self.recover, 1.0),
@@ -75,6 +78,7 @@ class Maintenance:
             PeriodicTask(self.reconcile, 10.0),
             PeriodicTask(self.forget_dead_workers, 60.0),
             PeriodicTask(self.report_space, 5.0),
+            PeriodicTask(self.copy_keys, 5.0),
             PeriodicTask(self.remove_old, REMOVE_EVERY_S),
             PeriodicTask(self.remove_late_uploads, REMOVE_EVERY_S),
         ]
@@ -127,6 +131,12 @@ class Maintenance:
     def report_space(self) -> None:
         """Report for /readyz how much scratch space is left here."""
         scratch.report(self._queue.connection, self._name, self._settings)
+
+    def copy_keys(self) -> None:
+        """Copy the API keys to the store, in case Redis is lost."""
+        self._copied_keys = key_copy.save(
+            self._impatient_storage, self._keys, self._copied_keys
+        )
 
     def remove_old(self) -> None:
         """Delete data that is older than its setting allows."""

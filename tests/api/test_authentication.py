@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import flask
 import pytest
 
-from rowcast.access import ANONYMOUS, SCOPES, Caller
+from rowcast.access import ANONYMOUS, SCOPES, Caller, Key, KeyRing
+from rowcast.access.keys import digest_of, new_key
 from rowcast.api.authentication import (
     OPEN_ENDPOINTS,
-    ApiKeys,
+    Authentication,
     check_scopes,
     is_open,
     scopes_of,
@@ -17,7 +20,21 @@ from rowcast.config import Settings
 from rowcast.errors import Forbidden, Unauthorized
 from server import create_app
 
-KEYED = ApiKeys(Settings(api_keys="ann:key-of-ann-1,bob:key-of-bob-1"))
+KEYED = Authentication(Settings(api_keys="ann:key-of-ann-1,bob:key-of-bob-1"))
+
+
+class Ring(KeyRing):
+    """Keys that stand in no Redis."""
+
+    def __init__(self, **found: Key) -> None:
+        self.found = {digest_of(plain): key for plain, key in found.items()}
+
+    def find(self, digest: str) -> Key | None:
+        return self.found.get(digest)
+
+
+def caller_of(header: str, callers: Authentication = KEYED, **found: Key) -> Caller:
+    return callers.caller_of(header, Ring(**found))[0]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +46,7 @@ KEYED = ApiKeys(Settings(api_keys="ann:key-of-ann-1,bob:key-of-bob-1"))
     ],
 )
 def test_key_names_its_owner(header: str, owner: str) -> None:
-    assert KEYED.caller_of(header).owner == owner
+    assert caller_of(header).owner == owner
 
 
 @pytest.mark.parametrize(
@@ -45,7 +62,7 @@ def test_key_names_its_owner(header: str, owner: str) -> None:
 )
 def test_missing_or_wrong_key_is_refused(header: str, detail: str) -> None:
     with pytest.raises(Unauthorized) as raised:
-        KEYED.caller_of(header)
+        caller_of(header)
     assert raised.value.detail == detail
 
 
@@ -55,14 +72,77 @@ def test_open_endpoints_need_no_key(path: str) -> None:
 
 
 def test_without_keys_everything_belongs_to_one_owner() -> None:
-    caller = ApiKeys(Settings()).caller_of("Bearer anything")
+    caller = caller_of("Bearer anything", Authentication(Settings()))
     assert caller == ANONYMOUS
     assert (caller.owner, caller.scopes) == ("default", frozenset(SCOPES))
 
 
 def test_key_of_the_settings_is_no_administrator() -> None:
-    caller = KEYED.caller_of("Bearer key-of-ann-1")
+    caller = caller_of("Bearer key-of-ann-1")
     assert caller.scopes == {"read", "predict", "fit"}
+
+
+def made_key(**ends: float) -> Key:
+    _, key = new_key("cas", "laptop", ["read"])
+    return replace(key, **ends)  # type: ignore[arg-type]
+
+
+def test_created_key_acts_for_its_owner_with_its_scopes() -> None:
+    key = made_key()
+    caller = caller_of("Bearer plain", plain=key)
+    assert caller == Caller("cas", key.id, "laptop", frozenset({"read"}))
+
+
+@pytest.mark.parametrize(
+    ("ends", "detail"),
+    [
+        ({"expires_at": 1.0}, "The API key has expired."),
+        ({"revoked_at": 1.0}, "The API key was revoked."),
+    ],
+)
+def test_ended_key_is_refused(ends: dict[str, float], detail: str) -> None:
+    with pytest.raises(Unauthorized) as raised:
+        caller_of("Bearer plain", plain=made_key(**ends))
+    assert raised.value.detail == detail
+
+
+def test_without_anonymous_callers_created_keys_are_the_only_ones() -> None:
+    closed = Authentication(Settings(allow_anonymous=False))
+    with pytest.raises(Unauthorized):
+        caller_of("Bearer anything", closed)
+    assert caller_of("Bearer plain", closed, plain=made_key()).owner == "cas"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "api_key=0123456789",
+        "id=1&apikey=0123456789",
+        "X-API-Key=0123456789",
+        "access_token=0123456789",
+        "token=",
+        "id=rowcast_" + "a2" * 16,
+        "id=rowcast%5F" + "a2" * 16,
+    ],
+)
+def test_key_in_the_url_is_refused_and_not_logged(
+    query: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    client = create_app(Settings(api_keys="ann:key-of-ann-1")).test_client()
+    headers = {"Authorization": "Bearer key-of-ann-1"}
+    answer = client.get(f"/status?{query}", headers=headers)
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
+    assert "header" in answer.get_json()["hint"]
+    assert "0123456789" not in caplog.text + answer.text
+    assert "a2a2" not in caplog.text + answer.text
+
+
+def test_key_in_a_path_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    create_app(Settings()).test_client().get("/jobs/rowcast_" + "a2" * 16)
+    assert "/jobs/..." in caplog.text
+    assert "a2a2" not in caplog.text
 
 
 def test_missing_scope_is_named() -> None:

@@ -1,5 +1,5 @@
 """The routes that the picture does not name, one file a resource."""
 
-from rowcast.api.routes import datasets, documents, health, jobs, models, results
+from rowcast.api.routes import datasets, documents, health, jobs, keys, models, results
 
-__all__ = ["datasets", "documents", "health", "jobs", "models", "results"]
+__all__ = ["datasets", "documents", "health", "jobs", "keys", "models", "results"]
