@@ -74,7 +74,10 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
 
 
 def _begin() -> None:
-    """Note when a request began, and its id."""
+    """Note when a request began, and its id, unless it was here before."""
+    if _is_again():
+        vars(flask.g).update(flask.request.environ["rowcast.notes"])
+        return
     given_id = flask.request.headers.get("X-Request-ID", "")
     is_usable = _REQUEST_ID.fullmatch(given_id)
     flask.g.started_at = time.monotonic()
@@ -125,7 +128,7 @@ def _caller_of(
 
 def _is_again() -> bool:
     """Return whether the request was here before, and comes again because its body has arrived."""
-    return bool(flask.request.environ.get("rowcast.is_again"))
+    return bool(flask.request.environ.get("rowcast.notes"))
 
 
 def _check_scopes(caller: Caller) -> None:

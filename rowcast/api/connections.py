@@ -103,14 +103,19 @@ class Parser(RequestParser):  # type: ignore[misc]
     """A parser that gives a request again whose body has arrived in the meantime."""
 
     is_again = False
-    was_again = False
     expects_continue = False
+
+    def __init__(self, *args: Any) -> None:
+        """Begin without a request. `notes` outlive the wait of a request for its body."""
+        super().__init__(*args)
+        self.notes: dict[str, Any] = {}
 
     def __next__(self) -> Any:
         """Return the next request, or the one that waited for its body."""
-        self.was_again, self.is_again = self.is_again, False
-        if self.was_again:
+        if self.is_again:
+            self.is_again = False
             return self.mesg
+        self.notes = {}
         request = super().__next__()
         # Gunicorn would ask for the body before anybody has looked at the key.
         self.expects_continue = request._expected_100_continue

@@ -321,7 +321,7 @@ def _serve(
     parser = environ["gunicorn.socket"].parser
     environ["rowcast.is_stopping"] = is_stopping
     environ["rowcast.await_body"] = parser.await_body
-    environ["rowcast.is_again"] = parser.was_again
+    environ["rowcast.notes"] = parser.notes
 
     def start_answer(*answer: Any) -> Any:
         if not parser.body_has_arrived():

@@ -17,6 +17,8 @@ from rowcast import errors
 MAX_BODY_BYTES = 1_000_000
 # Where a body may be a table, of up to ONLINE_MAX_BYTES.
 TABLE_PATHS = ("/predict",)
+# What is known of a request when it comes again because its body has arrived.
+KEPT = ("started_at", "request_id", "rate_standings")
 
 
 class Request(flask.Request):
@@ -129,6 +131,8 @@ def await_body() -> None:
     request: Any = flask.request
     await_it = request.environ.get("rowcast.await_body")
     if await_it and request.needs_body:
+        kept = {name: flask.g.get(name) for name in KEPT if name in flask.g}
+        request.environ["rowcast.notes"].update(kept)
         await_it(flask.g.owner, request.content_length or request.limit)
 
 

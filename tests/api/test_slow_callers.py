@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -38,6 +39,7 @@ def guarded(start_stack: StartStack) -> Stack:
         SERVER_WORKERS="1",
         SERVER_THREADS="4",
         API_KEYS=f"ann:{KEY},bob:{OTHER_KEY}",
+        KEY_REQUESTS_PER_MINUTE="6000",
     )
     stack.headers = {"Authorization": f"Bearer {KEY}"}
     return stack
@@ -226,6 +228,19 @@ def test_requests_in_pieces_and_one_behind_another_are_answered(
             time.sleep(0.005)
         codes = [answer_of(callers[0])[2]["code"] for _ in range(3)]
     assert codes == ["dataset_not_found"] * 3
+
+
+def test_a_request_whose_body_comes_later_is_counted_once(guarded: Stack) -> None:
+    request = HEAD_OF_POST + as_length(BODY)
+    left = []
+    with connected(guarded, 1) as callers:
+        for n_first in (len(request), len(request) - 5, len(request)):
+            callers[0].sendall(request[:n_first])
+            time.sleep(0.1)
+            callers[0].sendall(request[n_first:])
+            limits = answer_of(callers[0])[1]["ratelimit"]
+            left.append(int(re.search(r'"key";r=(\d+)', limits)[1]))  # type: ignore[index]
+    assert left[0] - left[1] == left[1] - left[2] == 1
 
 
 def test_a_connection_of_http_1_0_is_closed_after_its_answer(guarded: Stack) -> None:
