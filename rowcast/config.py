@@ -199,6 +199,22 @@ class Settings(BaseSettings):
         1_000_000,
         description="Longest text in a cell, in bytes.",
     )
+    max_footer_bytes: Positive = Field(
+        32_000_000,
+        description="Largest footer of a Parquet file, or schema of an Arrow file, in bytes. "
+        "Reading one takes about ten times as much memory.",
+    )
+    max_column_chunks: Positive = Field(
+        250_000,
+        description="Maximum number of column chunks of a Parquet file: row groups times "
+        "columns.",
+    )
+    max_nesting: int = Field(
+        16,
+        ge=1,
+        le=64,
+        description="Maximum number of levels of lists and structs within a column.",
+    )
     max_table_bytes: Positive = Field(
         4_000_000_000,
         description="Maximum memory for the rows of a table in a fit, in bytes. Predictions "

@@ -21,7 +21,6 @@ from rowcast.errors import InvalidTable
 from rowcast.tables.files import Format, Read, Sample, Source
 from rowcast.tables.limits import (
     BATCH_BYTES,
-    MAX_FOOTER_BYTES,
     Limits,
     halved,
     views_of,
@@ -99,27 +98,31 @@ def _file_schema(size: int, read: Read, limits: Limits) -> pa.Schema:
     if size < 20 or end[-6:] != b"ARROW1":
         raise truncated("Arrow")
     n_footer = int.from_bytes(end[:4], "little", signed=True)
-    if not 0 < n_footer <= min(size - 18, MAX_FOOTER_BYTES):
+    if not 0 < n_footer <= size - 18:
         raise damaged("Arrow")
+    limits.check_footer(n_footer)
     footer = read(size - 10 - n_footer, n_footer)
     with rejecting_damage("Arrow"):
         schema = ipc.open_file(_FileEnd(size, footer + end)).schema
         limits.check_columns(len(schema.names))
+        limits.check_nesting(schema)
         return schema
 
 
 def _stream_schema(size: int, read: Read, limits: Limits) -> pa.Schema:
     head = read(0, min(size, _HEAD_BYTES))
     n_schema = int.from_bytes(head[4:8], "little", signed=True) + 8
-    if size < n_schema <= MAX_FOOTER_BYTES:
-        raise truncated("Arrow")
-    if not 8 < n_schema <= MAX_FOOTER_BYTES:
+    if n_schema <= 8:
         raise damaged("Arrow")
+    limits.check_footer(n_schema)
+    if n_schema > size:
+        raise truncated("Arrow")
     if n_schema > len(head):
         head = read(0, n_schema)
     with rejecting_damage("Arrow"):
         schema = ipc.read_schema(pa.py_buffer(head[:n_schema]))
         limits.check_columns(len(schema.names))
+        limits.check_nesting(schema)
         return schema
 
 

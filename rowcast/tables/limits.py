@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pt
 from pyarrow import lib
 
 from rowcast.errors import InvalidTable
@@ -21,7 +22,6 @@ BATCH_BYTES = 64 << 20
 BATCH_CELLS = 8_000_000
 # The most that is shown of the beginning of a file.
 SAMPLE_CELLS = 2_000_000
-MAX_FOOTER_BYTES = 64 << 20
 
 # A table may have ten thousand columns, so types are told apart by their numbers.
 _LARGE_TEXT = frozenset({lib.Type_LARGE_STRING, lib.Type_LARGE_BINARY})
@@ -40,6 +40,9 @@ class Limits:
     max_cell_bytes: int
     max_unpacked_bytes: int
     max_table_bytes: int
+    max_footer_bytes: int
+    max_column_chunks: int
+    max_nesting: int
 
     @classmethod
     def of(cls, settings: Any) -> Limits:
@@ -75,6 +78,33 @@ class Limits:
         if n_rows * n_columns > self.max_cells:
             what = f"The table has {number} rows of {n_columns:,} columns"
             raise over(what, self.max_cells, "MAX_CELLS", unit=" cells")
+
+    def check_footer(self, n_bytes: int) -> None:
+        """Reject a file whose footer or schema is too long to decode."""
+        if n_bytes > self.max_footer_bytes:
+            what = f"The description of the columns has {n_bytes:,} bytes"
+            raise over(what, self.max_footer_bytes, "MAX_FOOTER_BYTES")
+
+    def check_chunks(self, n_groups: int, n_columns: int) -> None:
+        """Reject a Parquet file with too many row groups for its columns."""
+        if n_groups * n_columns > self.max_column_chunks:
+            what = f"The file has {n_groups:,} row groups of {n_columns:,} columns"
+            error = over(
+                what, self.max_column_chunks, "MAX_COLUMN_CHUNKS", " column chunks"
+            )
+            error.hint = f"Write larger row groups. {error.hint}"
+            raise error
+
+    def check_nesting(self, schema: pa.Schema) -> None:
+        """Reject a table with a column of lists within lists within lists."""
+        for field in schema:
+            if _nesting(field.type) > self.max_nesting:
+                raise self.nested_too_deeply()
+
+    def nested_too_deeply(self) -> InvalidTable:
+        """Return the error for a column with too many levels."""
+        what = "A column has lists or structs within each other"
+        return over(what, self.max_nesting, "MAX_NESTING", " levels")
 
     def check_unpacked(self, n_bytes: int) -> None:
         """Reject a file whose content is too long after decompression."""
@@ -205,6 +235,17 @@ def _decoded_bytes(column: pa.Array) -> int:
         return int(column.nbytes)
     n_text_bytes = int(cell_bytes(column).sum())
     return n_text_bytes + width * len(column)
+
+
+def _nesting(found: pa.DataType) -> int:
+    """Return the levels of lists and structs in a type."""
+    if not pt.is_nested(found):
+        return 0
+    return 1 + max(map(_nesting, _children(found)), default=0)
+
+
+def _children(found: pa.DataType) -> list[pa.DataType]:
+    return [found.field(i).type for i in range(found.num_fields)]
 
 
 def _may_hold_text(found: pa.DataType) -> bool:

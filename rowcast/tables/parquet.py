@@ -20,7 +20,6 @@ from rowcast.tables.file_types import WRITE_WITHOUT_ENCRYPTION
 from rowcast.tables.files import Format, Read, Sample, Source
 from rowcast.tables.limits import (
     BATCH_BYTES,
-    MAX_FOOTER_BYTES,
     Limits,
     cell_bytes,
     row_bytes,
@@ -31,6 +30,8 @@ _FOOTER_BYTES = 65_536
 # In a file with encrypted columns, a nonce and a tag follow a footer that can be read.
 _SIGNATURE_BYTES = 28
 _MIN_BATCH_ROWS = 16
+# A list is a group of a group of its items, and the columns are below a root.
+_LEVELS_PER_LIST = 2
 
 
 def peek(size: int, read: Read, limits: Limits) -> Sample:
@@ -40,7 +41,7 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
         InvalidTable: the file is truncated, damaged or encrypted, or promises more than the limits.
     """
     tail = read(max(0, size - _FOOTER_BYTES), min(size, _FOOTER_BYTES))
-    n_footer = _footer_bytes(tail, size)
+    n_footer = _footer_bytes(tail, size, limits)
     if len(tail) < n_footer:
         tail = read(size - n_footer, n_footer)
     file = _checked(pa.BufferReader(tail), n_footer, limits)
@@ -57,7 +58,7 @@ def open_file(path: Path, limits: Limits) -> Source:
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 8))
-        n_footer = _footer_bytes(file.read(), size)
+        n_footer = _footer_bytes(file.read(), size, limits)
     checked = _checked(path, n_footer, limits)
     schema = plain_schema(checked.schema_arrow)
     n_rows = checked.metadata.num_rows
@@ -69,7 +70,7 @@ def open_file(path: Path, limits: Limits) -> Source:
     return Source(Format("parquet"), schema, n_rows, limits, batches, n_rows)
 
 
-def _footer_bytes(tail: bytes, size: int) -> int:
+def _footer_bytes(tail: bytes, size: int, limits: Limits) -> int:
     """Return the length of the footer, its length field and signature included."""
     if tail[-4:] == b"PARE":
         detail = "The Parquet file is encrypted."
@@ -77,20 +78,22 @@ def _footer_bytes(tail: bytes, size: int) -> int:
     if size < 12 or tail[-4:] != b"PAR1":
         raise truncated("Parquet")
     n_footer = int.from_bytes(tail[-8:-4], "little") + 8
-    if n_footer + 4 > size or n_footer > MAX_FOOTER_BYTES:
+    if n_footer + 4 > size:
         raise damaged("Parquet")
+    limits.check_footer(n_footer)
     return n_footer
 
 
 def _checked(source: Any, n_footer: int, limits: Limits) -> pq.ParquetFile:
     with rejecting_damage("Parquet"):
-        file = _parquet_file(source)
+        file = _opened(source, limits)
         metadata = file.metadata
         # Reading an encrypted column's metadata ends the process, so its footer's length tells.
         if metadata.serialized_size + _SIGNATURE_BYTES == n_footer - 8:
             detail = "The Parquet file has encrypted columns."
             raise InvalidTable(detail, hint=WRITE_WITHOUT_ENCRYPTION)
         limits.check_columns(metadata.num_columns)
+        limits.check_chunks(metadata.num_row_groups, metadata.num_columns)
         # Arrow decodes names only when they are read.
         n_columns = len(file.schema_arrow.names)
 
@@ -99,9 +102,24 @@ def _checked(source: Any, n_footer: int, limits: Limits) -> pq.ParquetFile:
         counts = [metadata.num_rows, *(group.num_rows for group in groups)]
         if min(counts + sizes) < 0:
             raise damaged("Parquet")
+        limits.check_nesting(file.schema_arrow)
         limits.check_rows(metadata.num_rows, n_columns)
         limits.check_unpacked(sum(sizes))
         return file
+
+
+def _opened(source: Any, limits: Limits) -> pq.ParquetFile:
+    try:
+        return _parquet_file(
+            source,
+            schema_depth_limit=limits.max_nesting * _LEVELS_PER_LIST + 2,
+            thrift_container_size_limit=limits.max_column_chunks,
+        )
+    except OSError as error:
+        # Arrow tells this by its message alone.
+        if "deeply nested" in str(error):
+            raise limits.nested_too_deeply() from None
+        raise
 
 
 def _parquet_file(source: Any, **options: Any) -> pq.ParquetFile:

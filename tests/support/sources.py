@@ -25,6 +25,9 @@ LIMITS = Limits(
     max_cell_bytes=1 << 20,
     max_unpacked_bytes=64 << 20,
     max_table_bytes=256 << 20,
+    max_footer_bytes=32 << 20,
+    max_column_chunks=250_000,
+    max_nesting=16,
 )
 FRAME = pd.DataFrame(
     {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.support.costs import peek_cost, peeked, read_cost
+from rowcast.errors import InvalidTable
+from tests.support.costs import LIMITS, peek_cost, peeked, read_cost
+from tests.support.files import arrow_file, arrow_stream, parquet
 
 # The files need a tenth of these. An inspection may take 3 s and about 500 MB.
 MAX_S = 3.0
@@ -101,3 +107,66 @@ def test_look_shows_fewer_rows_of_more_columns() -> None:
     assert sample.rows is not None
     assert sample.rows.num_rows == 200
     assert sample.n_rows_expected(len(WIDE_ROW) + 60_000) == 20_001
+
+
+def of_row_groups(n_columns: int, n_groups: int) -> bytes:
+    data = pa.table({f"c{i}": pa.array([1.5]) for i in range(n_columns)})
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, data.schema) as writer:
+        for _ in range(n_groups):
+            writer.write_table(data)
+    return buffer.getvalue()
+
+
+def test_footer_over_a_limit_is_refused_before_it_is_decoded() -> None:
+    # A footer whose length alone is true.
+    n_footer = 33_000_000
+    footer = bytes(n_footer) + n_footer.to_bytes(4, "little") + b"PAR1"
+    error, cpu_s, n_bytes = peek_cost(b"PAR1" + footer)
+    assert "MAX_FOOTER_BYTES" in error
+    assert cpu_s < MAX_S
+    assert n_bytes < MAX_BYTES
+
+
+@pytest.mark.parametrize("write", [arrow_file, arrow_stream])
+def test_schema_over_a_limit_is_refused(write: Callable[[pa.Table], bytes]) -> None:
+    content = write(pa.table({"c" * 100_000: [1]}))
+    with pytest.raises(InvalidTable, match="MAX_FOOTER_BYTES"):
+        peeked(content, dataclasses.replace(LIMITS, max_footer_bytes=50_000))
+
+
+def test_many_row_groups_of_many_columns_are_refused() -> None:
+    narrow = dataclasses.replace(LIMITS, max_column_chunks=99)
+    with pytest.raises(InvalidTable) as caught:
+        peeked(of_row_groups(10, 10), narrow)
+    assert caught.value.detail == (
+        "The file has 10 row groups of 10 columns; the limit is 99 column chunks "
+        "(MAX_COLUMN_CHUNKS)."
+    )
+    assert caught.value.hint.startswith("Write larger row groups.")
+
+
+@pytest.mark.parametrize(("n_columns", "n_groups"), [(10_000, 1), (200, 100)])
+def test_wide_table_of_row_groups_is_looked_at_for_little(
+    n_columns: int, n_groups: int
+) -> None:
+    error, cpu_s, n_bytes = peek_cost(of_row_groups(n_columns, n_groups))
+    assert error == ""
+    assert cpu_s < MAX_S
+    assert n_bytes < MAX_BYTES
+
+
+@pytest.mark.parametrize("write", [parquet, arrow_file, arrow_stream])
+@pytest.mark.parametrize("n_levels", [16, 17, 40])
+def test_column_that_is_nested_too_deeply_is_refused(
+    write: Callable[[pa.Table], bytes], n_levels: int
+) -> None:
+    found: pa.DataType = pa.int64()
+    for level in range(n_levels):
+        found = pa.list_(found) if level % 2 else pa.struct([("a", found)])
+    content = write(pa.table({"x": pa.array([None], found), "y": [1]}))
+    if n_levels == 16:
+        assert peeked(content).schema.names == ["x", "y"]
+        return
+    with pytest.raises(InvalidTable, match="MAX_NESTING"):
+        peeked(content)
