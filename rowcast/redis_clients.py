@@ -19,6 +19,19 @@ _SHORT_GREETING: dict[str, Any] = {
 }
 
 
+_CAUSES: dict[type[redis.RedisError], str] = {
+    redis.OutOfMemoryError: "Redis is full (maxmemory)",
+    redis.ReadOnlyError: "Redis is read-only",
+}
+
+
+def cause_of(error: redis.RedisError) -> str:
+    """Return why Redis did not do what it was asked to, the beginning of a sentence."""
+    if "MISCONF" in str(error):
+        return "Redis cannot write to its disk"
+    return _CAUSES.get(type(error), f"Redis does not answer ({type(error).__name__})")
+
+
 def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.Redis:
     """Return a client for the server, with one retry for a stale connection.
 

@@ -133,10 +133,18 @@ class ResultAnswer(Answer):
     expires_at: float = Field(description="When the url ends, in Unix seconds.")
 
 
+class Memory(Answer):
+    """The memory that Redis uses, and the most that it may (maxmemory); 0: no limit."""
+
+    used_bytes: int
+    max_bytes: int
+
+
 class Ready(Answer):
     """The parts behind the service answer."""
 
     status: Literal["ready"] = "ready"
+    redis: Memory
 
 
 class Alive(Answer):

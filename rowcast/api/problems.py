@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from rowcast import errors
 from rowcast.api.requests import MAX_BODY_BYTES
 from rowcast.observability import logs
+from rowcast.redis_clients import cause_of
 
 log = logging.getLogger("rowcast.server")
 
@@ -51,9 +52,7 @@ def _ours(error: Exception) -> errors.RowcastError:
         ours.status = error.code or 500
         return ours
     if isinstance(error, redis.RedisError):
-        return errors.QueueUnavailable(
-            f"Redis does not answer ({type(error).__name__})."
-        )
+        return errors.QueueUnavailable(f"{cause_of(error)}.")
     with logs.bind(request_id=flask.g.get("request_id")):
         log.error("a request failed", exc_info=error)
     return errors.InternalError("The service failed to answer this request.")

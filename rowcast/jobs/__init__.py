@@ -2,6 +2,7 @@
 
 from rowcast.jobs.fields import JobFields, Priority
 from rowcast.jobs.queue import QUEUE_NAME, AttemptError, JobQueue, our_errors
+from rowcast.jobs.redis_memory import RedisMemory
 from rowcast.jobs.service import Jobs, Submission
 from rowcast.jobs.status import FINAL, Status, shown
 
@@ -13,6 +14,7 @@ __all__ = [
     "JobQueue",
     "Jobs",
     "Priority",
+    "RedisMemory",
     "Status",
     "Submission",
     "completion",
@@ -22,6 +24,7 @@ __all__ = [
     "our_errors",
     "publishing",
     "queue",
+    "redis_memory",
     "reuse",
     "service",
     "shown",

@@ -24,6 +24,7 @@ from rowcast.jobs.estimates import Lane
 from rowcast.jobs.fields import JobFields
 from rowcast.jobs.log import MAX_LINES
 from rowcast.jobs.status import RQ_FINAL
+from rowcast.redis_clients import cause_of
 from rowcast.webhooks import outbox
 
 Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
@@ -50,6 +51,9 @@ _SCRIPT = "".join(
         *(_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in _PARTS),
     )
 )
+# A Redis that has reached its maxmemory accepts no job, but ends those that it has.
+_FOR_NEW_JOBS = f"#!lua\n{_SCRIPT}"
+_FOR_KNOWN_JOBS = f"#!lua flags=allow-oom\n{_SCRIPT}"
 # Jobs that are looked at in one round trip.
 _BATCH = 200
 
@@ -81,12 +85,14 @@ class JobQueue:
     """The queue. Every method raises redis.RedisError if Redis does not answer."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        """Use a connection; the script is loaded at the first call."""
+        """Use a connection; the scripts are loaded at the first call."""
         self.connection = connection
-        self._script = connection.register_script(_SCRIPT)
+        self._submit = connection.register_script(_FOR_NEW_JOBS)
+        self._script = connection.register_script(_FOR_KNOWN_JOBS)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        answer = self._script(args=[name, *arguments])
+        script = self._submit if name == "submit" else self._script
+        answer = script(args=[name, *arguments])
         return answer.decode() if isinstance(answer, bytes) else answer
 
     # What the server does
@@ -377,6 +383,4 @@ def our_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise QueueUnavailable(
-            f"Redis does not answer ({type(error).__name__})."
-        ) from error
+        raise QueueUnavailable(f"{cause_of(error)}.") from error

@@ -16,10 +16,11 @@ import rq.job
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.ids import time_of
-from rowcast.jobs import completion, estimates
+from rowcast.jobs import completion, estimates, redis_memory
 from rowcast.jobs.estimates import Expectation, Work
 from rowcast.jobs.fields import JobFields, Priority
 from rowcast.jobs.queue import ENDS, QUEUE_NAME, JobQueue, Refusal, our_errors
+from rowcast.jobs.redis_memory import RedisMemory
 from rowcast.jobs.status import FINAL, shown, status_of
 from rowcast.store import JobRef, Kind, Storage, invalidation, records
 
@@ -254,10 +255,16 @@ class Jobs:
         with our_errors():
             invalidation.note_deletion(self._connection)
 
-    def check(self) -> None:
-        """Raise QueueUnavailable if Redis does not answer."""
+    def check(self) -> RedisMemory:
+        """Return how full Redis is.
+
+        Raises:
+            QueueUnavailable: Redis does not answer, or is full.
+        """
         with our_errors():
-            self._connection.ping()
+            memory = redis_memory.of(self._connection)
+        memory.check()
+        return memory
 
 
 def _fields(

@@ -35,6 +35,7 @@ port {{port}}
 requirepass {{password}}
 appendonly yes
 appendfsync always
+maxmemory 512mb
 maxmemory-policy noeviction
 save ""
 loglevel warning

@@ -22,6 +22,7 @@ from cachetools import LRUCache
 from rowcast.errors import ModelNotFound
 from rowcast.learning import Predictor
 from rowcast.online import limits
+from rowcast.redis_clients import cause_of
 from rowcast.store import JobRef, Storage, invalidation, loading, publications
 from rowcast.system import memory
 
@@ -93,9 +94,7 @@ class ModelCache:
         try:
             return invalidation.deletions(self._connection)
         except redis.RedisError as error:
-            log.warning(
-                "Redis does not answer (%s); asking the store", type(error).__name__
-            )
+            log.warning("%s; asking the store", cause_of(error))
             return None
 
     def _look_again(

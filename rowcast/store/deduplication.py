@@ -14,6 +14,7 @@ from typing import cast
 import redis
 
 from rowcast.ids import time_of
+from rowcast.redis_clients import cause_of
 from rowcast.store import datasets
 from rowcast.store.answers import ObjectMissing, Version
 from rowcast.store.object_store import Storage
@@ -88,8 +89,8 @@ def find(
             connection.zrem(same_bytes, dataset_id)
     except redis.RedisError as error:
         log.warning(
-            "Redis does not answer (%s); the bytes are uploaded again",
-            type(error).__name__,
+            "%s; the bytes are uploaded again",
+            cause_of(error),
         )
     return None
 

@@ -25,6 +25,7 @@ from rowcast import __version__
 from rowcast.config import Settings
 from rowcast.errors import RowcastError
 from rowcast.observability import logs
+from rowcast.redis_clients import cause_of
 from rowcast.webhooks import outbox, signatures, urls
 from rowcast.webhooks.outbox import Delivery
 from rowcast.webhooks.urls import Target
@@ -85,7 +86,7 @@ def _deliver_due(
             if not deliver_next(connection, settings, read_status, time.time()):
                 return
     except redis.RedisError as error:
-        log.warning("Redis does not answer (%s); webhooks wait", type(error).__name__)
+        log.warning("%s; webhooks wait", cause_of(error))
     except Exception:
         log.exception("a webhook could not be sent")
 

@@ -28,6 +28,7 @@ from rowcast.jobs import (
 )
 from rowcast.jobs import log as job_log
 from rowcast.learning import Progress
+from rowcast.redis_clients import cause_of
 from rowcast.store import Storage, deduplication, patience, publications
 from rowcast.system import memory, scratch
 from rowcast.workers.report_pipe import ReportPipe
@@ -201,7 +202,5 @@ def until_redis_answers(call: Callable[[], T]) -> T:
         try:
             return call()
         except redis.RedisError as error:
-            log.warning(
-                "Redis does not answer (%s); waiting for it", type(error).__name__
-            )
+            log.warning("%s; waiting for it", cause_of(error))
             time.sleep(REDIS_PAUSE_S)

@@ -12,6 +12,7 @@ import redis
 
 from rowcast.config import DEFAULT_JOB_TTL_S, Settings
 from rowcast.jobs import JobQueue, estimates
+from rowcast.redis_clients import cause_of
 from rowcast.system import cores
 from rowcast.workers import order
 from rowcast.workers.order import Order
@@ -64,11 +65,9 @@ class Dispatcher:
                     return found
                 if not self.stop.is_made:
                     self._wait()
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:
                 self.stop.may_interrupt = True
-                log.warning(
-                    "Redis does not answer (%s); waiting for it", type(error).__name__
-                )
+                log.warning("%s; waiting for it", cause_of(error))
                 time.sleep(REDIS_PAUSE_S)
         return None
 

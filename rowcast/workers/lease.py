@@ -10,6 +10,7 @@ import redis
 
 from rowcast.jobs import JobQueue
 from rowcast.jobs import log as job_log
+from rowcast.redis_clients import cause_of
 from rowcast.workers.work_horse import WorkHorse
 
 log = logging.getLogger("rowcast.worker")
@@ -55,9 +56,7 @@ class Lease:
                 self._check_at = now + CHECK_S
                 return self._queue.is_ours(self._job_id, self._attempt)
         except redis.RedisError as error:
-            log.warning(
-                "Redis does not answer (%s); the job runs on", type(error).__name__
-            )
+            log.warning("%s; the job runs on", cause_of(error))
             self._check_at = self._renew_at = time.monotonic() + PAUSE_S
         return True
 

@@ -21,7 +21,7 @@ from rowcast import errors
 from rowcast.access import KeyStore
 from rowcast.catalog import late_uploads, retention
 from rowcast.config import Settings
-from rowcast.jobs import JobQueue, Jobs, completion
+from rowcast.jobs import JobQueue, Jobs, completion, redis_memory
 from rowcast.observability import logs
 from rowcast.redis_clients import connect_for_maintenance
 from rowcast.store import Storage, key_copy, patience
@@ -79,6 +79,7 @@ class Maintenance:
             PeriodicTask(self.forget_dead_workers, 60.0),
             PeriodicTask(self.report_space, 5.0),
             PeriodicTask(self.copy_keys, 5.0),
+            PeriodicTask(self.relieve_redis, 5.0),
             PeriodicTask(self.remove_old, REMOVE_EVERY_S),
             PeriodicTask(self.remove_late_uploads, REMOVE_EVERY_S),
         ]
@@ -137,6 +138,18 @@ class Maintenance:
         self._copied_keys = key_copy.save(
             self._impatient_storage, self._keys, self._copied_keys
         )
+
+    def relieve_redis(self) -> None:
+        """Let a Redis that is nearly full forget what it may."""
+        memory = redis_memory.of(self._queue.connection)
+        if memory.is_nearly_full:
+            n_keys = redis_memory.relieve(self._queue.connection)
+            log.warning(
+                "Redis uses %d of %d bytes; it forgets %d caches and ended jobs soon",
+                memory.used_bytes,
+                memory.max_bytes,
+                n_keys,
+            )
 
     def remove_old(self) -> None:
         """Delete data that is older than its setting allows."""

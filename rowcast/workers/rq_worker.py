@@ -16,7 +16,9 @@ from uuid import uuid4
 
 import redis
 import rq.worker
+from rq import worker_registration
 from rq.exceptions import StopRequested
+from rq.utils import now
 
 from rowcast.config import Settings
 from rowcast.jobs import QUEUE_NAME, JobQueue
@@ -50,6 +52,7 @@ class Worker(rq.worker.Worker):
             worker_ttl=REGISTRY_TTL_S,
         )
         self._heartbeat_due_at = 0.0
+        self._is_registered = False
         self._heartbeat_queue = JobQueue(connect_for_heartbeats(settings))
         self._stop = StopRequest(settings.stop_grace_s)
         queue = JobQueue(connect_for_maintenance(settings))
@@ -115,8 +118,24 @@ class Worker(rq.worker.Worker):
             return
         self._heartbeat_due_at = time.monotonic() + HEARTBEAT_S
         connection = cast(Any, self._heartbeat_queue.connection)
-        with suppress(redis.RedisError):
+        try:
+            if not self._is_registered:
+                self._register(connection)
             super().heartbeat(timeout, connection)
+        except redis.RedisError:
+            # Without heartbeats the entry expires, and a later heartbeat would not bring it back.
+            self._is_registered = False
+
+    def register_birth(self) -> None:
+        """Leave the entry to the first heartbeat, which does not wait for Redis."""
+        self.birth_date = self.last_heartbeat = now()
+
+    def _register(self, connection: Any) -> None:
+        with connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize())
+            worker_registration.register(self, pipeline)
+            pipeline.execute()
+        self._is_registered = True
 
     def register_death(self) -> None:
         """Leave the registry if Redis answers soon; else the entry expires by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from rowcast import errors
 from rowcast.api.answers import Alive, Ready
 from rowcast.api.openapi import blueprint
 from rowcast.api.state import parts
+from rowcast.jobs import RedisMemory
 from rowcast.system import data_disk, scratch
 
 api = blueprint("health")
@@ -25,15 +27,18 @@ def healthz() -> dict[str, Any]:
 @api.get("/readyz", responses={200: Ready})
 def readyz() -> dict[str, Any]:
     """Answer whether Redis and the buckets answer, and whether there is space left."""
+    memory: list[RedisMemory] = []
+    # The threads of `_check` have no application.
+    check_redis = parts.jobs.check
     _check(
         {
-            "redis": parts.jobs.check,
+            "redis": lambda: memory.append(check_redis()),
             "store": parts.storage.check_buckets,
             "scratch": partial(scratch.check, parts.connection),
             "disk": partial(data_disk.check, parts.settings.data_dir),
         }
     )
-    return {"status": "ready"}
+    return {"status": "ready", "redis": asdict(memory[0])}
 
 
 def _check(checks: dict[str, Callable[[], None]]) -> None:
