@@ -7,11 +7,16 @@ from gunicorn import glogging
 
 from rowcast.api import gunicorn_worker
 from rowcast.config import ConfigurationError, Settings
-from rowcast.observability import logs
+from rowcast.observability import AuditLog, logs
 from rowcast.system import die_with_parent
 
 try:
     settings = Settings.from_environment()
+    AuditLog(settings.audit_log).check()
+except OSError as error:
+    raise SystemExit(
+        f"rowcast: AUDIT_LOG cannot be written: {error.strerror}"
+    ) from None
 except ConfigurationError as error:
     raise SystemExit(f"rowcast: {error}") from None
 

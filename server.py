@@ -94,7 +94,7 @@ def upload(query: schemas.UploadRequest) -> Answer:
     )
     if known_id:
         return {"id": known_id, "exists": True, "url": None, "expires_at": None}
-    dataset_id = idempotency.id_of_request()
+    dataset_id = flask.g.object_id = idempotency.id_of_request()
     return {"id": dataset_id, "exists": False, **presigning.upload(dataset_id)}
 
 

@@ -417,6 +417,12 @@ class Settings(BaseSettings):
         "terminal, else JSON.",
     )
 
+    audit_log: str = Field(
+        "stdout",
+        min_length=1,
+        description="Where the audit log goes: a file, `stdout`, `stderr` or `off`.",
+    )
+
     @model_validator(mode="after")
     def _check_api_keys(self) -> Settings:
         is_decided = self.api_keys or self.allow_anonymous is not None

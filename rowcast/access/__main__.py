@@ -11,6 +11,7 @@ its SHA-256.
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from rowcast.access.callers import Scope
 from rowcast.access.key_store import KeyStore
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import RowcastError
+from rowcast.observability import AuditLog
 from rowcast.redis_clients import connect_for_requests
 from rowcast.setting_types import OWNER
 
@@ -59,6 +61,7 @@ def _create(options: argparse.Namespace, store: KeyStore, settings: Settings) ->
         options.owner, options.name, options.scopes, expires_at=expires_at
     )
     store.add(keys.digest_of(plain), key)
+    _audit(settings, "access create", key)
     sys.stdout.write(f"{plain}\n")
     sys.stderr.write(
         f"Key {key.id} of {key.owner}. It is not shown again: keep it in a safe place.\n"
@@ -97,10 +100,19 @@ def _day(seconds: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
-def _revoke(options: argparse.Namespace, store: KeyStore, _: Settings) -> int:
+def _audit(settings: Settings, action: str, key: keys.Key) -> None:
+    # Standard output belongs to the key.
+    is_stdout = settings.audit_log == "stdout"
+    target = "stderr" if is_stdout else settings.audit_log
+    user = getpass.getuser()
+    AuditLog(target).write(action, "done", user=user, owner=key.owner, object=key.id)
+
+
+def _revoke(options: argparse.Namespace, store: KeyStore, settings: Settings) -> int:
     key = store.revoke(options.id)
     if key is None:
         return _fail(f"Key {options.id} does not exist; `list` shows the ids.")
+    _audit(settings, "access revoke", key)
     sys.stderr.write(f"Key {key.id} of {key.owner}, {key.name}, is revoked.\n")
     return 0
 

@@ -14,6 +14,7 @@ from flask_openapi3.openapi import OpenAPI
 from rowcast import __version__, errors
 from rowcast.access import ANONYMOUS, Caller, Key, keys
 from rowcast.api import (
+    auditing,
     authentication,
     headers,
     openapi,
@@ -155,6 +156,7 @@ def _note(response: flask.Response) -> flask.Response:
     # A line break in a path must not make a line of its own, and a key must not be logged.
     path = keys.PATTERN.sub("...", request.path).encode("unicode_escape").decode()
     _note_use_of_key(response)
+    auditing.note(response)
     with logs.bind(request_id=request_id, job_id=g.get("job_id")):
         log.log(
             level,

@@ -96,10 +96,12 @@ class Authentication:
         if scheme.lower() != "bearer":
             raise errors.Unauthorized("The API key is not valid.")
         # The time of a lookup by digest says nothing of the keys themselves.
-        digest = keys.digest_of(given.strip())
+        given = given.strip()
+        digest = keys.digest_of(given)
         if caller := self._of_settings.get(digest):
             return caller, None
-        key = _valid(ring.find(digest))
+        is_well_formed = keys.PATTERN.fullmatch(given)
+        key = _valid(ring.find(digest) if is_well_formed else None)
         return key.caller, key
 
 

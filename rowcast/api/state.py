@@ -15,6 +15,7 @@ from rowcast.api.rate_limiting import RateLimits
 from rowcast.api.waiting import WaitingRoom
 from rowcast.config import Settings
 from rowcast.jobs import Jobs
+from rowcast.observability import AuditLog
 from rowcast.redis_clients import connect_for_limits, connect_for_requests
 from rowcast.store import Storage, key_copy
 
@@ -33,6 +34,7 @@ class Parts:
     rate_limits: RateLimits
     keys: KeyStore
     key_ring: KeyRing
+    audit: AuditLog
 
 
 # Those of the application that answers the current request.
@@ -53,4 +55,5 @@ def install(app: flask.Flask, settings: Settings) -> None:
         rate_limits=RateLimits(connect_for_limits(settings), settings),
         keys=keys,
         key_ring=KeyRing(keys, partial(key_copy.restore, storage)),
+        audit=AuditLog(settings.audit_log),
     )

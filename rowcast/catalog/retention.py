@@ -25,6 +25,7 @@ from typing import get_args
 from rowcast.catalog import deletion, expiry, late_uploads
 from rowcast.config import Settings
 from rowcast.errors import ModelUntrusted, Unavailable
+from rowcast.observability import AuditLog
 from rowcast.store import Bucket, JobRef, Kind, Storage, publications, records
 
 log = logging.getLogger("rowcast.retention")
@@ -78,6 +79,7 @@ class _Rules:
     settings: Settings
     find_needed: FindNeeded
     now: float
+    audit: AuditLog
 
     def kept_days(self, bucket: Bucket, *, is_published: bool) -> float:
         """Return for how many days things are kept; 0: for ever."""
@@ -146,7 +148,7 @@ def steps(
     Raises:
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
-    rules = _Rules(settings, find_needed, now)
+    rules = _Rules(settings, find_needed, now, AuditLog(settings.audit_log))
     days: list[_Day] = []
     for bucket in get_args(Bucket):
         days += _old_days(storage, rules, bucket)
@@ -195,6 +197,9 @@ def _tidy(rules: _Rules, day: _Day, contents: Contents) -> int:
     due = _due_ids(rules, day, contents)
     for identifier in due:
         day.remove(identifier)
+        rules.audit.write(
+            f"retention {day.bucket}", "done", owner=day.owner, object=identifier
+        )
     if not day.is_newest:
         _remove_tombstones(rules, day, contents)
         _remove_notes(rules, day, contents)

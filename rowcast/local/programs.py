@@ -174,6 +174,8 @@ class Parts:
         settings["REDIS_URL"] = self.redis_url
         settings["DATA_DIR"] = str(self.data)
         settings["PYTHONUNBUFFERED"] = "1"
+        if not settings.get("AUDIT_LOG"):
+            settings["AUDIT_LOG"] = str(self.data / "audit.log")
         if not self.given_store:
             settings["S3_ENDPOINT"] = f"http://{HOST}:{self.ports.store}"
             settings["S3_ACCESS_KEY"] = self.keys.s3_access_key

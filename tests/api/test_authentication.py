@@ -23,6 +23,9 @@ from server import create_app
 KEYED = Authentication(Settings(api_keys="ann:key-of-ann-1,bob:key-of-bob-1"))
 
 
+PLAIN = "rowcast_" + "a2" * 16
+
+
 class Ring(KeyRing):
     """Keys that stand in no Redis."""
 
@@ -33,8 +36,10 @@ class Ring(KeyRing):
         return self.found.get(digest)
 
 
-def caller_of(header: str, callers: Authentication = KEYED, **found: Key) -> Caller:
-    return callers.caller_of(header, Ring(**found))[0]
+def caller_of(
+    header: str, callers: Authentication = KEYED, found: Key | None = None
+) -> Caller:
+    return callers.caller_of(header, Ring(**({PLAIN: found} if found else {})))[0]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def made_key(**ends: float) -> Key:
 
 def test_created_key_acts_for_its_owner_with_its_scopes() -> None:
     key = made_key()
-    caller = caller_of("Bearer plain", plain=key)
+    caller = caller_of(f"Bearer {PLAIN}", found=key)
     assert caller == Caller("cas", key.id, "laptop", frozenset({"read"}))
 
 
@@ -102,7 +107,7 @@ def test_created_key_acts_for_its_owner_with_its_scopes() -> None:
 )
 def test_ended_key_is_refused(ends: dict[str, float], detail: str) -> None:
     with pytest.raises(Unauthorized) as raised:
-        caller_of("Bearer plain", plain=made_key(**ends))
+        caller_of(f"Bearer {PLAIN}", found=made_key(**ends))
     assert raised.value.detail == detail
 
 
@@ -110,7 +115,7 @@ def test_without_anonymous_callers_created_keys_are_the_only_ones() -> None:
     closed = Authentication(Settings(allow_anonymous=False))
     with pytest.raises(Unauthorized):
         caller_of("Bearer anything", closed)
-    assert caller_of("Bearer plain", closed, plain=made_key()).owner == "cas"
+    assert caller_of(f"Bearer {PLAIN}", closed, found=made_key()).owner == "cas"
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     6: ("ml", "rowcast.catalog", "rowcast.search"),
     5: ("rowcast.jobs", "rowcast.online", "rowcast.backup"),
     4: ("rowcast.store", "rowcast.webhooks"),
-    3: ("rowcast.learning", "rowcast.observability", "rowcast.access", "rowcast.local"),
-    2: ("rowcast.tables", "rowcast.system", "rowcast.ui"),
+    3: ("rowcast.learning", "rowcast.access", "rowcast.local"),
+    2: ("rowcast.tables", "rowcast.system", "rowcast.observability", "rowcast.ui"),
     1: (
         "rowcast.config",
         "rowcast.setting_types",
