@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gunicorn import glogging
 
-from rowcast.api import gunicorn_worker
+from rowcast.api import gunicorn_worker, state
 from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import AuditLog, logs
 from rowcast.system import die_with_parent
@@ -65,3 +65,8 @@ worker_tmp_dir = str(shared_memory) if shared_memory.is_dir() else None
 def post_fork(server, worker):  # noqa: ARG001 - gunicorn's signature
     """End a worker whose master was killed, because it would keep the port."""
     die_with_parent(server.pid)
+
+
+def post_worker_init(worker):
+    """Start the inspectors while the worker starts."""
+    state.start(worker.app.callable)

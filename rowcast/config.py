@@ -377,6 +377,27 @@ class Settings(BaseSettings):
         description="Maximum run time of an online prediction, in seconds.",
     )
 
+    # Inspections
+
+    inspectors: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="Number of inspectors of each server process: child processes that look at "
+        "a table before its job is queued.",
+    )
+    inspection_timeout_s: int = Field(
+        3,
+        ge=1,
+        le=30,
+        description="Maximum time for the look at a table, in seconds.",
+    )
+    inspection_memory_bytes: int = Field(
+        300_000_000,
+        ge=50_000_000,
+        description="Maximum memory for the look at a table, in bytes.",
+    )
+
     # The machine
 
     cores_dir: str = Field(

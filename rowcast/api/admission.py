@@ -14,10 +14,10 @@ from rowcast.api.schemas import FitRequest, JobRequest, PredictRequest
 from rowcast.api.state import parts
 from rowcast.catalog import expiry
 from rowcast.errors import InvalidRequest
+from rowcast.inspection import Check
 from rowcast.jobs import Submission, estimates, reuse
 from rowcast.learning import learners, prediction
 from rowcast.store import JobRef, Kind, Publication
-from rowcast.tables import Feature, Sample, checks
 from rowcast.webhooks import outbox, urls
 
 
@@ -35,23 +35,23 @@ def fit(query: FitRequest) -> Admitted:
 
     Raises:
         InvalidRequest: parameters that do not fit the learner, the service or each other.
-        DatasetNotFound, DatasetTooLarge, InvalidTable: the dataset cannot be used.
+        DatasetNotFound, DatasetTooLarge, InvalidTable, NoInspector: as `lookups.dataset`.
         StoreUnavailable: the store does not answer.
     """
     learners.check(
         query.learner, query.params, task=query.task, class_weight=query.class_weight
     )
-    dataset = lookups.dataset(query.id)
-    target = checks.check_fit(dataset.sample, query.target, query.sample_weight)
+    check = Check.fit(query.target, query.sample_weight)
+    version, shown = lookups.dataset(query.id, check)
     model_id = id_of_request()
-    options = {**query.work(), "target": target, "dataset": vars(dataset.version)}
+    options = {**query.work(), "target": shown.target, "dataset": vars(version)}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
     work = estimates.of_fit(
         query.learner,
         query.params,
         query.validation,
-        dataset.sample,
-        dataset.version,
+        shown.n_rows,
+        shown.n_columns,
     )
     submission = _submission("fit", model_id, arguments, work, query)
     return Admitted(submission, may_reuse=query.reuse)
@@ -63,23 +63,22 @@ def predict(query: PredictRequest) -> Admitted:
     Raises:
         InvalidRequest: parameters that do not fit the model, the service or each other.
         ModelNotFound, ModelFailed, ModelUntrusted: the model cannot be used.
-        DatasetNotFound, DatasetTooLarge, InvalidTable: the dataset cannot be used.
+        DatasetNotFound, DatasetTooLarge, InvalidTable, NoInspector: as `lookups.dataset`.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
     dataset_id = str(query.dataset_id)
     model = lookups.model_or_fit(query.model_id)
-    dataset = lookups.dataset(dataset_id)
-    if model:
-        _check_predict(model, query, dataset.sample)
+    check = _check_of(model, query) if model else Check.none()
+    version, shown = lookups.dataset(dataset_id, check)
     result_id = id_of_request()
     arguments = {
         "dataset_id": dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
-        "options": {**query.work(), "dataset": vars(dataset.version)},
+        "options": {**query.work(), "dataset": vars(version)},
     }
     manifest = model.manifest if model else {}
-    work = estimates.of_prediction(manifest, dataset.sample, dataset.version)
+    work = estimates.of_prediction(manifest, shown.n_rows, shown.n_columns)
     if model is None:
         submission = _submission(
             "predict", result_id, arguments, work, query, waits_for=query.model_id
@@ -90,15 +89,18 @@ def predict(query: PredictRequest) -> Admitted:
     return Admitted(submission, query.reuse, sha256)
 
 
-def _check_predict(model: Publication, query: PredictRequest, sample: Sample) -> None:
-    """Refuse what a model cannot predict, as far as it shows before the job."""
+def _check_of(model: Publication, query: PredictRequest) -> Check:
+    """Return what the model needs of the table; refuse what it cannot predict of any table."""
     try:
-        features = [Feature(**feature) for feature in model.manifest["features"]]
+        features = [
+            (str(feature["name"]), str(feature["kind"]))
+            for feature in model.manifest["features"]
+        ]
         plan = prediction.Plan(query.output, query.quantiles, query.keep, query.format)
         prediction.check_plan(model.manifest, plan)
     except (KeyError, TypeError):
         raise lookups.damaged(query.model_id) from None
-    checks.check_predict(sample, features, query.keep)
+    return Check.predict(features, query.keep)
 
 
 def _submission(

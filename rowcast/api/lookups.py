@@ -21,6 +21,7 @@ from rowcast.errors import (
     NotAPrediction,
     NotFinished,
 )
+from rowcast.inspection import Check, Findings, Question
 from rowcast.jobs import FINAL
 from rowcast.store import (
     Bucket,
@@ -32,7 +33,7 @@ from rowcast.store import (
     datasets,
     publications,
 )
-from rowcast.tables import Limits, Sample, formats
+from rowcast.tables import Limits
 
 Status = dict[str, Any]
 
@@ -41,21 +42,27 @@ class Dataset(NamedTuple):
     """A dataset's version in the store, and what its footer or first megabyte shows."""
 
     version: Version
-    sample: Sample
+    shown: Findings
 
 
-def dataset(dataset_id: str) -> Dataset:
-    """Look at a dataset.
+def dataset(dataset_id: str, check: Check) -> Dataset:
+    """Have an inspector look at a dataset; this process never parses a table.
 
     Raises:
         DatasetNotFound: nothing was uploaded under the id, or it was deleted.
         DatasetTooLarge: it is over MAX_UPLOAD_BYTES.
-        InvalidTable: it is not a table.
+        InvalidTable: it is not a table, or does not pass the check.
+        TableTooComplex: the look takes too much time or memory.
+        NoInspector: none was free in time.
         StoreUnavailable: the store does not answer.
     """
     storage, settings = parts.storage, parts.settings
     bucket: Bucket = "datasets"
     place = (bucket, flask.g.owner, dataset_id, datasets.DATA)
+
+    def read(offset: int, length: int) -> bytes:
+        return storage.read(*place, offset=offset, length=length)
+
     try:
         datasets.uploaded(storage, flask.g.owner, dataset_id)
         version = storage.version(*place)
@@ -64,16 +71,14 @@ def dataset(dataset_id: str) -> Dataset:
                 f"Dataset {dataset_id} has {version.size} bytes; "
                 f"the limit is {settings.max_upload_bytes}."
             )
-        sample = formats.peek(
-            version.size,
-            lambda offset, length: storage.read(*place, offset=offset, length=length),
-            Limits.of(settings),
-        )
+        limits = vars(Limits.of(settings))
+        question = Question(version.size, limits, check, flask.g.request_id)
+        shown = parts.inspectors.inspect(flask.g.owner, question, read)
     except ObjectMissing:
         raise DatasetNotFound(
             f"Nothing was uploaded to dataset {dataset_id}."
         ) from None
-    return Dataset(version, sample)
+    return Dataset(version, shown)
 
 
 def status(job_id: str) -> Status:

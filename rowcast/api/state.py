@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -14,6 +15,8 @@ from rowcast.access import KeyRing, KeyStore
 from rowcast.api.rate_limiting import RateLimits
 from rowcast.api.waiting import WaitingRoom
 from rowcast.config import Settings
+from rowcast.errors import NoInspector
+from rowcast.inspection import Inspectors
 from rowcast.jobs import Jobs
 from rowcast.observability import AuditLog
 from rowcast.redis_clients import connect_for_limits, connect_for_requests
@@ -35,6 +38,7 @@ class Parts:
     keys: KeyStore
     key_ring: KeyRing
     audit: AuditLog
+    inspectors: Inspectors
 
 
 # Those of the application that answers the current request.
@@ -42,7 +46,7 @@ parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions[_NAME]))
 
 
 def install(app: flask.Flask, settings: Settings) -> None:
-    """Give an application its parts. Nothing connects before the first request."""
+    """Give an application its parts. Nothing connects or starts before the first request."""
     storage = Storage(settings, connections=settings.server_threads)
     connection = connect_for_requests(settings, connections=2 * settings.server_threads)
     keys = KeyStore(connection)
@@ -56,4 +60,11 @@ def install(app: flask.Flask, settings: Settings) -> None:
         keys=keys,
         key_ring=KeyRing(keys, partial(key_copy.restore, storage)),
         audit=AuditLog(settings.audit_log),
+        inspectors=Inspectors(settings),
     )
+
+
+def start(app: flask.Flask) -> None:
+    """Start the inspectors of an application, so that its first request does not wait for them."""
+    with suppress(NoInspector):
+        app.extensions[_NAME].inspectors.start()

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from rowcast.learning import LEARNERS, Cost
-from rowcast.store import Kind, Version
-from rowcast.tables import Sample
+from rowcast.store import Kind
 
 Lane = Literal["short", "long"]
 
@@ -51,21 +50,19 @@ def of_fit(
     learner: str,
     params: Mapping[str, Any],
     validation: str,
-    sample: Sample,
-    version: Version,
+    n_rows: int,
+    n_columns: int,
 ) -> Work:
-    """Return the work of a fit."""
+    """Return the work of a fit; the rows may be an estimate."""
     effort = effort_of(learner, params, validation)
-    return Work("fit", learner, *size_of(sample, version), effort)
+    return Work("fit", learner, n_rows, n_columns, effort)
 
 
-def of_prediction(
-    manifest: Mapping[str, Any], sample: Sample, version: Version
-) -> Work:
+def of_prediction(manifest: Mapping[str, Any], n_rows: int, n_columns: int) -> Work:
     """Return the work of a prediction, by the manifest of its model if that is there yet."""
     learner, params = manifest.get("learner", "boosting"), manifest.get("params") or {}
     effort = effort_of(learner, params) if isinstance(params, Mapping) else 1.0
-    return Work("predict", str(learner), *size_of(sample, version), effort)
+    return Work("predict", str(learner), n_rows, n_columns, effort)
 
 
 class Expectation(NamedTuple):
@@ -73,11 +70,6 @@ class Expectation(NamedTuple):
 
     seconds: float
     is_known: bool
-
-
-def size_of(sample: Sample, version: Version) -> tuple[int, int]:
-    """Return the rows and columns of a table; rows are an estimate unless its footer has them."""
-    return sample.n_rows_expected(version.size), len(sample.schema)
 
 
 def effort_of(

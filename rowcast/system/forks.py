@@ -106,8 +106,11 @@ class ForkSupervisor:
         self._stop_limit_s = stop_limit_s
         self._n_signals = 0
 
-    def run(self) -> None:
-        """Start the children, and return when all of them have stopped after a signal."""
+    def run(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Start the children, and return when all of them have stopped after a signal.
+
+        That nobody wants them any more is like a signal.
+        """
         for number in STOP_SIGNALS:
             signal.signal(number, self._count_signal)
         for child in self._children:
@@ -116,6 +119,8 @@ class ForkSupervisor:
             time.sleep(TICK_S)
             for child in self._children:
                 self._check(child)
+            if not is_wanted():
+                self._n_signals += 1
         self._stop()
 
     def _count_signal(self, *_: object) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -184,6 +185,25 @@ def _kilobytes(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {name: int(figure) * 1024 for name, figure in _KILOBYTES.findall(text)}
+
+
+# Limits that the kernel keeps
+
+
+def limit_growth(n_bytes: int) -> None:
+    """Let this process map so many bytes more than now; a request for more raises MemoryError.
+
+    Only memory of its own that it may write to counts. Linux only; elsewhere it does nothing.
+    """
+    mapped = _kilobytes(_PROC / "self/status").get("VmData")
+    if mapped:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (mapped + n_bytes, hard))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process ever had in RAM; 0 if the system does not tell."""
+    return _kilobytes(_PROC / "self/status").get("VmHWM", 0)
 
 
 # The kernel's out-of-memory killer

@@ -16,7 +16,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     8: ("server", "worker", "maintenance", "online", "gunicorn.conf"),
     7: ("rowcast.api", "rowcast.workers"),
     6: ("ml", "rowcast.catalog", "rowcast.search"),
-    5: ("rowcast.jobs", "rowcast.online", "rowcast.backup"),
+    5: ("rowcast.jobs", "rowcast.online", "rowcast.inspection", "rowcast.backup"),
     4: ("rowcast.store", "rowcast.webhooks"),
     3: ("rowcast.learning", "rowcast.access", "rowcast.local"),
     2: ("rowcast.tables", "rowcast.system", "rowcast.observability", "rowcast.ui"),

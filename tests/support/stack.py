@@ -230,6 +230,8 @@ def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> S
                 **STORE,
                 "CORES_DIR": str(data / "cores"),
                 "ONLINE_WORKERS": "0",
+                # Tests run in parallel with others on few cores.
+                "INSPECTION_TIMEOUT_S": "10",
                 **settings,
             },
             stdout=subprocess.PIPE,

@@ -1,0 +1,90 @@
+"""The inspectors of a server process: one place to have a table looked at, with a fair wait."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+from rowcast import errors
+from rowcast.config import Settings
+from rowcast.inspection import limits, protocol
+from rowcast.inspection.protocol import Findings, Question, Read
+from rowcast.inspection.spawned_pool import SpawnedPool
+from rowcast.system import messages
+
+
+class Inspectors:
+    """A pool of inspectors, and the places of the requests that use it or wait for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Start nothing yet: the first question does, or `start`."""
+        self._pool = SpawnedPool(settings)
+        self._limit_s = settings.inspection_timeout_s
+        self._free = threading.BoundedSemaphore(settings.inspectors)
+        # Half of the threads may wait for jobs; some always stay free for short requests.
+        n_places = max(1, settings.server_threads // 2 - 2)
+        self._places = threading.BoundedSemaphore(n_places)
+
+    def start(self) -> None:
+        """Start the pool. Raises NoInspector if that fails."""
+        self._pool.start()
+
+    def inspect(self, owner: str, question: Question, read: Read) -> Findings:
+        """Return what a look at an owner's table shows; `read` returns its parts.
+
+        Raises:
+            InvalidTable: the table cannot be used, as far as the look shows.
+            TableTooComplex: the look takes too much time or memory, or its process has died.
+            NoInspector: none was free in time, or none runs.
+        """
+        limit_s = self._limit_s + limits.ANSWER_MARGIN_S
+        with self._place(owner), self._accepted() as connection:
+            try:
+                return protocol.ask(connection, question, read, limit_s)
+            except protocol.InspectorLost:
+                raise self._too_complex() from None
+
+    @contextmanager
+    def _place(self, owner: str) -> Iterator[None]:
+        """Hold a free inspector for an owner's request."""
+        del owner  # Places are the same for all owners.
+        if not self._places.acquire(blocking=False):
+            raise errors.NoInspector("Too many requests wait for an inspector.")
+        try:
+            if not self._free.acquire(timeout=limits.WAIT_S):
+                raise _none_free(limits.WAIT_S)
+            try:
+                yield
+            finally:
+                self._free.release()
+        finally:
+            self._places.release()
+
+    @contextmanager
+    def _accepted(self) -> Iterator[Connection]:
+        """Yield a connection that an inspector has accepted."""
+        ours, theirs = socket.socketpair()
+        with theirs, ours:
+            self._pool.hand_over(theirs)
+            connection = messages.connection_of(ours, self._limit_s)
+        with connection:
+            wait_s = self._pool.wait_s()
+            try:
+                protocol.wait_until_accepted(connection, wait_s)
+            except protocol.InspectorLost:
+                # The pool ended with the question, or its inspectors are started again.
+                raise _none_free(wait_s) from None
+            yield connection
+
+    def _too_complex(self) -> errors.TableTooComplex:
+        return errors.TableTooComplex(
+            f"The process that looked at the table took more than {self._limit_s:g} s or more "
+            "memory than it may, or died of the table."
+        )
+
+
+def _none_free(wait_s: float) -> errors.NoInspector:
+    return errors.NoInspector(f"No inspector was free within {wait_s:.0f} s.")
