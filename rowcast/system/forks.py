@@ -117,10 +117,11 @@ class ForkSupervisor:
             self._start(child)
         while not self._n_signals:
             time.sleep(TICK_S)
-            for child in self._children:
-                self._check(child)
             if not is_wanted():
                 self._n_signals += 1
+                break
+            for child in self._children:
+                self._check(child)
         self._stop()
 
     def _count_signal(self, *_: object) -> None:
