@@ -127,8 +127,13 @@ def test_heavy_libraries_are_loaded_only_where_they_work() -> None:
         }, path.name
 
 
-def test_server_process_loads_no_learner() -> None:
-    code = "import json, sys, server; print(json.dumps(sorted(sys.modules)))"
+@pytest.fixture(scope="module")
+def modules_of_server() -> set[str]:
+    """Return what the server process has loaded, once it answers."""
+    code = (
+        "import json, sys, server; server.create_app(); "
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -136,7 +141,17 @@ def test_server_process_loads_no_learner() -> None:
         text=True,
         check=True,
     )
-    assert not roots(set(json.loads(answer.stdout))) & {
+    return set(json.loads(answer.stdout))
+
+
+def test_server_process_loads_no_reader_of_tables(modules_of_server: set[str]) -> None:
+    readers = ("arrow", "csv_rows", "formats", "json_lines", "parquet", "text_files")
+    assert not modules_of_server & {f"rowcast.tables.{name}" for name in readers}
+    assert not modules_of_server & {"pyarrow.csv", "rowcast.inspection.inspector"}
+
+
+def test_server_process_loads_no_learner(modules_of_server: set[str]) -> None:
+    assert not roots(modules_of_server) & {
         "sklearn",
         "skrub",
         "scipy",

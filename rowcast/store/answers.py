@@ -22,6 +22,10 @@ class ObjectMissing(Exception):
     """The object does not exist; callers raise the error that names the dataset, model or job."""
 
 
+class ObjectTooLarge(ValueError):
+    """The object is larger than what may be read into memory; to callers it is damaged."""
+
+
 @dataclass(frozen=True)
 class Version:
     """One state of an object: its size in bytes, and its ETag with the time of writing."""

@@ -28,13 +28,16 @@ from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import folder_of
 from rowcast.store import answers, time_index
-from rowcast.store.answers import ObjectMissing, Version, our_errors
+from rowcast.store.answers import ObjectMissing, ObjectTooLarge, Version, our_errors
 from rowcast.store.patience import SERVER, Patience
 
 log = logging.getLogger("rowcast.storage")
 Bucket = Literal["datasets", "models", "results"]
 T = TypeVar("T")
 
+# The largest object that is read into memory as a whole: manifests, records and logs. A manifest
+# lists every column of a table.
+MAX_WHOLE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
 _PAUSE_S = 1.0
 
@@ -138,10 +141,19 @@ class Storage:
         offset: int = 0,
         length: int = 0,
     ) -> bytes:
-        """Return `length` bytes of an object from `offset` on, 0: all. Raises ObjectMissing."""
+        """Return `length` bytes of an object from `offset` on, 0: all.
+
+        Raises:
+            ObjectMissing: the object does not exist.
+            ObjectTooLarge: more came than was asked for, or than MAX_WHOLE_BYTES.
+        """
         key = _key(owner, identifier, name)
+        most_bytes = length or MAX_WHOLE_BYTES
         with self._opened(bucket, key, offset, length) as response:
-            return bytes(response.read())
+            content = bytes(response.read(most_bytes + 1))
+        if len(content) > most_bytes:
+            raise ObjectTooLarge(f"{name} has more than {most_bytes:,} bytes.")
+        return content
 
     def download(
         self,

@@ -97,7 +97,7 @@ def find(storage: Storage, job: JobRef) -> Publication | None:
     except ObjectMissing:
         # It was deleted between the two requests.
         return None
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
         raise ModelUntrusted(f"The manifest of {job.id} is damaged.")
@@ -156,7 +156,7 @@ def read_json(storage: Storage, job: JobRef, name: str) -> dict[str, Any] | None
     """
     try:
         content = json.loads(storage.read(*job.place, name))
-    except (ObjectMissing, ValueError):
+    except (ObjectMissing, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

@@ -25,8 +25,8 @@ import requests
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.store import datasets
-from rowcast.store.answers import ObjectMissing
+from rowcast.store import datasets, object_store
+from rowcast.store.answers import ObjectMissing, ObjectTooLarge
 from rowcast.store.object_store import Storage
 from tests.support import ROOT
 from tests.support.ids import id_at
@@ -104,6 +104,17 @@ def test_part_of_an_object_can_be_read(storage: Storage, dataset_id: str) -> Non
         storage.read("datasets", "acme", dataset_id, "data", offset=3, length=4)
         == b"3456"
     )
+
+
+def test_object_that_is_too_large_is_not_read_into_memory(
+    storage: Storage, dataset_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = storage.version("datasets", "acme", dataset_id, "data").size
+    monkeypatch.setattr(object_store, "MAX_WHOLE_BYTES", size)
+    assert len(storage.read("datasets", "acme", dataset_id, "data")) == size
+    monkeypatch.setattr(object_store, "MAX_WHOLE_BYTES", size - 1)
+    with pytest.raises(ObjectTooLarge, match="more than"):
+        storage.read("datasets", "acme", dataset_id, "data")
 
 
 def test_large_file_comes_back_with_its_digest(

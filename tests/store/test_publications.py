@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rowcast.errors import JobCanceled, StoreUnavailable, WorkerLost
+from rowcast.errors import JobCanceled, ModelUntrusted, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
 from rowcast.jobs import publishing
 from rowcast.jobs.context import Run
@@ -51,6 +51,17 @@ def publish(
     run = attempt(storage, stack, folder, number, JobRef(owner, kind, identifier))
     manifest = {"attempt": number, "target": "größe"}
     publishing.publish(run, folder / "file", manifest)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a":' * 100_000])
+def test_damaged_manifest_is_untrusted_whatever_it_holds(
+    content: bytes, storage: Storage, identifier: str
+) -> None:
+    job = JobRef("acme", "fit", identifier)
+    storage.write(*job.place, "1/manifest.json", content)
+    with pytest.raises(ModelUntrusted):
+        publications.find(storage, job)
+    assert publications.read_json(storage, job, "1/manifest.json") is None
 
 
 @each_kind
