@@ -5,7 +5,7 @@ from __future__ import annotations
 import flask
 
 from rowcast import errors
-from rowcast.api import lookups, table_bodies
+from rowcast.api import lookups, table_bodies, waiting
 from rowcast.api.schemas import PredictRequest
 from rowcast.api.state import parts
 from rowcast.online import protocol
@@ -43,9 +43,17 @@ def predict(query: PredictRequest) -> flask.Response:
 
 def _ask(question: protocol.Question, table: bytes) -> bytes:
     settings = parts.settings
-    return protocol.ask(
-        settings.online_socket, question, table, settings.online_timeout_s
-    )
+    is_connected = waiting.connection_check(flask.request.environ)
+    with parts.prediction_room.seat(question.owner) as seat:
+        if not seat.may_stay():
+            raise errors.NoOnlineWorker("Too many requests wait for an online worker.")
+        return protocol.ask(
+            settings.online_socket,
+            question,
+            table,
+            settings.online_timeout_s,
+            may_wait=lambda: seat.may_stay() and is_connected(),
+        )
 
 
 def _explain_missing(model_id: str) -> None:

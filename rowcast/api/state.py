@@ -34,6 +34,7 @@ class Parts:
     connection: redis.Redis
     jobs: Jobs
     waiting_room: WaitingRoom
+    prediction_room: WaitingRoom
     rate_limits: RateLimits
     keys: KeyStore
     key_ring: KeyRing
@@ -56,6 +57,7 @@ def install(app: flask.Flask, settings: Settings) -> None:
         connection=connection,
         jobs=Jobs(connection, settings, storage),
         waiting_room=WaitingRoom(settings.server_threads // 2),
+        prediction_room=WaitingRoom(max(1, settings.server_threads // 4)),
         rate_limits=RateLimits(connect_for_limits(settings), settings),
         keys=keys,
         key_ring=KeyRing(keys, partial(key_copy.restore, storage)),

@@ -6,10 +6,14 @@ ONLINE_CACHE_BYTES and ONLINE_MEMORY_BYTES limit a worker.
 
 from __future__ import annotations
 
-# Seconds that a request waits for a free worker.
-WAIT_FOR_WORKER_S = 0.5
-# Connections that wait in the kernel for a free worker.
+# Seconds that a request waits for a free worker, and between two checks of whether it still may.
+WAIT_FOR_WORKER_S = 5.0
+WAIT_CHECK_S = 0.25
+# Connections that wait for a free worker, of one owner at most half.
 MAX_WAITING_CONNECTIONS = 256
+# A hello names an owner, and must have come after so many seconds.
+MAX_HELLO_BYTES = 1024
+HELLO_S = 1.0
 # A worker that takes longer than ONLINE_TIMEOUT_S is killed. Should that fail, the server gives up
 # this many seconds later.
 ANSWER_MARGIN_S = 5.0

@@ -1,23 +1,27 @@
 """What goes over the socket between the server and the online workers.
 
-The server connects, and a free worker accepts the connection and says so. Then the question goes
-one way, and the predictions or the error the other. Each message is a JSON object; a table follows
-its question as bytes, and so do the predictions:
+The server connects and says for which owner. The broker, in the parent of the workers, passes the
+connection to a free worker when it is the owner's turn, and the worker says so. Then the question
+goes one way, and the predictions or the error the other. Each message is a JSON object; a table
+follows its question as bytes, and so do the predictions:
 
+    server  {"owner": "ann"}
     worker  {"type": "accepted"}
     server  {"owner": "ann", "model_id": "...", "output": "labels", ...}, then the table
     worker  {"type": "predictions"}, then the predictions
             {"type": "error", "error": {"code": "invalid_table", ...}}
 
-A worker serves one connection at a time, and the kernel keeps the others in the order in which they
-came. A server that gives up closes its connection; when a worker dies, its connection breaks
-immediately.
+A worker serves one connection at a time. A server that gives up closes its connection; when a
+worker dies, its connection breaks immediately.
 """
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Iterator, Sequence
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -27,6 +31,10 @@ from rowcast import errors
 from rowcast.learning import RESULT_FORMATS
 from rowcast.online import limits
 from rowcast.system import directories, messages
+
+# What a broken connection or a malformed message raises.
+LOST = messages.LOST
+_LENGTH = struct.Struct("!i")
 
 # Media types of a table. Only records need the right one: the others are known by their content.
 RECORDS = "application/json"
@@ -61,8 +69,16 @@ class Question:
 # The server's side
 
 
-def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
+def ask(
+    path: str,
+    question: Question,
+    table: bytes,
+    timeout_s: float,
+    may_wait: Callable[[], bool] = lambda: True,
+) -> bytes:
     """Return the predictions for a table, in the format that the question wants.
+
+    `may_wait` is asked several times a second while no worker is free.
 
     Raises:
         NoOnlineWorker: none was free in time, or none runs.
@@ -70,7 +86,7 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
         RowcastError: the worker's own refusal of the question.
     """
     limit_s = timeout_s + limits.ANSWER_MARGIN_S
-    with _connected(path, limit_s) as connection:
+    with _connected(path, question.owner, limit_s, may_wait) as connection:
         try:
             messages.send(connection, asdict(question))
             connection.send_bytes(table)
@@ -90,14 +106,16 @@ def ask(path: str, question: Question, table: bytes, timeout_s: float) -> bytes:
 
 
 @contextmanager
-def _connected(path: str, timeout_s: float) -> Iterator[Connection]:
+def _connected(
+    path: str, owner: str, timeout_s: float, may_wait: Callable[[], bool]
+) -> Iterator[Connection]:
     """Yield a connection that a worker has accepted; nothing on it waits longer than the limit."""
     with socket.socket(socket.AF_UNIX) as attempt:
         _connect(attempt, path)
         # A worker that is stopped reads no more of a table than the kernel holds.
         connection = messages.connection_of(attempt, timeout_s)
     with connection:
-        _wait_until_accepted(connection)
+        _wait_until_accepted(connection, owner, may_wait)
         yield connection
 
 
@@ -114,14 +132,19 @@ def _connect(attempt: socket.socket, path: str) -> None:
     attempt.settimeout(None)
 
 
-def _wait_until_accepted(connection: Connection) -> None:
+def _wait_until_accepted(
+    connection: Connection, owner: str, may_wait: Callable[[], bool]
+) -> None:
+    deadline = time.monotonic() + limits.WAIT_FOR_WORKER_S
     try:
-        if not connection.poll(limits.WAIT_FOR_WORKER_S):
-            raise _none_free()
+        messages.send(connection, {"owner": owner})
+        while not connection.poll(limits.WAIT_CHECK_S):
+            if time.monotonic() >= deadline or not may_wait():
+                raise _none_free()
         messages.receive(connection)
     except messages.LOST:
-        # The workers are being restarted, the one that accepted has just died, or another version
-        # still runs.
+        # Too many wait, the workers are being restarted, the one that accepted has just died, or
+        # another version still runs.
         raise _none_free() from None
 
 
@@ -131,7 +154,7 @@ def _none_free() -> errors.NoOnlineWorker:
     )
 
 
-# The worker's side
+# The broker's side
 
 
 def listen(path: str) -> socket.socket:
@@ -152,10 +175,60 @@ def listen(path: str) -> socket.socket:
     return listener
 
 
-def accept(listener: socket.socket) -> Connection:
-    """Wait for the next connection, and tell the server that it was accepted."""
-    accepted, _ = listener.accept()
-    connection = Connection(accepted.detach())
+def read_now(connection: socket.socket) -> bytes:
+    """Return what has arrived.
+
+    Raises:
+        BlockingIOError: nothing has.
+        EOFError, OSError: the server has given up.
+    """
+    found = connection.recv(limits.MAX_HELLO_BYTES, socket.MSG_DONTWAIT)
+    if not found:
+        raise EOFError
+    return found
+
+
+def owner_of(said: bytes) -> str | None:
+    """Return the owner that a hello names; None while it has not arrived as a whole.
+
+    Raises:
+        ValueError, KeyError, TypeError: this is not a hello.
+    """
+    # As Connection.send_bytes writes it: four bytes of length, then the message.
+    message = said[_LENGTH.size :]
+    n_bytes = _LENGTH.unpack_from(said)[0] if len(said) >= _LENGTH.size else 1
+    if not 0 < n_bytes <= limits.MAX_HELLO_BYTES or len(message) > n_bytes:
+        raise ValueError("this is not a hello")
+    return str(json.loads(message)["owner"]) if len(message) == n_bytes else None
+
+
+def pass_on(channel: socket.socket, connection: socket.socket) -> None:
+    """Pass a connection to a worker. Raises OSError if the worker has died."""
+    socket.send_fds(channel, [b"+"], [connection.fileno()])
+
+
+def is_free(channel: socket.socket) -> bool:
+    """Return whether a worker says that it is free; False if it has died."""
+    try:
+        return bool(channel.recv(1))
+    except OSError:
+        return False
+
+
+# The worker's side
+
+
+def accept(channel: socket.socket) -> Connection:
+    """Say that this worker is free, wait for a connection, and tell the server.
+
+    Raises:
+        OSError: the parent has died.
+    """
+    channel.sendall(b".")
+    _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    if not descriptors:
+        raise BrokenPipeError("the parent has died")
+    connection = Connection(descriptors[0])
     with suppress(OSError):
         messages.send(connection, {"type": "accepted"})
     return connection

@@ -1,4 +1,4 @@
-"""An online worker: accepts one connection after the other, and predicts the table that comes."""
+"""An online worker: gets one connection after the other, and predicts the table that comes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rowcast.system import Deadline, cores, memory, scratch
 log = logging.getLogger("rowcast.online")
 
 
-def serve(settings: Settings, listener: socket.socket, deadline: Deadline) -> None:
+def serve(settings: Settings, channel: socket.socket, deadline: Deadline) -> None:
     """Answer one question after the other until SIGTERM, each within ONLINE_TIMEOUT_S."""
     memory.die_first()
     stop = _StopSignal(deadline)
@@ -33,7 +33,7 @@ def serve(settings: Settings, listener: socket.socket, deadline: Deadline) -> No
     # OpenMP's limit binds the thread that sets it alone, which must be the one that computes.
     with cores.libraries().limit(limits=1):
         while not stop.is_received:
-            with protocol.accept(listener) as connection:
+            with protocol.accept(channel) as connection:
                 deadline.start(settings.online_timeout_s)
                 answering.answer(connection)
                 deadline.stop()

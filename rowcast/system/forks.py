@@ -99,11 +99,19 @@ class ForkSupervisor:
     """
 
     def __init__(
-        self, children: Sequence[Child], *, stop_limit_s: float = math.inf
+        self,
+        children: Sequence[Child],
+        *,
+        stop_limit_s: float = math.inf,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Kill the children that have not stopped `stop_limit_s` seconds after the first signal."""
+        """Kill the children that have not stopped `stop_limit_s` seconds after the first signal.
+
+        `pause` may use the seconds between two checks of the children, and must not take longer.
+        """
         self._children = children
         self._stop_limit_s = stop_limit_s
+        self._pause = pause
         self._n_signals = 0
 
     def run(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -116,7 +124,7 @@ class ForkSupervisor:
         for child in self._children:
             self._start(child)
         while not self._n_signals:
-            time.sleep(TICK_S)
+            self._pause(TICK_S)
             if not is_wanted():
                 self._n_signals += 1
                 break

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from rowcast.errors import InvalidTable, NoOnlineWorker, OnlineWorkerLost
 from rowcast.online import limits, protocol
+from rowcast.online.broker import Broker
 from rowcast.online.protocol import Question
 from tests.support.online import (
     JSON,
@@ -28,18 +30,48 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
-    """Serve one question by a thread, in place of a worker."""
+def brokered(path: str) -> Iterator[socket.socket]:
+    """Run a broker by a thread, and yield the channel of its only worker."""
+    done = threading.Event()
     with protocol.listen(path) as listener:
+        broker = Broker(listener)
 
         def run() -> None:
-            with protocol.accept(listener) as connection:
+            while not done.is_set():
+                broker.serve(0.05)
+
+        thread = threading.Thread(target=run)
+        with broker.hire() as channel:
+            thread.start()
+            yield channel
+            done.set()
+            thread.join()
+        broker.close_copies()
+
+
+@contextmanager
+def serving(path: str, serve: Callable[[Any], Any]) -> Iterator[None]:
+    """Serve one question by a thread, in place of a worker."""
+    with brokered(path) as channel:
+
+        def run() -> None:
+            with protocol.accept(channel) as connection:
                 serve(connection)
 
         thread = threading.Thread(target=run)
         thread.start()
         yield
         thread.join()
+
+
+def connected(path: str, *said: bytes) -> Connection:
+    """Connect as a server does, and send messages."""
+    attempt = socket.socket(socket.AF_UNIX)
+    attempt.connect(path)
+    connection = Connection(attempt.detach())
+    for message in said:
+        connection.send_bytes(message)
+    return connection
 
 
 def test_question_and_table_arrive_and_the_answer_comes_back(path: str) -> None:
@@ -86,28 +118,82 @@ def test_server_does_not_wait_forever_for_a_worker_that_reads_no_more(
         done.set()
 
 
+HELLO = b'{"owner": "ann"}'
+
+
 def test_worker_notices_that_the_server_has_given_up(path: str) -> None:
-    with protocol.listen(path) as listener:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.connect(path)
-        with protocol.accept(listener) as connection:
-            assert protocol.receive_question(connection) is None
-            protocol.send_outcome(connection, b"nobody hears this")
+    with brokered(path) as channel:
+        server = connected(path, HELLO)
+        with protocol.accept(channel) as worker:
+            server.close()
+            assert protocol.receive_question(worker) is None
+            protocol.send_outcome(worker, b"nobody hears this")
 
 
 @pytest.mark.parametrize("said", [b"no JSON", b"[]", b'{"of": "a later version"}'])
 def test_worker_lives_on_after_a_question_that_it_does_not_understand(
     path: str, said: bytes
 ) -> None:
-    with protocol.listen(path) as listener, socket.socket(socket.AF_UNIX) as attempt:
-        attempt.connect(path)
-        with (
-            Connection(attempt.detach()) as server,
-            protocol.accept(listener) as worker,
-        ):
-            server.send_bytes(said)
-            server.send_bytes(b"rows")
-            assert protocol.receive_question(worker) is None
+    with (
+        brokered(path) as channel,
+        connected(path, HELLO) as server,
+        protocol.accept(channel) as worker,
+    ):
+        server.recv_bytes()
+        server.send_bytes(said)
+        server.send_bytes(b"rows")
+        assert protocol.receive_question(worker) is None
+
+
+@pytest.mark.parametrize(
+    "said", [b"no JSON", b"[]", b'{"of": "a later version"}', b" " * 2_000, b""]
+)
+def test_broker_lives_on_after_a_hello_that_it_does_not_understand(
+    path: str, said: bytes
+) -> None:
+    with brokered(path) as channel, connected(path, said) as stranger:
+        assert stranger.poll(10)
+        with pytest.raises((EOFError, OSError)):
+            stranger.recv_bytes()
+        with connected(path, HELLO) as server, protocol.accept(channel):
+            assert b"accepted" in server.recv_bytes()
+
+
+def test_broker_drops_a_silent_connection_and_serves_others_meanwhile(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HELLO_S", 0.3)
+    with brokered(path) as channel, connected(path) as silent:
+        with connected(path, HELLO) as server, protocol.accept(channel):
+            assert b"accepted" in server.recv_bytes()
+        assert silent.poll(10)
+        with pytest.raises((EOFError, OSError)):
+            silent.recv_bytes()
+
+
+def test_connection_that_gave_up_while_it_waited_reaches_no_worker(path: str) -> None:
+    with brokered(path) as channel:
+        with connected(path, HELLO):
+            time.sleep(0.2)
+        time.sleep(0.2)
+        with connected(path, b'{"owner": "bob"}') as server, protocol.accept(channel):
+            assert b"accepted" in server.recv_bytes()
+
+
+def test_owners_whose_connections_wait_take_turns(path: str) -> None:
+    with brokered(path) as channel, ExitStack() as stack:
+        servers = {}
+        for number, owner in enumerate(("ann", "ann", "ann", "bob")):
+            hello = b'{"owner": "%s"}' % owner.encode()
+            servers[number] = stack.enter_context(connected(path, hello))
+            time.sleep(0.1)
+        order = []
+        for _ in servers:
+            with protocol.accept(channel):
+                ready = wait(list(servers.values()), timeout=10)
+                order += [n for n, server in servers.items() if server in ready]
+            servers = {n: each for n, each in servers.items() if n not in order}
+        assert order == [0, 3, 1, 2]
 
 
 def test_server_without_online_workers_raises(path: str) -> None:
@@ -122,6 +208,7 @@ def test_requests_beyond_the_waiting_connections_find_no_free_worker(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_WAITING_CONNECTIONS", 0)
+    monkeypatch.setattr(limits, "WAIT_FOR_WORKER_S", 0.5)
     with protocol.listen(path), socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(path)
         with pytest.raises(NoOnlineWorker, match="was free"):

@@ -181,14 +181,14 @@ def test_busy_worker_does_not_delay_the_other(rough: Stack, forest: str) -> None
         assert request.result().status_code == 200
 
 
-def test_when_no_worker_is_free_there_is_a_503_after_half_a_second(
+def test_when_no_worker_is_free_there_is_a_503_after_some_seconds(
     rough: Stack, forest: str
 ) -> None:
     with stopped(*online_workers(rough)):
         started = time.monotonic()
         answer = ask(rough, forest, ONE)
         refused(answer, 503, "no_online_worker")
-        assert 0.4 < time.monotonic() - started < 5
+        assert 4 < time.monotonic() - started < 25
         assert answer.headers["Retry-After"] == "1"
     answered(ask(rough, forest, ONE))
 
@@ -246,7 +246,7 @@ def test_worker_that_takes_too_long_is_ended_and_replaced(
     (worker,) = online_workers(stack)
     path = str(stack.data / "online" / "socket")
     # The worker waits for a question that never comes.
-    with protocol._connected(path, 30) as connection:
+    with protocol._connected(path, "ann", 30, lambda: True) as connection:
         assert connection.poll(20)
         with pytest.raises((EOFError, OSError)):
             connection.recv_bytes()

@@ -42,3 +42,7 @@ class ClockedQueue(queue.JobQueue):
             self.set_time(self.now + step)
             self.expired()
             seconds -= step
+
+    def now_steady(self) -> float:
+        """Return the steady seconds of the last reading."""
+        return float(self.connection.hget("rowcast:steady", "steady") or self.now)
