@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo up backup restore test test-fast soak contract check bench quality lock sbom format clean
+.PHONY: help env demo up backup restore test test-fast soak contract check bench quality lock sbom format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,9 @@ export STORE
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## Write .env for Docker Compose, with random secrets.
+	@$(PYTHON) deploy/make_env.py
 
 demo: $(VENV)/local ## Start everything, fit a model on an example, print its predictions, and stop.
 	@dir=$$(mktemp -d) && trap 'exit 130' INT TERM && trap 'rm -rf "$$dir"' EXIT && \
