@@ -18,7 +18,8 @@ ALWAYS = (
 )
 # An answer may set others: files may be kept, and pages load more.
 DEFAULTS = (("Cache-Control", "no-store"), ("Content-Security-Policy", _NO_PAGE))
-_INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
+# What is not closed is matched to the end, so that no part of it is looked at twice.
+_INLINE = re.compile(rb"<(script|style)>((?:[^<]++|<(?!/\1>))*+)(?:</\1>|\Z)")
 
 
 def add(response: flask.Response) -> None:
