@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 
 from rowcast import errors
@@ -13,7 +12,7 @@ from rowcast.config import Settings
 from rowcast.inspection import limits, protocol
 from rowcast.inspection.protocol import Findings, Question, Read
 from rowcast.inspection.spawned_pool import SpawnedPool
-from rowcast.system import messages
+from rowcast.system import FairGate, messages
 
 
 class Inspectors:
@@ -23,10 +22,9 @@ class Inspectors:
         """Start nothing yet: the first question does, or `start`."""
         self._pool = SpawnedPool(settings)
         self._limit_s = settings.inspection_timeout_s
-        self._free = threading.BoundedSemaphore(settings.inspectors)
         # Half of the threads may wait for jobs; some always stay free for short requests.
-        n_places = max(1, settings.server_threads // 2 - 2)
-        self._places = threading.BoundedSemaphore(n_places)
+        max_waiting = max(2, settings.server_threads // 2 - 2 - settings.inspectors)
+        self._gate = FairGate(settings.inspectors, max_waiting)
 
     def start(self) -> None:
         """Start the pool. Raises NoInspector if that fails."""
@@ -49,19 +47,17 @@ class Inspectors:
 
     @contextmanager
     def _place(self, owner: str) -> Iterator[None]:
-        """Hold a free inspector for an owner's request."""
-        del owner  # Places are the same for all owners.
-        if not self._places.acquire(blocking=False):
-            raise errors.NoInspector("Too many requests wait for an inspector.")
-        try:
-            if not self._free.acquire(timeout=limits.WAIT_S):
-                raise _none_free(limits.WAIT_S)
+        """Hold a free inspector for an owner's request, when it is the owner's turn."""
+        with ExitStack() as held:
             try:
-                yield
-            finally:
-                self._free.release()
-        finally:
-            self._places.release()
+                held.enter_context(self._gate.place(owner, limits.WAIT_S))
+            except BlockingIOError:
+                raise errors.NoInspector(
+                    "Too many requests wait for an inspector."
+                ) from None
+            except TimeoutError:
+                raise _none_free(limits.WAIT_S) from None
+            yield
 
     @contextmanager
     def _accepted(self) -> Iterator[Connection]:

@@ -2,10 +2,11 @@
 
 from rowcast.system.limited_child import Deadline, LimitedChild
 from rowcast.system.process import die_with_parent, set_process_title
-from rowcast.system.shares import FairQueue, Places
+from rowcast.system.shares import FairGate, FairQueue, Places
 
 __all__ = [
     "Deadline",
+    "FairGate",
     "FairQueue",
     "LimitedChild",
     "Places",

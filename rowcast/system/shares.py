@@ -1,12 +1,16 @@
 """Places that owners share: while others wait, none holds more than half of them.
 
-The caller brings the time, in seconds of any clock that does not run back.
+The caller of a queue brings the time, in seconds of any clock that does not run back.
 """
 
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 # Seconds for which a place is kept for an owner that has asked for one.
@@ -119,3 +123,50 @@ class FairQueue(Generic[Item]):
         self._asked_at.move_to_end(owner)
         while now - next(iter(self._asked_at.values()), math.inf) >= KEPT_S:
             self._asked_at.popitem(last=False)
+
+
+class FairGate:
+    """A fair queue for threads: each waits until it has a place, for a limited time."""
+
+    def __init__(self, n_places: int, max_waiting: int) -> None:
+        """Let `max_waiting` threads wait, for one owner at most half of them."""
+        self._queue: FairQueue[object] = FairQueue(n_places, max_waiting)
+        self._admitted: set[object] = set()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def place(self, owner: str, timeout_s: float) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            BlockingIOError: too many wait.
+            TimeoutError: no place was free for this owner within `timeout_s`.
+        """
+        ticket = object()
+        with self._changed:
+            if not self._queue.join(owner, ticket, time.monotonic()):
+                raise BlockingIOError
+            self._wait(owner, ticket, time.monotonic() + timeout_s)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._queue.places.leave(owner)
+                self._admit()
+
+    def _wait(self, owner: str, ticket: object, deadline: float) -> None:
+        self._admit()
+        while ticket not in self._admitted:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                self._queue.withdraw(owner, ticket)
+                raise TimeoutError
+            # A place that was kept for another owner is free after a while.
+            self._changed.wait(min(left_s, 1.0))
+            self._admit()
+        self._admitted.remove(ticket)
+
+    def _admit(self) -> None:
+        while (admission := self._queue.admit(time.monotonic())) is not None:
+            self._admitted.add(admission[1])
+            self._changed.notify_all()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rowcast.system.shares import KEPT_S, FairQueue
+from rowcast.system.shares import KEPT_S, FairGate, FairQueue
 
 
 def line(n_places: int, **waiting: int) -> FairQueue[str]:
@@ -107,3 +108,24 @@ def test_places_may_be_added_and_lost() -> None:
     queue.places.leave("ann")
     queue.join("ann", "ann-2", 0)
     assert admitted(queue) == []
+
+
+def test_thread_waits_for_a_place_for_a_limited_time() -> None:
+    gate = FairGate(1, max_waiting=2)
+    with gate.place("ann", 1), pytest.raises(TimeoutError), gate.place("ann", 0.05):
+        pass
+    with gate.place("bob", 1):
+        pass
+
+
+def test_thread_gets_the_place_that_another_leaves() -> None:
+    gate = FairGate(1, max_waiting=4)
+    with ThreadPoolExecutor(2) as pool:
+
+        def hold(owner: str) -> str:
+            with gate.place(owner, 20):
+                return owner
+
+        with gate.place("ann", 1):
+            waiting = [pool.submit(hold, owner) for owner in ("ann", "bob")]
+        assert [each.result(20) for each in waiting] == ["ann", "bob"]
