@@ -208,8 +208,10 @@ def store_late(queue: JobQueue, storage: Storage) -> None:
         if job is None or job.record is None:
             queue.recorded(job_id)
         elif not _record_late(queue, storage, job, job.record):
-            # The others would only wait for the store as well, one after the other.
-            return
+            if not storage.answers():
+                # The others would only wait for the store as well, one after the other.
+                return
+            log.error("the store refuses the record of job %s; others go on", job_id)
 
 
 def _record_late(

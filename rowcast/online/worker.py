@@ -96,6 +96,11 @@ class _Answering:
         except errors.RowcastError as error:
             return error
         except Exception as error:
+            if scratch.is_full(error):
+                log.warning("the scratch disk is full")
+                return errors.NoOnlineWorker(
+                    "The scratch disk of the online workers is full."
+                )
             log.error("an online prediction failed", exc_info=error)
             kind = type(error).__name__
             return errors.InternalError(f"The prediction failed ({kind}).")

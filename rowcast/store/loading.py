@@ -25,6 +25,8 @@ from rowcast.store.object_store import Storage
 from rowcast.store.publications import JobRef, Publication
 from rowcast.tables import Feature
 
+# Members of a manifest without which a model cannot be used.
+_NEEDED = ("file", "features", "target", "target_type", "task", "classes", "intervals")
 # What unpickling or calling a model raises where libraries have changed.
 _LIKELY_ERRORS = (
     ImportError,
@@ -59,6 +61,7 @@ def load(
         raise ModelNotFound(f"Model {model_id} does not exist.")
     about = found.manifest
     signing.verify(keys, owner, model_id, about)
+    _check_members(model_id, about)
 
     size = about["file"]["size"]
     if max_bytes is not None and size > max_bytes:
@@ -68,6 +71,15 @@ def load(
     _download(storage, owner, model_id, found, path)
     with checking_versions(about):
         return _predictor(path, about), about
+
+
+def _check_members(model_id: str, about: dict[str, Any]) -> None:
+    missing = [name for name in _NEEDED if name not in about]
+    if missing:
+        raise ModelIncompatible(
+            f"The manifest of model {model_id} is that of an earlier version: it lacks "
+            f"{', '.join(missing)}."
+        )
 
 
 def _download(

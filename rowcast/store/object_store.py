@@ -91,6 +91,14 @@ class Storage:
                 if not self._client.bucket_exists(name):
                     self._make_bucket(name)
 
+    def answers(self) -> bool:
+        """Return whether the store answers at all, so that a failure concerns one object only."""
+        try:
+            self.check_buckets()
+        except StoreUnavailable:
+            return False
+        return True
+
     def _make_bucket(self, name: str) -> None:
         try:
             self._client.make_bucket(name)

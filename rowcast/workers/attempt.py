@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 # The longest delay, in seconds, before a job that waits for the store or for space is tried again.
 MAX_DELAY_S = 30.0
+# Seconds that a job tries again where the store answers, but refuses an object that it needs.
+ONE_OBJECT_WAIT_S = 60.0
 # Seconds until Redis is asked again after it did not answer.
 REDIS_PAUSE_S = 1.0
 
@@ -141,17 +143,26 @@ class Attempt:
             f"The job failed ({type(error).__name__}); its request_id is {request}."
         )
 
+    def _max_wait_s(self, cause: errors.RowcastError) -> float:
+        """Return how long the job may wait: not for hours where the store refuses one object."""
+        longest_s = self.settings.outage_wait_s
+        if not isinstance(cause, errors.StoreUnavailable):
+            return longest_s
+        storage = Storage(self.settings, patience.MAINTENANCE, connections=4)
+        return min(longest_s, ONE_OBJECT_WAIT_S) if storage.answers() else longest_s
+
     def _requeue(self, cause: errors.RowcastError) -> bool:
         """Requeue the job with a delay, which counts no crash; False if it has waited too long."""
         reason = AttemptError(cause.code, cause.detail)
         delay_s = min(2.0**self.number, MAX_DELAY_S)
+        max_wait_s = self._max_wait_s(cause)
         outcome = until_redis_answers(
             lambda: self.queue.requeue(
                 self.job.id,
                 self.number,
                 reason,
                 delay_s=delay_s,
-                max_wait_s=self.settings.outage_wait_s,
+                max_wait_s=max_wait_s,
             )
         )
         return outcome != "exhausted"

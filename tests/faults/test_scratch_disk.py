@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from rowcast.system import scratch
+from tests.support.disks import fill
+from tests.support.online import PARQUET, answered, ask, ready, refused
 from tests.support.stack import StartStack, submitted
-from tests.support.tables import table
+from tests.support.tables import parquet, table
 from tests.support.waiting import eventually
 
 
@@ -60,3 +63,22 @@ def test_a_sweep_removes_folders_without_a_lock(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     scratch.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {held.name, "new-begun"}
+
+
+def test_an_online_prediction_on_a_full_scratch_disk_is_a_503(
+    start_stack: StartStack, disk: Path
+) -> None:
+    stack = ready(start_stack(workers=1, ONLINE_WORKERS="1", SCRATCH_DIR=str(disk)))
+    model = stack.fitted(table())
+    # The file of a table takes the place of the last one, so each is larger.
+    sizes = iter(range(2_000, 10_000, 1_000))
+
+    def ask_on_full_disk() -> requests.Response:
+        fill(disk / "of somebody else")
+        return ask(stack, model, parquet(table(next(sizes))), PARQUET)
+
+    refusals = [ask_on_full_disk() for _ in range(3)]
+    refused(refusals[-1], 503, "no_online_worker")
+    (disk / "of somebody else").unlink()
+    answered(ask(stack, model, parquet(table(2_000)), PARQUET))
+    stack.stop()

@@ -20,6 +20,7 @@ from rowcast.jobs.estimates import Work
 from rowcast.jobs.fields import JobFields
 from rowcast.jobs.queue import LANES, AttemptError
 from rowcast.jobs.service import Jobs, Submission
+from rowcast.jobs.status import final_record
 from rowcast.store import publications
 from rowcast.store.object_store import Storage
 from rowcast.store.publications import JobRef
@@ -273,3 +274,21 @@ def test_a_worker_that_could_not_speak_for_long_is_still_heard(jobs: Jobs) -> No
         job_id, 1, 60, "", [f"line {n}" for n in range(10_000)]
     )
     assert jobs.log("ann", job_id) == [f"line {n}" for n in range(9_500, 10_000)]
+
+
+def test_a_record_that_cannot_be_written_does_not_hold_up_the_others(
+    jobs: Jobs, storage: Storage, stack: Stack
+) -> None:
+    ended = [submit(jobs) for _ in range(3)]
+    for job_id in ended:
+        job = jobs.queue.job(job_id)
+        assert job
+        record = final_record(job, "failed", SILENT.cause(), time.time())
+        jobs.queue.finish(job_id, "failed", record, 60, attempt=None, stored=False)
+    # A file in the place of the folder of the first one's records.
+    bad = min(ended)
+    storage.write("models", "ann", bad, "record", b"in the way")
+
+    completion.store_late(jobs.queue, stack.storage())
+    assert jobs.queue.unrecorded() == [bad]
+    assert forgotten(jobs, max(ended))["status"] == "failed"
