@@ -24,6 +24,7 @@ from rowcast.api import (
     online_predictions,
     openapi,
     presigning,
+    quotas,
     routes,
     schemas,
     state,
@@ -94,6 +95,7 @@ def upload(query: schemas.UploadRequest) -> Answer:
     )
     if known_id:
         return {"id": known_id, "exists": True, "url": None, "expires_at": None}
+    quotas.check_upload(query.size)
     dataset_id = flask.g.object_id = idempotency.id_of_request()
     return {"id": dataset_id, "exists": False, **presigning.upload(dataset_id)}
 

@@ -39,6 +39,7 @@ from rowcast.setting_types import (
     Networks,
     NotNegative,
     Positive,
+    Quotas,
     RedisUrl,
     SigningKeys,
     UrlTtl,
@@ -231,9 +232,14 @@ class Settings(BaseSettings):
         50_000,
         description="Maximum number of queued jobs; further jobs are refused.",
     )
-    max_queued_per_owner: Positive = Field(
+    max_queued_per_owner: NotNegative = Field(
         20_000,
-        description="Maximum number of queued jobs of one owner.",
+        description="Maximum number of queued jobs of one owner; 0: no limit.",
+    )
+    max_queued_bytes_per_owner: NotNegative = Field(
+        1_000_000_000_000,
+        description="Maximum size of the datasets of all queued jobs of one owner, in bytes; "
+        "0: no limit.",
     )
     job_ttl_s: Positive = Field(
         DEFAULT_JOB_TTL_S,
@@ -245,6 +251,34 @@ class Settings(BaseSettings):
         "",
         description="Folder of the data of Redis and the store, if they are on the server's "
         "machine: /readyz reports when its disk is full. The local stack sets it.",
+    )
+
+    # Quotas
+
+    max_datasets_per_owner: NotNegative = Field(
+        100_000,
+        description="Maximum number of datasets of one owner; 0: no limit.",
+    )
+    max_models_per_owner: NotNegative = Field(
+        100_000,
+        description="Maximum number of models of one owner, with those in the making; "
+        "0: no limit.",
+    )
+    max_results_per_owner: NotNegative = Field(
+        1_000_000,
+        description="Maximum number of results of one owner, with those in the making; "
+        "0: no limit.",
+    )
+    max_stored_bytes_per_owner: NotNegative = Field(
+        1_000_000_000_000,
+        description="Maximum size of all datasets, models and results of one owner, in bytes; "
+        "0: no limit.",
+    )
+    quotas: Quotas = Field(
+        (),
+        description="Limits of single owners, as owner:name=number,owner:name=number. The names "
+        "are datasets, models, results, stored_bytes, queued_jobs, queued_bytes and "
+        "key_requests_per_minute.",
     )
 
     # Retention

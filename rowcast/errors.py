@@ -41,7 +41,8 @@ RowcastError
 │   └── TableTooComplex     422  to look at the table takes too much time or memory
 ├── OverLimit               429  the body has the limit and the usage
 │   ├── QueueFull           429  the maximum number of jobs is queued
-│   └── RateLimited         429  too many requests within a minute
+│   ├── RateLimited         429  too many requests within a minute
+│   └── QuotaExceeded       413  the owner has as much as it may have
 ├── InternalError           500
 ├── OnlineWorkerLost        500  the process that computed an online prediction died
 └── Unavailable             503  a part behind the service does not answer
@@ -310,6 +311,13 @@ class RateLimited(OverLimit):
     hint = (
         "Wait for the seconds of Retry-After; the header RateLimit says what is left."
     )
+
+
+class QuotaExceeded(OverLimit):
+    """The owner has as many datasets, models, results or bytes as it may have."""
+
+    code, status, title = "quota_exceeded", 413, "Quota exceeded"
+    hint = "Delete what is not needed any more, or ask the operator for a larger quota."
 
 
 class IdempotencyConflict(Conflict):

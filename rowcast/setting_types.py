@@ -109,6 +109,25 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+_QUOTAS = (
+    *("datasets", "models", "results", "stored_bytes"),
+    *("queued_jobs", "queued_bytes", "key_requests_per_minute"),
+)
+
+
+def _quota(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    owner, _, rest = value.partition(":")
+    name, _, limit = rest.partition("=")
+    is_known = _OWNER.fullmatch(owner) and name in _QUOTAS
+    if not is_known or not re.fullmatch(r"[0-9]{1,18}", limit):
+        raise ValueError(
+            f"each entry must be owner:name=number, with a name of {', '.join(_QUOTAS)}"
+        )
+    return owner, name, int(limit)
+
+
 def _n_secret_bytes(secret: str) -> int:
     """Return the length of a webhook secret, 0 for text that is not one."""
     if not secret.startswith("whsec_"):
@@ -154,3 +173,8 @@ WebhookSecrets = Annotated[
     BeforeValidator(_split),
 ]
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+Quotas = Annotated[
+    tuple[Annotated[tuple[str, str, int], BeforeValidator(_quota)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+]

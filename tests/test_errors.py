@@ -44,6 +44,7 @@ STATUS_OF_CODE = {
     "fit_ended": 409,
     "queue_full": 429,
     "rate_limited": 429,
+    "quota_exceeded": 413,
     "dataset_too_large": 413,
     "request_too_large": 413,
     "model_too_large": 413,

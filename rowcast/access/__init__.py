@@ -14,5 +14,6 @@ __all__ = [
     "KeyStore",
     "Scope",
     "keys",
+    "quotas",
     "rates",
 ]

@@ -12,6 +12,7 @@ __all__ = [
     "online_predictions",
     "openapi",
     "presigning",
+    "quotas",
     "routes",
     "schemas",
     "state",

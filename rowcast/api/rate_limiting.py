@@ -11,7 +11,7 @@ from functools import lru_cache
 import flask
 import redis
 
-from rowcast.access import Caller, rates
+from rowcast.access import Caller, quotas, rates
 from rowcast.config import Settings
 from rowcast.errors import RateLimited
 
@@ -26,8 +26,9 @@ class RateLimits:
 
     def __init__(self, connection: redis.Redis, settings: Settings) -> None:
         """Use a connection that gives up soon."""
+        self._settings = settings
         self._limiter = rates.RateLimiter(connection, settings.server_workers)
-        self._key = rates.Policy("key", settings.key_requests_per_minute)
+        self._policy_of = lru_cache(maxsize=4096)(self._key_policy)
         self._address = rates.Policy("address", settings.address_requests_per_minute)
         self._failures = rates.Policy(
             "wrong-keys", settings.address_failures_per_minute
@@ -41,7 +42,7 @@ class RateLimits:
     def count_key(self, caller: Caller) -> None:
         """Count a request of a key. Raises RateLimited if it is over its limit."""
         if caller.key_id:
-            self._count(self._key, caller.key_id)
+            self._count(self._policy_of(caller.owner), caller.key_id)
 
     def check_failures(self, address: str, authorization: str) -> None:
         """Refuse an address that has sent too many wrong keys, before its key is looked up.
@@ -68,6 +69,10 @@ class RateLimits:
             standing = self._limiter.hit(self._failures, address)
             if standing.is_over:
                 raise _refusal(standing)
+
+    def _key_policy(self, owner: str) -> rates.Policy:
+        limits = quotas.limits_of(self._settings, owner)
+        return rates.Policy("key", limits["key_requests_per_minute"])
 
     def _count(self, policy: rates.Policy, who: str) -> None:
         if not policy.limit:

@@ -6,4 +6,5 @@ __all__ = [
     "late_uploads",
     "listing",
     "retention",
+    "usage",
 ]

@@ -68,6 +68,7 @@ class JobFields(BaseModel):
     expected_s: float | None = None
     is_expected: bool = False
     dataset_id: str | None = None
+    dataset_bytes: int = 0
     model_id: str | None = None
     waits_for: str | None = None
     callback_url: str | None = None

@@ -1,6 +1,6 @@
 -- Every change of a job's state. Each happens as a whole or not at all. rowcast/jobs/queue.py calls
 -- them, and prepends FINAL (the states of an ended job), QUEUE, DEFAULT_TTL_S, enqueue_webhook, and
--- fields.lua, clock.lua and turns.lua. A job is RQ's hash rq:job:<id>. Where it stands follows from
+-- fields.lua, clock.lua, turns.lua and quotas.lua. A job is RQ's hash rq:job:<id>. Where it stands follows from
 -- its status:
 --   queued     in rowcast:lane:<lane>:<owner>, by priority, then by the order of arrival;
 --              the owner in rowcast:turns:<lane>
@@ -18,13 +18,13 @@ local MAX_ATTEMPT_ERRORS = 50
 
 local function note_queued(id, owner)
   redis.call('ZADD', 'rowcast:queued', 0, id)
-  redis.call('ZADD', 'rowcast:queued:' .. owner, 0, id)
+  if redis.call('ZADD', 'rowcast:queued:' .. owner, 0, id) == 1 then count_queued(id, 1) end
 end
 
 local function leave(id)
   local owner, lane = field(id, 'owner'), field(id, 'lane')
   redis.call('ZREM', 'rowcast:queued', id)
-  redis.call('ZREM', 'rowcast:queued:' .. owner, id)
+  if redis.call('ZREM', 'rowcast:queued:' .. owner, id) == 1 then count_queued(id, -1) end
   redis.call('ZREM', lane_key(lane, owner), id)
   redis.call('ZREM', 'rowcast:later', id)
   redis.call('ZREM', 'rowcast:running', id)
@@ -127,10 +127,11 @@ end
 
 local call = {}
 
-function call.submit(id, owner, max_of_owner, max_of_all, ...)
+function call.submit(id, owner, max_of_all, limits, ...)
   if redis.call('EXISTS', job_key(id)) == 1 then return 'exists' end
-  local n_of_owner = redis.call('ZCARD', 'rowcast:queued:' .. owner)
-  if n_of_owner >= tonumber(max_of_owner) then return 'owner_full' end
+  limits = cjson.decode(limits)
+  local n_of_owner, most = redis.call('ZCARD', 'rowcast:queued:' .. owner), limits.queued_jobs or 0
+  if most > 0 and n_of_owner >= most then return 'over queued_jobs ' .. n_of_owner end
   if redis.call('ZCARD', 'rowcast:queued') >= tonumber(max_of_all) then return 'full' end
   redis.call('HSET', job_key(id), 'enqueued', text(now()), ...)
   local fit = field(id, 'waits_for')
@@ -139,6 +140,12 @@ function call.submit(id, owner, max_of_owner, max_of_all, ...)
     redis.call('DEL', job_key(id))
     return 'fit_ended'
   end
+  local name, used = exceeded_quota(id, limits)
+  if name then
+    redis.call('DEL', job_key(id))
+    return string.format('over %s %.0f', name, used)
+  end
+  count_new(id)
   index(id, owner)
   if fit_status == 'finished' then
     stand(id)
@@ -147,6 +154,11 @@ function call.submit(id, owner, max_of_owner, max_of_all, ...)
     redis.call('SADD', 'rowcast:waiting:' .. fit, id)
     note_queued(id, owner)
   end
+  return 'ok'
+end
+
+function call.recount_queued(owner)
+  recount_queued(owner)
   return 'ok'
 end
 
@@ -200,6 +212,7 @@ function call.finish(id, attempt, status, record, ended, ttl_s, is_recorded)
   if FINAL[before] then return {'ended', field(id, 'record')} end
   if attempt ~= '' and not is_run_by(id, attempt) then return {'lost', ''} end
   leave(id)
+  if status ~= 'finished' then count_failed(id) end
   redis.call('HSET', job_key(id), 'status', status, 'record', record)
   redis.call('HSET', job_key(id), 'ended', ended, 'keep_s', ttl_s)
   -- Nothing runs an ended job again, and its arguments may take 64 KB. RQ's fields of a job of version

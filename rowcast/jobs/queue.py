@@ -8,7 +8,7 @@ an attempt that was given up for dead, and wakes up again, is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import redis
 
+from rowcast.access import quotas
 from rowcast.config import DEFAULT_JOB_TTL_S
 from rowcast.errors import QueueUnavailable
 from rowcast.jobs import earlier_version
@@ -25,9 +26,11 @@ from rowcast.jobs.fields import JobFields
 from rowcast.jobs.log import MAX_LINES
 from rowcast.jobs.status import RQ_FINAL
 from rowcast.redis_clients import cause_of
+from rowcast.store import Kind
 from rowcast.webhooks import outbox
 
-Refusal = Literal["exists", "owner_full", "full", "fit_ended"]
+# "exists", "full", "fit_ended", or "over <quota> <usage>".
+Refusal = str
 Outcome = Literal["ok", "lost", "exhausted"]
 
 # The name of the queue for RQ, which keeps its lists of workers and jobs under it.
@@ -40,7 +43,7 @@ LOG = "rowcast:log:{}"
 INDEX = "rowcast:jobs:{}"
 
 _FOLDER = Path(__file__).parent
-_PARTS = ("fields.lua", "clock.lua", "turns.lua", "queue.lua")
+_PARTS = ("fields.lua", "clock.lua", "turns.lua")
 _FINAL_STATES = ", ".join(f"{state} = true" for state in RQ_FINAL)
 _SCRIPT = "".join(
     (
@@ -49,6 +52,8 @@ _SCRIPT = "".join(
         earlier_version.RENAMED_LUA,
         outbox.ENQUEUE_LUA,
         *(_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in _PARTS),
+        quotas.LUA,
+        _FOLDER.joinpath("queue.lua").read_text(encoding="utf-8"),
     )
 )
 # A Redis that has reached its maxmemory accepts no job, but ends those that it has.
@@ -102,18 +107,19 @@ class JobQueue:
         job: JobFields,
         rq_fields: dict[str, Any],
         *,
-        max_of_owner: int,
         max_of_all: int,
+        limits: Mapping[str, int],
     ) -> Refusal | None:
-        """Accept a job; return the reason if it is refused.
+        """Accept a job, and count what it uses of its owner's quotas.
 
-        `rq_fields` are those that RQ keeps in the same hash. A job with `waits_for` has no place in
-        its lane until that fit has finished.
+        Return the reason if it is refused. `rq_fields` are those that RQ keeps in the same hash,
+        `limits` the quotas. A job with `waits_for` has no place in its lane until that fit has
+        finished.
         """
         fields = {**rq_fields, **job.as_hash()}
         pairs = chain.from_iterable(fields.items())
         answer = self._call(
-            "submit", job.id, job.owner, max_of_owner, max_of_all, *pairs
+            "submit", job.id, job.owner, max_of_all, json.dumps(limits), *pairs
         )
         return None if answer == "ok" else answer
 
@@ -155,6 +161,27 @@ class JobQueue:
     def n_queued(self) -> int:
         """Return how many accepted jobs have not started."""
         return int(self.connection.zcard("rowcast:queued"))
+
+    def owners(self) -> set[str]:
+        """Return the owners of all jobs that Redis knows."""
+        return set(self._members("rowcast:owners"))
+
+    def unfinished(self, owner: str) -> dict[Kind, set[str]]:
+        """Return the ids of an owner's queued and running jobs, by their kind."""
+        job_ids = [*self.queued(owner, None), *self.running(owner, None)]
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.hget(JOB.format(job_id), "kind")
+            kinds: Any = pipeline.execute()
+        found: dict[Kind, set[str]] = {"fit": set(), "predict": set()}
+        for job_id, kind in zip(job_ids, kinds, strict=True):
+            if kind and kind.decode() in found:
+                found[kind.decode()].add(job_id)
+        return found
+
+    def recount_queued(self, owner: str) -> None:
+        """Count again what an owner's queued jobs use of its quotas."""
+        self._call("recount_queued", owner)
 
     def needed(self, owner: str) -> set[str]:
         """Return the ids of an owner's unfinished jobs, and of all that they read or make."""

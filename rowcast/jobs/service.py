@@ -13,6 +13,7 @@ from typing import Any
 import redis
 import rq.job
 
+from rowcast.access import quotas
 from rowcast.config import Settings
 from rowcast.errors import FitEnded, JobEnded, QueueFull, Unavailable
 from rowcast.ids import time_of
@@ -46,6 +47,11 @@ class Submission:
     waits_for: str | None = None
     callback_url: str | None = None
 
+    @property
+    def dataset_bytes(self) -> int:
+        """The size of the dataset, as noted on submitting."""
+        return int(self.arguments["options"].get("dataset", {}).get("size", 0))
+
 
 class Jobs:
     """Submit jobs and report on them. Every call is for one owner; others' jobs do not exist."""
@@ -63,7 +69,8 @@ class Jobs:
         """Put a job into the queue; one that is there already, or has ended, stays as it is.
 
         Raises:
-            QueueFull: the owner, or all owners together, have the maximum of queued jobs.
+            QueueFull: the owner, or all owners together, have the maximum in the queue.
+        QuotaExceeded: the owner has the maximum of datasets, models, results or stored bytes.
             FitEnded: the fit that it should wait for has ended.
             QueueUnavailable: Redis does not answer; the job may or may not be queued.
             StoreUnavailable: the store, which may know the job, does not answer.
@@ -71,24 +78,23 @@ class Jobs:
         ref = submission.ref
         if self._may_be_forgotten(ref.id) and self.status(ref.owner, ref.id):
             return
+        limits = {
+            **quotas.limits_of(self._settings, ref.owner),
+            "queued_option_bytes": quotas.MAX_QUEUED_OPTION_BYTES,
+        }
         with our_errors():
             expected = estimates.expected_s(self._connection, submission.work)
             refusal = self.queue.submit(
                 _fields(submission, expected, self._settings),
                 _rq_fields(submission, self._settings, self._connection),
-                max_of_owner=self._settings.max_queued_per_owner,
                 max_of_all=self._settings.max_queued,
+                limits=limits,
             )
-        self._raise(refusal, submission)
+        self._raise(refusal, submission, limits)
 
-    def _raise(self, refusal: Refusal | None, submission: Submission) -> None:
-        if refusal == "owner_full":
-            most = self._settings.max_queued_per_owner
-            raise QueueFull(
-                f"You have {most:,} queued jobs, the maximum (MAX_QUEUED_PER_OWNER).",
-                limit=most,
-                usage=most,
-            )
+    def _raise(
+        self, refusal: Refusal | None, submission: Submission, limits: dict[str, int]
+    ) -> None:
         if refusal == "full":
             most = self._settings.max_queued
             raise QueueFull(
@@ -98,6 +104,9 @@ class Jobs:
             )
         if refusal == "fit_ended":
             raise FitEnded(f"Fit {submission.waits_for} has ended.")
+        if refusal and refusal.startswith("over "):
+            _, name, used = refusal.split(" ")
+            raise quotas.refusal(name, limits[name], int(used))
 
     def _may_be_forgotten(self, job_id: str) -> bool:
         """Return whether a job of this id may have ended so long ago that Redis has forgotten it.
@@ -283,6 +292,7 @@ def _fields(
         expected_s=round(expected.seconds, 3),
         is_expected=expected.is_known,
         dataset_id=submission.arguments.get("dataset_id"),
+        dataset_bytes=submission.dataset_bytes,
         model_id=submission.arguments.get("model_id"),
         waits_for=submission.waits_for,
         callback_url=submission.callback_url,

@@ -294,6 +294,24 @@ class Storage:
                 found.setdefault(identifier, {})[name] = written_at
         return found
 
+    def sizes_on_day(
+        self, bucket: Bucket, owner: str, day: str
+    ) -> dict[str, dict[str, int]]:
+        """Return the names of the objects of each id of a day, with their bytes."""
+        found: dict[str, dict[str, int]] = {}
+        for item in self._objects(bucket, f"{owner}/{day}/"):
+            folder, name = _split_key(item.object_name or "")
+            identifier = time_index.id_of(owner, folder)
+            if identifier:
+                found.setdefault(identifier, {})[name] = item.size or 0
+        return found
+
+    def sizes_of(self, bucket: Bucket, owner: str, identifier: str) -> dict[str, int]:
+        """Return the names of all objects of an id, with their bytes."""
+        folder = folder_of(owner, identifier)
+        items = self._objects(bucket, f"{folder}/") if folder else []
+        return {_split_key(item.object_name or "")[1]: item.size or 0 for item in items}
+
     def keys(self, bucket: Bucket) -> list[str]:
         """Return the keys of all objects of a bucket, including those that are not ours."""
         return self._list(bucket, "", recursive=True)

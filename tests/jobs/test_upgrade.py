@@ -218,7 +218,7 @@ def test_crashes_that_the_last_version_counted_count(
 ) -> None:
     queue = JobQueue(connection)
     job = JobFields(id=new_id(), owner="ann", kind="fit")
-    queue.submit(job, {"status": "queued"}, max_of_owner=9, max_of_all=9)
+    queue.submit(job, {"status": "queued"}, max_of_all=9, limits={})
     as_last_version(connection, job.id)
     assert queue.take("a worker", ["long"], 60) == job.id
     assert queue.confirm_start(job.id, 2, 60)
@@ -236,7 +236,7 @@ def test_a_job_that_the_last_version_queued_keeps_its_place(
     queue = JobQueue(connection)
     jobs = [JobFields(id=new_id(), owner="ann", kind="fit") for _ in range(2)]
     for job in jobs:
-        queue.submit(job, {"status": "queued"}, max_of_owner=9, max_of_all=9)
+        queue.submit(job, {"status": "queued"}, max_of_all=9, limits={})
     as_last_version(connection, jobs[0].id)
     assert queue.take("a worker", ["long"], 60) == jobs[0].id
     stopped = AttemptError("worker_stopped", "The worker was told to stop.")
@@ -249,7 +249,7 @@ def test_a_job_that_the_last_version_queued_keeps_its_place(
 
 def submitted(queue: JobQueue) -> str:
     job = JobFields(id=new_id(), owner="ann", kind="fit")
-    queue.submit(job, {"status": "queued"}, max_of_owner=9, max_of_all=9)
+    queue.submit(job, {"status": "queued"}, max_of_all=9, limits={})
     return job.id
 
 

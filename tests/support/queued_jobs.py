@@ -16,10 +16,7 @@ def submitted(queue: JobQueue, owner: str = "ann", **fields: str) -> str:
     job_id = new_id()
     values = {"id": job_id, "owner": owner, "kind": "fit", "lane": "long", **fields}
     job = JobFields.model_validate(values)
-    assert (
-        queue.submit(job, {"status": "queued"}, max_of_owner=999, max_of_all=9_999)
-        is None
-    )
+    assert queue.submit(job, {"status": "queued"}, max_of_all=9_999, limits={}) is None
     return job_id
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import flask
 
+from rowcast.api import quotas
 from rowcast.api.answers import DatasetsAnswer
 from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
@@ -34,5 +35,6 @@ def datasets(query: PageRequest) -> dict[str, Any]:
 @needs("fit")
 def delete_dataset(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a dataset; the models and results that were made from it stay."""
-    deletion.dataset(parts.storage, flask.g.owner, path.id)
+    with quotas.deleting("datasets", path.id):
+        deletion.dataset(parts.storage, flask.g.owner, path.id)
     return "", 204

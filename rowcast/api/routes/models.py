@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from rowcast.api import lookups, presigning
+from rowcast.api import lookups, presigning, quotas
 from rowcast.api.answers import FileAnswer, ModelAnswer, ModelsAnswer
 from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
@@ -51,5 +51,6 @@ def model_file(path: Named, query: Nothing) -> dict[str, Any]:
 @needs("fit")
 def delete_model(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a model with all results that were made with it, or what a failed fit left."""
-    deletion.model(parts.storage, parts.jobs, flask.g.owner, path.id)
+    with quotas.deleting("models", path.id):
+        deletion.model(parts.storage, parts.jobs, flask.g.owner, path.id)
     return "", 204

@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from rowcast.api import lookups
+from rowcast.api import lookups, quotas
 from rowcast.api.answers import ResultManifest
 from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
@@ -32,5 +32,6 @@ def result_manifest(path: Named, query: Nothing) -> dict[str, Any]:
 @needs("fit")
 def delete_result(path: Named, query: Nothing) -> tuple[str, int]:
     """Delete a result, or what a failed prediction left."""
-    deletion.result(parts.storage, parts.jobs, flask.g.owner, path.id)
+    with quotas.deleting("results", path.id):
+        deletion.result(parts.storage, parts.jobs, flask.g.owner, path.id)
     return "", 204

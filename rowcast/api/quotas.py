@@ -1,0 +1,74 @@
+"""What an owner may have and has: checked before an upload, and answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import flask
+import redis
+
+from rowcast.access import quotas
+from rowcast.api.state import parts
+from rowcast.store import Bucket, publications
+
+# An upload is not worth a question to Redis: it is counted when a job first names it.
+CACHED_S = 2.0
+MAX_CACHED = 10_000
+_cached: dict[str, tuple[float, dict[str, int]]] = {}
+
+
+def check_upload(size: int | None) -> None:
+    """Refuse an upload of an owner that has used up its quotas, as far as that is known.
+
+    Raises:
+        QuotaExceeded: datasets or bytes are used up, or `size` bytes are more than what is left.
+    """
+    owner = flask.g.owner
+    limits = quotas.limits_of(parts.settings, owner)
+    used = _recent_usage(owner)
+    for name, need in (("datasets", 1), ("stored_bytes", max(1, size or 0))):
+        if limits[name] and used.get(name, 0) + need > limits[name]:
+            raise quotas.refusal(name, limits[name], used[name])
+
+
+@contextmanager
+def deleting(bucket: Bucket, identifier: str) -> Iterator[None]:
+    """Give back to the owner what a deletion frees, once it has succeeded.
+
+    What is deleted with it, such as the results of a model, is given back by maintenance.
+    """
+    owner = flask.g.owner
+    sizes = parts.storage.sizes_of(bucket, owner, identifier)
+    yield
+    _cached.pop(owner, None)
+    if bucket != "datasets" and not publications.attempts_in(list(sizes)):
+        return
+    n_bytes = sum(sizes.values())
+    # Without Redis, maintenance counts again.
+    with suppress(redis.RedisError):
+        quotas.note_deletion(parts.connection, owner, bucket, identifier, n_bytes)
+
+
+def account() -> dict[str, dict[str, int]]:
+    """Return the limits of the caller's owner and what is used of them. Raises RedisError."""
+    owner = flask.g.owner
+    limits = quotas.limits_of(parts.settings, owner)
+    return {"limits": limits, "usage": quotas.usage(parts.connection, owner)}
+
+
+def _recent_usage(owner: str) -> dict[str, int]:
+    """Return an owner's usage as it was at most CACHED_S ago; nothing while Redis is away."""
+    now = time.monotonic()
+    until, used = _cached.get(owner, (0.0, {}))
+    if now < until:
+        return used
+    try:
+        used = quotas.usage(parts.connection, owner)
+    except redis.RedisError:
+        used = {}
+    if len(_cached) >= MAX_CACHED:
+        _cached.clear()
+    _cached[owner] = (now + CACHED_S, used)
+    return used
