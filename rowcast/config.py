@@ -287,6 +287,11 @@ class Settings(BaseSettings):
         0,
         description="Days after its upload that a dataset is deleted; 0: never.",
     )
+    remove_unused_uploads_days: Days = Field(
+        7,
+        description="Days after which an upload is deleted that no job was submitted for; one "
+        "over MAX_UPLOAD_BYTES goes after a day. 0: never.",
+    )
     retain_models_days: Days = Field(
         0,
         description="Days after its fit that a model is deleted; 0: never.",

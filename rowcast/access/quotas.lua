@@ -49,6 +49,8 @@ local function count_new(id)
     add_usage(owner, name, needs[name] or 0)
   end
   if needs.datasets then redis.call('ZADD', 'rowcast:seen:' .. owner, 0, dataset_id) end
+  -- Maintenance marks it as used, so that it is never taken for a forgotten upload.
+  if dataset_id ~= '' then redis.call('SADD', 'rowcast:used', owner .. '/' .. dataset_id) end
 end
 
 -- A job that made nothing gives its place back. Jobs of older versions were not counted.

@@ -6,5 +6,6 @@ __all__ = [
     "late_uploads",
     "listing",
     "retention",
+    "unused_uploads",
     "usage",
 ]

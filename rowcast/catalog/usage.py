@@ -17,8 +17,8 @@ from rowcast.store import Bucket, Storage, publications
 
 log = logging.getLogger("rowcast.usage")
 
-# Seconds that an upload may take beyond the end of its URL, and that clocks may differ.
-MARGIN_S = 300
+# A repeated request to upload may get a URL of the same id a day later, and an upload takes time.
+MARGIN_S = 25 * 3600
 
 
 def recount(
@@ -84,5 +84,5 @@ def _recount(storage: Storage, queue: JobQueue, owner: str, young_since: float) 
 def _exists(bucket: Bucket, names: list[str]) -> bool:
     """Return whether the objects of an id are a dataset, a model or a result."""
     if bucket == "datasets":
-        return "data" in names
+        return "data" in names and publications.TOMBSTONE not in names
     return bool(publications.attempts_in(names))

@@ -19,7 +19,7 @@ import redis
 
 from rowcast import errors
 from rowcast.access import KeyStore
-from rowcast.catalog import late_uploads, retention, usage
+from rowcast.catalog import late_uploads, retention, unused_uploads, usage
 from rowcast.config import Settings
 from rowcast.jobs import JobQueue, Jobs, completion, redis_memory
 from rowcast.observability import logs
@@ -33,6 +33,7 @@ log = logging.getLogger("rowcast.maintenance")
 # Seconds between two sweeps of what is older than a setting says, and of one sweep at most.
 REMOVE_EVERY_S = 600.0
 REMOVE_FOR_S = 60.0
+REMOVE_UNUSED_EVERY_S = 3600.0
 # Seconds between two counts of what owners have, and of one count at most.
 COUNT_EVERY_S = 600.0
 COUNT_FOR_S = 60.0
@@ -86,6 +87,8 @@ class Maintenance:
             PeriodicTask(self.remove_old, REMOVE_EVERY_S),
             PeriodicTask(self.remove_late_uploads, REMOVE_EVERY_S),
             PeriodicTask(self.count_usage, COUNT_EVERY_S),
+            PeriodicTask(self.mark_used, 30.0),
+            PeriodicTask(self.remove_unused_uploads, REMOVE_UNUSED_EVERY_S),
         ]
 
     def send_webhooks(self) -> None:
@@ -168,6 +171,20 @@ class Maintenance:
     def remove_late_uploads(self) -> None:
         """Delete what was uploaded to datasets after their deletion."""
         late_uploads.sweep(self._storage, self._settings, now=time.time())
+
+    def mark_used(self) -> None:
+        """Mark the datasets that jobs were submitted for."""
+        unused_uploads.mark_used(self._storage, self._queue.connection)
+
+    def remove_unused_uploads(self) -> None:
+        """Delete the uploads that no job was submitted for."""
+        unused_uploads.sweep(
+            self._storage,
+            self._queue,
+            self._settings,
+            now=time.time(),
+            limit_s=REMOVE_FOR_S,
+        )
 
     def count_usage(self) -> None:
         """Count again what owners have, against which their quotas are checked."""

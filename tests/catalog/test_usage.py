@@ -179,7 +179,7 @@ def test_a_lost_redis_is_put_right_by_counting_the_store(start: StartOwner) -> N
     # It is known from now on, and counted again to the same end.
     ann.submit(dataset_id, size=1_000)
     ann.recount()
-    ann.recount(later_s=2 * HOUR_S)
+    ann.recount(later_s=30 * HOUR_S)
     ann.submit(dataset_id, size=1_000)
     assert ann.usage("datasets", "models", "stored_bytes") == [1, 3, n_bytes]
 
