@@ -120,7 +120,7 @@ def _quota(value: Any) -> Any:
         return value
     owner, _, rest = value.partition(":")
     name, _, limit = rest.partition("=")
-    is_known = _OWNER.fullmatch(owner) and name in _QUOTAS
+    is_known = OWNER.fullmatch(owner) and name in _QUOTAS
     if not is_known or not re.fullmatch(r"[0-9]{1,18}", limit):
         raise ValueError(
             f"each entry must be owner:name=number, with a name of {', '.join(_QUOTAS)}"

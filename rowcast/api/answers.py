@@ -259,6 +259,12 @@ class MeAnswer(Answer):
         description="When the key ends, in Unix seconds; null: never."
     )
     version: str = Field(description="The version of the service.")
+    limits: dict[str, int] = Field(
+        description="What the owner may have, and requests a minute of a key; 0: no limit."
+    )
+    usage: dict[str, int] = Field(
+        description="What the owner has of each quota; requests are in the header RateLimit."
+    )
 
 
 class KeyLine(BaseModel):

@@ -116,10 +116,10 @@ def _caller_of(
     limits.check_failures(address, authorization)
     try:
         caller, key = callers.caller_of(authorization, parts.key_ring)
-    except errors.Unauthorized:
-        # A missing key is not a guess.
+    except (errors.Unauthorized, errors.Unavailable):
+        # A missing key is not a guess; a key that cannot be looked up now may be one.
         if authorization:
-            limits.note_failure(address)
+            limits.note_failure(address, authorization)
         raise
     limits.note_success(address, authorization)
     if not _is_again():

@@ -63,9 +63,10 @@ class RateLimits:
             self._known.clear()
         self._known.add(hash((address, authorization)))
 
-    def note_failure(self, address: str) -> None:
+    def note_failure(self, address: str, authorization: str) -> None:
         """Count a wrong key of an address. Raises RateLimited if there were too many."""
-        if self._failures.limit:
+        is_known = hash((address, authorization)) in self._known
+        if self._failures.limit and not is_known:
             standing = self._limiter.hit(self._failures, address)
             if standing.is_over:
                 raise _refusal(standing)

@@ -9,22 +9,23 @@ import pytest
 from flask.testing import FlaskClient
 
 from rowcast.api import rate_limiting
-from rowcast.config import Settings
 from server import create_app
 from tests.support.redis_server import RedisServer
+from tests.support.stack import Stack
 
 UNKNOWN_JOB = "/status?id=7bd7ef3e-2bb0-4b3e-8a0e-7d4a43a9b1b0"
 MakeClient = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def client_of(redis_server: RedisServer, connection: Any) -> MakeClient:
+def client_of(stack: Stack, redis_server: RedisServer, connection: Any) -> MakeClient:
     """Return a function that starts a server process before an empty Redis."""
 
     def make(**settings: Any) -> FlaskClient:
         keys = "ann:key-of-ann,bob:key-of-bob"
         url = redis_server.url
-        app = create_app(Settings(redis_url=url, api_keys=keys, **settings))
+        found = stack.settings(redis_url=url, api_keys=keys, **settings)
+        app = create_app(found)
         return app.test_client()
 
     return make
@@ -105,14 +106,14 @@ def test_guesses_of_others_at_an_address_do_not_refuse_the_key_that_it_uses(
     assert ask(client).status_code == 404
 
 
-def test_guesses_stay_limited_without_redis() -> None:
-    settings = Settings(
+def test_guesses_stay_limited_without_redis(stack: Stack) -> None:
+    settings = stack.settings(
         redis_url="redis://127.0.0.1:9/0",
         api_keys="ann:key-of-ann",
         address_failures_per_minute=10,
     )
     client = create_app(settings).test_client()
-    assert statuses(15, client, "wrong-key") == [401] * 10 + [429] * 5
+    assert statuses(15, client, "wrong-key") == [503] * 10 + [429] * 5
 
 
 def test_a_missing_key_is_not_a_guess(client_of: MakeClient) -> None:

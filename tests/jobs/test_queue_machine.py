@@ -100,7 +100,7 @@ class QueueMachine(RuleBasedStateMachine):
         )
         n_queued = [each.owner for each in self.jobs.values() if each.status in QUEUED]
         refusal = self.queue.submit(
-            job, {"status": "queued"}, max_of_owner=MAX_OF_OWNER, max_of_all=MAX_OF_ALL
+            job, {"status": "queued"}, limits={}, max_of_all=MAX_OF_ALL
         )
         if n_queued.count(owner) >= MAX_OF_OWNER:
             assert refusal == "owner_full"

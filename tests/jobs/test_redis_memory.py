@@ -38,7 +38,7 @@ def fill(connection: redis.Redis) -> None:
 def submit(queue: JobQueue) -> str:
     job = JobFields(id=new_id(), owner="ann", kind="fit")
     with our_errors():
-        assert queue.submit(job, {}, max_of_owner=10, max_of_all=10) is None
+        assert queue.submit(job, {}, limits={}, max_of_all=10) is None
     return job.id
 
 

@@ -9,6 +9,7 @@ import flask
 
 from rowcast import __version__, errors
 from rowcast.access import SCOPES, Key, keys
+from rowcast.api import quotas
 from rowcast.api.answers import KeysAnswer, MeAnswer, NewKeyAnswer
 from rowcast.api.authentication import needs
 from rowcast.api.openapi import blueprint
@@ -27,7 +28,7 @@ api = blueprint("keys")
 @api.get("/me", responses={200: MeAnswer})
 @needs(*SCOPES)
 def me(query: Nothing) -> dict[str, Any]:
-    """Describe the caller: the owner it acts for, and what its key may do."""
+    """Describe the caller: the owner it acts for, and what its key may do, limits and usage."""
     caller = flask.g.caller
     return {
         "owner": caller.owner,
@@ -36,6 +37,7 @@ def me(query: Nothing) -> dict[str, Any]:
         "scopes": sorted(caller.scopes),
         "expires_at": caller.expires_at,
         "version": __version__,
+        **quotas.account(),
     }
 
 
