@@ -31,6 +31,7 @@ from tests.support.redis_server import RedisServer
 OWNERS = ("ann", "bob", "eve")
 WORKERS = ("one", "two", "three")
 MAX_OF_OWNER, MAX_OF_ALL, MAX_ATTEMPTS = 4, 9, 3
+LIMITS = {"queued_jobs": MAX_OF_OWNER}
 FINAL = ("finished", "failed", "canceled")
 # Statuses of RQ in which a job has not started.
 QUEUED = ("queued", "scheduled", "deferred")
@@ -100,10 +101,10 @@ class QueueMachine(RuleBasedStateMachine):
         )
         n_queued = [each.owner for each in self.jobs.values() if each.status in QUEUED]
         refusal = self.queue.submit(
-            job, {"status": "queued"}, limits={}, max_of_all=MAX_OF_ALL
+            job, {"status": "queued"}, max_of_all=MAX_OF_ALL, limits=LIMITS
         )
         if n_queued.count(owner) >= MAX_OF_OWNER:
-            assert refusal == "owner_full"
+            assert refusal == f"over queued_jobs {MAX_OF_OWNER}"
         elif len(n_queued) >= MAX_OF_ALL:
             assert refusal == "full"
         elif fit and fit.status in ("failed", "canceled"):
