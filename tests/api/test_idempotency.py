@@ -368,6 +368,8 @@ def test_every_post_takes_the_header_and_refuses_a_malformed_one(
     posts = {
         path: methods["post"] for path, methods in paths.items() if "post" in methods
     }
+    # Its answer has a key, which must not be kept to be given again.
+    del posts["/keys"]
     assert posts
     for path, described in posts.items():
         assert "Idempotency-Key" in {
