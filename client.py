@@ -381,7 +381,8 @@ class Client:
         """Return the predictions as a DataFrame, or save them to `path` and return that.
 
         A saved file keeps the format of the result, and appears whole or not at all. Raises
-        ConflictError if the job has not finished.
+        ConflictError if the job has not finished, and RowcastError with the code "object_damaged"
+        if the predictions are not those that the job wrote.
         """
         if path is None:
             with tempfile.TemporaryFile() as file:
@@ -593,8 +594,10 @@ class Client:
 
     def _download_result(self, result_id: str, file: BinaryIO) -> str:
         """Write the predictions to the file and return the suffix of their format."""
-        url = self.result(result_id)
+        answer = self._call("GET", "/result", {"id": result_id}, "url")
+        url = answer["url"]
         self._download(url, file)
+        _check_bytes(file, answer, f"The result {result_id}")
         return PurePosixPath(urlsplit(url).path).suffix
 
     def _download_model(self, about: Model, file: BinaryIO) -> None:
@@ -602,7 +605,8 @@ class Client:
         path = f"/models/{about.id}/file"
         answer = self._call("GET", path, {}, "url")
         self._download(answer["url"], file)
-        _check_sha256(file, about)
+        expected = {"sha256": None, **(about.manifest.get("file") or {})}
+        _check_bytes(file, expected, f"The file of model {about.id}")
 
     def _download(self, url: str, file: BinaryIO) -> None:
         _repeat(partial(self._fetch, url, file), _is_transient)
@@ -1015,20 +1019,25 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def _check_sha256(file: BinaryIO, about: Model) -> None:
-    """Leave a model's file at its start. Raises RowcastError if its manifest names another."""
+def _check_bytes(file: BinaryIO, expected: Mapping[str, Any], name: str) -> None:
+    """Compare a download with the size and SHA-256 in its manifest, and leave it at its start.
+
+    Raises RowcastError if they differ.
+    """
     file.seek(0)
     chunks = iter(partial(file.read, CHUNK_BYTES), b"")
     sha256 = _sha256(chunks)
+    size = file.tell()
     file.seek(0)
 
-    expected = about.manifest.get("file") or {}
-    if sha256 != expected.get("sha256"):
-        message = (
-            f"The file of model {about.id} is not the one that its manifest names."
+    # Earlier versions of the service do not name the bytes of results.
+    differs = sha256 != expected.get("sha256", sha256)
+    if differs or size != expected.get("size", size):
+        detail = f"{name} is not the one that its manifest names."
+        hint = "Somebody may have changed it in the store, or it is damaged there."
+        raise RowcastError(
+            f"{detail} {hint}", code="object_damaged", detail=detail, hint=hint
         )
-        hint = "Somebody may have changed it in the store."
-        raise RowcastError(f"{message} {hint}")
 
 
 def _sha256(chunks: Iterable[bytes]) -> str:

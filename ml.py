@@ -21,6 +21,7 @@ from rowcast.learning import Predictor, learners, prediction, training
 from rowcast.store import (
     ObjectMissing,
     Version,
+    datasets,
     loading,
     manifests,
     publications,
@@ -61,10 +62,11 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     """Fit a model on a dataset, evaluate it and publish it, signed.
 
     `options`: what /fit takes, with the target's name; `dataset` with the size and tag noted on
-    submitting.
+    submitting, and `dataset_sha256` if an earlier job has noted that.
 
     Raises:
-        DatasetNotFound, DatasetChanged, InvalidTable: the dataset cannot be used; says why.
+        DatasetNotFound, DatasetChanged, DatasetDamaged, InvalidTable: the dataset cannot be used;
+            says why.
         InvalidRequest: the learner's parameters do not fit the task.
         StoreUnavailable: the store does not answer.
     """
@@ -97,7 +99,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    publishing.check_dataset(run, dataset_id)
+    publishing.check_dataset(run, dataset_id, dataset["dataset_sha256"])
     finite = manifests.finite(manifest)
     signed = signing.sign(run.signing_keys, run.owner, model_id, finite)
     publishing.publish(run, path, signed)
@@ -110,10 +112,11 @@ def predict(
 ) -> None:
     """Predict a dataset's rows and publish the result: one row out per row in, in order.
 
-    `options`: what /predict takes; `dataset` with the size and tag noted on submitting.
+    `options`: what /predict takes; `dataset` and `dataset_sha256` as those of a fit.
 
     Raises:
-        DatasetNotFound, DatasetChanged, InvalidTable: the dataset cannot be used; says why.
+        DatasetNotFound, DatasetChanged, DatasetDamaged, InvalidTable: the dataset cannot be used;
+            says why.
         ModelNotFound, ModelUntrusted, ModelIncompatible: the model cannot be used.
         StoreUnavailable: the store does not answer.
     """
@@ -145,7 +148,7 @@ def predict(
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),
     }
-    publishing.check_dataset(run, dataset_id)
+    publishing.check_dataset(run, dataset_id, dataset["dataset_sha256"])
     publishing.note_result(run, model_id)
     publishing.publish(run, path, manifests.finite(manifest))
     _note_for_reuse(run, dataset, options, (model_id, about["file"]["sha256"]))
@@ -175,6 +178,7 @@ def _download_dataset(
             f"Dataset {dataset_id} was deleted after the job was submitted.",
             hint="Upload the table again and submit the new id.",
         ) from None
+    datasets.check(dataset_id, digest, options.get("dataset_sha256"))
     run.note_digest(dataset_id, version, digest)
     return {"dataset_id": dataset_id, "dataset_sha256": digest}
 

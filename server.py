@@ -191,4 +191,5 @@ def result(query: schemas.ResultRequest) -> Answer:
     """Get the URL of a predict job's result."""
     found = lookups.result(query.id)
     name = f"{found.attempt}/{publications.result_file(found.manifest)}"
-    return presigning.download("results", query.id, name)
+    file = lookups.file_of(found, query.id)
+    return {**presigning.download("results", query.id, name), **file._asdict()}

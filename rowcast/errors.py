@@ -26,6 +26,7 @@ RowcastError
 │   └── IdempotencyConflict 409  the Idempotency-Key belongs to another request
 ├── JobFailure              409  the cause of a failed job
 │   ├── DatasetChanged           the dataset was overwritten after submitting
+│   ├── DatasetDamaged           its bytes are not those that the first job read
 │   ├── ModelUntrusted           the model's signature does not match
 │   ├── ModelIncompatible        the model was made with other versions of the libraries
 │   ├── TimedOut
@@ -44,6 +45,7 @@ RowcastError
 │   ├── RateLimited         429  too many requests within a minute
 │   └── QuotaExceeded       413  the owner has as much as it may have
 ├── InternalError           500
+├── ObjectDamaged           500  an object in the store is not what was written
 ├── OnlineWorkerLost        500  the process that computed an online prediction died
 └── Unavailable             503  a part behind the service does not answer
     ├── StoreUnavailable    503  nothing was queued
@@ -419,6 +421,16 @@ class DatasetChanged(JobFailure):
     )
 
 
+class DatasetDamaged(JobFailure):
+    """The dataset's bytes are not those that its first job read."""
+
+    code, title = "dataset_damaged", "Dataset damaged"
+    hint = (
+        "It was overwritten, or damaged in the store. Upload the table under a new id and submit "
+        "that; the operator may restore the dataset from a backup."
+    )
+
+
 class ModelUntrusted(JobFailure):
     """The model's signature matches no signing key of the workers."""
 
@@ -488,6 +500,13 @@ class InternalError(RowcastError):
 
     code, status, title = "internal_error", 500, "Internal error"
     hint = "Try again. If it persists, give the operator the id of the job or the request_id."
+
+
+class ObjectDamaged(RowcastError):
+    """A manifest, record or file in the store is not what was written."""
+
+    code, status, title = "object_damaged", 500, "Object damaged"
+    hint = "Ask the operator to restore it from a backup, or make it again."
 
 
 class OnlineWorkerLost(RowcastError):

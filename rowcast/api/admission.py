@@ -42,9 +42,10 @@ def fit(query: FitRequest) -> Admitted:
         query.learner, query.params, task=query.task, class_weight=query.class_weight
     )
     check = Check.fit(query.target, query.sample_weight)
-    version, shown = lookups.dataset(query.id, check)
+    dataset = lookups.dataset(query.id, check)
+    shown = dataset.shown
     model_id = id_of_request()
-    options = {**query.work(), "target": shown.target, "dataset": vars(version)}
+    options = {**query.work(), "target": shown.target, **dataset.as_noted()}
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
     work = estimates.of_fit(
         query.learner,
@@ -62,23 +63,25 @@ def predict(query: PredictRequest) -> Admitted:
 
     Raises:
         InvalidRequest: parameters that do not fit the model, the service or each other.
-        ModelNotFound, ModelFailed, ModelUntrusted: the model cannot be used.
+        ModelNotFound, ModelFailed, ObjectDamaged: the model cannot be used.
         DatasetNotFound, DatasetTooLarge, InvalidTable, NoInspector: as `lookups.dataset`.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
     dataset_id = str(query.dataset_id)
     model = lookups.model_or_fit(query.model_id)
     check = _check_of(model, query) if model else Check.none()
-    version, shown = lookups.dataset(dataset_id, check)
+    dataset = lookups.dataset(dataset_id, check)
     result_id = id_of_request()
     arguments = {
         "dataset_id": dataset_id,
         "model_id": query.model_id,
         "result_id": result_id,
-        "options": {**query.work(), "dataset": vars(version)},
+        "options": {**query.work(), **dataset.as_noted()},
     }
     manifest = model.manifest if model else {}
-    work = estimates.of_prediction(manifest, shown.n_rows, shown.n_columns)
+    work = estimates.of_prediction(
+        manifest, dataset.shown.n_rows, dataset.shown.n_columns
+    )
     if model is None:
         submission = _submission(
             "predict", result_id, arguments, work, query, waits_for=query.model_id

@@ -131,6 +131,8 @@ class ResultAnswer(Answer):
 
     url: str
     expires_at: float = Field(description="When the url ends, in Unix seconds.")
+    sha256: str = Field(description="Of the predictions, in hexadecimal.")
+    size: int = Field(description="Their bytes.")
 
 
 class Memory(Answer):

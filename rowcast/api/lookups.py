@@ -17,9 +17,9 @@ from rowcast.errors import (
     ModelFailed,
     ModelNotFound,
     ModelNotReady,
-    ModelUntrusted,
     NotAPrediction,
     NotFinished,
+    ObjectDamaged,
 )
 from rowcast.inspection import Check, Findings, Question
 from rowcast.jobs import FINAL
@@ -31,6 +31,7 @@ from rowcast.store import (
     Publication,
     Version,
     datasets,
+    documents,
     publications,
 )
 from rowcast.tables import Limits
@@ -39,10 +40,16 @@ Status = dict[str, Any]
 
 
 class Dataset(NamedTuple):
-    """A dataset's version in the store, and what its footer or first megabyte shows."""
+    """A dataset's version in the store, what its footer or first megabyte shows, and the SHA-256
+    that its first job has noted."""
 
     version: Version
     shown: Findings
+    sha256: str | None
+
+    def as_noted(self) -> dict[str, Any]:
+        """Return what a job compares the dataset with that it reads."""
+        return {"dataset": vars(self.version), "dataset_sha256": self.sha256}
 
 
 def dataset(dataset_id: str, check: Check) -> Dataset:
@@ -64,7 +71,7 @@ def dataset(dataset_id: str, check: Check) -> Dataset:
         return storage.read(*place, offset=offset, length=length)
 
     try:
-        datasets.uploaded(storage, flask.g.owner, dataset_id)
+        upload = datasets.uploaded(storage, flask.g.owner, dataset_id)
         version = storage.version(*place)
         if version.size > settings.max_upload_bytes:
             raise DatasetTooLarge(
@@ -78,7 +85,7 @@ def dataset(dataset_id: str, check: Check) -> Dataset:
         raise DatasetNotFound(
             f"Nothing was uploaded to dataset {dataset_id}."
         ) from None
-    return Dataset(version, shown)
+    return Dataset(version, shown, upload.sha256)
 
 
 def status(job_id: str) -> Status:
@@ -106,7 +113,7 @@ def model(model_id: str) -> Publication:
     Raises:
         ModelNotFound, ModelNotReady, ModelFailed: the model does not exist, does not exist yet,
             or never will.
-        ModelUntrusted: its manifest is damaged.
+        ObjectDamaged: its manifest is damaged.
         StoreUnavailable, QueueUnavailable: a part does not answer.
     """
     found, job = _published_or_status("fit", model_id)
@@ -130,29 +137,29 @@ def model_or_fit(model_id: str) -> Publication | None:
         return None
 
 
-class ModelFile(NamedTuple):
-    """A model's file: its SHA-256 in hexadecimal, and its bytes."""
+class PublishedFile(NamedTuple):
+    """The file of a model or result: its SHA-256 in hexadecimal, and its bytes."""
 
     sha256: str
     size: int
 
 
-def file_of(found: Publication, model_id: str) -> ModelFile:
-    """Return what the manifest says of a model's file.
+def file_of(found: Publication, identifier: str) -> PublishedFile:
+    """Return what a manifest says of the file of a model or result.
 
     Raises:
-        ModelUntrusted: the manifest is damaged.
+        ObjectDamaged: the manifest is damaged.
     """
     try:
         file = found.manifest["file"]
-        return ModelFile(str(file["sha256"]), int(file["size"]))
+        return PublishedFile(str(file["sha256"]), int(file["size"]))
     except (KeyError, TypeError, ValueError):
-        raise damaged(model_id) from None
+        raise damaged(identifier) from None
 
 
-def damaged(model_id: str) -> ModelUntrusted:
-    """Return the error for a model whose manifest is damaged."""
-    return ModelUntrusted(f"The manifest of model {model_id} is damaged.")
+def damaged(identifier: str) -> ObjectDamaged:
+    """Return the error for a model or result whose manifest is damaged."""
+    return documents.damaged(f"manifest of {identifier}")
 
 
 def result(job_id: str) -> Publication:

@@ -18,7 +18,7 @@ from itertools import accumulate, filterfalse, groupby, islice
 from typing import Any
 
 from rowcast.catalog import expiry
-from rowcast.errors import InvalidRequest, ModelUntrusted
+from rowcast.errors import InvalidRequest, ObjectDamaged
 from rowcast.ids import time_of
 from rowcast.jobs import FINAL, Jobs, our_errors, shown
 from rowcast.learning import evaluation
@@ -153,7 +153,11 @@ def _jobs_of(
 
 def _recorded(storage: Storage, owner: str, job_id: str) -> Item | None:
     """Describe a job that Redis has forgotten; None if it left no record."""
-    record = records.read_record(storage, owner, job_id)
+    try:
+        record = records.read_record(storage, owner, job_id)
+    except ObjectDamaged:
+        # /status names what is damaged; the other jobs are listed.
+        return None
     return shown(record) if record else None
 
 
@@ -222,7 +226,7 @@ def _model(storage: Storage, owner: str, model_id: str) -> Item | None:
         if found is None:
             return None
         about = {name: found.manifest[name] for name in _SHOWN}
-    except (ModelUntrusted, KeyError):
+    except (ObjectDamaged, KeyError):
         return None
     return {"id": model_id, **about, "score": score_of(found.manifest)}
 
@@ -243,13 +247,13 @@ def _dataset(
     storage: Storage, owner: str, kept_days: float, dataset_id: str
 ) -> Item | None:
     try:
-        size, uploaded_at = stored_datasets.uploaded(storage, owner, dataset_id)
+        upload = stored_datasets.uploaded(storage, owner, dataset_id)
     except ObjectMissing:
         return None
     expires_at = expiry.of_id(dataset_id, kept_days)
     return {
         "id": dataset_id,
-        "size": size,
-        "uploaded_at": uploaded_at,
+        "size": upload.size,
+        "uploaded_at": upload.uploaded_at,
         "expires_at": expires_at,
     }

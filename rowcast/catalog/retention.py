@@ -24,7 +24,7 @@ from typing import get_args
 
 from rowcast.catalog import deletion, expiry, late_uploads
 from rowcast.config import Settings
-from rowcast.errors import ModelUntrusted, Unavailable
+from rowcast.errors import ObjectDamaged, Unavailable
 from rowcast.observability import AuditLog
 from rowcast.store import Bucket, JobRef, Kind, Storage, publications, records
 
@@ -249,11 +249,11 @@ def _ended_at(day: _Day, identifier: str) -> float:
     job = JobRef(day.owner, _KINDS[day.bucket], identifier)
     try:
         found = publications.find(day.storage, job)
-    except ModelUntrusted:
+        if found:
+            return expiry.time_in(found.manifest, "created_at", identifier)
+        record = records.read_record(day.storage, day.owner, identifier)
+    except ObjectDamaged:
         return expiry.made_at(identifier)
-    if found:
-        return expiry.time_in(found.manifest, "created_at", identifier)
-    record = records.read_record(day.storage, day.owner, identifier)
     return expiry.time_in(record or {}, "ended_at", identifier)
 
 

@@ -13,7 +13,7 @@ from rowcast.errors import (
     WorkerLost,
 )
 from rowcast.jobs.context import Run
-from rowcast.store import ObjectMissing, datasets, publications
+from rowcast.store import ObjectMissing, datasets, documents, publications
 
 _DELETED_HINT = (
     "Deleting a dataset or model ends the jobs that need it; submit the job again with one that "
@@ -35,7 +35,7 @@ def publish(run: Run, file: Path, manifest: dict[str, Any]) -> None:
     file_name = f"{run.attempt}/{file.name}"
     manifest_name = f"{run.attempt}/manifest.json"
     store.write(*place, file_name, file)
-    store.write(*place, manifest_name, publications.as_json(manifest))
+    store.write(*place, manifest_name, documents.as_json(manifest))
 
     found = store.names(*place)
     if run.attempt in publications.attempts_in(found):
@@ -73,18 +73,24 @@ def note_result(run: Run, model_id: str) -> None:
         raise
 
 
-def check_dataset(run: Run, dataset_id: str) -> None:
+def check_dataset(run: Run, dataset_id: str, sha256: str) -> None:
     """Check, right before publishing, that a job's dataset was not deleted meanwhile.
+
+    The first job of a dataset notes its digest.
 
     Raises:
         DatasetNotFound: it was.
+        DatasetDamaged: another job has read other bytes.
         StoreUnavailable: the store does not answer.
     """
     try:
-        datasets.uploaded(run.publisher, run.owner, dataset_id)
+        upload = datasets.uploaded(run.publisher, run.owner, dataset_id)
     except ObjectMissing:
         detail = f"Dataset {dataset_id} was deleted while the job ran."
         raise DatasetNotFound(detail, hint=_DELETED_HINT) from None
+    datasets.check(dataset_id, sha256, upload.sha256)
+    if upload.sha256 is None:
+        datasets.note(run.publisher, run.owner, dataset_id, sha256)
 
 
 def check_model(run: Run, model_id: str) -> None:

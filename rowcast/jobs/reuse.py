@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import redis
 
-from rowcast.errors import ModelUntrusted
+from rowcast.errors import ObjectDamaged
 from rowcast.ids import time_of
 from rowcast.jobs.service import Submission
 from rowcast.store import (
@@ -29,7 +29,7 @@ from rowcast.store import (
 KEPT_S = 30 * 24 * 3600
 # The dataset counts by its bytes, not by its version in the store. Every other option of a job
 # counts.
-_NOT_COUNTED = frozenset({"dataset"})
+_NOT_COUNTED = frozenset({"dataset", "dataset_sha256"})
 
 
 def key_of(
@@ -85,7 +85,7 @@ def find(
         return None
     try:
         found = publications.find(storage, JobRef(owner, kind, job_id))
-    except ModelUntrusted:
+    except ObjectDamaged:
         # A damaged manifest counts as missing.
         return None
     return job_id if found else None

@@ -15,6 +15,7 @@ __all__ = [
     "Version",
     "datasets",
     "deduplication",
+    "documents",
     "invalidation",
     "key_copy",
     "loading",

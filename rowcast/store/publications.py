@@ -10,13 +10,12 @@ back. So one of the two removes each object, whichever comes first.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rowcast.errors import ModelUntrusted
 from rowcast.learning import RESULT_FORMATS
+from rowcast.store import documents
 from rowcast.store.answers import ObjectMissing
 from rowcast.store.object_store import Bucket, Storage
 
@@ -54,6 +53,11 @@ class JobRef:
         """Where all objects of the job are: bucket, owner and id, as `Storage` takes them."""
         return self.bucket, self.owner, self.id
 
+    @property
+    def manifest_name(self) -> str:
+        """What errors call the manifest of what the job makes."""
+        return f"manifest of {self.bucket[:-1]} {self.id}"
+
 
 @dataclass(frozen=True)
 class Publication:
@@ -84,7 +88,7 @@ def find(storage: Storage, job: JobRef) -> Publication | None:
     """Return the attempt that counts, None while no attempt counts.
 
     Raises:
-        ModelUntrusted: its manifest is damaged.
+        ObjectDamaged: its manifest is damaged.
         StoreUnavailable: the store does not answer.
     """
     attempts = attempts_in(storage.names(*job.place))
@@ -93,15 +97,10 @@ def find(storage: Storage, job: JobRef) -> Publication | None:
     attempt = min(attempts)
     try:
         content = storage.read(*job.place, f"{attempt}/manifest.json")
-        manifest = json.loads(content)
     except ObjectMissing:
         # It was deleted between the two requests.
         return None
-    except (ValueError, RecursionError):
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise ModelUntrusted(f"The manifest of {job.id} is damaged.")
-    return Publication(attempt, manifest)
+    return Publication(attempt, documents.parsed(content, job.manifest_name))
 
 
 def attempts_in(names: list[str]) -> list[int]:
@@ -149,18 +148,14 @@ def notes_in(names: list[str]) -> list[str]:
 
 
 def read_json(storage: Storage, job: JobRef, name: str) -> dict[str, Any] | None:
-    """Return a JSON object of a job; None where it is missing or damaged.
+    """Return a manifest or record of a job; None where it is missing.
 
     Raises:
+        ObjectDamaged: it is not what was written.
         StoreUnavailable: the store does not answer.
     """
     try:
-        content = json.loads(storage.read(*job.place, name))
-    except (ObjectMissing, ValueError, RecursionError):
+        content = storage.read(*job.place, name)
+    except ObjectMissing:
         return None
-    return content if isinstance(content, dict) else None
-
-
-def as_json(value: dict[str, Any]) -> bytes:
-    """Return a manifest or record as it is written to the store."""
-    return json.dumps(value, indent=1).encode()
+    return documents.parsed(content, f"object {name} of job {job.id}")

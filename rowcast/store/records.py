@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from rowcast.store import publications
+from rowcast.errors import ObjectDamaged
+from rowcast.store import documents, publications
 from rowcast.store.object_store import Storage
 from rowcast.store.publications import BUCKETS, CANCELED, TOMBSTONE, JobRef
+
+log = logging.getLogger("rowcast.storage")
 
 _RECORD_NAME = re.compile(r"record/([0-9]{1,9})\.json")
 
@@ -20,7 +24,7 @@ def write_record(storage: Storage, job: JobRef, record: dict[str, Any]) -> None:
     """
     number = record.get("number", record["attempts"])
     name = f"record/{number}.json"
-    storage.write(*job.place, name, publications.as_json(record))
+    storage.write(*job.place, name, documents.as_json(record))
     if publications.is_deleted(storage, job):
         storage.delete(*job.place, [name])
 
@@ -31,7 +35,7 @@ def hide_canceled(storage: Storage, job: JobRef, record: dict[str, Any]) -> None
     Raises:
         StoreUnavailable: the store does not answer.
     """
-    storage.write(*job.place, CANCELED, publications.as_json(record))
+    storage.write(*job.place, CANCELED, documents.as_json(record))
     names = storage.names(*job.place)
     # A tombstone hides the marker as well, which then goes with all else.
     kept = {TOMBSTONE} if TOMBSTONE in names else {CANCELED}
@@ -42,9 +46,11 @@ def read_record(storage: Storage, owner: str, job_id: str) -> dict[str, Any] | N
     """Return a job's final record with its log, whichever its kind; None where there is none.
 
     The marker of a canceled job is its record; else the last record counts, which is that of the
-    attempt that ended the job. Where an attempt has published, a later failure does not count.
+    attempt that ended the job. Where an attempt has published, a later failure does not count, and
+    its manifest answers if no record can be read.
 
     Raises:
+        ObjectDamaged: the record cannot be read, and nothing else says how the job ended.
         StoreUnavailable: the store does not answer.
     """
     for kind in BUCKETS:
@@ -53,29 +59,50 @@ def read_record(storage: Storage, owner: str, job_id: str) -> dict[str, Any] | N
         if TOMBSTONE in names:
             continue
         has_published = bool(publications.attempts_in(names))
-        if record := _the_one_that_counts(_records(storage, job, names), has_published):
+        if record := _the_one_that_counts(storage, job, names, has_published):
             return record
     return None
 
 
 def _the_one_that_counts(
-    records: Iterator[dict[str, Any]], has_published: bool
+    storage: Storage, job: JobRef, names: list[str], has_published: bool
 ) -> dict[str, Any] | None:
     last = None
-    for record in records:
-        if not has_published or record.get("status") == "finished":
+    damage = None
+    for name in _record_names(names):
+        try:
+            record = publications.read_json(storage, job, name)
+        except ObjectDamaged as error:
+            log.error("%s", error.detail)
+            damage = damage or error
+            continue
+        if record and (not has_published or record.get("status") == "finished"):
             return record
         last = last or record
+    if has_published and (found := publications.find(storage, job)):
+        return _of_manifest(job, found)
+    if damage:
+        raise damage
     return last
 
 
-def _records(
-    storage: Storage, job: JobRef, names: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Yield the readable records among all names under an id, the last one first."""
-    for name in _record_names(names):
-        if record := publications.read_json(storage, job, name):
-            yield record
+def _of_manifest(job: JobRef, found: publications.Publication) -> dict[str, Any]:
+    """Return what a manifest says of the end of a job, in place of its record."""
+    manifest = found.manifest
+    model_id = job.id if job.kind == "fit" else manifest.get("model_id")
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "status": "finished",
+        "enqueued_at": None,
+        "started_at": None,
+        "ended_at": manifest.get("created_at"),
+        "attempts": found.attempt,
+        "position": None,
+        "dataset_id": manifest.get("dataset_id"),
+        "model_id": model_id,
+        "error": None,
+    }
 
 
 def _record_names(names: list[str]) -> list[str]:
@@ -94,10 +121,12 @@ def model_of(storage: Storage, owner: str, result_id: str) -> str | None:
     """
     result = JobRef(owner, "predict", result_id)
     for name in storage.names(*result.place):
+        content: dict[str, Any] = {}
         is_manifest = publications.MANIFEST_NAME.fullmatch(name)
         if not is_manifest and not _RECORD_NAME.fullmatch(name):
             continue
-        content = publications.read_json(storage, result, name) or {}
+        with suppress(ObjectDamaged):
+            content = publications.read_json(storage, result, name) or {}
         if isinstance(content.get("model_id"), str):
             return str(content["model_id"])
     return None

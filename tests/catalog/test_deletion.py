@@ -188,7 +188,7 @@ def test_half_written_leftovers_can_be_deleted(stack: Stack, storage: Storage) -
 def test_damaged_model_can_be_deleted(stack: Stack, storage: Storage) -> None:
     model_id = put_model(storage, "default", new_id())
     storage.write("models", "default", model_id, "1/manifest.json", b"{damaged")
-    assert_problem(stack.get(f"/models/{model_id}"), 409, "model_untrusted")
+    assert_problem(stack.get(f"/models/{model_id}"), 500, "object_damaged")
     assert_deleted(delete(stack, f"/models/{model_id}"))
     assert remains(storage, "default", model_id) == set()
 
@@ -321,13 +321,13 @@ def test_job_learns_before_publishing_that_what_it_needs_was_deleted(
 ) -> None:
     job, dataset_id = job_on(stack, storage, tmp_path), stack.upload(table(50))
     model_id = put_model(storage, "default", new_id())
-    publishing.check_dataset(job, dataset_id)
+    publishing.check_dataset(job, dataset_id, "0" * 64)
     publishing.check_model(job, model_id)
     deletion.dataset(storage, "default", dataset_id)
     with pytest.raises(
         DatasetNotFound, match=f"Dataset {dataset_id} was deleted while the job ran"
     ):
-        publishing.check_dataset(job, dataset_id)
+        publishing.check_dataset(job, dataset_id, "0" * 64)
     deletion.model(storage, jobs, "default", model_id)
     with pytest.raises(
         ModelNotFound, match=f"Model {model_id} was deleted while the job ran"

@@ -117,7 +117,7 @@ def test_model_whose_manifest_says_nothing_of_its_file_is_untrusted(
     stack: Stack, storage: Storage
 ) -> None:
     model_id = put_model(storage, "default", new_id(), file="here")
-    assert_problem(stack.get(f"/models/{model_id}/file"), 409, "model_untrusted")
+    assert_problem(stack.get(f"/models/{model_id}/file"), 500, "object_damaged")
     assert_deleted(delete(stack, f"/models/{model_id}"))
 
 

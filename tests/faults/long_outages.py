@@ -191,7 +191,7 @@ def broken_upload(stack: Stack, store: ExternalStore) -> Seen:
         half = eventually(partial(datasets, stack))
         store.gate.open()
         dataset = upload.result()
-    size, _ = stored_datasets.uploaded(store.storage(), "default", dataset)
+    size, *_ = stored_datasets.uploaded(store.storage(), "default", dataset)
     return {"half of an upload": half["datasets"], "bytes": (size, len(content))}
 
 

@@ -310,7 +310,7 @@ def test_deleted_objects_are_gone_and_others_stay(storage: Storage) -> None:
 
 
 def test_size_and_time_of_an_upload_are_told(storage: Storage, dataset_id: str) -> None:
-    size, uploaded_at = datasets.uploaded(storage, "acme", dataset_id)
+    size, uploaded_at, _ = datasets.uploaded(storage, "acme", dataset_id)
     assert size == 10
     assert uploaded_at == pytest.approx(time.time(), abs=60)
 

@@ -13,6 +13,7 @@ import pytest
 from rq import Queue
 from rq.job import Job as RqJob
 
+from rowcast.store import documents
 from tests.support import ROOT
 from tests.support.stack import Stack, StartStack, submitted
 from tests.support.tables import slow_table, table
@@ -122,9 +123,8 @@ def test_the_final_record_is_in_the_store_before_the_status_is_final(
 ) -> None:
     job = workers.fit(table())
     status = workers.finished(job)
-    record = json.loads(
-        workers.storage().read("models", "default", job, "record/1.json")
-    )
+    content = workers.storage().read("models", "default", job, "record/1.json")
+    record = documents.parsed(content, "record")
     assert {**status, "log": record["log"], "number": 1} == record
 
 
