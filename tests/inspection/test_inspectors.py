@@ -212,7 +212,8 @@ def test_pool_ends_with_its_inspectors() -> None:
     before = pools()
     inspectors = Inspectors(SETTINGS)
     inspectors.start()
-    (pool,) = set(pools()) - set(before)
+    # The process becomes a pool shortly after it has started.
+    (pool,) = eventually(lambda: set(pools()) - set(before))
     eventually(lambda: len(pool.children()) == SETTINGS.inspectors)
     processes = [pool, *pool.children()]
     del inspectors
