@@ -30,6 +30,7 @@ from rowcast.errors import (
     ModelIncompatible,
     ModelNotFound,
     ModelUntrusted,
+    ObjectDamaged,
     RowcastError,
     StoreUnavailable,
 )
@@ -764,10 +765,10 @@ def test_manifest_that_was_changed_in_the_store_is_not_trusted(
 
 
 @pytest.mark.parametrize("manifest", [b"", b"{", b"[]", b"null", b"\xff"], ids=repr)
-def test_manifest_that_is_none_is_not_trusted(manifest: bytes, bench: Bench) -> None:
+def test_manifest_that_is_none_is_damaged(manifest: bytes, bench: Bench) -> None:
     model_id = new_id()
     bench.storage.write("models", "acme", model_id, "1/manifest.json", manifest)
-    with pytest.raises(ModelUntrusted):
+    with pytest.raises(ObjectDamaged, match=model_id):
         bench.predict(frame_of(LABELS), model_id)
 
 

@@ -259,12 +259,13 @@ def test_deleted_model_is_fitted_again(stack: Stack) -> None:
     assert submitted(stack.post("/fit", id=dataset, reuse="true")) != model
 
 
-def test_overwritten_dataset_is_fitted_anew(stack: Stack) -> None:
+def test_overwritten_dataset_is_neither_reused_nor_fitted(stack: Stack) -> None:
     upload = stack.get("/upload").json()
-    for seed in (4711, 4712):
+    for seed, code in ((4711, None), (4712, "dataset_damaged")):
         requests.put(
             upload["url"], data=table(324, 3, seed=seed).to_csv(index=False)
         ).raise_for_status()
         answer = stack.post("/fit", id=upload["id"], reuse="true")
         assert answer.json()["reused"] is False
-        stack.finished(answer.json()["id"])
+        error = stack.wait(answer.json()["id"])["error"] or {}
+        assert error.get("code") == code

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rowcast.errors import JobCanceled, ModelUntrusted, StoreUnavailable, WorkerLost
+from rowcast.errors import JobCanceled, ObjectDamaged, StoreUnavailable, WorkerLost
 from rowcast.ids import new_id
 from rowcast.jobs import publishing
 from rowcast.jobs.context import Run
@@ -54,14 +54,15 @@ def publish(
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"a":' * 100_000])
-def test_damaged_manifest_is_untrusted_whatever_it_holds(
+def test_damaged_manifest_is_named_whatever_it_holds(
     content: bytes, storage: Storage, identifier: str
 ) -> None:
     job = JobRef("acme", "fit", identifier)
     storage.write(*job.place, "1/manifest.json", content)
-    with pytest.raises(ModelUntrusted):
+    with pytest.raises(ObjectDamaged, match=f"manifest of model {identifier}"):
         publications.find(storage, job)
-    assert publications.read_json(storage, job, "1/manifest.json") is None
+    with pytest.raises(ObjectDamaged, match=r"1/manifest\.json"):
+        publications.read_json(storage, job, "1/manifest.json")
 
 
 @each_kind
@@ -193,11 +194,13 @@ def test_record_is_found_by_the_id_alone(
     assert records.read_record(storage, "other", identifier) is None
 
 
-def test_job_without_a_record_has_none(
+def test_manifest_answers_for_a_job_without_a_record(
     storage: Storage, stack: Stack, tmp_path: Path, identifier: str
 ) -> None:
-    publish(storage, stack, tmp_path, "fit", identifier, 1)
     assert records.read_record(storage, "acme", identifier) is None
+    publish(storage, stack, tmp_path, "fit", identifier, 1)
+    record = records.read_record(storage, "acme", identifier) or {}
+    assert (record["id"], record["status"]) == (identifier, "finished")
 
 
 def test_last_record_counts_where_no_attempt_finished(
