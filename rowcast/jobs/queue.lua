@@ -28,6 +28,7 @@ local function leave(id)
   redis.call('ZREM', lane_key(lane, owner), id)
   redis.call('ZREM', 'rowcast:later', id)
   redis.call('ZREM', 'rowcast:running', id)
+  redis.call('SREM', 'rowcast:orphaned', id)
   local fit = field(id, 'waits_for')
   if fit ~= '' then redis.call('SREM', 'rowcast:waiting:' .. fit, id) end
 end

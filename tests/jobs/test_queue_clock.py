@@ -124,3 +124,11 @@ def test_all_times_of_a_job_are_those_of_redis(
     assert record["started_at"] == 1.0e9
     assert record["ended_at"] == 1.0e9 + 7
     assert [error["at"] for error in record["earlier"]] == [1.0e9]
+
+
+def test_orphaned_job_that_is_canceled_stands_nowhere(queue: ClockedQueue) -> None:
+    fit = submitted(queue)
+    waiting = submitted(queue, kind="predict", waits_for=fit)
+    for job_id in (fit, waiting):
+        queue.finish(job_id, "canceled", {}, 60, attempt=None, stored=True)
+    assert queue.orphaned() == []
