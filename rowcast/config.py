@@ -50,6 +50,9 @@ from rowcast.setting_types import (
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_JOB_TTL_S = 3600
 
+# The secrets of .env.example begin with it.
+PLACEHOLDER = "change-me"
+
 
 class ConfigurationError(Exception):
     """The environment is unusable; the message names each variable and says why."""
@@ -515,9 +518,11 @@ class Settings(BaseSettings):
         """Read the environment.
 
         Raises:
-            ConfigurationError: a value is bad, or a variable looks misspelt.
+            ConfigurationError: a value is bad or a placeholder, or a variable looks misspelt.
         """
-        _refuse_misspelt(os.environ, [name.upper() for name in cls.model_fields])
+        names = [name.upper() for name in cls.model_fields]
+        _refuse_misspelt(os.environ, names)
+        _refuse_placeholders(os.environ, names)
         try:
             return cls()
         except ValidationError as error:
@@ -567,6 +572,21 @@ def _refuse_misspelt(environment: Mapping[str, str], names: list[str]) -> None:
             raise ConfigurationError(
                 f"Unknown setting {variable}. Did you mean {near[0]}?"
             )
+
+
+def _refuse_placeholders(environment: Mapping[str, str], names: list[str]) -> None:
+    found = [
+        variable
+        for variable, value in environment.items()
+        if variable.upper() in names and PLACEHOLDER in value.lower()
+    ]
+    if found:
+        raise ConfigurationError(
+            f"{', '.join(found)}: '{PLACEHOLDER}...' is a placeholder, which everybody knows. "
+            "Remove .env and write one with random secrets, by `make env` or "
+            "`python3 deploy/make_env.py`, or put a secret of your own there, such as "
+            "`openssl rand -hex 20` prints"
+        )
 
 
 def _in_words(error: ValidationError) -> str:

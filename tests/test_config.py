@@ -282,3 +282,23 @@ def test_renamed_setting_is_refused_with_its_new_name(
         ConfigurationError, match=f"{old}. Did you mean {config._RENAMED[old]}?"
     ):
         Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEYS", "ann:good-key-of-ann,bob:change-me-0123456789"),
+        ("REDIS_URL", "redis://rowcast:change-me-rowcast-password@redis:6379/0"),
+        ("S3_ACCESS_KEY", "change-me-rowcast"),
+        ("S3_SECRET_KEY", "CHANGE-ME-please"),
+        ("SIGNING_KEYS", f"{KEY},change-me-signing-key"),
+        ("WEBHOOK_SECRETS", "whsec_change-me"),
+    ],
+)
+def test_placeholder_is_refused_with_the_command_that_makes_secrets(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    message = refusal(monkeypatch, **{name: value})
+    assert message.startswith(f"{name}: ")
+    assert "`make env`" in message
+    assert value not in message

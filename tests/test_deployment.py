@@ -24,7 +24,8 @@ import rq
 from rq.utils import utcformat
 from ruamel.yaml import YAML
 
-from rowcast.config import Settings
+from deploy.make_env import filled
+from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import ModelUntrusted
 from rowcast.store import signing
 from tests.support import ROOT
@@ -49,7 +50,15 @@ OF_COMPOSE = {"COMPOSE_PROFILES"}
 
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE_TEXT = (ROOT / ".env.example").read_text()
-EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE_TEXT, re.MULTILINE))
+
+
+def parsed(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+
+
+EXAMPLE = parsed(EXAMPLE_TEXT)
+# What `make env` writes.
+ENV = parsed(filled(EXAMPLE_TEXT))
 
 
 def interpolated(text: str, variables: dict[str, str]) -> str:
@@ -65,15 +74,15 @@ def interpolated(text: str, variables: dict[str, str]) -> str:
     return text
 
 
-def services(variables: dict[str, str] = EXAMPLE) -> dict[str, Any]:
+def services(variables: dict[str, str] = ENV) -> dict[str, Any]:
     """Return the services of the Compose file with variables put in, by default those of
-    .env.example."""
+    `make env`."""
     return dict(
         YAML(typ="safe").load(interpolated(COMPOSE_TEXT, variables))["services"]
     )
 
 
-def environment(service: str, variables: dict[str, str] = EXAMPLE) -> dict[str, str]:
+def environment(service: str, variables: dict[str, str] = ENV) -> dict[str, str]:
     """Return the environment of a service; a variable without a value is passed on if it is set."""
     given = services(variables)[service]["environment"]
     passed = {
@@ -115,7 +124,7 @@ def test_every_setting_is_given_to_a_process() -> None:
 
 
 def test_env_example_names_every_variable_that_compose_uses_and_no_other() -> None:
-    assert set(EXAMPLE) == used_variables() | OF_COMPOSE
+    assert set(ENV) == used_variables() | OF_COMPOSE
 
 
 def test_every_variable_is_documented() -> None:
@@ -124,7 +133,7 @@ def test_every_variable_is_documented() -> None:
         for name in ("deployment.md", "configuration.md")
     ]
     assert {
-        name for name in EXAMPLE if not any(f"`{name}`" in text for text in documents)
+        name for name in ENV if not any(f"`{name}`" in text for text in documents)
     } == set()
 
 
@@ -133,16 +142,65 @@ def test_env_example_repeats_the_defaults_of_the_settings() -> None:
     defaults = {
         name.upper(): field.default for name, field in Settings.model_fields.items()
     }
-    shown = {
-        name: value for name, value in EXAMPLE.items() if name in defaults and value
-    }
+    shown = {name: value for name, value in ENV.items() if name in defaults and value}
     assert {
         name: value for name, value in shown.items() if value != str(defaults[name])
     }.keys() <= differs
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_env_example_is_valid_as_it_is(
+def test_placeholders_of_env_example_are_refused_with_what_makes_real_secrets(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(service, EXAMPLE).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="make env") as caught:
+        Settings.from_environment()
+    secrets = {"REDIS_URL", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    secrets |= {"SIGNING_KEYS"} if service in HOLD_KEYS else set()
+    assert set(str(caught.value).partition(":")[0].split(", ")) == secrets
+    assert EXAMPLE["S3_SECRET_KEY"] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["worker.py"], ["online.py"], ["maintenance.py"], ["-m", "gunicorn"]]
+    + [["-m", f"rowcast.{name}"] for name in ("access", "local")],
+    ids=" ".join,
+)
+def test_process_with_a_placeholder_does_not_start(command: list[str]) -> None:
+    found = subprocess.run(
+        [sys.executable, *command, *(["list"] if "rowcast.access" in command else [])],
+        env={"PATH": os.environ["PATH"], "S3_SECRET_KEY": EXAMPLE["S3_SECRET_KEY"]},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert found.returncode == 1
+    assert "S3_SECRET_KEY: 'change-me...' is a placeholder" in found.stderr
+    assert "make env" in found.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in SECRETS if "REDIS" in name])
+def test_redis_refuses_a_placeholder(name: str) -> None:
+    command = services()["redis"]["command"]
+    script = command[2].replace("$$", "$")
+    given = services(ENV | {name: EXAMPLE[name]})["redis"]["environment"]
+    found = subprocess.run(
+        [*command[:2], script.replace("exec redis-server -", "exec cat")],
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "make env" in found.stderr
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_service_accepts_what_make_env_writes(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment(service).items():
@@ -155,18 +213,18 @@ def test_env_example_is_valid_as_it_is(
 def test_settings_without_a_value_fall_back_to_their_defaults(
     service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secrets = {name: EXAMPLE[name] for name in SECRETS} | {"ALLOW_ANONYMOUS": "true"}
+    secrets = {name: ENV[name] for name in SECRETS} | {"ALLOW_ANONYMOUS": "true"}
     for name, value in environment(service, secrets).items():
         monkeypatch.setenv(name, value)
     assert Settings.from_environment().job_timeout_s == Settings().job_timeout_s == 3600
 
 
 def test_url_for_users_follows_the_port_of_the_store() -> None:
-    moved = environment("server", EXAMPLE | {"S3_PORT": "9900"})
+    moved = environment("server", ENV | {"S3_PORT": "9900"})
     assert moved["S3_PUBLIC_ENDPOINT"] == "http://localhost:9900"
     assert moved["S3_ENDPOINT"] == "http://minio:9000"
     named = environment(
-        "server", EXAMPLE | {"S3_PUBLIC_ENDPOINT": "https://s3.example.org"}
+        "server", ENV | {"S3_PUBLIC_ENDPOINT": "https://s3.example.org"}
     )
     assert named["S3_PUBLIC_ENDPOINT"] == "https://s3.example.org"
 
@@ -179,7 +237,7 @@ def test_only_workers_get_the_signing_keys() -> None:
     holders = {
         name
         for name, service in services().items()
-        if EXAMPLE["SIGNING_KEYS"] in str(service)
+        if ENV["SIGNING_KEYS"] in str(service)
     }
     assert holders == HOLD_KEYS
     assert "SIGNING_KEYS" not in services()["server"]["environment"]
@@ -193,16 +251,16 @@ def test_secret_has_no_default_and_must_be_changed(secret: str) -> None:
         if name == secret
     } == {"?"}
     assert EXAMPLE[secret].startswith("change-me-")
-    without = {name: value for name, value in EXAMPLE.items() if name != secret}
-    with pytest.raises(AssertionError, match=f"{secret}: copy"):
+    without = {name: value for name, value in ENV.items() if name != secret}
+    with pytest.raises(AssertionError, match=f"{secret}: run make env"):
         services(without)
 
 
 def test_password_of_redis_is_not_an_argument() -> None:
     redis = services()["redis"]
     shown = str([redis["command"], redis["healthcheck"]])
-    assert not any(EXAMPLE[name] in shown for name in SECRETS)
-    assert redis["environment"]["REDISCLI_AUTH"] == EXAMPLE["REDIS_PASSWORD"]
+    assert not any(ENV[name] in shown for name in SECRETS)
+    assert redis["environment"]["REDISCLI_AUTH"] == ENV["REDIS_PASSWORD"]
 
 
 def test_redis_keeps_its_jobs() -> None:
@@ -223,7 +281,7 @@ def test_ports_are_published_on_loopback_only() -> None:
     assert not any(service.get("network_mode") for service in services().values())
 
 
-def networks(service: str, variables: dict[str, str] = EXAMPLE) -> dict[str, Any]:
+def networks(service: str, variables: dict[str, str] = ENV) -> dict[str, Any]:
     """Return the networks of a service by name, each with its options."""
     text = interpolated(COMPOSE_TEXT, variables)
     declared = YAML(typ="safe").load(text)["networks"]
@@ -245,7 +303,7 @@ def test_redis_and_the_store_are_in_networks_of_their_own() -> None:
     assert set(networks("minio")) == {"store", "outside"}
     for service in OURS:
         assert {"queue", "store"} <= set(networks(service))
-    elsewhere = networks("worker", EXAMPLE | {"STORE_IS_INTERNAL": "false"})
+    elsewhere = networks("worker", ENV | {"STORE_IS_INTERNAL": "false"})
     assert str(elsewhere["store"]["internal"]).lower() == "false"
 
 
@@ -264,7 +322,7 @@ def test_workers_can_be_scaled() -> None:
 def test_containers_get_the_time_that_their_processes_need_to_stop(
     grace_s: str,
 ) -> None:
-    worker = services(EXAMPLE | {"STOP_GRACE_S": grace_s})["worker"]
+    worker = services(ENV | {"STOP_GRACE_S": grace_s})["worker"]
     assert (
         seconds(worker["stop_grace_period"])
         >= int(grace_s or Settings().stop_grace_s) + 15
@@ -316,7 +374,7 @@ def test_online_workers_fit_into_their_container() -> None:
 
 
 def test_server_and_workers_keep_things_for_the_same_time() -> None:
-    asked = EXAMPLE | {
+    asked = ENV | {
         f"RETAIN_{name}_DAYS": "30" for name in ("DATASETS", "MODELS", "RESULTS")
     }
     given = [environment(service, asked) for service in OURS]

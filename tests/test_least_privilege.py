@@ -25,7 +25,7 @@ from tests.support.seaweedfs import ADMIN, SeaweedFS, free_ports
 from tests.support.stack import SETTINGS, Stack
 from tests.support.tables import table
 from tests.support.waiting import eventually
-from tests.test_deployment import EXAMPLE, services
+from tests.test_deployment import ENV, services
 
 COMMANDS = {
     "server": ["-m", "gunicorn"],
@@ -55,7 +55,7 @@ class Confined(Stack):
 
 
 def password_of(user: str) -> str:
-    return EXAMPLE[f"REDIS_{user.upper()}_PASSWORD"]
+    return ENV[f"REDIS_{user.upper()}_PASSWORD"]
 
 
 def redis_users() -> dict[str, list[str]]:
@@ -67,7 +67,7 @@ def redis_users() -> dict[str, list[str]]:
 
 def with_password(rule: str) -> str:
     """Return a rule with the variable of its password, `>$$NAME`, put in."""
-    return f">{EXAMPLE[rule[3:]]}" if rule.startswith(">$$") else rule
+    return f">{ENV[rule[3:]]}" if rule.startswith(">$$") else rule
 
 
 @pytest.fixture(scope="module")
