@@ -10,16 +10,18 @@ _KEY = "test:time"
 _REDIS_TIME = "redis.call('TIME')"
 
 
+def _clocked(script: str) -> str:
+    assert script.count(_REDIS_TIME) == 1
+    return script.replace(_REDIS_TIME, f"redis.call('LRANGE', '{_KEY}', 0, 1)")
+
+
 class ClockedQueue(queue.JobQueue):
     """The queue with a time of its own."""
 
     def __init__(self, connection: redis.Redis, now: float = 1.8e9) -> None:
         super().__init__(connection)
-        assert queue._SCRIPT.count(_REDIS_TIME) == 1
-        script = queue._SCRIPT.replace(
-            _REDIS_TIME, f"redis.call('LRANGE', '{_KEY}', 0, 1)"
-        )
-        self._script = connection.register_script(script)
+        self._submit = connection.register_script(_clocked(queue._FOR_NEW_JOBS))
+        self._script = connection.register_script(_clocked(queue._FOR_KNOWN_JOBS))
         self.now = now
         self.set_time(now)
 
