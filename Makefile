@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help env demo up backup restore test test-fast soak contract check bench quality lock sbom format clean
+.PHONY: help env demo up key backup restore test test-fast soak contract check bench quality lock sbom format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,6 +11,7 @@ SEED ?= 1
 RUNS ?= 5
 REQUESTS ?= 10000
 DATA ?= .rowcast
+SCOPES ?= read,predict,fit
 LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 export STORE
 
@@ -28,6 +29,11 @@ demo: $(VENV)/local ## Start everything, fit a model on an example, print its pr
 
 up: $(VENV)/local ## Start the whole stack without Docker, until Ctrl-C; PORT=8080, data in .rowcast/.
 	@$(BIN)/python -m rowcast.local --port $(PORT)
+
+key: $(VENV)/local ## Create an API key for the running `make up`: OWNER=ann NAME=laptop SCOPES=read,predict,fit.
+	@$(BIN)/python -m rowcast.local.access --data $(DATA) create --scopes $(SCOPES) \
+		--owner $(or $(OWNER),$(error name the owner: make key OWNER=ann NAME=laptop)) \
+		--name "$(or $(NAME),$(error name the key: make key OWNER=ann NAME=laptop))"
 
 backup: $(VENV)/local ## Copy the data of `make up`, running or not, to TO=backup/<time>.
 	@$(BIN)/python -m rowcast.local.backup save --data $(DATA) $(TO)

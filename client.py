@@ -468,6 +468,15 @@ class Client:
         message = f"No model, dataset or result {quoted_id} exists."
         raise NotFoundError(message, status=404)
 
+    def me(self) -> JSONObject:
+        """Return who this client is to the service, and what it may do and use.
+
+        A dict with "owner", "key_name", "scopes", "expires_at" in Unix seconds or None, the
+        "limits" and "usage" of the owner, the service's "version", and more. Raises
+        AuthenticationError for a key that is not valid.
+        """
+        return self._call("GET", "/me", {}, "owner")
+
     def _dataset_id(self, data: Source) -> str:
         if _is_id(data):
             return str(data)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -288,3 +289,74 @@ def test_anonymous_server_makes_no_keys(stack: Stack) -> None:
         "expires_at": None,
         "version": stack.get("/openapi.json").json()["info"]["version"],
     }
+
+
+def run_beside(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m rowcast.local.access` on a data folder, in an empty environment."""
+    command = [sys.executable, "-m", "rowcast.local.access", "--data", str(data)]
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_operator_of_a_local_stack_needs_only_its_folder(closed: Stack) -> None:
+    made = run_beside(
+        closed.data,
+        *("create", "--owner", "zoe", "--name", "of make up"),
+        *("--scopes", "read"),
+    )
+    assert made.returncode == 0, made.stderr
+    answer = with_key(closed, made.stdout.strip()).get("/me").json()
+    assert (answer["owner"], answer["key_name"]) == ("zoe", "of make up")
+
+    assert answer["key_id"] in run_beside(closed.data, "list").stdout
+    assert run_beside(closed.data, "revoke", answer["key_id"]).returncode == 0
+    lines = (closed.data / "audit.log").read_text().splitlines()
+    audited = [json.loads(line) for line in lines if answer["key_id"] in line]
+    by_hand = [line for line in audited if line["action"].startswith("access ")]
+    assert [line["action"] for line in by_hand] == ["access create", "access revoke"]
+    assert {(line["owner"], line["object"]) for line in by_hand} == {
+        ("zoe", answer["key_id"])
+    }
+    assert all(line["user"] for line in by_hand)
+
+
+def test_keys_of_a_stack_that_does_not_run_are_not_asked_for(tmp_path: Path) -> None:
+    found = run_beside(tmp_path, "list")
+    assert found.returncode == 1
+    assert "No stack runs on" in found.stderr
+    assert "make up" in found.stderr
+
+
+def test_changes_are_audited_with_the_ids_of_what_they_made(closed: Stack) -> None:
+    stack = with_key(closed, created(closed, "uma", "read,predict,fit"))
+    dataset_id = stack.upload(table(60, 3))
+    model_id = submitted(stack.post("/fit", id=dataset_id))
+    stack.finished(model_id)
+    result_id = submitted(
+        stack.post("/predict", dataset_id=dataset_id, model_id=model_id)
+    )
+    stack.finished(result_id)
+    deleted = requests.delete(
+        f"{stack.url}/models/{model_id}", headers=stack.headers, timeout=30
+    )
+    assert deleted.ok
+
+    lines = map(json.loads, (closed.data / "audit.log").read_text().splitlines())
+    found = [line for line in lines if line.get("owner") == "uma" and "status" in line]
+    assert [(line["action"], line["outcome"], line["object"]) for line in found] == [
+        ("GET /upload", "done", dataset_id),
+        ("POST /fit", "done", model_id),
+        ("POST /predict", "done", result_id),
+        ("DELETE /models/<id>", "done", model_id),
+    ]
+    assert found[1]["named"] == {"id": dataset_id}
+    assert found[2]["named"] == {"dataset_id": dataset_id, "model_id": model_id}
+    assert {line["key_name"] for line in found} == {"test"}
+    assert all(line["request_id"] and line["address"] for line in found)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import client as module
-from client import APIError, Client, RowcastError
-from tests.support.fake_service import D1, Reply, Server, job
+from client import APIError, AuthenticationError, Client, RowcastError
+from tests.support.fake_service import D1, Reply, Server, job, problem
 
 
 def test_key_is_sent_to_the_service_and_never_to_the_store(
@@ -81,3 +81,35 @@ def test_unusable_key_is_rejected_without_showing_it(key: Any) -> None:
 def test_unusable_url_is_rejected(url: Any) -> None:
     with pytest.raises(RowcastError, match="must start with http:// or https://"):
         Client(url)
+
+
+def test_me_sends_the_key_and_returns_what_it_may_do(service: Server) -> None:
+    account = {"owner": "ann", "key_name": "laptop", "scopes": ["read"]}
+    service.queued["/me"] = [Reply(200, account)]
+    with Client(service.url, api_key="key-of-ann-1") as client:
+        assert client.me() == account
+    (request,) = service.received("/me")
+    assert (request.method, request.query) == ("GET", {})
+    assert request.headers["authorization"] == "Bearer key-of-ann-1"
+
+
+def test_me_with_a_wrong_key_is_an_authentication_error(
+    client: Client, service: Server
+) -> None:
+    service.queued["/me"] = [problem(401, "unauthorized")]
+    with pytest.raises(AuthenticationError):
+        client.me()
+
+
+def test_me_of_another_service_is_an_error(client: Client, service: Server) -> None:
+    service.queued["/me"] = [Reply(200, {"name": "somebody"})]
+    with pytest.raises(APIError):
+        client.me()
+
+
+def test_me_of_a_real_service(live: Client) -> None:
+    found = live.me()
+    assert found["owner"] == "default"
+    assert found["scopes"] == ["admin", "fit", "predict", "read"]
+    assert found["limits"].keys() >= found["usage"].keys() >= {"datasets", "models"}
+    assert found["version"] == module.__version__
