@@ -19,12 +19,19 @@ _IDS = ("id", "dataset_id", "model_id")
 
 
 def note(response: flask.Response) -> None:
-    """Write one line for a request that may change something or was refused."""
+    """Write one line for a request that may change something or was refused.
+
+    Of a flood of refusals, a line says how many were left out, with the first request after it.
+    """
+    _note_left_out()
     outcome = audit.outcome_of(response.status_code)
     if not (outcome == "refused" or _may_change_something()):
         return
     request, g = flask.request, flask.g
     caller = g.get("caller")
+    source = (request.remote_addr, caller and caller.owner, response.status_code)
+    if outcome == "refused" and not parts.refusals.passes(source):
+        return
     route = request.url_rule.rule if request.url_rule else request.path
     parts.audit.write(
         keys.PATTERN.sub("...", f"{request.method} {route}"),
@@ -38,6 +45,18 @@ def note(response: flask.Response) -> None:
         status=response.status_code,
         request_id=g.get("request_id"),
     )
+
+
+def _note_left_out() -> None:
+    for (address, owner, status), n_lines in parts.refusals.left_out().items():
+        parts.audit.write(
+            "left out",
+            "refused",
+            owner=owner,
+            address=address,
+            status=status,
+            lines=n_lines,
+        )
 
 
 def _may_change_something() -> bool:

@@ -18,7 +18,7 @@ from rowcast.config import Settings
 from rowcast.errors import NoInspector
 from rowcast.inspection import Inspectors
 from rowcast.jobs import Jobs
-from rowcast.observability import AuditLog
+from rowcast.observability import AuditLog, FloodGate
 from rowcast.redis_clients import connect_for_limits, connect_for_requests
 from rowcast.store import Storage, key_copy
 
@@ -39,6 +39,7 @@ class Parts:
     keys: KeyStore
     key_ring: KeyRing
     audit: AuditLog
+    refusals: FloodGate
     inspectors: Inspectors
 
 
@@ -62,6 +63,7 @@ def install(app: flask.Flask, settings: Settings) -> None:
         keys=keys,
         key_ring=KeyRing(keys, partial(key_copy.restore, storage)),
         audit=AuditLog(settings.audit_log),
+        refusals=FloodGate(),
         inspectors=Inspectors(settings),
     )
 

@@ -13,11 +13,16 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 log = logging.getLogger("rowcast.audit")
 
 MAX_VALUE_CHARS = 200
+MAX_REFUSALS_PER_S = 5
+
+# Address, owner and status.
+Source = tuple[str | None, str | None, int]
 
 
 class AuditLog:
@@ -67,6 +72,39 @@ class AuditLog:
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         return os.open(self._target, flags, 0o600)
+
+
+class FloodGate:
+    """Bounds the lines of refusals, which anybody can cause at any rate.
+
+    Of each second, the first MAX_REFUSALS_PER_S lines of a source pass; the others are counted.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing counted."""
+        self._lock = threading.Lock()
+        self._second = 0
+        self._counts: Counter[Source] = Counter()
+
+    def passes(self, source: Source) -> bool:
+        """Count a line of a source, and return whether it may be written."""
+        with self._lock:
+            self._counts[source] += 1
+            return self._counts[source] <= MAX_REFUSALS_PER_S
+
+    def left_out(self) -> dict[Source, int]:
+        """Return how many lines were left out, once, when their second is over."""
+        second = int(time.monotonic())
+        with self._lock:
+            if second == self._second:
+                return {}
+            self._second = second
+            counts, self._counts = self._counts, Counter()
+        return {
+            source: n_lines - MAX_REFUSALS_PER_S
+            for source, n_lines in counts.items()
+            if n_lines > MAX_REFUSALS_PER_S
+        }
 
 
 def outcome_of(status: int) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rowcast.config import Settings
+from rowcast.observability import audit
 from server import create_app
+from tests.support import ROOT
 from tests.support.http import UNKNOWN
 
 KEY = "key-of-ann-1"
@@ -87,3 +93,44 @@ def test_parameters_are_named_and_secrets_are_not(tmp_path: Path) -> None:
     assert line["named"] == {"id": UNKNOWN}
     assert KEY not in path.read_text()
     assert "secret" not in path.read_text()
+
+
+def test_flood_of_refusals_writes_few_lines_and_one_that_counts_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "audit.log", 100.0
+    app = create_app(settings(path))
+    client = app.test_client()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    client.get("/healthz")
+    for _ in range(40):
+        assert client.get("/status").status_code == 401
+    assert len(lines(path)) == audit.MAX_REFUSALS_PER_S
+
+    now += 1
+    client.get("/healthz")
+    *refused, last = lines(path)
+    assert last.pop("time")
+    assert last == {
+        "action": "left out",
+        "outcome": "refused",
+        "address": "127.0.0.1",
+        "status": 401,
+        "lines": 40 - len(refused),
+    }
+
+
+def test_server_does_not_start_when_the_audit_log_cannot_be_written(
+    tmp_path: Path,
+) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "gunicorn"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "AUDIT_LOG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert found.returncode == 1
+    assert "AUDIT_LOG cannot be written: Is a directory" in found.stderr

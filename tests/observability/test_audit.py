@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rowcast.observability import AuditLog
+from rowcast.observability import AuditLog, FloodGate, audit
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -59,3 +60,23 @@ def test_file_that_cannot_be_written_is_found_at_the_start(tmp_path: Path) -> No
     with pytest.raises(OSError, match="directory"):
         AuditLog(str(tmp_path)).check()
     AuditLog(str(tmp_path)).write("x", "done")
+
+
+def test_lines_of_a_flood_are_bounded_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gate = FloodGate()
+    assert gate.left_out() == {}
+    flood, other = ("192.0.2.1", None, 401), ("192.0.2.2", None, 401)
+    passed = [gate.passes(flood) for _ in range(1000)]
+    assert sum(passed) == audit.MAX_REFUSALS_PER_S
+    assert all(passed[: audit.MAX_REFUSALS_PER_S])
+    assert gate.passes(other)
+    assert gate.left_out() == {}
+
+    now += 1
+    assert gate.left_out() == {flood: 1000 - audit.MAX_REFUSALS_PER_S}
+    assert gate.left_out() == {}
+    assert gate.passes(flood)
