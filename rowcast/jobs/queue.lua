@@ -148,6 +148,7 @@ function call.submit(id, owner, max_of_all, limits, ...)
   end
   count_new(id)
   index(id, owner)
+  note_asking(owner)
   if fit_status == 'finished' then
     stand(id)
   else

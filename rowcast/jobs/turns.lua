@@ -2,9 +2,12 @@
 --
 -- In each lane the owners take turns. While another owner's jobs wait in the lanes of a worker, it
 -- passes over owners that run at least half of all jobs that the living workers can run. Nobody is
--- interrupted, and no worker is idle: without other owners, one takes all workers.
+-- interrupted. So that owners need not wait for the end of another one's long jobs, the last free
+-- worker is kept for those that have none now and have submitted one in the last KEPT_S. Without
+-- other owners, one takes all workers.
 
-local WORKERS = 'rowcast:workers'
+local WORKERS, ASKED = 'rowcast:workers', 'rowcast:asked'
+local KEPT_S = 30
 -- A worker lives for so many steady seconds after its last call.
 local WORKER_TTL_S = 10
 
@@ -18,20 +21,46 @@ local function note_worker(worker)
   redis.call('ZADD', WORKERS, text(steady() + WORKER_TTL_S), worker)
 end
 
--- Return the owners that run at least half of what the living workers can, and their number.
-local function owners_at_half()
-  local n_workers = redis.call('ZCOUNT', WORKERS, text(steady()), '+inf')
-  local share = math.max(1, math.floor(n_workers / 2))
-  local n_running, at_half, n_owners = {}, {}, 0
+-- Note that an owner has submitted a job.
+local function note_asking(owner)
+  redis.call('ZREMRANGEBYSCORE', ASKED, '-inf', text(steady() - KEPT_S))
+  redis.call('ZADD', ASKED, text(steady()), owner)
+end
+
+local function count_workers() return redis.call('ZCOUNT', WORKERS, text(steady()), '+inf') end
+
+-- Return how many jobs each owner runs, and their sum.
+local function count_running()
+  local n_running, sum = {}, 0
   for _, id in ipairs(redis.call('ZRANGE', 'rowcast:running', 0, -1)) do
     local owner = field(id, 'owner')
     n_running[owner] = (n_running[owner] or 0) + 1
-    if n_running[owner] == share then
+    sum = sum + 1
+  end
+  return n_running, sum
+end
+
+-- Return the owners that run at least half of what the workers can, and their number.
+local function owners_at_half(n_running, n_workers)
+  local share = math.max(1, math.floor(n_workers / 2))
+  local at_half, n_owners = {}, 0
+  for owner, n_jobs in pairs(n_running) do
+    if n_jobs >= share then
       at_half[owner] = true
       n_owners = n_owners + 1
     end
   end
   return at_half, n_owners
+end
+
+-- Return whether an owner that has submitted a job lately has none now, running or queued.
+local function is_any_absent(n_running)
+  local asked = redis.call('ZRANGEBYSCORE', ASKED, text(steady() - KEPT_S), '+inf')
+  for _, owner in ipairs(asked) do
+    local n_queued = redis.call('ZCARD', 'rowcast:queued:' .. owner)
+    if not n_running[owner] and n_queued == 0 then return true end
+  end
+  return false
 end
 
 -- Return the owner whose turn it is in a lane, but none of `others`, which are `n_others`.
@@ -73,5 +102,10 @@ local function pop_next(lanes)
     is_any_queued = is_any_queued or redis.call('EXISTS', turns_key(lane)) == 1
   end
   if not is_any_queued then return end
-  return pop_first_of(lanes, owners_at_half()) or pop_first_of(lanes, {}, 0)
+  local n_workers, n_running, n_all = count_workers(), count_running()
+  local id = pop_first_of(lanes, owners_at_half(n_running, n_workers))
+  if id then return id end
+  local is_last = n_all >= n_workers - 1
+  if is_last and is_any_absent(n_running) then return end
+  return pop_first_of(lanes, {}, 0)
 end

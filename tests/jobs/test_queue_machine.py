@@ -136,7 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
         job_id = self.queue.take(worker, lanes, TTL_S)
         self._note_due()
         if job_id is None:
-            assert not before
+            assert not before or self._is_last_worker_kept(before)
             return multiple()
         job = self.jobs[job_id]
         assert (job.status, job.lane in lanes) == ("queued", True)
@@ -148,6 +148,12 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.confirm_start(job_id, claim.attempt, TTL_S)
             job.is_confirmed = True
         return claim
+
+    def _is_last_worker_kept(self, queued: set[str]) -> bool:
+        """Return whether those with queued jobs run some, and another owner runs none."""
+        jobs = self.jobs.values()
+        running = {job.owner for job in jobs if job.status == "started"}
+        return queued <= running and bool({job.owner for job in jobs} - running)
 
     def _owners_that_may_run(self, lanes: Any) -> set[str]:
         queued = [job for job in self.jobs.values() if job.status == "queued"]

@@ -64,6 +64,33 @@ def test_owner_takes_all_workers_while_nobody_else_waits(queue: ClockedQueue) ->
     assert [owner_of_next(queue, worker) for worker in workers] == ["ann"] * 4
 
 
+def test_last_worker_is_kept_for_an_owner_that_came_lately(queue: ClockedQueue) -> None:
+    first, second, third = hired(queue, 3)
+    submit_jobs(queue, "bob", 1)
+    job_id, attempt = taken(queue, first)
+    queue.finish(job_id, "finished", {}, 60, attempt=attempt, stored=True)
+    submit_jobs(queue, "ann", 5)
+    assert owner_of_next(queue, first) == "ann"
+    assert owner_of_next(queue, second) == "ann"
+    assert queue.take(third, LANES, TTL_S) is None
+    submit_jobs(queue, "bob", 1)
+    assert owner_of_next(queue, third) == "bob"
+
+
+def test_last_worker_is_not_kept_for_long(queue: ClockedQueue) -> None:
+    first, second = hired(queue, 2)
+    submit_jobs(queue, "bob", 1)
+    job_id, attempt = taken(queue, first)
+    queue.finish(job_id, "finished", {}, 60, attempt=attempt, stored=True)
+    submit_jobs(queue, "ann", 2)
+    assert owner_of_next(queue, first) == "ann"
+    assert queue.take(second, LANES, TTL_S) is None
+    for _ in range(31):
+        queue.pass_time(1)
+        queue.take(second, [], TTL_S)
+    assert owner_of_next(queue, second) == "ann"
+
+
 def test_other_lane_counts_as_well(queue: ClockedQueue) -> None:
     workers = hired(queue, 2)
     submit_jobs(queue, "ann", 2)
