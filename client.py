@@ -60,6 +60,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ FULL_QUEUE_S = 600.0
 LONG_POLL_S = 20.0
 WATCHED_POLL_S = 1.0
 SHORTEST_PAUSE_S = 0.1
+# A firewall may have forgotten a connection that rested for longer.
+STALE_AFTER_S = 30.0
 # To connect, and for each silence: a store may take long to check a large table.
 STORE_TIMEOUT_S = (30.0, 600.0)
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
@@ -239,7 +242,7 @@ class Client:
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"rowcast-client/{__version__}"
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=32))
+            self._session.mount(scheme, _Adapter(pool_maxsize=32))
 
     def __enter__(self) -> Client:
         return self
@@ -718,6 +721,33 @@ class Client:
             if not 200 <= response.status_code < 300:
                 raise _api_error(response)
         return response
+
+
+class _FreshPool(HTTPConnectionPool):
+    """Closes connections that rested for STALE_AFTER_S before they are used again."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        now = time.monotonic()
+        if now - getattr(connection, "released_at", now) > STALE_AFTER_S:
+            connection.close()
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.released_at = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _FreshTLSPool(_FreshPool, HTTPSConnectionPool):
+    pass
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        pools = {"http": _FreshPool, "https": _FreshTLSPool}
+        self.poolmanager.pool_classes_by_scheme = pools
 
 
 class Model:

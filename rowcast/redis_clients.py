@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import redis
@@ -17,6 +18,66 @@ _SHORT_GREETING: dict[str, Any] = {
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     "driver_info": None,
 }
+
+
+# A firewall may have forgotten a connection that rested: its packets vanish without an error.
+STALE_AFTER_S = 30.0
+# One that rested for less proves with a PING that it lives, in time for what is asked then.
+_PROVEN_AFTER_S = 3.0
+_PROOF_S = 0.3
+
+
+class FreshPool(redis.ConnectionPool):
+    """Replaces connections that rested for `stale_after_s`, or are silent after a rest.
+
+    redis-py sends TCP keepalive probes by itself, after 30 s.
+    """
+
+    stale_after_s = STALE_AFTER_S
+    proven_after_s = _PROVEN_AFTER_S
+
+    def get_connection(self, *names: Any, **options: Any) -> Any:
+        """Return a connection that is not known to be silent."""
+        connection = super().get_connection(*names, **options)
+        now = time.monotonic()
+        rested_s = now - getattr(connection, "released_at", now)
+        if rested_s <= min(self.stale_after_s, self.proven_after_s):
+            return connection
+
+        try:
+            if rested_s > self.stale_after_s or not _answers(connection):
+                _replace(connection)
+        except BaseException:
+            self.release(connection)
+            raise
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """Give a connection back, and remember when."""
+        connection.released_at = time.monotonic()
+        super().release(connection)
+
+
+def _answers(connection: Any) -> bool:
+    """Return whether a connection answers a PING soon."""
+    try:
+        connection.send_command("PING", check_health=False)
+        if not connection.can_read(timeout=_PROOF_S):
+            return False
+        connection.read_response()
+    except (redis.RedisError, OSError):
+        return False
+    return True
+
+
+def _replace(connection: Any) -> None:
+    connection.disconnect()
+    connection.connect()
+
+
+def _client(settings: Settings, **options: Any) -> redis.Redis:
+    url = settings.redis_url.get_secret_value()
+    return redis.Redis.from_pool(FreshPool.from_url(url, **_SHORT_GREETING, **options))
 
 
 _CAUSES: dict[type[redis.RedisError], str] = {
@@ -35,12 +96,11 @@ def cause_of(error: redis.RedisError) -> str:
 def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.Redis:
     """Return a client for the server, with one retry for a stale connection.
 
-    It answers or fails within 3 s.
+    It answers or fails within 3 s, the proof of a connection that rested included.
     """
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
+    return _client(
+        settings,
         max_connections=connections,
-        **_SHORT_GREETING,
         socket_connect_timeout=0.8,
         socket_timeout=1.8,
         health_check_interval=0,
@@ -53,10 +113,9 @@ def connect_for_requests(settings: Settings, *, connections: int = 64) -> redis.
 
 def connect_for_limits(settings: Settings, *, connections: int = 64) -> redis.Redis:
     """Return a client that gives up within half a second, for what a request can do without."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
+    return _client(
+        settings,
         max_connections=connections,
-        **_SHORT_GREETING,
         socket_connect_timeout=0.25,
         socket_timeout=0.25,
         retry=RedisRetry(ConstantBackoff(0), 0),
@@ -65,9 +124,8 @@ def connect_for_limits(settings: Settings, *, connections: int = 64) -> redis.Re
 
 def connect_for_heartbeats(settings: Settings) -> redis.Redis:
     """Return a client that gives up within a second, for heartbeats beside other work."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        **_SHORT_GREETING,
+    return _client(
+        settings,
         socket_connect_timeout=0.5,
         socket_timeout=1.0,
         retry=RedisRetry(ConstantBackoff(0), 0),
@@ -76,9 +134,8 @@ def connect_for_heartbeats(settings: Settings) -> redis.Redis:
 
 def connect_for_maintenance(settings: Settings) -> redis.Redis:
     """Return a client that tries to connect only once, and waits up to 30 s for an answer."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        **_SHORT_GREETING,
+    return _client(
+        settings,
         socket_connect_timeout=3,
         socket_timeout=30,
         retry=RedisRetry(ConstantBackoff(0), 0),
@@ -87,9 +144,8 @@ def connect_for_maintenance(settings: Settings) -> redis.Redis:
 
 def connect_for_work(settings: Settings) -> redis.Redis:
     """Return a client for workers, which waits two minutes for a Redis that is down."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        **_SHORT_GREETING,
+    return _client(
+        settings,
         socket_connect_timeout=3,
         socket_timeout=30,
         retry=RedisRetry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 150),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import urllib3
 
+from rowcast.store.connections import FreshPoolManager
+
 _MAX_BACKOFF_S = 5.0
 _SERVER_ERRORS = [500, 502, 503, 504]
 
@@ -33,7 +35,7 @@ class Patience:
             raise_on_status=False,
         )
         timeout = urllib3.Timeout(connect=self.connect_s, read=self.read_s)
-        return urllib3.PoolManager(
+        return FreshPoolManager(
             maxsize=connections,
             timeout=timeout,
             retries=retries,

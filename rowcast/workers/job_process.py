@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ from rowcast.workers.work_horse import WorkHorse
 log = logging.getLogger("rowcast.worker")
 
 FUNCTIONS: dict[Kind, Callable[..., None]] = {"fit": ml.fit, "predict": ml.predict}
-# A firewall may have cut connections that were idle for longer.
-STALE_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -92,13 +89,8 @@ class JobProcess:
 
     def _wait_for_order(self, orders: int) -> str:
         """Return the line of the order, empty if the worker has closed the pipe."""
-        started_at = time.monotonic()
         with os.fdopen(orders) as pipe:
-            line = pipe.readline()
-        if time.monotonic() > started_at + STALE_AFTER_S:
-            for queue in (self.queue, self.heartbeat_queue):
-                queue.connection.connection_pool.disconnect()
-        return line
+            return pipe.readline()
 
     def _run(self, order: Order, reports: ReportPipe) -> int:
         """Run the job, and return the exit code of the process."""
