@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,24 @@ def is_there(
     storage: Storage, bucket: Any, identifier: str, owner: str = "ann"
 ) -> bool:
     return bool(set(storage.names(bucket, owner, identifier)) - {TOMBSTONE})
+
+
+def test_each_removal_is_a_line_of_the_audit_log(
+    storage: Storage, kept: Settings, tmp_path: Path
+) -> None:
+    old, young = put_dataset(storage, 31), put_dataset(storage, 29)
+    path = tmp_path / "audit.log"
+    audited = kept.model_copy(update={"audit_log": str(path)})
+    assert sweep(storage, audited, datasets=30) == 1
+    (line,) = map(json.loads, path.read_text().splitlines())
+    assert line.pop("time")
+    assert line == {
+        "action": "retention datasets",
+        "outcome": "done",
+        "owner": "ann",
+        "object": old,
+    }
+    assert is_there(storage, "datasets", young)
 
 
 def test_nothing_is_removed_unasked(storage: Storage, kept: Settings) -> None:
