@@ -81,8 +81,10 @@ def create_app(settings: Settings | None = None) -> OpenAPI:
 def upload(query: schemas.UploadRequest) -> Answer:
     """Get an id and a URL to PUT a new dataset to, or the id of one that holds these bytes.
 
-    The URL cannot limit the size: /fit and /predict refuse a table over the limit.
+    The URL cannot limit the size: /fit and /predict refuse a table over the limit. A form can.
     """
+    if query.form:
+        presigning.check_forms()
     parts.storage.ensure_buckets()
     kept_days = parts.settings.retain_datasets_days
     known_id = deduplication.find(
@@ -94,10 +96,14 @@ def upload(query: schemas.UploadRequest) -> Answer:
         oldest=expiry.oldest_offered(kept_days, time.time()),
     )
     if known_id:
-        return {"id": known_id, "exists": True, "url": None, "expires_at": None}
+        return {"id": known_id, "exists": True, **presigning.nothing(form=query.form)}
     quotas.check_upload(query.size)
     dataset_id = flask.g.object_id = idempotency.id_of_request()
-    return {"id": dataset_id, "exists": False, **presigning.upload(dataset_id)}
+    if query.form:
+        signed = presigning.upload_form(dataset_id, quotas.max_upload_bytes())
+    else:
+        signed = presigning.upload(dataset_id)
+    return {"id": dataset_id, "exists": False, **signed}
 
 
 @api.post(

@@ -166,6 +166,11 @@ class Settings(BaseSettings):
         description="Host names of the server inside its own network. Requests to them get "
         "URLs for S3_ENDPOINT instead of S3_PUBLIC_ENDPOINT.",
     )
+    s3_post_forms: bool = Field(
+        False,
+        description="Whether the object store accepts uploads by form (POST policies), which limit "
+        "the size. Amazon S3, MinIO and SeaweedFS do; rclone does not.",
+    )
     upload_url_ttl_s: UrlTtl = Field(
         3600,
         description="Lifetime of an upload URL, in seconds.",

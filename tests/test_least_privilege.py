@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -22,8 +23,8 @@ from tests.support import ROOT
 from tests.support.certificates import Certificates, tls_before
 from tests.support.redis_server import RedisServer
 from tests.support.seaweedfs import ADMIN, SeaweedFS, free_ports
-from tests.support.stack import SETTINGS, Stack
-from tests.support.tables import table
+from tests.support.stack import SETTINGS, Stack, submitted
+from tests.support.tables import parquet, table
 from tests.support.waiting import eventually
 from tests.test_deployment import ENV, services
 
@@ -34,6 +35,7 @@ COMMANDS = {
     "online": ["online.py"],
 }
 KEYED = ("worker", "online")
+MAX_UPLOAD_BYTES = 8_000_000
 SIGNING_KEY = "a-key-that-signs-models-in-tests"
 
 
@@ -81,7 +83,9 @@ def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
         certificates = Certificates.made_in(folder)
         patch = running.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("REQUESTS_CA_BUNDLE", str(certificates.authority))
-        store = running.enter_context(SeaweedFS(folder, policies, certificates))
+        store = running.enter_context(
+            SeaweedFS(folder, policies, certificates, forms={"server": "datasets"})
+        )
         for bucket in ("datasets", "models", "results"):
             store.client(*ADMIN).make_bucket(bucket)
         server = running.enter_context(RedisServer(folder))
@@ -122,6 +126,8 @@ def environment_of(
         "SCRATCH_DIR": str(folder / "scratch"),
         "CORES_DIR": str(folder / "cores"),
         "MAINTENANCE": "false",
+        "MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES),
+        "S3_POST_FORMS": "true",
         "SHORT_WORKERS": "0",
     }
 
@@ -210,6 +216,82 @@ Storage(Settings.from_environment()).check_buckets()
     assert "certificate verify failed" in done.stderr.lower()
 
 
+def test_a_deleted_dataset_is_gone_with_the_user_of_the_server(
+    confined: Confined,
+) -> None:
+    dataset = confined.upload(table(60, 3))
+    answer = requests.delete(f"{confined.url}/datasets/{dataset}", timeout=40)
+    assert answer.status_code == 204
+    assert confined.post("/fit", id=dataset).json()["code"] == "dataset_not_found"
+    listed = confined.get("/datasets").json()["datasets"]
+    assert dataset not in [line["id"] for line in listed]
+
+
+def test_the_digest_that_the_worker_notes_holds_for_a_dataset(
+    confined: Confined,
+) -> None:
+    model = confined.fitted(table(60, 3))
+    dataset = confined.status(model)["dataset_id"]
+    client = confined.as_("server")
+    names = [
+        item.object_name.rpartition("/")[2]
+        for item in client.list_objects("datasets", recursive=True)
+        if item.object_name and dataset in item.object_name
+    ]
+    assert sorted(name.partition("-")[0] for name in names) == [
+        "data",
+        "sha256",
+    ]
+
+
+# Uploads by form
+
+
+def form_of(confined: Confined) -> dict[str, Any]:
+    answer = confined.get("/upload", form="true")
+    assert answer.ok, answer.text
+    return dict(answer.json())
+
+
+def post_form(
+    form: dict[str, Any], content: bytes, **changed: str
+) -> requests.Response:
+    fields = {**form["fields"], **changed}
+    return requests.post(form["url"], data=fields, files={"file": content}, timeout=40)
+
+
+def is_stored(confined: Confined, key: str) -> bool:
+    found = confined.as_("server").list_objects("datasets", key)
+    return key in [item.object_name for item in found]
+
+
+def test_a_table_that_is_posted_by_form_is_fitted(confined: Confined) -> None:
+    form = form_of(confined)
+    post_form(form, parquet(table(60, 3))).raise_for_status()
+    confined.finished(submitted(confined.post("/fit", id=form["id"])))
+
+
+@pytest.mark.parametrize("n_bytes", [0, MAX_UPLOAD_BYTES + 1])
+def test_a_form_of_another_size_is_refused_by_the_store(
+    confined: Confined, n_bytes: int
+) -> None:
+    form = form_of(confined)
+    assert post_form(form, b"x" * n_bytes).status_code in range(400, 500)
+    assert not is_stored(confined, form["fields"]["key"])
+
+
+def test_a_form_of_the_largest_size_is_stored(confined: Confined) -> None:
+    form = form_of(confined)
+    post_form(form, b"x" * MAX_UPLOAD_BYTES).raise_for_status()
+    assert is_stored(confined, form["fields"]["key"])
+
+
+def test_a_form_with_another_key_is_refused_by_the_store(confined: Confined) -> None:
+    form, other = form_of(confined), form_of(confined)["fields"]["key"]
+    assert post_form(form, b"x", key=other).status_code == 403
+    assert not is_stored(confined, other)
+
+
 # What each may not do
 
 
@@ -228,6 +310,9 @@ def denied(call: Callable[[], object]) -> bool:
         ("server", "models", "ann/x/1/manifest.json"),
         ("server", "results", "ann/x/1/result.parquet"),
         ("worker", "datasets", "ann/x/data"),
+        ("worker", "datasets", "ann/x/deleted"),
+        ("worker", "models", "api-keys.json"),
+        ("server", "models", "api-keys.json"),
         ("maintenance", "datasets", "ann/x/data"),
         ("maintenance", "models", "ann/x/1/model.joblib"),
         ("online", "models", "ann/x/1/model.joblib"),
@@ -246,6 +331,20 @@ def test_online_workers_cannot_read_tables(confined: Confined, bucket: str) -> N
     client = confined.as_("online")
     assert denied(lambda: list(client.list_objects(bucket)))
     assert denied(lambda: client.get_object(bucket, "ann/x/data"))
+
+
+@pytest.mark.parametrize("user", ["worker", "online"])
+def test_processes_that_load_models_cannot_read_the_copy_of_the_keys(
+    confined: Confined, user: str
+) -> None:
+    assert confined.store
+    content = b'{"keys": {}}'
+    confined.store.client(*ADMIN).put_object(
+        "models", "api-keys.json", io.BytesIO(content), len(content)
+    )
+    client = confined.as_(user)
+    assert denied(lambda: client.get_object("models", "api-keys.json"))
+    assert denied(lambda: client.remove_object("models", "api-keys.json"))
 
 
 def test_a_worker_cannot_delete_datasets(confined: Confined) -> None:

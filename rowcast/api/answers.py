@@ -29,7 +29,13 @@ class UploadAnswer(Answer):
     id: str = Field(description="The dataset's id.")
     exists: bool = Field(description="Whether the dataset already holds these bytes.")
     url: str | None = Field(
-        description="PUT the table's bytes here; null for a dataset that exists."
+        description="PUT the table's bytes here, or POST them with `fields`; null for a dataset "
+        "that exists."
+    )
+    fields: dict[str, str] | None = Field(
+        None,
+        description="With `form` alone: the fields of the form before the last one, `file`; null "
+        "for a dataset that exists.",
     )
     expires_at: float | None = Field(
         description="When the url ends, in Unix seconds; null without one."

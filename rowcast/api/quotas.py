@@ -33,6 +33,16 @@ def check_upload(size: int | None) -> None:
             raise quotas.refusal(name, limits[name], used[name])
 
 
+def max_upload_bytes() -> int:
+    """Return how large the owner's next upload may be: what its quota leaves, as far as known."""
+    owner = flask.g.owner
+    quota = quotas.limits_of(parts.settings, owner)["stored_bytes"]
+    most = parts.settings.max_upload_bytes
+    if not quota:
+        return most
+    return min(most, quota - _recent_usage(owner).get("stored_bytes", 0))
+
+
 @contextmanager
 def deleting(bucket: Bucket, identifier: str) -> Iterator[None]:
     """Give back to the owner what a deletion frees, once it has succeeded.

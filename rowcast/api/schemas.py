@@ -166,6 +166,11 @@ class UploadRequest(Request):
         description="The SHA-256 of the bytes, in lower-case hexadecimal; with `size`.",
     )
     size: int | None = Field(None, ge=0, description="How many bytes; with `sha256`.")
+    form: bool = Field(
+        False,
+        description="Answer with a form to POST the bytes by, which limits their number, instead "
+        "of a URL to PUT them to; needs S3_POST_FORMS.",
+    )
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:

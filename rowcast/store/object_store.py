@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import Minio
-from minio.datatypes import Object
+from minio.datatypes import Object, PostPolicy
 from minio.error import MinioException
 
 from rowcast.config import Settings
@@ -68,6 +68,8 @@ class Storage:
         # These two only sign. With the region given, signing needs no network.
         self._inside = _client(settings, settings.s3_endpoint, pool)
         self._outside = _client(settings, settings.public_endpoint, pool)
+        self._inside_endpoint = settings.s3_endpoint.rstrip("/")
+        self._outside_endpoint = settings.public_endpoint.rstrip("/")
         self._buckets: dict[Bucket, str] = {
             "datasets": settings.datasets_bucket,
             "models": settings.models_bucket,
@@ -114,6 +116,26 @@ class Storage:
         name = self._buckets["datasets"]
         key = _key(owner, dataset_id, "data")
         return client.presigned_put_object(name, key, timedelta(seconds=ttl_s))
+
+    def upload_form(
+        self,
+        owner: str,
+        dataset_id: str,
+        expires_at: datetime,
+        max_bytes: int,
+        *,
+        internal: bool = False,
+    ) -> tuple[str, dict[str, str]]:
+        """Sign a POST of a dataset's bytes, 1 to `max_bytes`; return its URL and its fields."""
+        client = self._inside if internal else self._outside
+        endpoint = self._inside_endpoint if internal else self._outside_endpoint
+        bucket = self._buckets["datasets"]
+        key = _key(owner, dataset_id, "data")
+        policy = PostPolicy(bucket, expires_at)
+        policy.add_equals_condition("key", key)
+        policy.add_content_length_range_condition(1, max_bytes)
+        fields = client.presigned_post_policy(policy)
+        return f"{endpoint}/{bucket}", {"key": key, **fields}
 
     def download_url(
         self,

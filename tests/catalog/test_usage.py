@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -217,6 +219,22 @@ def test_uploads_are_refused_once_the_quota_is_used_up(start: StartOwner) -> Non
     assert ask(ann, "DELETE", f"/datasets/{dataset_id}").status_code == 404
     assert ask(ann, "GET", "/upload").status_code == 200
     assert ann.usage("datasets", "stored_bytes") == [0, 0]
+
+
+def test_a_form_is_limited_to_what_the_quota_leaves(start: StartOwner) -> None:
+    ann = start(max_stored_bytes_per_owner=100, s3_post_forms=True)
+    ann.submit(ann.upload())
+    time.sleep(2.1)
+    fields = ask(ann, "GET", "/upload?form=true").json["fields"]
+    conditions = json.loads(base64.b64decode(fields["policy"]))["conditions"]
+    assert ["content-length-range", 1, 90] in conditions
+    assert ["eq", "$key", fields["key"]] in conditions
+
+
+def test_a_form_is_refused_where_the_store_knows_none(start: StartOwner) -> None:
+    answer = ask(start(), "GET", "/upload?form=true")
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
+    assert "S3_POST_FORMS" in answer.json["hint"]
 
 
 def test_deleting_what_was_not_counted_makes_no_room(start: StartOwner) -> None:

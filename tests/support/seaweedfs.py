@@ -24,13 +24,23 @@ class SeaweedFS:
     """A store on loopback; use it in `with`."""
 
     def __init__(
-        self, folder: Path, policies: dict[str, str], certificates: Certificates
+        self,
+        folder: Path,
+        policies: dict[str, str],
+        certificates: Certificates,
+        *,
+        forms: dict[str, str] | None = None,
     ) -> None:
-        """`policies`: a user's name and the policy, as JSON, that holds for it."""
+        """Take users by name.
+
+        `policies`: a user's name and the policy, as JSON, that holds for it. `forms`: the bucket
+        that a user signs forms for; SeaweedFS does not look at policies there.
+        """
         self.certificates = certificates
         self.folder = folder
         self.ports = free_ports(N_PORTS)
         self.policies = policies
+        self.forms = forms or {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -76,9 +86,10 @@ class SeaweedFS:
         identities = [{**admin, "credentials": [_credentials(*ADMIN)]}]
         for user in self.policies:
             credentials = [_credentials(*self.keys_of(user))]
-            identities.append(
-                {"name": user, "credentials": credentials, "policyNames": [user]}
-            )
+            identity = {"name": user, "credentials": credentials, "policyNames": [user]}
+            if user in self.forms:
+                identity["actions"] = [f"Write:{self.forms[user]}"]
+            identities.append(identity)
         policies = [
             {"name": user, "content": text} for user, text in self.policies.items()
         ]
