@@ -166,6 +166,7 @@ def test_only_entry_points_read_the_environment() -> None:
         ROOT / "client.py",
         PACKAGE["rowcast.config"],
         PACKAGE["rowcast.local.__main__"],
+        PACKAGE["rowcast.local.access"],
         PACKAGE["rowcast.local.backup"],
     }
     for path in [*ROOT.glob("*.py"), *PACKAGE.values()]:
