@@ -113,7 +113,10 @@ def test_guesses_stay_limited_without_redis(stack: Stack) -> None:
         address_failures_per_minute=10,
     )
     client = create_app(settings).test_client()
-    assert statuses(15, client, "wrong-key") == [503] * 10 + [429] * 5
+    # What does not look like a key of the service needs no look-up.
+    assert statuses(5, client, "wrong-key") == [401] * 5
+    well_formed = "rowcast_" + "a" * 32
+    assert statuses(10, client, well_formed) == [503] * 5 + [429] * 5
 
 
 def test_a_missing_key_is_not_a_guess(client_of: MakeClient) -> None:

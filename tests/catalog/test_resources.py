@@ -76,7 +76,9 @@ def test_url_of_a_file_names_the_endpoint_that_the_caller_can_reach(
     host: str, is_inside: bool, stack: Stack, model_id: str
 ) -> None:
     settings = stack.settings(
-        s3_public_endpoint="https://tables.example.org", internal_hosts="server"
+        s3_public_endpoint="https://tables.example.org",
+        internal_hosts="server",
+        trusted_hosts="example.org",
     )
     answer = (
         create_app(settings)
