@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 from deploy.make_env import filled
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import ModelUntrusted
-from rowcast.store import signing
+from rowcast.store import JobRef, publications, signing
 from tests.support import ROOT
 from tests.support.stack import Stack, StartStack
 from tests.support.tables import table
@@ -555,10 +555,10 @@ def test_keys_of_a_stack_are_changed_without_losing_its_models(
     stack = start_stack(stack.data, workers=1, SIGNING_KEYS=f"{new},{kept}")
     stack.finished(stack.predict(table(60, 3), made_before))
     made_since = stack.fitted(table(60, 3))
-    manifests = [
-        json.loads(stack.storage().read("models", "default", id_, "1/manifest.json"))
-        for id_ in (made_before, made_since)
-    ]
+    storage = stack.storage()
+    refs = [JobRef("default", "fit", id_) for id_ in (made_before, made_since)]
+    published = [publications.find(storage, ref) for ref in refs]
+    manifests = [found.manifest for found in published if found]
     stack.stop()
     # Once the old key is removed, only the new model is trusted.
     signing.verify([new], "default", made_since, manifests[1])
