@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
 
 # A busy worker is free again before that; one that takes longer for an answer is killed.
 TIMEOUT_S = 8
+# The owner that waits for a worker, as rowcast/online/protocol.py has it.
+HELLO = b'{"owner": "health"}'
 
 
 def main() -> None:
@@ -20,6 +23,7 @@ def main() -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.connect(os.environ["ONLINE_SOCKET"])
+            connection.sendall(struct.pack("!i", len(HELLO)) + HELLO)
             if not connection.recv(1):
                 sys.exit("the online worker that accepted the connection ended")
     except TimeoutError:

@@ -104,7 +104,8 @@ class Jobs:
             )
         if refusal == "fit_ended":
             raise FitEnded(f"Fit {submission.waits_for} has ended.")
-        if refusal and refusal.startswith("over "):
+        # In a pipeline there is no answer yet.
+        if isinstance(refusal, str) and refusal.startswith("over "):
             _, name, used = refusal.split(" ")
             raise quotas.refusal(name, limits[name], int(used))
 

@@ -64,7 +64,8 @@ def test_documented_check_accepts_our_signatures_and_no_others(
     connection: redis.Redis, receiver: Receiver
 ) -> None:
     text = (ROOT / "docs" / "http_api.md").read_text()
-    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (example,) = [each for each in examples if "webhook-signature" in each]
     names: dict[str, Any] = {}
     exec(example, names)
     enqueued(connection, receiver.url)
