@@ -23,7 +23,7 @@ class Inspectors:
         self._pool = SpawnedPool(settings)
         self._limit_s = settings.inspection_timeout_s
         # Half of the threads may wait for jobs; some always stay free for short requests.
-        max_waiting = max(2, 3 * settings.server_threads // 4)
+        max_waiting = max(2, settings.server_threads // 2 - 2 - settings.inspectors)
         self._gate = FairGate(settings.inspectors, max_waiting)
 
     def start(self) -> None:

@@ -199,7 +199,7 @@ def test_owners_take_turns(start_stack: StartStack) -> None:
     ann = {"Authorization": "Bearer key-of-ann"}
     stack.headers = ann
     dataset = stack.upload(table(100, 3))
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(4) as pool:
         of_ann = list(
             pool.map(lambda _: submitted(stack.post("/fit", id=dataset)), range(200))
         )
