@@ -714,7 +714,7 @@ class Client:
     ) -> requests.Response:
         """Send one request; all requests of the client go through here.
 
-        No redirect is followed: whoever redirects would get the data or the key.
+        It follows no redirect, which could send the data or the key to another host.
         """
         with _no_answer(url):
             response = self._session.request(method, url, allow_redirects=False, **rest)

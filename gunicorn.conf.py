@@ -50,7 +50,7 @@ forwarder_headers = ""
 secure_scheme_headers = {}
 # Sending a file directly would hold a thread until the caller has read it.
 sendfile = False
-# Many connections may wait at once; each takes a file descriptor. Beyond that, those that have
+# Many connections may wait in parallel; each takes a file descriptor. Beyond that, those that have
 # waited longest are closed.
 worker_connections = 1000
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         description="Host names of the server inside its own network. Requests to them get "
         "URLs for S3_ENDPOINT instead of S3_PUBLIC_ENDPOINT.",
     )
-    s3_post_forms: bool = Field(
+    s3_post_forms: Bool = Field(
         False,
         description="Whether the object store accepts uploads by form (POST policies), which limit "
         "the size. Amazon S3, MinIO and SeaweedFS do; rclone does not.",

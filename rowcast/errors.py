@@ -369,7 +369,7 @@ class RequestTimeout(RowcastError):
     """The request arrived too slowly."""
 
     code, status, title = "request_timeout", 408, "Request timeout"
-    hint = "Send the whole request at once: its head within 10 s, its body at 10 kB/s or more."
+    hint = "Send the head of the request within 10 s, and its body at 10 kB/s or more."
 
 
 class UnsupportedMediaType(RowcastError):

@@ -19,7 +19,8 @@ from rowcast.errors import QueueUnavailable, RowcastError, Unavailable
 
 CHECK_EVERY_S = 1.0
 CHECK_FOR_UNKNOWN_EVERY_S = 0.1
-# So long after a failure requests fail at once, so that threads do not wait for Redis in turn.
+# For so many seconds after a failure, requests fail immediately: threads must not wait for Redis
+# in turn.
 RETRY_AFTER_S = 0.5
 # A key's use is noted at most this often by each process.
 NOTE_EVERY_S = 60.0

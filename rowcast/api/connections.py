@@ -1,8 +1,8 @@
 """A caller's connection: what has arrived of its request, and what is left to send.
 
 A thread of the server never waits for a caller. It gets a request once its head has arrived, and a
-second time, after its key was checked, once its body has. What a caller does not take at once of
-its answer is kept here. The waiting is the main loop's, in gunicorn_worker.py.
+second time, after its key was checked, once its body has. What a caller does not take immediately
+of its answer is kept here. The waiting is the main loop's, in gunicorn_worker.py.
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 BODIES_BYTES = 128_000_000
 ANSWERS_BYTES = 64_000_000
 # After the last answer of a connection, what its caller still sends is read for this long, and so
-# much of it, because closing at once could make the caller's system drop the answer.
+# much of it, because closing immediately could make the caller's system drop the answer.
 LINGER_S = 2.0
 LINGER_BYTES = 1_000_000
 _PIECE_BYTES = 262_144
-# Connections that are closed at once when there are too many.
+# Connections that are closed together when there are too many.
 _MAKE_ROOM_FOR = 32
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 # Seconds between two looks for connections that have waited too long.

@@ -15,7 +15,7 @@ from rowcast.access import Caller, quotas, rates
 from rowcast.config import Settings
 from rowcast.errors import RateLimited
 
-# Whoever watches the service must not be refused.
+# Health checks must not be refused.
 UNCOUNTED = ("/healthz", "/readyz", "/docs")
 # Pairs of an address and a key that a process remembers.
 MAX_KNOWN = 20_000
@@ -93,7 +93,7 @@ def is_counted(path: str) -> bool:
 def address_of(remote: str | None) -> str:
     """Return whom to count by an address: itself, or the network of an IPv6 address.
 
-    Whoever has one IPv6 address usually has its whole /64.
+    The owner of one IPv6 address usually has its whole /64.
     """
     try:
         found = ipaddress.ip_address(remote or "")

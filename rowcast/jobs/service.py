@@ -70,7 +70,7 @@ class Jobs:
 
         Raises:
             QueueFull: the owner, or all owners together, have the maximum in the queue.
-        QuotaExceeded: the owner has the maximum of datasets, models, results or stored bytes.
+            QuotaExceeded: the owner has the maximum of datasets, models, results or stored bytes.
             FitEnded: the fit that it should wait for has ended.
             QueueUnavailable: Redis does not answer; the job may or may not be queued.
             StoreUnavailable: the store, which may know the job, does not answer.

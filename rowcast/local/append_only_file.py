@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER, NAME = "appendonlydir", "appendonly.aof"
-# What a power cut may damage, in bytes. Damage before that is no torn tail, and stays for people.
+# What a power cut may damage, in bytes. Damage before that is not a torn tail: a person decides.
 TAIL_BYTES = 4_000_000
 # No command of ours has so many zeros in a row.
 _ZEROS = bytes(512)

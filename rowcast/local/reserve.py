@@ -41,7 +41,7 @@ class Reserve:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOK_S
-        # A disk that does not answer is the concern of whoever needs it.
+        # A disk that does not answer is the concern of the part that needs it.
         with suppress(OSError):
             self._look()
 

@@ -116,7 +116,7 @@ class Broker:
     # Visitors
 
     def _accept(self, listener: socket.socket) -> None:
-        # Too many open files are no reason to end: some are closed soon.
+        # The broker goes on when too many files are open: some are closed soon.
         with suppress(OSError):
             connection, _ = listener.accept()
             visitor = Visitor(connection, time.monotonic())
