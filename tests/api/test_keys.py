@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from rowcast.store import ObjectMissing
 from tests.support import ROOT
 from tests.support.http import UNKNOWN, assert_problem
 from tests.support.stack import SETTINGS, Stack, StartStack, submitted
@@ -267,8 +268,12 @@ def test_created_keys_outlive_redis(admin: Stack) -> None:
         storage = admin.storage()
 
         def is_copied() -> bool:
-            copied = json.loads(storage.read_key("models", "api-keys.json"))["keys"]
-            return len(copied) == connection.hlen("rowcast:access:keys")
+            try:
+                copy = storage.read_key("models", "api-keys.json")
+            except ObjectMissing:
+                return False
+            n_keys = connection.hlen("rowcast:access:keys")
+            return len(json.loads(copy)["keys"]) == n_keys
 
         eventually(is_copied)
         connection.delete(*connection.keys("rowcast:access:*"))
