@@ -53,8 +53,10 @@ def version_in(headers: Mapping[str, str]) -> Version:
 
 
 @contextmanager
-def our_errors() -> Iterator[None]:
+def our_errors(about: str = "") -> Iterator[None]:
     """Raise our errors in place of those of the SDK and of the connection below it.
+
+    `about`: the object that a refusal names.
 
     Raises:
         ObjectMissing: the object or its bucket does not exist.
@@ -66,9 +68,8 @@ def our_errors() -> Iterator[None]:
         if _codes_in(error) & _MISSING:
             raise ObjectMissing from error
         code = error.code if isinstance(error, S3Error) else type(error).__name__
-        raise StoreUnavailable(
-            f"The object store refused the request ({code})."
-        ) from error
+        what = f"the request for {about}" if about else "the request"
+        raise StoreUnavailable(f"The object store refused {what} ({code}).") from error
     except (ParseError, ValueError) as error:
         raise StoreUnavailable(
             f"The object store's answer cannot be parsed ({type(error).__name__})."

@@ -40,6 +40,8 @@ T = TypeVar("T")
 MAX_WHOLE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
 _PAUSE_S = 1.0
+# Seconds for which a request is repeated that the store refuses, although it answers others.
+ONE_OBJECT_WAIT_S = 60.0
 
 
 class Listed(NamedTuple):
@@ -158,7 +160,8 @@ class Storage:
     ) -> Version:
         """Return an object's size and tag. Raises ObjectMissing."""
         key = _key(owner, identifier, name)
-        found = self._ask(lambda: self._client.stat_object(self._buckets[bucket], key))
+        name = self._buckets[bucket]
+        found = self._ask(lambda: self._client.stat_object(name, key), f"{name}/{key}")
         return answers.version_of(found.size, found.etag, found.last_modified)
 
     def read(
@@ -260,7 +263,7 @@ class Storage:
             self._client.put_object(name, key, stream, n_bytes)
 
         try:
-            self._ask(put)
+            self._ask(put, f"{name}/{key}")
         except ObjectMissing as error:
             raise StoreUnavailable(f"The object store has no bucket {name}.") from error
 
@@ -394,15 +397,22 @@ class Storage:
             with suppress(ObjectMissing):
                 self._ask(remove)
 
-    def _ask(self, ask: Callable[[], T]) -> T:
-        """Return what the store answers, and ask again through an outage of `_outage_s`."""
-        deadline = time.monotonic() + self._outage_s
+    def _ask(self, ask: Callable[[], T], about: str = "") -> T:
+        """Return what the store answers, and ask again through an outage of `_outage_s`.
+
+        A store that answers, and only refuses this, is asked for ONE_OBJECT_WAIT_S. `about` is the
+        object that errors name.
+        """
+        started_at = time.monotonic()
         while True:
             try:
-                with our_errors():
+                with our_errors(about):
                     return ask()
             except StoreUnavailable as error:
-                if time.monotonic() >= deadline:
+                waited_s = time.monotonic() - started_at
+                if waited_s >= self._outage_s:
+                    raise
+                if waited_s >= ONE_OBJECT_WAIT_S and self.answers():
                     raise
                 log.warning("%s Waiting for it.", error.detail)
             time.sleep(_PAUSE_S)
@@ -412,7 +422,7 @@ class Storage:
         self, bucket: Bucket, key: str, offset: int = 0, length: int = 0
     ) -> Iterator[Any]:
         name = self._buckets[bucket]
-        with our_errors():
+        with our_errors(f"{name}/{key}"):
             response = self._client.get_object(name, key, offset, length)
             try:
                 yield response

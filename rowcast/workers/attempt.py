@@ -29,7 +29,13 @@ from rowcast.jobs import (
 from rowcast.jobs import log as job_log
 from rowcast.learning import Progress
 from rowcast.redis_clients import cause_of
-from rowcast.store import Storage, deduplication, patience, publications
+from rowcast.store import (
+    ONE_OBJECT_WAIT_S,
+    Storage,
+    deduplication,
+    patience,
+    publications,
+)
 from rowcast.system import memory, scratch
 from rowcast.workers.report_pipe import ReportPipe
 
@@ -38,8 +44,6 @@ T = TypeVar("T")
 
 # The longest delay, in seconds, before a job that waits for the store or for space is tried again.
 MAX_DELAY_S = 30.0
-# Seconds that a job tries again where the store answers, but refuses an object that it needs.
-ONE_OBJECT_WAIT_S = 60.0
 # Seconds until Redis is asked again after it did not answer.
 REDIS_PAUSE_S = 1.0
 

@@ -25,7 +25,7 @@ import requests
 from rowcast.config import Settings
 from rowcast.errors import DatasetChanged, StoreUnavailable
 from rowcast.ids import new_id
-from rowcast.store import datasets, object_store
+from rowcast.store import datasets, object_store, patience
 from rowcast.store.answers import ObjectMissing, ObjectTooLarge
 from rowcast.store.object_store import Storage
 from tests.support import ROOT
@@ -652,3 +652,15 @@ def test_date_that_cannot_be_read_means_that_the_store_is_unavailable(
         CALLS["version"](
             offline(s3_endpoint=f"http://127.0.0.1:{odd_store.server_port}"), Path()
         )
+
+
+def test_store_that_only_refuses_one_object_is_not_waited_for_like_an_outage(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(stack.settings(), patience.through_outage(3600))
+    monkeypatch.setattr(object_store, "ONE_OBJECT_WAIT_S", 0.5)
+    identifier = new_id()
+    storage.write("models", "default", identifier, "1", b"a file, not a folder")
+    with pytest.raises(StoreUnavailable, match=f"{identifier}/1/manifest.json"):
+        storage.write("models", "default", identifier, "1/manifest.json", b"{}")
+    storage.write("models", "default", identifier, "2/manifest.json", b"{}")
