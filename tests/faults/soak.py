@@ -31,6 +31,7 @@ from client import Client
 from rowcast.store import publications
 from tests.faults.breaking import tree
 from tests.faults.soak_faults import FAULTS, STACK, Recovery, Wrecker, by_kind
+from tests.faults.soak_histories import Histories
 from tests.faults.soak_jobs import PATIENCE_S, Account, Story, insist, play, stories
 from tests.support import ROOT
 from tests.support.stack import Stack, launch
@@ -95,14 +96,19 @@ def run(plan: list[Story], lasts_s: float, rng: random.Random | None) -> Ran:
             Wrecker(stack, rng or random.Random(0)),
         )
         started, are_over = time.monotonic(), threading.Event()
-        with ThreadPoolExecutor(1) as pool, Client(stack.url) as client:
+        histories = Histories()
+        jobs = [account.jobs for account in accounts]
+        with ThreadPoolExecutor(2) as pool, Client(stack.url) as client:
+            watching = pool.submit(histories.watch, client, jobs, are_over)
             breaking = pool.submit(_break, wrecker, are_over) if rng else None
             try:
                 problems = _play_all(plan, accounts, client, lasts_s)
             finally:
                 are_over.set()
-            if breaking and (error := breaking.exception()):
-                problems.append(f"{type(error).__name__}: {error}")
+            for background in filter(None, (watching, breaking)):
+                if error := background.exception():
+                    problems.append(f"{type(error).__name__}: {error}")
+            problems += histories.problems
         took_s = time.monotonic() - started
         ran = Ran(accounts, took_s, problems, recoveries=wrecker.recoveries)
         _inspect(stack, ran)
