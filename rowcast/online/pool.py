@@ -46,3 +46,4 @@ def run(settings: Settings, listener: socket.socket) -> None:
         workers, stop_limit_s=limits.STOP_S, pause=broker.serve
     )
     supervisor.run()
+    scratch.sweep(Path(settings.scratch_dir))

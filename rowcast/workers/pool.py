@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from rowcast.config import Settings
 from rowcast.system import forks, memory, scratch
@@ -30,6 +31,8 @@ def run(settings: Settings, n_workers: int) -> None:
         maintains = partial(maintenance.run, settings)
         processes.append(forks.Child("maintenance process", maintains))
     forks.ForkSupervisor(processes).run()
+    # What work horses that were killed have left would else stay until the next start.
+    scratch.sweep(Path(settings.scratch_dir))
 
 
 def _worker(kind: WorkerKind, settings: Settings, limits: JobLimits) -> forks.Child:

@@ -59,13 +59,13 @@ class Worker(rq.worker.Worker):
         job_process = JobProcess(
             settings, queue, self._heartbeat_queue, limits.memory_bytes
         )
-        standby = Standby(job_process)
+        self._standby = Standby(job_process)
         self._dispatcher = Dispatcher(
             kind=kind,
             worker=self.name,
             settings=settings,
             queue=queue,
-            standby=standby,
+            standby=self._standby,
             stop=self._stop,
             heartbeat=self.heartbeat,
         )
@@ -75,7 +75,7 @@ class Worker(rq.worker.Worker):
             limits=limits,
             queue=queue,
             heartbeat_queue=self._heartbeat_queue,
-            standby=standby,
+            standby=self._standby,
             stop=self._stop,
             heartbeat=self.heartbeat,
         )
@@ -109,6 +109,11 @@ class Worker(rq.worker.Worker):
     def request_force_stop(self, *_: Any) -> None:
         """Requeue the running job and stop, on a second signal."""
         self._stop.hurry()
+
+    def teardown(self) -> None:
+        """End the standby work horse, so that a sweep finds its folder unused, and unregister."""
+        self._standby.dismiss()
+        super().teardown()  # type: ignore[no-untyped-call]
 
     # Redis: RQ keeps only the registry of living workers there
 

@@ -43,7 +43,7 @@ class Standby:
     def drop_dead(self) -> None:
         """Forget a standby work horse that has ended."""
         if self._horse and not self._horse.is_alive():
-            self._dismiss()
+            self.dismiss()
             self._due_at = time.monotonic() + PAUSE_S
 
     def take(self) -> WorkHorse:
@@ -56,10 +56,11 @@ class Standby:
         if horse and horse.awaits_order():
             self._horse = None
             return horse
-        self._dismiss()
+        self.dismiss()
         return self._job_process.fork(warms_up=False)
 
-    def _dismiss(self) -> None:
+    def dismiss(self) -> None:
+        """End the standby work horse, if there is one."""
         if self._horse:
             self._horse.dismiss()
             self._horse = None

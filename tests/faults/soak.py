@@ -170,9 +170,10 @@ def _inspect(stack: Stack, ran: Ran) -> None:
     stack.redis().flushall()
     changed = [job for job, status in ends.items() if stack.status(job) != status]
     ran.problems += [f"{job} differs without Redis" for job in changed]
-    left = [path.name for path in (stack.data / "scratch").glob("*/")]
     processes = tree(stack.process.pid)
     stack.stop()
+    # While the stack runs, standby work horses that warm up have folders.
+    left = [path.name for path in (stack.data / "scratch").glob("*/")]
     left += [f"process {process.pid}" for process in processes if process.is_running()]
     ran.problems += [f"{name} was left behind" for name in left]
 

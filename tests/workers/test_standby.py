@@ -45,6 +45,10 @@ def horse_of(stack: Stack, job: str) -> psutil.Process:
     return horse
 
 
+def folders_of(stack: Stack, name: str = "*") -> list[Path]:
+    return list((stack.data / "scratch").glob(f"{name}/"))
+
+
 def stopped_in_warm_up(stack: Stack) -> psutil.Process:
     """Run jobs until the work horse after one is caught before it is ready."""
 
@@ -52,7 +56,7 @@ def stopped_in_warm_up(stack: Stack) -> psutil.Process:
         stack.finished(stack.fit(table(100, 3), validation="none"))
         (horse,) = eventually(stack.warming_horses)
         horse.suspend()
-        if horse.name() == "warm-up":
+        if horse.name() == "warm-up" and folders_of(stack, "job-warm-up-*"):
             return horse
         horse.resume()
         return None
@@ -140,6 +144,14 @@ def test_a_standby_horse_goes_with_its_worker(
     standby.parent().send_signal(how)
     eventually(lambda: not standby.is_running())
     alone.finished(alone.fit(table(), validation="none"))
+
+
+def test_a_service_that_stops_leaves_no_scratch_folder(start_stack: StartStack) -> None:
+    stack = start_stack(workers=1, SHORT_WORKERS="0", ONLINE_WORKERS="1")
+    stopped_in_warm_up(stack)
+    assert folders_of(stack, "job-online-*")
+    stack.stop()
+    assert folders_of(stack) == []
 
 
 @pytest.mark.slow
