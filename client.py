@@ -24,6 +24,7 @@ RowcastError                  code, detail, hint, errors: as the service sent th
 from __future__ import annotations
 
 import argparse
+import base64
 import errno
 import hashlib
 import html
@@ -72,6 +73,8 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 # The final states of a job.
 FINAL = frozenset({"finished", "failed", "canceled"})
+# An Ed25519 public key: 32 bytes in base64url.
+PUBLIC_KEY = re.compile(r"ed25519-public-([A-Za-z0-9_-]{43})")
 ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Entries on a page of a listing.
 PAGE = 100
@@ -213,7 +216,9 @@ class Client:
 
     `url` defaults to ROWCAST_URL, else http://127.0.0.1:8080, and `api_key` to ROWCAST_API_KEY,
     else none. `timeout_s` limits the seconds to connect to the service and each of its silences,
-    not the transfer of tables. Close the client, or use it in `with`.
+    not the transfer of tables. `verify_keys` are the public keys that downloaded models must be
+    signed with, like "ed25519-public-...": they default to ROWCAST_VERIFY_KEYS, separated by
+    commas, else to those that the service names. Close the client, or use it in `with`.
 
     `jobs` lists what this client submitted, oldest first: dicts with "id" and "kind" ("fit" or
     "predict"). A job that `reuse` found is listed once.
@@ -225,12 +230,14 @@ class Client:
         *,
         api_key: str | None = None,
         timeout_s: float = 30,
+        verify_keys: Iterable[str] | None = None,
     ) -> None:
         """Prepare the connection without sending anything.
 
         Raises RowcastError for an unusable address, key or timeout.
         """
         self.url = _checked_url(url)
+        self._verify_keys = _checked_verify_keys(verify_keys)
         key = _checked_key(api_key)
         if not timeout_s > 0:
             raise RowcastError(f"timeout_s must be positive, not {timeout_s}.")
@@ -406,19 +413,19 @@ class Client:
         """Return an estimator that predicts the same here, or save its file to `path`.
 
         Loading runs code from the file: do it only if you trust the service. Raises RowcastError,
-        before it loads anything, if the file does not match the SHA-256 in the model's manifest.
+        before it loads or saves anything, if the workers of the service have not signed the model,
+        or its file is another one. To check that needs the package pycryptodome.
         """
-        about = self.model(model)
         if path is not None:
             with _replacing(Path(path)) as file:
-                self._download_model(about, file)
+                self._download_model(model, file)
             return Path(path)
 
         # What loading needs is checked before the download.
         estimators = _import_estimators(self.url)
         with tempfile.TemporaryFile() as file:
-            self._download_model(about, file)
-            return estimators.load(file, about.manifest)
+            manifest = self._download_model(model, file)
+            return estimators.load(file, manifest)
 
     def models(self, limit: int | None = None) -> Iterator[JSONObject]:
         """Iterate over the finished models, newest first, at most `limit`, page by page.
@@ -612,13 +619,20 @@ class Client:
         _check_bytes(file, answer, f"The result {result_id}")
         return PurePosixPath(urlsplit(url).path).suffix
 
-    def _download_model(self, about: Model, file: BinaryIO) -> None:
-        """Write a model to the file and check it, with the file at its start."""
-        path = f"/models/{about.id}/file"
-        answer = self._call("GET", path, {}, "url")
+    def _download_model(self, model: AnyModel, file: BinaryIO) -> JSONObject:
+        """Write a model to the file, check both, and return the manifest that was signed."""
+        answer = self._call("GET", f"/models/{_id(model)}/file", {}, "url")
+        manifest = _signed_manifest(answer, _id(model), self._keys_of_models())
         self._download(answer["url"], file)
-        expected = {"sha256": None, **(about.manifest.get("file") or {})}
-        _check_bytes(file, expected, f"The file of model {about.id}")
+        _check_bytes(file, manifest["file"], f"The file of model {manifest['id']}")
+        return manifest
+
+    def _keys_of_models(self) -> list[str]:
+        """Return the public keys that models must be signed with."""
+        if self._verify_keys:
+            return self._verify_keys
+        answer = self._call("GET", "/signing_keys", {}, "keys")
+        return [key["public_key"] for key in answer["keys"]]
 
     def _download(self, url: str, file: BinaryIO) -> None:
         _repeat(partial(self._fetch, url, file), _is_transient)
@@ -904,6 +918,18 @@ def _checked_key(api_key: str | None) -> str:
     return key
 
 
+def _checked_verify_keys(keys: Iterable[str] | None) -> list[str]:
+    """Return the pinned public keys of models; none: ask the service."""
+    if keys is None:
+        keys = os.environ.get("ROWCAST_VERIFY_KEYS", "").split(",")
+    found = [key.strip() for key in keys if key.strip()]
+    for key in found:
+        if not PUBLIC_KEY.fullmatch(key):
+            message = f"The key {key!r} of verify_keys must be like ed25519-public-...."
+            raise RowcastError(message)
+    return found
+
+
 def _authorize(key: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
     if key:
         request.headers["Authorization"] = f"Bearer {key}"
@@ -1084,6 +1110,60 @@ def _sha256(chunks: Iterable[bytes]) -> str:
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _signed_manifest(
+    answer: JSONObject, model_id: str, public_keys: Sequence[str]
+) -> JSONObject:
+    """Return a model's manifest, which the workers of the service have signed.
+
+    Raises RowcastError if none of the keys has signed it as that of this model.
+    """
+    if not answer.get("key_id"):
+        raise _untrusted(
+            model_id, "was made by a version that did not sign it for others"
+        )
+    if answer["id"] != model_id.lower():
+        raise _untrusted(model_id, "was asked for, and another one answered")
+    text: bytes = answer["manifest"].encode()
+    digest = hashlib.sha256(text).hexdigest()
+    statement = [
+        "rowcast model",
+        answer["owner"],
+        answer["id"],
+        answer["attempt"],
+        digest,
+    ]
+    signed = json.dumps(statement, separators=(",", ":")).encode()
+    if not any(_is_signed(key, signed, answer["signature"]) for key in public_keys):
+        raise _untrusted(model_id, "is signed by none of the keys that count")
+    manifest: JSONObject = json.loads(text)
+    return manifest
+
+
+def _untrusted(model_id: str, problem: str) -> RowcastError:
+    detail = f"Model {model_id} {problem}, so it is not loaded."
+    hint = "Fit it again, or correct verify_keys."
+    return RowcastError(
+        f"{detail} {hint}", code="model_untrusted", detail=detail, hint=hint
+    )
+
+
+def _is_signed(public_key: str, message: bytes, signature: Any) -> bool:
+    """Return whether an Ed25519 signature, in base64, is that of a message."""
+    try:
+        eddsa = importlib.import_module("Crypto.Signature.eddsa")
+    except ImportError as error:
+        needed = "pycryptodome: pip install pycryptodome"
+        raise RowcastError(f"Checking a model's signature needs {needed}") from error
+    try:
+        key_bytes = base64.urlsafe_b64decode(public_key[-43:] + "=")
+        key = eddsa.import_public_key(key_bytes)
+        signed = base64.b64decode(signature, validate=True)
+        eddsa.new(key, "rfc8032").verify(message, signed)
+    except ValueError:
+        return False
+    return True
 
 
 def _import_estimators(url: str) -> Any:

@@ -101,8 +101,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     }
     publishing.check_dataset(run, dataset_id, dataset["dataset_sha256"])
     finite = manifests.finite(manifest)
-    signed = signing.sign(run.signing_keys, run.owner, model_id, finite)
-    publishing.publish(run, path, signed)
+    publishing.publish(run, path, signing.signed(finite, run.sign))
     _note_for_reuse(run, dataset, options)
     progress.end()
 
@@ -255,4 +254,5 @@ def _wanted(options: dict[str, Any]) -> prediction.Plan:
 
 def _load_model(run: context.Run, model_id: str) -> tuple[Predictor, dict[str, Any]]:
     path = run.folder / "model"
-    return loading.load(run.storage, run.signing_keys, run.owner, model_id, path)
+    keys = signing.Keys.of(run.settings)
+    return loading.load(run.storage, keys, run.owner, model_id, path)

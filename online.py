@@ -30,9 +30,9 @@ def main() -> None:
 
 def _read_settings() -> Settings:
     settings = Settings.from_environment()
-    if not settings.signing_keys:
+    if not settings.verify_keys:
         raise ConfigurationError(
-            "SIGNING_KEYS: online workers verify models and need at least one key"
+            "VERIFY_KEYS: online workers verify models and need at least one key"
         )
     if not settings.online_workers:
         raise ConfigurationError("ONLINE_WORKERS: with 0 there is nothing to run")

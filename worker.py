@@ -1,52 +1,31 @@
-"""The worker processes: each takes a job from the queue, forks a work horse for it, and watches
-that.
+"""The worker processes: they take jobs from the queue, and fit and predict.
 
-`ml` is imported before the fork, so that a job starts within milliseconds.
+This program starts the signer, which alone keeps the private key of models. Then it starts itself
+once more in the same process, without the key, and becomes the workers.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-from pathlib import Path
+from typing import NoReturn
 
-# OpenBLAS reads this once, when NumPy loads it. Each work horse would start more threads than one
-# anew, and they spin for a while. `Seat.threads` adds some where a job holds more cores.
-os.putenv("OPENBLAS_NUM_THREADS", "1")
-
-import joblib
-
-import ml
-from rowcast import errors
+from rowcast import signatures
 from rowcast.config import ConfigurationError, Settings
-from rowcast.observability import logs
-from rowcast.store import Storage
-from rowcast.system import directories
-from rowcast.workers import pool
-
-log = logging.getLogger("rowcast.worker")
+from rowcast.setting_types import ed25519_bytes
+from rowcast.workers import signer
 
 
 def main() -> None:
     """Run the workers until SIGTERM or Ctrl-C."""
     arguments = _parse_arguments()
-    try:
-        settings = _read_settings()
-        logs.configure(settings, "worker")
-        directories.private(Path(settings.scratch_dir))
-        directories.private(Path(settings.cores_dir))
-    except (ConfigurationError, OSError) as error:
-        sys.exit(f"rowcast: {error}")
-    _prepare_store(settings)
-    asked = settings.workers if arguments.workers is None else arguments.workers
-    n_workers = asked or joblib.cpu_count()
-    log.info(
-        "starting %d workers, and %d for short jobs", n_workers, settings.short_workers
-    )
-    ml.warm_up()
-    pool.run(settings, n_workers)
+    if not arguments.signer:
+        _start_signer()
+    # It imports scikit-learn, for which the first start would wait in vain.
+    from rowcast.workers import program
+
+    program.run(arguments.workers, signer.Signer.named(arguments.signer))
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -58,23 +37,36 @@ def _parse_arguments() -> argparse.Namespace:
         type=int,
         help="worker processes; 0: one per core (default: WORKERS)",
     )
+    parser.add_argument("--signer", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _read_settings() -> Settings:
-    settings = Settings.from_environment()
-    if not settings.signing_keys:
-        raise ConfigurationError(
-            "SIGNING_KEYS: workers sign models and need at least one key"
-        )
-    return settings
-
-
-def _prepare_store(settings: Settings) -> None:
+def _start_signer() -> NoReturn:
     try:
-        Storage(settings).ensure_buckets()
-    except errors.StoreUnavailable as error:
-        log.warning("%s The workers start anyway and wait for it.", error.detail)
+        key = _private_key(Settings.from_environment())
+        started = signer.start(key)
+    except (ConfigurationError, OSError) as error:
+        sys.exit(f"rowcast: {error}")
+    argv = [sys.executable, *sys.argv, "--signer", started.inherited_name()]
+    environment = {k: v for k, v in os.environ.items() if k.upper() != "SIGNING_KEY"}
+    # The memory of this program, which has seen the key, ends here.
+    os.execve(argv[0], argv, environment)  # noqa: S606 # nosec B606
+
+
+def _private_key(settings: Settings) -> signatures.PrivateKey:
+    if settings.signing_key is None:
+        raise ConfigurationError(
+            "SIGNING_KEY: workers sign models and need a key; "
+            "`python3 deploy/make_env.py signing-key` prints one, and its public key"
+        )
+    seed = ed25519_bytes("private", settings.signing_key.get_secret_value())
+    key = signatures.PrivateKey(seed)
+    if key.public_bytes not in settings.public_keys:
+        raise ConfigurationError(
+            "VERIFY_KEYS: the public key of SIGNING_KEY is missing: add "
+            f"{signatures.public_text(key.public_bytes)}"
+        )
+    return key
 
 
 if __name__ == "__main__":

@@ -34,16 +34,19 @@ from rowcast.setting_types import (
     Bucket,
     Days,
     Endpoint,
+    HmacKeys,
     Hosts,
     Names,
     Networks,
     NotNegative,
     Positive,
+    PrivateKey,
+    PublicKeys,
     Quotas,
     RedisUrl,
-    SigningKeys,
     UrlTtl,
     WebhookSecrets,
+    ed25519_bytes,
 )
 
 # Older jobs may lack these two fields, so the queue needs the defaults as well.
@@ -366,10 +369,20 @@ class Settings(BaseSettings):
         ge=2,
         description="Maximum number of classes of a classification.",
     )
-    signing_keys: SigningKeys = Field(
+    signing_key: PrivateKey | None = Field(
+        None,
+        description="The private key that signs models, ed25519-private-.... For workers only; "
+        "never give it to another process.",
+    )
+    verify_keys: PublicKeys = Field(
         (),
-        description="Keys that sign models, separated by commas: the first signs, all verify. "
-        "For workers only; never give them to the server.",
+        description="The public keys that models are verified with, ed25519-public-..., "
+        "separated by commas: that of SIGNING_KEY, and those of earlier ones.",
+    )
+    hmac_signing_keys: HmacKeys = Field(
+        (),
+        description="Keys of models that earlier versions have signed by HMAC. For workers "
+        "and online workers only. Such models are accepted until 2027-12-31.",
     )
     webhook_secrets: WebhookSecrets = Field(
         (),
@@ -539,6 +552,11 @@ class Settings(BaseSettings):
         return bool(self.api_keys) or self.allow_anonymous is False
 
     @property
+    def public_keys(self) -> list[bytes]:
+        """The keys of VERIFY_KEYS, 32 bytes each."""
+        return [ed25519_bytes("public", key) for key in self.verify_keys]
+
+    @property
     def public_endpoint(self) -> str:
         """The address of the store in presigned URLs for users."""
         return self.s3_public_endpoint or self.s3_endpoint
@@ -554,6 +572,7 @@ def _is_loopback(bind: str) -> bool:
 
 # Old names of settings: they are refused, because ignoring them would change what they set.
 _RENAMED = {
+    "SIGNING_KEYS": "HMAC_SIGNING_KEYS",
     "WARM_SOCKET": "ONLINE_SOCKET",
     "WARM_WORKERS": "ONLINE_WORKERS",
     "WARM_CACHE_BYTES": "ONLINE_CACHE_BYTES",

@@ -52,6 +52,7 @@ RowcastError
     ├── QueueUnavailable    503
     ├── NoOnlineWorker      503  none was free in time
     ├── NoInspector         503  none was free to look at the table in time
+    ├── SignerUnavailable   503  the job goes back to the queue
     ├── ServerBusy          503  too many bodies are on their way
     └── NotReady            503  /readyz found a part that does not answer
 """
@@ -432,12 +433,12 @@ class DatasetDamaged(JobFailure):
 
 
 class ModelUntrusted(JobFailure):
-    """The model's signature matches no signing key of the workers."""
+    """The model's signature matches no key that models are verified with."""
 
     code, title = "model_untrusted", "Model untrusted"
     hint = (
-        "The model's files were changed, or the workers' SIGNING_KEYS no longer contain its "
-        "key. Fit again."
+        "The model's files were changed, or the operator's VERIFY_KEYS no longer contain its key. "
+        "Fit again."
     )
 
 
@@ -550,6 +551,13 @@ class NoInspector(Unavailable):
 
     code, title = "no_inspector", "No inspector"
     hint = "Submit again after Retry-After."
+
+
+class SignerUnavailable(Unavailable):
+    """The process that signs models has ended; the job goes back to the queue."""
+
+    code, title = "signer_unavailable", "Signer unavailable"
+    hint = "Wait until the workers have started again, or tell the operator."
 
 
 class ServerBusy(Unavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -15,6 +15,7 @@ OWNER_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 OWNER = re.compile(OWNER_PATTERN)
 _HOST = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _API_KEY = re.compile(r"[!-~]{8,}")
+_ED25519_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def _strict_bool(value: Any) -> Any:
@@ -93,9 +94,33 @@ def _owner_and_key(value: SecretStr) -> SecretStr:
     return value
 
 
-def _signing_key(value: SecretStr) -> SecretStr:
+def _hmac_key(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value()) < 16:
         raise ValueError("each key must have at least 16 characters")
+    return value
+
+
+def ed25519_bytes(kind: Literal["private", "public"], text: str) -> bytes:
+    """Return the 32 bytes of a key such as `ed25519-public-mN3r...`. Raises ValueError."""
+    start = f"ed25519-{kind}-"
+    encoded = text.removeprefix(start)
+    is_one = text.startswith(start) and _ED25519_KEY.fullmatch(encoded)
+    key = base64.urlsafe_b64decode(f"{encoded}=") if is_one else b""
+    if len(key) != 32:
+        raise ValueError(
+            f"must be {start} and 43 characters, as `python3 deploy/make_env.py signing-key` "
+            "prints"
+        )
+    return key
+
+
+def _private_key(value: SecretStr) -> SecretStr:
+    ed25519_bytes("private", value.get_secret_value())
+    return value
+
+
+def _public_key(value: str) -> str:
+    ed25519_bytes("public", value)
     return value
 
 
@@ -162,8 +187,14 @@ ApiKeys = Annotated[
     NoDecode,
     BeforeValidator(_split),
 ]
-SigningKeys = Annotated[
-    tuple[Annotated[SecretStr, AfterValidator(_signing_key)], ...],
+PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
+PublicKeys = Annotated[
+    tuple[Annotated[str, AfterValidator(_public_key)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+]
+HmacKeys = Annotated[
+    tuple[Annotated[SecretStr, AfterValidator(_hmac_key)], ...],
     NoDecode,
     BeforeValidator(_split),
 ]

@@ -12,6 +12,7 @@ from rowcast import config
 from rowcast.config import ConfigurationError, Settings
 
 KEY = "0123456789abcdef"
+PRIVATE_KEY = "ed25519-private-" + "A" * 43
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
@@ -95,8 +96,9 @@ def test_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> No
         ("STOP_GRACE_S", "-1"),
         ("MAX_ATTEMPTS", "0"),
         ("MAX_CLASSES", "1"),
-        ("SIGNING_KEYS", "too short"),
-        ("SIGNING_KEYS", f"{KEY},too short"),
+        ("SIGNING_KEY", "too short"),
+        ("VERIFY_KEYS", "ed25519-private-" + "A" * 43),
+        ("HMAC_SIGNING_KEYS", f"{KEY},too short"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
     ],
@@ -137,7 +139,8 @@ def test_boolean_is_true_or_false(
     ("misspelt", "meant"),
     [
         ("API_KEY", "API_KEYS"),
-        ("SIGNING_KEY", "SIGNING_KEYS"),
+        ("SIGNING_KEYS", "HMAC_SIGNING_KEYS"),
+        ("VERIFY_KEY", "VERIFY_KEYS"),
         ("SERVER_WORKER", "SERVER_WORKERS"),
         ("S3_ENDPONT", "S3_ENDPOINT"),
         ("ALLOW_ANONYMOS", "ALLOW_ANONYMOUS"),
@@ -216,14 +219,14 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch,
         INTERNAL_HOSTS="server, proxy,,",
         API_KEYS=f"acme:{KEY}, other-owner:with:colon",
-        SIGNING_KEYS=f"{KEY}-1,{KEY}-2",
+        HMAC_SIGNING_KEYS=f"{KEY}-1,{KEY}-2",
     )
     assert given.internal_hosts == ("server", "proxy")
     assert [key.get_secret_value() for key in given.api_keys] == [
         f"acme:{KEY}",
         "other-owner:with:colon",
     ]
-    assert [key.get_secret_value() for key in given.signing_keys] == [
+    assert [key.get_secret_value() for key in given.hmac_signing_keys] == [
         f"{KEY}-1",
         f"{KEY}-2",
     ]
@@ -247,17 +250,17 @@ def test_secrets_do_not_print(monkeypatch: pytest.MonkeyPatch) -> None:
         S3_ACCESS_KEY="THESECRET",
         S3_SECRET_KEY="THESECRET",
         REDIS_URL="redis://:THESECRET@127.0.0.1:6379/0",
-        SIGNING_KEYS="THESECRET-of-models",
+        SIGNING_KEY=PRIVATE_KEY,
+        HMAC_SIGNING_KEYS="THESECRET-of-models",
     )
-    assert (
-        "THESECRET"
-        not in f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
-    )
+    printed = f"{given} {given!r} {given.model_dump()} {given.model_dump_json()}"
+    assert "THESECRET" not in printed
+    assert PRIVATE_KEY not in printed
 
 
 def test_refusal_does_not_print_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(
-        monkeypatch, API_KEYS="THESECRET,acme:THESECRET", SIGNING_KEYS="THESECRET"
+        monkeypatch, API_KEYS="THESECRET,acme:THESECRET", SIGNING_KEY="THESECRET"
     )
     assert "THESECRET" not in message
 
@@ -291,7 +294,8 @@ def test_renamed_setting_is_refused_with_its_new_name(
         ("REDIS_URL", "redis://rowcast:change-me-rowcast-password@redis:6379/0"),
         ("S3_ACCESS_KEY", "change-me-rowcast"),
         ("S3_SECRET_KEY", "CHANGE-ME-please"),
-        ("SIGNING_KEYS", f"{KEY},change-me-signing-key"),
+        ("HMAC_SIGNING_KEYS", f"{KEY},change-me-signing-key"),
+        ("SIGNING_KEY", "change-me-private-key"),
         ("WEBHOOK_SECRETS", "whsec_change-me"),
     ],
 )

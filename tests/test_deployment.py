@@ -6,7 +6,6 @@ from __future__ import annotations
 import fnmatch
 import http.server
 import importlib.util
-import json
 import os
 import re
 import subprocess
@@ -27,8 +26,10 @@ from ruamel.yaml import YAML
 from deploy.make_env import filled
 from rowcast.config import ConfigurationError, Settings
 from rowcast.errors import ModelUntrusted
-from rowcast.store import JobRef, publications, signing
+from rowcast.signatures import public_text
+from rowcast.store import JobRef, publications
 from tests.support import ROOT
+from tests.support.signing import key_of, keys_of, new_pair
 from tests.support.stack import Stack, StartStack
 from tests.support.tables import table
 from tests.support.waiting import eventually
@@ -36,14 +37,16 @@ from tests.support.waiting import eventually
 # `${NAME}`, `${NAME:-default}` and `${NAME:?message}` without another one inside.
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^{}$]*))?\}")
 OURS = ("server", "worker", "maintenance", "online")
-HOLD_KEYS = {"worker", "online"}
+HOLDS_KEY = {"worker"}
+VERIFY = {"server", "worker", "online"}
 SECRETS = (
     "REDIS_PASSWORD",
     "REDIS_ROWCAST_PASSWORD",
     "REDIS_ONLINE_PASSWORD",
     "S3_ACCESS_KEY",
     "S3_SECRET_KEY",
-    "SIGNING_KEYS",
+    "SIGNING_KEY",
+    "VERIFY_KEYS",
 )
 # Read by Compose itself; it leaves MinIO out when it is empty.
 OF_COMPOSE = {"COMPOSE_PROFILES"}
@@ -157,7 +160,8 @@ def test_placeholders_of_env_example_are_refused_with_what_makes_real_secrets(
     with pytest.raises(ConfigurationError, match="make env") as caught:
         Settings.from_environment()
     secrets = {"REDIS_URL", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
-    secrets |= {"SIGNING_KEYS"} if service in HOLD_KEYS else set()
+    secrets |= {"SIGNING_KEY"} if service in HOLDS_KEY else set()
+    secrets |= {"VERIFY_KEYS"} if service in VERIFY else set()
     assert set(str(caught.value).partition(":")[0].split(", ")) == secrets
     assert EXAMPLE["S3_SECRET_KEY"] not in str(caught.value)
 
@@ -206,7 +210,8 @@ def test_every_service_accepts_what_make_env_writes(
     for name, value in environment(service).items():
         monkeypatch.setenv(name, value)
     settings = Settings.from_environment()
-    assert bool(settings.signing_keys) == (service in HOLD_KEYS)
+    assert bool(settings.signing_key) == (service in HOLDS_KEY)
+    assert bool(settings.verify_keys) == (service in VERIFY)
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -233,14 +238,19 @@ def test_server_knows_its_name_in_the_network() -> None:
     assert environment("server")["INTERNAL_HOSTS"] == "server"
 
 
-def test_only_workers_get_the_signing_keys() -> None:
+def test_only_workers_get_the_signing_key() -> None:
     holders = {
         name
         for name, service in services().items()
-        if ENV["SIGNING_KEYS"] in str(service)
+        if ENV["SIGNING_KEY"] in str(service)
     }
-    assert holders == HOLD_KEYS
-    assert "SIGNING_KEYS" not in services()["server"]["environment"]
+    assert holders == HOLDS_KEY
+    assert "HMAC_SIGNING_KEYS" not in services()["server"]["environment"]
+
+
+def test_no_other_process_of_a_workers_container_gets_its_environment() -> None:
+    # Docker's init would have SIGNING_KEY, in a process that work horses may look into.
+    assert services()["worker"]["init"] is False
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -398,7 +408,8 @@ def test_our_processes_run_on_a_read_only_root_once_the_others_are_healthy(
 ) -> None:
     found = services()[service]
     assert found["read_only"]
-    assert found["init"]
+    # Of workers, see test_no_other_process_of_a_workers_container_gets_its_environment.
+    assert found["init"] == (service != "worker")
     assert {part["condition"] for part in found["depends_on"].values()} == {
         "service_healthy"
     }
@@ -549,10 +560,11 @@ def test_keys_of_a_stack_are_changed_without_losing_its_models(
 ) -> None:
     stack = start_stack(workers=1)
     made_before = stack.fitted(table(60, 3))
-    kept = json.loads((stack.data / "secrets.json").read_text())["signing_key"]
+    old = stack.private_key()
     stack.stop()
-    new = "a-new-key-of-the-environment"
-    stack = start_stack(stack.data, workers=1, SIGNING_KEYS=f"{new},{kept}")
+    private, public = new_pair()
+    both = f"{public},{public_text(old.public_bytes)}"
+    stack = start_stack(stack.data, workers=1, SIGNING_KEY=private, VERIFY_KEYS=both)
     stack.finished(stack.predict(table(60, 3), made_before))
     made_since = stack.fitted(table(60, 3))
     storage = stack.storage()
@@ -561,9 +573,10 @@ def test_keys_of_a_stack_are_changed_without_losing_its_models(
     manifests = [found.manifest for found in published if found]
     stack.stop()
     # Once the old key is removed, only the new model is trusted.
-    signing.verify([new], "default", made_since, manifests[1])
+    keys = keys_of(key_of(private))
+    keys.verify(refs[1], 1, manifests[1])
     with pytest.raises(ModelUntrusted):
-        signing.verify([new], "default", made_before, manifests[0])
+        keys.verify(refs[0], 1, manifests[0])
 
 
 def test_worker_is_healthy_while_it_sends_heartbeats(stack: Stack) -> None:

@@ -182,7 +182,7 @@ def test_members_of_an_answer_are_documented(section: str, answer: str) -> None:
     ("thing", "answer"),
     [
         ("model", "ModelLine"),
-        ("file", "FileAnswer"),
+        ("file", "ModelFileAnswer"),
         ("dataset", "DatasetLine"),
         ("log", "LogAnswer"),
         ("job's progress", "Progress"),
@@ -362,7 +362,7 @@ def test_configuration_example_of_a_misspelt_variable_is_true(
     (sentence,) = re.findall(
         r"`rowcast: (Unknown setting .*?)`", text_of("configuration.md")
     )
-    monkeypatch.setenv("SIGNING_KEY", "x" * 16)
+    monkeypatch.setenv("API_KEY", "x" * 16)
     with pytest.raises(ConfigurationError, match=re.escape(sentence)):
         Settings.from_environment()
 

@@ -23,6 +23,7 @@ from tests.support import ROOT
 from tests.support.certificates import Certificates, tls_before
 from tests.support.redis_server import RedisServer
 from tests.support.seaweedfs import ADMIN, SeaweedFS, free_ports
+from tests.support.signing import new_pair
 from tests.support.stack import SETTINGS, Stack, submitted
 from tests.support.tables import parquet, table
 from tests.support.waiting import eventually
@@ -34,9 +35,8 @@ COMMANDS = {
     "maintenance": ["maintenance.py"],
     "online": ["online.py"],
 }
-KEYED = ("worker", "online")
 MAX_UPLOAD_BYTES = 8_000_000
-SIGNING_KEY = "a-key-that-signs-models-in-tests"
+SIGNING_KEY, VERIFY_KEY = new_pair()
 
 
 @dataclass
@@ -111,7 +111,9 @@ def environment_of(
         name: value for name, value in os.environ.items() if name not in SETTINGS
     }
     in_redis = "online" if user == "online" else "rowcast"
-    keys = {"SIGNING_KEYS": SIGNING_KEY} if user in KEYED else {}
+    keys = {"VERIFY_KEYS": VERIFY_KEY}
+    if user == "worker":
+        keys["SIGNING_KEY"] = SIGNING_KEY
     return {
         **inherited,
         **keys,

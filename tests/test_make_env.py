@@ -11,10 +11,10 @@ from tests.support import ROOT
 
 def test_env_has_secrets_that_only_its_owner_can_read(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".env.example", tmp_path)
-    assert main(tmp_path) == 0
+    assert main(folder=tmp_path) == 0
     written = tmp_path / ".env"
     assert "=change-me" not in written.read_text()
     assert written.stat().st_mode & 0o777 == 0o600
     before = written.read_text()
-    assert main(tmp_path) == 1
+    assert main(folder=tmp_path) == 1
     assert written.read_text() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import hmac
 import io
 import json
 import logging
@@ -37,13 +38,15 @@ from rowcast.errors import (
 from rowcast.ids import folder_of, new_id
 from rowcast.jobs import context
 from rowcast.learning.progress import Progress
+from rowcast.signatures import PrivateKey, public_text
 from rowcast.store import publications, signing
 from rowcast.store.object_store import Storage
 from rowcast.store.publications import JobRef
+from tests.support.signing import new_key, sign_with, unsigned
 from tests.support.stack import Stack
 from tests.support.tables import parquet, table
 
-OLD_KEY, NEW_KEY = "an old signing key", "a new signing key"
+OLD_KEY = "an HMAC key of an earlier version"
 N_ROWS = 60
 LABELS = [0, 1] * 30
 # Scores do not matter to most of these tests.
@@ -56,6 +59,7 @@ class Bench:
 
     storage: Storage
     run: context.Run
+    key: PrivateKey
 
     def upload(self, content: pd.DataFrame | pa.Table | bytes) -> str:
         identifier = new_id()
@@ -100,7 +104,8 @@ class Bench:
         """Fit as the server would request it, quickly unless `options` say otherwise."""
         asked = FitRequest(id=dataset_id, **{"target": "y", **QUICK, **options})
         job = JobRef(self.run.owner, "fit", model_id)
-        with context.surround(self.fresh(job=job, **(changes or {}))):
+        signs = {"job": job, "sign": sign_with(self.key, job)}
+        with context.surround(self.fresh(**{**signs, **(changes or {})})):
             ml.fit(
                 dataset_id,
                 model_id,
@@ -168,10 +173,12 @@ class Bench:
             "sha256": hashlib.sha256(file).hexdigest(),
             "size": len(file),
         }
-        manifest = signing.sign(
-            self.run.signing_keys, self.run.owner, model_id, manifest
-        )
-        self.replace_model(model_id, file, manifest)
+        self.replace_model(model_id, file, self.signed(model_id, manifest))
+
+    def signed(self, model_id: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Return a manifest as workers would have signed it for another model."""
+        job = JobRef(self.run.owner, "fit", model_id)
+        return signing.signed(signing.members(manifest), sign_with(self.key, job))
 
     def replace_model(
         self,
@@ -203,7 +210,9 @@ def bench(stack: Stack, tmp_path: Path) -> Bench:
             tmp_path,
             lambda: True,
             storage,
+            unsigned,
         ),
+        stack.private_key(),
     )
 
 
@@ -647,9 +656,7 @@ def test_model_that_is_not_there_is_not_found(bench: Bench) -> None:
 
 def test_model_whose_file_is_gone_is_not_found(bench: Bench) -> None:
     source, model_id = bench.fit(frame_of(LABELS)), new_id()
-    manifest = signing.sign(
-        bench.run.signing_keys, "acme", model_id, bench.manifest("fit", source)
-    )
+    manifest = bench.signed(model_id, bench.manifest("fit", source))
     bench.storage.write(
         "models", "acme", model_id, "1/manifest.json", json.dumps(manifest).encode()
     )
@@ -794,26 +801,51 @@ def test_model_of_another_owner_is_not_found(bench: Bench) -> None:
 
 
 def test_keys_can_be_rotated(bench: Bench, stack: Stack) -> None:
-    old, both, new = (
-        stack.settings(signing_keys=keys, cores_dir=bench.run.settings.cores_dir)
-        for keys in (OLD_KEY, f"{NEW_KEY},{OLD_KEY}", NEW_KEY)
-    )
-    of_old = bench.fit(frame_of(LABELS), changes={"settings": old})
-    assert (
-        bench.predict(frame_of(LABELS), of_old, changes={"settings": both})[
-            "y"
-        ].to_pylist()
-        == LABELS
-    )
-    of_both = bench.fit(frame_of(LABELS), changes={"settings": both})
-    assert (
-        bench.predict(frame_of(LABELS), of_both, changes={"settings": new})[
-            "y"
-        ].to_pylist()
-        == LABELS
-    )
+    old, new = bench.key, new_key()
+    cores_dir = bench.run.settings.cores_dir
+    of_old = bench.fit(frame_of(LABELS))
+    bench.key = new
+    of_new = bench.fit(frame_of(LABELS))
+
+    def trusting(*keys: PrivateKey) -> dict[str, Any]:
+        public = ",".join(public_text(key.public_bytes) for key in keys)
+        return {"settings": stack.settings(verify_keys=public, cores_dir=cores_dir)}
+
+    both = trusting(new, old)
+    for model_id in (of_old, of_new):
+        found = bench.predict(frame_of(LABELS), model_id, changes=both)
+        assert found["y"].to_pylist() == LABELS
+    bench.predict(frame_of(LABELS), of_new, changes=trusting(new))
     with pytest.raises(ModelUntrusted):
-        bench.predict(frame_of(LABELS), of_old, changes={"settings": new})
+        bench.predict(frame_of(LABELS), of_old, changes=trusting(new))
+
+
+def test_model_that_was_copied_to_another_attempt_is_not_trusted(bench: Bench) -> None:
+    model_id = bench.fit(frame_of(LABELS))
+    for name in ("model.joblib", "manifest.json"):
+        content = bench.storage.read("models", "acme", model_id, f"1/{name}")
+        bench.storage.write("models", "acme", model_id, f"2/{name}", content)
+    bench.storage.write("models", "acme", model_id, "2/started", b"")
+    with pytest.raises(ModelUntrusted):
+        bench.predict(frame_of(LABELS), model_id)
+
+
+def test_model_of_an_earlier_version_is_used_while_its_key_is_known(
+    bench: Bench, stack: Stack
+) -> None:
+    model_id = bench.fit(frame_of(LABELS))
+    manifest = signing.members(bench.manifest("fit", model_id))
+    content = ["acme", model_id, manifest]
+    message = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    mac = hmac.new(OLD_KEY.encode(), message, hashlib.sha256).hexdigest()
+    signed = {**manifest, "signature": mac}
+    bench.replace_model(model_id, bench.model_file(model_id), signed)
+    cores_dir = bench.run.settings.cores_dir
+    known = stack.settings(hmac_signing_keys=OLD_KEY, cores_dir=cores_dir)
+    found = bench.predict(frame_of(LABELS), model_id, changes={"settings": known})
+    assert found["y"].to_pylist() == LABELS
+    with pytest.raises(ModelUntrusted):
+        bench.predict(frame_of(LABELS), model_id)
 
 
 def test_store_that_is_down_is_said_to_be(bench: Bench, stack: Stack) -> None:

@@ -227,6 +227,41 @@ class FileAnswer(Answer):
     size: int = Field(description="Bytes.")
 
 
+class ModelFileAnswer(FileAnswer):
+    """Where to GET a model's file, and the proof that the service made it.
+
+    The signature is that of the canonical JSON of `["rowcast model", owner, id, attempt, digest]`,
+    with the SHA-256 of `manifest` as `digest`.
+    """
+
+    id: str
+    owner: str
+    attempt: int
+    manifest: str = Field(
+        description="The model's manifest as JSON, exactly as it was signed."
+    )
+    key_id: str | None = Field(
+        description="The signing key, see /signing_keys; null: an earlier version signed the "
+        "model, by a key that only workers have."
+    )
+    signature: str | None = Field(description="Ed25519 (RFC 8032), in base64.")
+
+
+class SigningKey(BaseModel):
+    """A key that verifies models."""
+
+    key_id: str
+    public_key: str = Field(
+        description="`ed25519-public-`, then 32 bytes in base64url without padding."
+    )
+
+
+class SigningKeysAnswer(Answer):
+    """The keys that verify models: the current one, and earlier ones."""
+
+    keys: list[SigningKey]
+
+
 class DatasetLine(BaseModel):
     """An uploaded dataset."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ class Run:
     """A running job and what it may use.
 
     `folder` is its scratch space, which the worker empties afterwards. `publisher` is a store that
-    waits while the store is away, for a job that has something to lose. `note_digest` takes a
+    waits while the store is away, for a job that has something to lose. `sign` takes the digest of
+    a model's manifest and returns its `key_id` and `signature`. `note_digest` takes a
     dataset's id, its version and the SHA-256 of its bytes; `note_published` takes the key of
     `reuse`, right after publishing.
     """
@@ -30,6 +31,7 @@ class Run:
     folder: Path
     others_wait: Callable[[], bool]
     publisher: Storage
+    sign: Callable[[str], Mapping[str, str]]
     progress: Progress = field(default_factory=Progress)
     note_digest: Callable[[str, Version, str], None] = lambda *_: None
     note_published: Callable[[str], None] = lambda _: None
@@ -38,11 +40,6 @@ class Run:
     def owner(self) -> str:
         """The owner of the job."""
         return self.job.owner
-
-    @property
-    def signing_keys(self) -> list[str]:
-        """The keys of models, the one that signs first."""
-        return [key.get_secret_value() for key in self.settings.signing_keys]
 
 
 _current: ContextVar[Run] = ContextVar("rowcast_run")

@@ -187,9 +187,14 @@ def _parts(options: Options, data: Path, environ: Mapping[str, str]) -> Parts:
 def _secrets(parts: Parts, settings: Settings) -> list[str]:
     """Return the secrets that no log line may show."""
     api_keys = [key.get_secret_value().partition(":")[2] for key in settings.api_keys]
-    others = [settings.s3_secret_key, *settings.signing_keys, *settings.webhook_secrets]
-    values = [secret.get_secret_value() for secret in others]
-    return [*astuple(parts.keys), *api_keys, *values]
+    others = [
+        settings.s3_secret_key,
+        settings.signing_key,
+        *settings.hmac_signing_keys,
+        *settings.webhook_secrets,
+    ]
+    values = [secret.get_secret_value() for secret in others if secret]
+    return [*filter(None, astuple(parts.keys)), *api_keys, *values]
 
 
 def _data_folder(path: Path) -> Path:

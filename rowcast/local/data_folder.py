@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rowcast import signatures
+
 HOST = "127.0.0.1"
 # The kernel assigns higher ports to outgoing connections. A client that tries to reach a dead part
 # could get that very port, and keep the part from coming back.
@@ -29,19 +31,24 @@ class StackRuns(StackError):
 
 @dataclass(frozen=True)
 class Keys:
-    """The secrets of one data folder."""
+    """The secrets of one data folder.
+
+    `signing_key` is the HMAC key of models that earlier versions have signed, if any; `model_key`
+    is the private key that signs them since.
+    """
 
     s3_access_key: str
     s3_secret_key: str
     redis_password: str
-    signing_key: str
+    model_key: str
     webhook_secret: str
+    signing_key: str = ""
 
     @classmethod
     def kept_in(cls, path: Path) -> Keys:
         """Read the secrets of a file, or create them.
 
-        A file from before webhooks gets a webhook secret.
+        A file of an earlier version gets what it lacks.
 
         Raises:
             StackError: the file has other content.
@@ -51,7 +58,7 @@ class Keys:
         path.chmod(0o600)
         try:
             kept = json.loads(path.read_text())
-            keys = cls(**{"webhook_secret": _webhook_secret(), **kept})
+            keys = cls(**{**_since_first_version(), **kept})
         except (TypeError, ValueError):
             raise StackError(
                 f"{path} does not contain the secrets of a Rowcast stack. Restore it, or "
@@ -68,13 +75,17 @@ class Keys:
             s3_access_key=secrets.token_hex(10),
             s3_secret_key=secrets.token_urlsafe(32),
             redis_password=secrets.token_urlsafe(32),
-            signing_key=secrets.token_urlsafe(32),
-            webhook_secret=_webhook_secret(),
+            **_since_first_version(),
         )
 
 
-def _webhook_secret() -> str:
-    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+def _since_first_version() -> dict[str, str]:
+    """Return new secrets of the kinds that files of earlier versions lack."""
+    webhook_secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    return {
+        "model_key": signatures.private_text(secrets.token_bytes(32)),
+        "webhook_secret": f"whsec_{webhook_secret}",
+    }
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rowcast import signatures
 from rowcast.local.data_folder import (
     HOST,
     Keys,
@@ -23,6 +24,7 @@ from rowcast.local.data_folder import (
     write_private,
 )
 from rowcast.local.supervisor import Program
+from rowcast.setting_types import ed25519_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 # The kernel allows 104 bytes on macOS and 108 on Linux, and binding adds a suffix for a moment.
@@ -99,21 +101,32 @@ class Parts:
         raise StackError(f"STORE={kind} is unknown; it may be embedded or minio.")
 
     def server(self) -> Program:
-        """Return the API server, which never gets the signing key."""
+        """Return the API server, which never gets a key that signs."""
         argv = [sys.executable, "-m", "gunicorn"]
-        return Program("server", argv, self._settings(without="SIGNING_KEYS"), ROOT)
+        settings = self._settings("SIGNING_KEY", "HMAC_SIGNING_KEYS")
+        return Program("server", argv, settings, ROOT)
 
     def worker(self) -> Program:
         """Return the pool of workers."""
         argv = [sys.executable, "worker.py"]
         if self.workers is not None:
             argv += ["--workers", str(self.workers)]
-        return Program("worker", argv, self._settings_of_workers(), ROOT)
+        settings = self._settings_of_workers()
+        if not settings.get("SIGNING_KEY"):
+            settings["SIGNING_KEY"] = self.keys.model_key
+        return Program("worker", argv, settings, ROOT)
 
     def online(self) -> Program:
-        """Return the online workers, which get the same settings as workers."""
+        """Return the online workers, which get the settings of workers but the private key."""
         argv = [sys.executable, "online.py"]
-        return Program("online", argv, self._settings_of_workers(), ROOT)
+        settings = self._settings_of_workers("SIGNING_KEY")
+        return Program("online", argv, settings, ROOT)
+
+    def _verify_keys(self) -> str:
+        """Return the caller's VERIFY_KEYS, and the public key of the data folder."""
+        seed = ed25519_bytes("private", self.keys.model_key)
+        own = signatures.public_text(signatures.PrivateKey(seed).public_bytes)
+        return ",".join(filter(None, (own, self.environ.get("VERIFY_KEYS"))))
 
     def _rclone(self) -> Program:
         folder = private_folder(self.data / "store")
@@ -155,25 +168,27 @@ class Parts:
         """Return the caller's variables of these names; foreign programs get no others."""
         return {name: self.environ[name] for name in names if name in self.environ}
 
-    def _settings_of_workers(self) -> dict[str, str]:
-        """Return the environment of workers, which alone get the signing key."""
-        settings = self._settings(without="API_KEYS")
-        if not settings.get("SIGNING_KEYS"):
-            settings["SIGNING_KEYS"] = self.keys.signing_key
+    def _settings_of_workers(self, *without: str) -> dict[str, str]:
+        """Return the environment of all workers."""
+        settings = self._settings("API_KEYS", *without)
+        if not settings.get("HMAC_SIGNING_KEYS"):
+            settings["HMAC_SIGNING_KEYS"] = self.keys.signing_key
         if not settings.get("SCRATCH_DIR"):
             settings["SCRATCH_DIR"] = str(private_folder(self.data / "scratch"))
         return settings
 
-    def _settings(self, without: str) -> dict[str, str]:
+    def _settings(self, *without: str) -> dict[str, str]:
         """Return the caller's environment, with the addresses of the other parts."""
         settings = dict(self.environ)
-        for name in ("STORE", without):
+        for name in ("STORE", *without):
             settings.pop(name, None)
 
         settings["BIND"] = f"{HOST}:{self.ports.server}"
         settings["REDIS_URL"] = self.redis_url
         settings["DATA_DIR"] = str(self.data)
         settings["PYTHONUNBUFFERED"] = "1"
+        if not self.environ.get("SIGNING_KEY"):
+            settings["VERIFY_KEYS"] = self._verify_keys()
         if not settings.get("AUDIT_LOG"):
             settings["AUDIT_LOG"] = str(self.data / "audit.log")
         if not self.given_store:

@@ -23,7 +23,14 @@ from rowcast.errors import ModelNotFound
 from rowcast.learning import Predictor
 from rowcast.online import limits
 from rowcast.redis_clients import cause_of
-from rowcast.store import JobRef, Storage, invalidation, loading, publications
+from rowcast.store import (
+    JobRef,
+    Storage,
+    invalidation,
+    loading,
+    publications,
+    signing,
+)
 from rowcast.system import memory
 
 log = logging.getLogger("rowcast.online")
@@ -59,7 +66,7 @@ class ModelCache:
         self,
         storage: Storage,
         connection: redis.Redis,
-        keys: list[str],
+        keys: signing.Keys,
         max_bytes: int,
         folder: Path,
     ) -> None:

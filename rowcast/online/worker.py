@@ -18,7 +18,7 @@ from rowcast.observability import logs
 from rowcast.online import predictor, protocol
 from rowcast.online.model_cache import ModelCache
 from rowcast.redis_clients import connect_for_heartbeats
-from rowcast.store import Storage, loading, patience
+from rowcast.store import Storage, loading, patience, signing
 from rowcast.system import Deadline, cores, memory, scratch
 
 log = logging.getLogger("rowcast.online")
@@ -59,7 +59,7 @@ def _answering(settings: Settings) -> _Answering:
     cache = ModelCache(
         Storage(settings, patience.SERVER, connections=2),
         connect_for_heartbeats(settings),
-        [key.get_secret_value() for key in settings.signing_keys],
+        signing.Keys.of(settings),
         settings.online_cache_bytes,
         folder,
     )

@@ -12,14 +12,10 @@ import re
 from typing import Any
 
 from rowcast.errors import ObjectDamaged
+from rowcast.signatures import canonical
 
 CHECKSUM = "checksum"
 _CHECKSUM_VALUE = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-def canonical(value: Any) -> bytes:
-    """Return the one way to write a JSON value: sorted, without spaces, in ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def as_json(value: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ _LIKELY_ERRORS = (
 
 def load(
     storage: Storage,
-    keys: Sequence[str],
+    keys: signing.Keys,
     owner: str,
     model_id: str,
     path: Path,
@@ -56,11 +56,12 @@ def load(
         ModelTooLarge: its file has more than `max_bytes`.
         StoreUnavailable: the store does not answer.
     """
-    found = publications.find(storage, JobRef(owner, "fit", model_id))
+    job = JobRef(owner, "fit", model_id)
+    found = publications.find(storage, job)
     if found is None:
         raise ModelNotFound(f"Model {model_id} does not exist.")
     about = found.manifest
-    signing.verify(keys, owner, model_id, about)
+    keys.verify(job, found.attempt, about)
     _check_members(model_id, about)
 
     size = about["file"]["size"]

@@ -1,7 +1,12 @@
 """This machine: its cores, memory, scratch space, directories and processes."""
 
 from rowcast.system.limited_child import Deadline, LimitedChild
-from rowcast.system.process import die_with_parent, set_process_title
+from rowcast.system.process import (
+    die_with_parent,
+    hide_memory,
+    set_process_title,
+    show_memory,
+)
 from rowcast.system.shares import FairGate, FairQueue, Places
 
 __all__ = [
@@ -15,8 +20,10 @@ __all__ = [
     "die_with_parent",
     "directories",
     "forks",
+    "hide_memory",
     "memory",
     "messages",
     "scratch",
     "set_process_title",
+    "show_memory",
 ]

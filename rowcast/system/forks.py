@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkProcess
 
 from rowcast.system.process import die_with_parent
@@ -104,14 +105,17 @@ class ForkSupervisor:
         *,
         stop_limit_s: float = math.inf,
         pause: Callable[[float], None] = time.sleep,
+        collects_orphans: bool = False,
     ) -> None:
         """Kill the children that have not stopped `stop_limit_s` seconds after the first signal.
 
         `pause` may use the seconds between two checks of the children, and must not take longer.
+        The first process of a container must collect orphans, or they stay there as zombies.
         """
         self._children = children
         self._stop_limit_s = stop_limit_s
         self._pause = pause
+        self._collects_orphans = collects_orphans
         self._n_signals = 0
 
     def run(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -130,7 +134,17 @@ class ForkSupervisor:
                 break
             for child in self._children:
                 self._check(child)
+            if self._collects_orphans:
+                self._collect_orphan()
         self._stop()
+
+    def _collect_orphan(self) -> None:
+        """Collect a process that has ended and whose parent has ended before."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with suppress(ChildProcessError):
+            ended = os.waitid(os.P_ALL, 0, options)
+            if ended and ended.si_pid not in [child.pid for child in self._children]:
+                os.waitpid(ended.si_pid, 0)
 
     def _count_signal(self, *_: object) -> None:
         self._n_signals += 1

@@ -1,4 +1,4 @@
-"""What a process asks of the kernel for itself: a death signal, and the title that `ps` shows."""
+"""What a process asks of the kernel for itself: a death signal, privacy, and the title of `ps`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
@@ -29,6 +30,25 @@ def die_with_parent(parent_pid: int) -> None:
     # A parent that ended before the call above no longer sends a signal.
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def hide_memory() -> None:
+    """Have the kernel close this process to others of the same user: memory, files, environment.
+
+    Linux only. Forks inherit it; `show_memory` ends it. What needs the owner's rights in `/proc`,
+    such as reading another process's PSS, then needs root.
+    """
+    _set_dumpable(False)
+
+
+def show_memory() -> None:
+    """Let other processes of the same user look at this one again, as is the default."""
+    _set_dumpable(True)
+
+
+def _set_dumpable(is_dumpable: bool) -> None:
+    if _prctl is not None:
+        _prctl(_PR_SET_DUMPABLE, int(is_dumpable), 0, 0, 0)
 
 
 def set_process_title(title: str) -> None:

@@ -2,5 +2,6 @@
 
 __all__ = [
     "maintenance",
-    "pool",
+    "program",
+    "signer",
 ]

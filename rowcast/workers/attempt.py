@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +41,8 @@ from rowcast.workers.report_pipe import ReportPipe
 
 log = logging.getLogger("rowcast.jobs")
 T = TypeVar("T")
+# Returns `key_id` and `signature` for the digest of a model's manifest.
+Sign = Callable[[str], Mapping[str, str]]
 
 # The longest delay, in seconds, before a job that waits for the store or for space is tried again.
 MAX_DELAY_S = 30.0
@@ -63,6 +65,7 @@ class Attempt:
     heartbeat_queue: JobQueue
     work: Callable[[], None]
     reports: ReportPipe
+    sign: Sign
     memory_bytes: int
     lines: deque[str] = field(default_factory=deque)
 
@@ -113,6 +116,7 @@ class Attempt:
             settings=self.settings,
             storage=storage,
             publisher=self.publisher,
+            sign=self.sign,
             folder=scratch.make(Path(self.settings.scratch_dir), name),
             others_wait=partial(_do_others_wait, self.heartbeat_queue),
             progress=Progress(self.reports.send_progress),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from rowcast.config import Settings
 from rowcast.system import forks, memory, scratch
 from rowcast.workers import maintenance, rq_worker
 from rowcast.workers.dispatch import WorkerKind
+from rowcast.workers.signer import Signer
 from rowcast.workers.supervision import JobLimits
 
 
-def run(settings: Settings, n_workers: int) -> None:
-    """Keep the processes running until SIGTERM or Ctrl-C, then wait for the running jobs.
+def run(settings: Settings, n_workers: int, signer: Signer) -> None:
+    """Keep the processes running until SIGTERM, Ctrl-C or the signer's end; then wait for the jobs.
 
     There are `n_workers`, SHORT_WORKERS for short jobs and, with MAINTENANCE, a maintenance
     process. They share the memory of what the caller has imported. The caller must not have fitted
@@ -26,15 +28,19 @@ def run(settings: Settings, n_workers: int) -> None:
     )
     kinds: list[WorkerKind] = ["any"] * n_workers
     kinds += ["short"] * settings.short_workers
-    processes = [_worker(kind, settings, limits) for kind in kinds]
+    processes = [_worker(kind, settings, limits, signer) for kind in kinds]
     if settings.maintenance:
         maintains = partial(maintenance.run, settings)
         processes.append(forks.Child("maintenance process", maintains))
-    forks.ForkSupervisor(processes).run()
+    is_first_process = os.getpid() == 1
+    supervisor = forks.ForkSupervisor(processes, collects_orphans=is_first_process)
+    supervisor.run(signer.is_alive)
     # What work horses that were killed have left would else stay until the next start.
     scratch.sweep(Path(settings.scratch_dir))
 
 
-def _worker(kind: WorkerKind, settings: Settings, limits: JobLimits) -> forks.Child:
-    run = partial(rq_worker.run, kind, settings, limits)
+def _worker(
+    kind: WorkerKind, settings: Settings, limits: JobLimits, signer: Signer
+) -> forks.Child:
+    run = partial(rq_worker.run, kind, settings, limits, signer)
     return forks.Child(f"worker ({kind} jobs)", run)

@@ -1,13 +1,15 @@
 """The work horse's end of the pipe by which it reports to its worker.
 
 A report is one line of JSON with one member, which names it: `{"ready": true}`,
-`{"progress": {"phase": "fitting", ...}}`, `{"log": "..."}` or `{"ending": true}`.
+`{"progress": {"phase": "fitting", ...}}`, `{"log": "..."}`, `{"sign": "<digest>"}` or
+`{"ending": true}`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 from typing import Any
 
 # The kernel writes up to 4,096 bytes (PIPE_BUF) as a whole.
@@ -15,7 +17,7 @@ MAX_REPORT_BYTES = 4_000
 
 
 class ReportPipe:
-    """Sends reports and never waits: a worker that reads too slowly misses some of them."""
+    """Sends reports. A worker that reads too slowly misses some; only `ask_signature` waits."""
 
     def __init__(self, writer: int) -> None:
         """Write to a pipe."""
@@ -33,6 +35,12 @@ class ReportPipe:
     def send_log(self, line: str) -> None:
         """Report a line that the job logged."""
         self._send({"log": line})
+
+    def ask_signature(self, digest: str) -> None:
+        """Ask for the signature of a model's manifest, and wait until that can be sent."""
+        # The pipe is writable when it has room for a whole report.
+        select.select([], [self._writer], [])
+        self._send({"sign": digest})
 
     def send_ending(self) -> None:
         """Report that the work is over, and the end of the job is being recorded."""

@@ -30,6 +30,7 @@ from rowcast.redis_clients import (
 from rowcast.system import scratch
 from rowcast.workers.dispatch import Dispatcher, WorkerKind
 from rowcast.workers.job_process import JobProcess
+from rowcast.workers.signer import Signer
 from rowcast.workers.standby import Standby
 from rowcast.workers.stop_request import StopRequest
 from rowcast.workers.supervision import JobLimits, Supervision
@@ -42,7 +43,9 @@ REGISTRY_TTL_S = 30
 class Worker(rq.worker.Worker):
     """An RQ worker that takes jobs from Rowcast's queue."""
 
-    def __init__(self, kind: WorkerKind, settings: Settings, limits: JobLimits) -> None:
+    def __init__(
+        self, kind: WorkerKind, settings: Settings, limits: JobLimits, signer: Signer
+    ) -> None:
         """Register under a new name; waits for two minutes for a Redis that is away."""
         super().__init__(
             [QUEUE_NAME],
@@ -57,7 +60,7 @@ class Worker(rq.worker.Worker):
         self._stop = StopRequest(settings.stop_grace_s)
         queue = JobQueue(connect_for_maintenance(settings))
         job_process = JobProcess(
-            settings, queue, self._heartbeat_queue, limits.memory_bytes
+            settings, queue, self._heartbeat_queue, limits.memory_bytes, signer
         )
         self._standby = Standby(job_process)
         self._dispatcher = Dispatcher(
@@ -73,6 +76,7 @@ class Worker(rq.worker.Worker):
             kind=kind,
             settings=settings,
             limits=limits,
+            signer=signer,
             queue=queue,
             heartbeat_queue=self._heartbeat_queue,
             standby=self._standby,
@@ -163,7 +167,9 @@ class Worker(rq.worker.Worker):
         return False
 
 
-def run(kind: WorkerKind, settings: Settings, limits: JobLimits) -> None:
+def run(
+    kind: WorkerKind, settings: Settings, limits: JobLimits, signer: Signer
+) -> None:
     """Run a worker in this process until it is told to stop."""
     scratch.sweep(Path(settings.scratch_dir))
-    Worker(kind, settings, limits).work()
+    Worker(kind, settings, limits, signer).work()

@@ -16,12 +16,13 @@ from rowcast import errors
 from rowcast.config import Settings
 from rowcast.jobs import AttemptError, JobFields, JobQueue, completion, estimates
 from rowcast.observability import logs
-from rowcast.store import Storage, patience
+from rowcast.store import Storage, patience, signing
 from rowcast.system import memory, scratch
 from rowcast.workers.attempt import folder_name, until_redis_answers
 from rowcast.workers.dispatch import WorkerKind
 from rowcast.workers.lease import Lease
 from rowcast.workers.order import Order
+from rowcast.workers.signer import Signer
 from rowcast.workers.standby import Standby
 from rowcast.workers.stop_request import StopRequest
 from rowcast.workers.work_horse import WorkHorse
@@ -74,6 +75,7 @@ class Watch:
         settings: Settings,
         limits: JobLimits,
         lease: Lease,
+        signer: Signer,
         stop: StopRequest,
     ) -> None:
         """Watch a work horse that has been sent its order."""
@@ -82,6 +84,7 @@ class Watch:
         self._horse = horse
         self._kind = kind
         self._lease = lease
+        self._signer = signer
         self._stop = stop
         self._scratch_limit_bytes = limits.scratch_bytes
         folder = folder_name(order.job.id, order.job.attempt)
@@ -93,12 +96,22 @@ class Watch:
         verdict = None
         while not self._horse.wait(TICK_S):
             heartbeat()
+            if self._horse.asks_signature:
+                self._sign()
             if verdict is None:
                 verdict = self._verdict()
                 if verdict is not None:
                     self._horse.kill()
         self._lease.close(self._horse)
         return verdict
+
+    def _sign(self) -> None:
+        """Have the model signed as that of this attempt, whatever the work horse says it is."""
+        digest, self._horse.asks_signature = self._horse.asks_signature, ""
+        job = self._order.job
+        stated = signing.statement(job.owner, job.id, job.attempt, digest)
+        is_model = job.kind == "fit"
+        self._horse.answer(self._signer.sign(stated) if is_model else None)
 
     def _verdict(self) -> Verdict | None:
         """Return why the work horse must be killed; None while it may go on."""
@@ -137,6 +150,7 @@ class Supervision:
     kind: WorkerKind
     settings: Settings
     limits: JobLimits
+    signer: Signer
     queue: JobQueue
     heartbeat_queue: JobQueue
     standby: Standby
@@ -174,6 +188,7 @@ class Supervision:
             settings=self.settings,
             limits=self.limits,
             lease=Lease(self.heartbeat_queue, job.id, job.attempt, ttl_s),
+            signer=self.signer,
             stop=self.stop,
         )
 

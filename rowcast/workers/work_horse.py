@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from rowcast.workers.report_pipe import ReportPipe
@@ -34,10 +34,12 @@ class WorkHorse:
         # The last report of progress as JSON, and the logged lines that nobody has fetched yet.
         self.progress = ""
         self.lines: list[str] = []
+        # The digest that it asks to have signed, until `answer`.
+        self.asks_signature = ""
         # Seconds of work. Waiting for the store does not count, nor does recording the job's end.
         self.worked_s = 0.0
         self._reader = reader
-        self._orders = orders
+        self._orders = os.fdopen(orders, "wb") if orders >= 0 else None
         self._unfinished_line = b""
         self._phase = ""
         self._is_ending = False
@@ -92,8 +94,24 @@ class WorkHorse:
         """
         self.worked_s = 0.0
         self._checked_at = self._progress_at = time.monotonic()
-        with suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
-            orders.write(order)
+        self._send(order)
+
+    def answer(self, signature: Mapping[str, str] | None) -> None:
+        """Answer `asks_signature`; it may ask once."""
+        self._send(json.dumps(signature or {}).encode() + b"\n")
+        self._close_orders()
+
+    def _send(self, line: bytes) -> None:
+        with suppress(BrokenPipeError):
+            if self._orders:
+                self._orders.write(line)
+                self._orders.flush()
+
+    def _close_orders(self) -> None:
+        if self._orders:
+            with suppress(BrokenPipeError):
+                self._orders.close()
+            self._orders = None
 
     def wait(self, timeout_s: float) -> bool:
         """Read reports for at most `timeout_s` seconds; return whether the process has ended."""
@@ -118,7 +136,6 @@ class WorkHorse:
 
     def dismiss(self) -> None:
         """End a work horse that has been sent no order."""
-        os.close(self._orders)
         if self.exit_status is None:
             self.kill()
             self._reap()
@@ -127,6 +144,7 @@ class WorkHorse:
         # It may close the pipe a moment before it ends; nothing more comes.
         _, self.exit_status = os.waitpid(self.pid, 0)
         os.close(self._reader)
+        self._close_orders()
 
     def _count_time(self) -> None:
         now = time.monotonic()
@@ -151,6 +169,8 @@ class WorkHorse:
         report = json.loads(line)
         if "log" in report:
             self.lines.append(report["log"])
+        if "sign" in report:
+            self.asks_signature = str(report["sign"])
         if "ending" in report:
             self._is_ending = True
         if "ready" in report:

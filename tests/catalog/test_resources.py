@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from Crypto.Signature import eddsa
 
 from rowcast.ids import new_id
-from rowcast.store import publications
+from rowcast.store import documents, publications, signing
 from rowcast.store.object_store import Bucket, Storage
 from rowcast.store.publications import JobRef
 from server import create_app
@@ -38,9 +41,7 @@ def test_manifest_of_a_model_is_told_without_its_signature(
     found = publications.find(stack.storage(), JobRef("default", "fit", model_id))
     assert found is not None
     assert "signature" in found.manifest
-    shown = {
-        name: value for name, value in found.manifest.items() if name != "signature"
-    }
+    shown = signing.members(found.manifest)
     # When it goes follows from the settings, which may change after it was made.
     assert about == {**shown, "expires_at": None}
     assert about["id"] == model_id
@@ -67,6 +68,35 @@ def test_file_of_a_model_has_the_size_and_digest_told(
         answer["sha256"],
     )
     assert answer["expires_at"] == pytest.approx(time.time() + 3600, abs=60)
+
+
+def test_signature_of_a_model_can_be_verified_as_documented(
+    stack: Stack, model_id: str
+) -> None:
+    answer = stack.get(f"/models/{model_id}/file").json()
+    keys = stack.get("/signing_keys").json()["keys"]
+    digest = hashlib.sha256(answer["manifest"].encode()).hexdigest()
+    owner, attempt = answer["owner"], answer["attempt"]
+    message = f'["rowcast model","{owner}","{model_id}",{attempt},"{digest}"]'
+    (key,) = [key for key in keys if key["key_id"] == answer["key_id"]]
+    encoded = key["public_key"].removeprefix("ed25519-public-")
+    public_key = eddsa.import_public_key(base64.urlsafe_b64decode(f"{encoded}="))
+    signature = base64.b64decode(answer["signature"])
+    eddsa.new(public_key, "rfc8032").verify(message.encode(), signature)
+    manifest = json.loads(answer["manifest"])
+    assert manifest["file"] == {"sha256": answer["sha256"], "size": answer["size"]}
+    assert stack.get(f"/models/{model_id}").json() == {**manifest, "expires_at": None}
+
+
+def test_server_gives_out_no_model_that_the_workers_did_not_sign(
+    stack: Stack, storage: Storage
+) -> None:
+    model_id = stack.fitted(table())
+    place = JobRef("default", "fit", model_id).place
+    content = storage.read(*place, "1/manifest.json")
+    manifest = documents.parsed(content, "manifest") | {"target": "z"}
+    storage.write(*place, "1/manifest.json", documents.as_json(manifest))
+    assert_problem(stack.get(f"/models/{model_id}/file"), 409, "model_untrusted")
 
 
 @pytest.mark.parametrize(

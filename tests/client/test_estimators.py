@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -28,8 +29,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import estimators
 from client import Client, InvalidRequestError, NotFoundError, RowcastError
 from estimators import LoadedModel, RowcastClassifier, RowcastRegressor
+from rowcast.signatures import public_text
+from rowcast.store import JobRef, documents, signing
 from rowcast.tables import columns
 from tests.support import ROOT
+from tests.support.signing import new_key, sign_with
 from tests.support.stack import Stack
 
 ESTIMATORS = [RowcastClassifier, RowcastRegressor]
@@ -482,12 +486,55 @@ def test_file_that_was_changed_is_not_loaded(stack: Stack, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_model_that_somebody_put_into_the_store_is_not_loaded_by_the_client(
+    stack: Stack, tmp_path: Path
+) -> None:
+    far = RowcastRegressor(params=SMALL).fit(X_VALUES, VALUES)
+    storage, loaded = stack.storage(), tmp_path / "loaded"
+    bomb = pickle.dumps(Bomb(loaded))
+    place = JobRef("default", "fit", far.model_id_).place
+    manifest = documents.parsed(storage.read(*place, "1/manifest.json"), "manifest")
+    manifest["file"] = {
+        "sha256": hashlib.sha256(bomb).hexdigest(),
+        "size": len(bomb),
+    }
+    attacker = new_key()
+    job = JobRef("default", "fit", far.model_id_)
+    by_attacker = signing.signed(signing.members(manifest), sign_with(attacker, job))
+    unsigned = signing.members(manifest)
+    storage.write(*place, "1/model.joblib", bomb)
+    for forged in (manifest, by_attacker, unsigned, {**unsigned, "signature": "0"}):
+        storage.write(*place, "1/manifest.json", documents.as_json(forged))
+        with Client() as client:
+            for path in (None, tmp_path / "model.joblib"):
+                with pytest.raises(RowcastError) as raised:
+                    client.download_model(far.model_id_, path)
+                assert raised.value.code == "model_untrusted"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pinned_key_decides_which_models_are_loaded(stack: Stack) -> None:
+    far = RowcastRegressor(params=SMALL).fit(X_VALUES, VALUES)
+    own = public_text(stack.private_key().public_bytes)
+    other = public_text(new_key().public_bytes)
+    with Client(verify_keys=[other, own]) as client:
+        near = client.download_model(far.model_id_)
+    np.testing.assert_array_equal(near.predict(X_VALUES), far.predict(X_VALUES))
+    with (
+        Client(verify_keys=[other]) as client,
+        pytest.raises(RowcastError, match="verify_keys") as raised,
+    ):
+        client.download_model(far.model_id_)
+    assert raised.value.code == "model_untrusted"
+
+
 def test_file_of_a_model_is_saved_and_loads(tmp_path: Path) -> None:
     far = RowcastRegressor(params=SMALL).fit(X_VALUES, VALUES)
     with Client() as client:
         path = client.download_model(far.model_id_, tmp_path / "model.joblib")
         about = client.model(far.model_id_)
-        assert client.download_model(about).manifest == about.manifest
+        signed = client.download_model(about).manifest
+    assert about.manifest == {**signed, "expires_at": None}
     with path.open("rb") as file:
         near = estimators.load(file, about.manifest)
     np.testing.assert_array_equal(near.predict(X_VALUES), far.predict(X_VALUES))

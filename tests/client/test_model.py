@@ -102,7 +102,35 @@ def test_loading_a_model_names_what_is_missing_before_the_download(
     }
     with pytest.raises(RowcastError, match=re.escape(hints[missing])):
         client.download_model("m1")
-    assert len(service.requests) == 1
+    assert service.requests == []
+
+
+def test_checking_a_signature_names_the_missing_package(
+    live: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id = live.fit(numbers(60, 3), None)
+    monkeypatch.setitem(sys.modules, "Crypto.Signature.eddsa", None)
+    with pytest.raises(RowcastError, match="pip install pycryptodome"):
+        live.download_model(model_id, tmp_path / "model.joblib")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_service_that_answers_another_model_or_no_signature_is_not_believed(
+    client: Client, service: Server
+) -> None:
+    other = {"id": "m2", "key_id": "0" * 16, "url": service.url}
+    for answer in (other, {"url": service.url}, {**other, "key_id": None}):
+        service.queued["/signing_keys"] = [Reply(200, {"keys": []})]
+        service.queued["/models/m1/file"] = [Reply(200, answer)]
+        with pytest.raises(RowcastError) as raised:
+            client.download_model("m1")
+        assert raised.value.code == "model_untrusted"
+
+
+@pytest.mark.parametrize("key", ["ed25519-private-" + "A" * 43, "AAAA", "*"])
+def test_malformed_verify_key_is_refused(key: str) -> None:
+    with pytest.raises(RowcastError, match="ed25519-public-"):
+        Client(verify_keys=[key])
 
 
 def test_model_of_a_real_service_has_a_summary(live: Client) -> None:

@@ -27,6 +27,7 @@ from rowcast.store.publications import JobRef
 from rowcast.workers.attempt import Attempt
 from rowcast.workers.maintenance import Maintenance
 from rowcast.workers.report_pipe import ReportPipe
+from tests.support.signing import unsigned
 from tests.support.stack import Stack
 
 UNKNOWN = "01a20767-aca3-73f1-8125-5e2a6f7d6e75"
@@ -86,7 +87,7 @@ def give_up(jobs: Jobs, storage: Storage, job_id: str) -> None:
 def publish(settings: Settings, storage: Storage, folder: Path, job_id: str) -> None:
     (folder / "model.joblib").write_bytes(b"a model")
     job = JobRef("ann", "fit", job_id)
-    run = Run(job, 1, settings, storage, folder, lambda: False, storage)
+    run = Run(job, 1, settings, storage, folder, lambda: False, storage, unsigned)
     publishing.publish(run, folder / "model.joblib", {"target": "y"})
 
 
@@ -104,6 +105,7 @@ def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -
             jobs.queue,
             work,
             ReportPipe(nobody.fileno()),
+            unsigned,
             10**9,
         ).run()
 

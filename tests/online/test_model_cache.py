@@ -13,7 +13,7 @@ import requests
 from rowcast.errors import ModelNotFound, ModelTooLarge
 from rowcast.online import limits
 from rowcast.online.model_cache import ModelCache
-from rowcast.store import invalidation, loading, publications
+from rowcast.store import invalidation, loading, publications, signing
 from rowcast.system import memory
 from tests.support.stack import Stack
 from tests.support.tables import table
@@ -37,7 +37,7 @@ def make(
     def made(
         max_bytes: int = 10**9, connection: redis.Redis | None = None
     ) -> ModelCache:
-        keys = [key.get_secret_value() for key in stack.settings().signing_keys]
+        keys = signing.Keys.of(stack.settings())
         return ModelCache(
             stack.storage(), connection or stack.redis(), keys, max_bytes, tmp_path
         )

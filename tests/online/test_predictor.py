@@ -346,10 +346,16 @@ def test_eight_threads_in_parallel_get_the_right_answers(
 def test_online_worker_computes_with_one_thread_and_has_no_children(
     stack: Stack, model_id: str
 ) -> None:
-    answered(ask(stack, model_id, parquet(table(10_000)), PARQUET))
+    body = parquet(table(10_000))
+    answered(ask(stack, model_id, body, PARQUET))
     (worker,) = stack.part("online").children()
     assert worker.children() == []
-    # A team of OpenMP or BLAS threads would have computed meanwhile, on a machine with a second
-    # core.
-    busy = [thread for thread in worker.threads() if thread.user_time > 0.05]
-    assert len(busy) == 1
+    before = {thread.id: thread.user_time for thread in worker.threads()}
+    for _ in range(20):
+        answered(ask(stack, model_id, body, PARQUET))
+    # On a machine with a second core, a team of OpenMP or BLAS threads would have computed as long
+    # as the first thread. Others only look after connections.
+    worked_s = sorted(
+        thread.user_time - before.get(thread.id, 0.0) for thread in worker.threads()
+    )
+    assert sum(worked_s[:-1]) < worked_s[-1] / 4

@@ -15,6 +15,7 @@ from rowcast.jobs.context import Run
 from rowcast.store import publications, records
 from rowcast.store.object_store import Storage
 from rowcast.store.publications import BUCKETS, JobRef, Kind, Publication
+from tests.support.signing import unsigned
 from tests.support.stack import Stack
 
 FOREIGN = "16fd2706-8baf-433b-82eb-8c7fada847da"
@@ -35,7 +36,8 @@ def identifier() -> str:
 def attempt(
     storage: Storage, stack: Stack, folder: Path, number: int, job: JobRef
 ) -> Run:
-    return Run(job, number, stack.settings(), storage, folder, lambda: False, storage)
+    settings = stack.settings()
+    return Run(job, number, settings, storage, folder, lambda: False, storage, unsigned)
 
 
 def publish(

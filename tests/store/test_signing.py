@@ -1,17 +1,22 @@
-"""A manifest counts only for the owner and the model it was signed for, with a key that workers
-hold."""
+"""A manifest counts only for the owner, model and attempt it was signed for, with a known key."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from typing import Any
 
 import pytest
 
+from rowcast import signatures
 from rowcast.errors import ModelUntrusted
-from rowcast.store.signing import sign, verify
+from rowcast.store import JobRef, signing
+from tests.support.signing import keys_of, new_key, sign_with
 
-OLD, NEW = "an old signing key", "a new signing key"
+OLD, NEW = new_key(), new_key()
+HMAC_KEY = "a key of an earlier version"
+JOB = JobRef("acme", "fit", "model-1")
 MANIFEST: dict[str, Any] = {
     "target": "größe",
     "features": [{"name": "a", "kind": "numeric"}],
@@ -20,44 +25,45 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def signed(key: str = NEW) -> dict[str, Any]:
-    return sign([key], "acme", "model-1", MANIFEST)
+def signed(key: signatures.PrivateKey = NEW) -> dict[str, Any]:
+    return signing.signed(MANIFEST, sign_with(key, JOB))
+
+
+def signed_by_hmac() -> dict[str, Any]:
+    """Return a manifest as earlier versions signed it."""
+    content = ["acme", "model-1", MANIFEST]
+    message = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    mac = hmac.new(HMAC_KEY.encode(), message, hashlib.sha256)
+    return {**MANIFEST, "signature": mac.hexdigest()}
 
 
 def test_signed_manifest_survives_its_file() -> None:
-    verify([NEW], "acme", "model-1", json.loads(json.dumps(signed(), indent=1)))
+    keys_of(NEW).verify(JOB, 1, json.loads(json.dumps(signed(), indent=1)))
 
 
 def test_signing_changes_nothing_else() -> None:
-    assert signed() | {"signature": None} == MANIFEST | {"signature": None}
+    assert signing.members(signed()) == MANIFEST
 
 
-def test_all_keys_verify_and_the_first_signs() -> None:
-    verify([NEW, OLD], "acme", "model-1", signed(OLD))
-    with pytest.raises(ModelUntrusted):
-        verify([OLD], "acme", "model-1", sign([NEW, OLD], "acme", "model-1", MANIFEST))
+def test_every_known_key_verifies() -> None:
+    keys_of(NEW, OLD).verify(JOB, 1, signed(OLD))
+    with pytest.raises(ModelUntrusted, match="VERIFY_KEYS"):
+        keys_of(OLD).verify(JOB, 1, signed(NEW))
 
 
 @pytest.mark.parametrize(
-    ("keys", "owner", "model_id"),
+    ("job", "attempt"),
     [
-        ([OLD], "acme", "model-1"),
-        ([], "acme", "model-1"),
-        ([NEW], "other", "model-1"),
-        ([NEW], "acme", "model-2"),
+        (JobRef("other", "fit", "model-1"), 1),
+        (JobRef("acme", "fit", "model-2"), 1),
+        (JOB, 2),
+        (JobRef("acmemodel", "fit", "-1"), 1),
     ],
-    ids=["other key", "no key", "other owner", "other model"],
+    ids=["other owner", "other model", "other attempt", "shifted"],
 )
-def test_signature_does_not_hold_elsewhere(
-    keys: list[str], owner: str, model_id: str
-) -> None:
+def test_signature_does_not_hold_elsewhere(job: JobRef, attempt: int) -> None:
     with pytest.raises(ModelUntrusted):
-        verify(keys, owner, model_id, signed())
-
-
-def test_owner_and_model_cannot_be_shifted_into_each_other() -> None:
-    with pytest.raises(ModelUntrusted):
-        verify([NEW], "acmemodel", "-1", signed())
+        keys_of(NEW).verify(job, attempt, signed())
 
 
 @pytest.mark.parametrize(
@@ -73,17 +79,37 @@ def test_owner_and_model_cannot_be_shifted_into_each_other() -> None:
         {"signature": ["a"]},
         {"signature": "0" * 64},
         {"signature": "\xe9"},
+        {"key_id": OLD.key_id},
+        {"key_id": None},
+        {"key_id": {}},
     ],
     ids=str,
 )
 def test_changed_manifest_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ModelUntrusted, match="model-1"):
-        verify([NEW], "acme", "model-1", signed() | change)
+        keys_of(NEW, OLD).verify(JOB, 1, signed() | change)
 
 
-@pytest.mark.parametrize("name", [*MANIFEST, "signature"])
+@pytest.mark.parametrize("name", [*MANIFEST, "signature", "key_id"])
 def test_manifest_that_lacks_a_part_is_refused(name: str) -> None:
     manifest = signed()
     del manifest[name]
     with pytest.raises(ModelUntrusted):
-        verify([NEW], "acme", "model-1", manifest)
+        signing.Keys(keys_of(NEW).public, [HMAC_KEY]).verify(JOB, 1, manifest)
+
+
+def test_model_of_an_earlier_version_is_verified_while_its_key_is_known() -> None:
+    keys = signing.Keys(keys_of(NEW).public, [HMAC_KEY])
+    keys.verify(JOB, 1, signed_by_hmac())
+    for changed in ({"target": "x"}, {"signature": "0" * 64}):
+        with pytest.raises(ModelUntrusted, match="model-1"):
+            keys.verify(JOB, 1, signed_by_hmac() | changed)
+    for known in (keys_of(NEW), signing.Keys(keys_of(NEW).public, ["another key"])):
+        with pytest.raises(ModelUntrusted):
+            known.verify(JOB, 1, signed_by_hmac())
+
+
+def test_hmac_key_signs_nothing_that_counts_as_signed_by_a_public_key() -> None:
+    manifest = signed_by_hmac() | {"key_id": NEW.key_id}
+    with pytest.raises(ModelUntrusted):
+        signing.Keys(keys_of(NEW).public, [HMAC_KEY]).verify(JOB, 1, manifest)

@@ -14,6 +14,7 @@ from rowcast.jobs.context import Run
 from rowcast.store.object_store import Bucket, Storage
 from rowcast.store.publications import JobRef
 from tests.support.http import UNKNOWN
+from tests.support.signing import sign_with
 from tests.support.stack import Stack
 from tests.support.tables import table
 
@@ -44,7 +45,10 @@ def job_on(
     job: JobRef | None = None,
 ) -> Run:
     job = job or JobRef("default", "fit", new_id())
-    return Run(job, attempt, stack.settings(), storage, folder, lambda: False, storage)
+    sign = sign_with(stack.private_key(), job, attempt)
+    return Run(
+        job, attempt, stack.settings(), storage, folder, lambda: False, storage, sign
+    )
 
 
 def predicted(stack: Stack, folder: Path, model_id: str, owner: str = "default") -> str:

@@ -25,6 +25,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rowcast.setting_types",
         "rowcast.errors",
         "rowcast.ids",
+        "rowcast.signatures",
         "rowcast.redis_clients",
     ),
 }

@@ -23,8 +23,10 @@ import requests
 
 from rowcast.config import Settings
 from rowcast.redis_clients import connect_for_requests
+from rowcast.signatures import PrivateKey, public_text
 from rowcast.store.object_store import Storage
 from tests.support import ROOT
+from tests.support.signing import key_of
 from tests.support.tables import parquet
 
 SETTINGS = {name.upper() for name in Settings.model_fields} | {
@@ -119,10 +121,15 @@ class Stack:
             **{
                 **(given or own),
                 "redis_url": f"redis://:{keys['redis_password']}@127.0.0.1:{ports['redis']}/0",
-                "signing_keys": keys["signing_key"],
+                "verify_keys": public_text(self.private_key().public_bytes),
                 **changes,
             }
         )
+
+    def private_key(self) -> PrivateKey:
+        """Return the key that signs the models of this stack."""
+        kept = json.loads((self.data / "secrets.json").read_text())
+        return key_of(kept["model_key"])
 
     def redis(self) -> redis.Redis:
         return connect_for_requests(self.settings())

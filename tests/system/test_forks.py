@@ -159,3 +159,34 @@ def test_children_die_with_a_killed_parent(parent: Parent) -> None:
     parent.process.kill()
     parent.process.wait()
     eventually(lambda: not any(child.is_running() for child in children))
+
+
+ORPHANS = """
+import ctypes, os, sys, time
+from rowcast.system import forks
+
+# As in a container, the orphans become children of this process.
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+def sleep():
+    for _ in range(20):
+        if os.fork() == 0:
+            os.fork()
+            os._exit(0)
+    time.sleep(60)
+
+children = [forks.Child("sleeper", sleep)]
+forks.ForkSupervisor(children, collects_orphans=sys.argv[1] == "first").run()
+"""
+
+
+def test_first_process_of_a_container_collects_orphans() -> None:
+    command = [sys.executable, "-c", ORPHANS, "first"]
+    process = subprocess.Popen(command, cwd=ROOT)
+    parent = psutil.Process(process.pid)
+    eventually(lambda: len(parent.children()) > 1)
+    sleeper = parent.children()[0]
+    eventually(lambda: parent.children() == [sleeper])
+    process.terminate()
+    assert process.wait(10) == 0

@@ -170,7 +170,9 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(
 @pytest.mark.slow
 def test_horse_on_one_core_starts_neither_a_program_nor_a_thread() -> None:
     code = """
-import os, sys, worker, ml
+import os, sys
+from rowcast.workers import program
+import ml
 from rowcast.system import cores
 from sklearn.ensemble import HistGradientBoostingRegressor
 ml.warm_up()

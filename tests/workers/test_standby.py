@@ -157,7 +157,9 @@ def test_a_service_that_stops_leaves_no_scratch_folder(start_stack: StartStack) 
 @pytest.mark.slow
 def test_a_warm_up_starts_no_thread_and_no_program(tmp_path: Path) -> None:
     code = f"""
-import os, sys, worker, ml
+import os, sys
+from rowcast.workers import program
+import ml
 from pathlib import Path
 from rowcast.config import Settings
 from rowcast.workers.warmup import warm_up

@@ -113,6 +113,7 @@ def test_waiting_for_a_job_does_not_count_as_work(
     assert os.read(order, 100) == b'{"id": "a job"}\n'
     for end in (writer, order):
         os.close(end)
+    seen.dismiss()
 
 
 @pytest.mark.parametrize(
