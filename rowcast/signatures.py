@@ -11,7 +11,8 @@ import hashlib
 import json
 from typing import Any
 
-from Crypto.Signature import eddsa
+# This is pycryptodome, which goes on under the name of pyCrypto.
+from Crypto.Signature import eddsa  # nosec B413
 
 _PRIVATE, _PUBLIC = "ed25519-private-", "ed25519-public-"
 
