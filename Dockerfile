@@ -23,6 +23,9 @@ RUN groupadd --gid 10001 rowcast \
  && install --directory --owner rowcast --group rowcast /workers /online
 ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 COPY --from=packages /venv /venv
+# The kernel closes a process whose program its user cannot read to others of that user, from its start. Work horses,
+# which parse foreign bytes, must not find SIGNING_KEY in another process of their container.
+RUN install --mode 0711 "$(readlink -f /venv/bin/python)" /venv/bin/python-hidden
 WORKDIR /app
 COPY . .
 # The user can read the files whatever the umask of the checkout was.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -188,6 +190,26 @@ def test_signer_and_hidden_processes_are_closed_to_others_of_the_same_user() -> 
         "a worker": False,
         "a work horse": True,
     }
+
+
+def test_process_whose_program_cannot_be_read_is_closed_from_its_start() -> None:
+    # As the interpreter of workers and their health checks in the image.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        opened = {}
+        for mode in (0o555, 0o111):
+            program = Path(folder) / f"sleep-{mode:o}"
+            shutil.copy(shutil.which("sleep") or "", program)
+            program.chmod(mode)
+            user = NOBODY if os.geteuid() == 0 else None
+            with subprocess.Popen([program, "60"], user=user) as process:
+                command = ["cat", f"/proc/{process.pid}/environ"]
+                read = subprocess.run(
+                    command, capture_output=True, check=False, user=user
+                )
+                opened[mode] = read.returncode == 0
+                process.kill()
+    assert opened == {0o555: True, 0o111: False}
 
 
 def _seen_by_nobody() -> dict[str, bool]:
