@@ -36,6 +36,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -62,6 +63,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 if TYPE_CHECKING:
@@ -116,6 +118,17 @@ WATCHED_POLL_S = 1.0
 SHORTEST_PAUSE_S = 0.1
 # A firewall may have forgotten a connection that rested for longer.
 STALE_AFTER_S = 30.0
+# Probes keep a firewall from forgetting a connection that waits, and find one that is dead.
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+SOCKET_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in KEEPALIVE.items()
+        if hasattr(socket, name)
+    ),
+]
 # To connect, and for each silence: a store may take long to check a large table.
 STORE_TIMEOUT_S = (30.0, 600.0)
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
@@ -759,6 +772,7 @@ class _FreshTLSPool(_FreshPool, HTTPSConnectionPool):
 
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        options["socket_options"] = SOCKET_OPTIONS
         super().init_poolmanager(*args, **options)
         pools = {"http": _FreshPool, "https": _FreshTLSPool}
         self.poolmanager.pool_classes_by_scheme = pools

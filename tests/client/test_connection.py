@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -113,3 +114,17 @@ def test_me_of_a_real_service(live: Client) -> None:
     assert found["scopes"] == ["admin", "fit", "predict", "read"]
     assert found["limits"].keys() >= found["usage"].keys() >= {"datasets", "models"}
     assert found["version"] == module.__version__
+
+
+def test_kernel_probes_the_connection_of_a_client_that_waits(service: Server) -> None:
+    port = f"{urlsplit(service.url).port:04X}"
+    with Client(service.url) as client:
+        client.status("j1")
+        lines = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+        # Remote address, state (01: established) and timer (02: keepalive), as in proc_net_tcp.
+        timers = [
+            fields[5].partition(":")[0]
+            for fields in lines
+            if fields[2].endswith(f":{port}") and fields[3] == "01"
+        ]
+    assert timers == ["02"]
