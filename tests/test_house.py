@@ -256,4 +256,6 @@ def _requirements(path: Path) -> list[str]:
 
 
 def _name(text: str) -> str:
-    return re.sub(r"[-_.]+", "-", text).lower()
+    # Without the marker of platforms.
+    name = text.partition(";")[0].strip()
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -23,7 +23,7 @@ from rowcast.catalog import late_uploads, retention, unused_uploads, usage
 from rowcast.config import Settings
 from rowcast.jobs import JobQueue, Jobs, completion, redis_memory
 from rowcast.observability import logs
-from rowcast.redis_clients import connect_for_maintenance
+from rowcast.redis_clients import connect_for_maintenance, connect_for_requests
 from rowcast.store import Storage, key_copy, patience
 from rowcast.system import scratch
 from rowcast.webhooks import delivery
@@ -69,6 +69,8 @@ class Maintenance:
         """Connect lazily."""
         self._settings = settings
         self._queue = JobQueue(connect_for_maintenance(settings))
+        # Lost jobs are noticed in time although a connection has fallen silent.
+        self._impatient_queue = JobQueue(connect_for_requests(settings))
         self._storage = Storage(settings, patience.WORKER, connections=4)
         # The tasks that keep the queue going do not wait for a store that is away.
         self._impatient_storage = Storage(settings, patience.MAINTENANCE, connections=4)
@@ -99,7 +101,7 @@ class Maintenance:
 
     def recover(self) -> None:
         """Requeue or end the jobs of workers that send no heartbeats."""
-        for job_id in self._queue.expired():
+        for job_id in self._impatient_queue.expired():
             try:
                 self._recover(job_id)
             except (errors.RowcastError, LookupError, ValueError):
@@ -107,7 +109,7 @@ class Maintenance:
                 log.exception("a job could not be recovered", extra={"job_id": job_id})
 
     def _recover(self, job_id: str) -> None:
-        job = self._queue.job(job_id)
+        job = self._impatient_queue.job(job_id)
         if job is None:
             raise LookupError(f"the fields of job {job_id} cannot be read")
         ttl_s = self._settings.worker_ttl_s
@@ -116,7 +118,11 @@ class Maintenance:
         )
         with logs.bind(job_id=job_id, request_id=job.request_id):
             completion.give_up(
-                self._queue, self._impatient_storage, job, silence, ttl_s=ttl_s
+                self._impatient_queue,
+                self._impatient_storage,
+                job,
+                silence,
+                ttl_s=ttl_s,
             )
 
     def end_orphaned(self) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import joblib
 import psutil
 
-from client import Client
+from client import APIError, Client
 from rowcast.store import publications
 from tests.faults.breaking import tree
 from tests.faults.soak_faults import FAULTS, STACK, Recovery, Wrecker, by_kind
@@ -146,16 +146,13 @@ def _play_all(
 
 def _inspect(stack: Stack, ran: Ran) -> None:
     """Check what is left: one end of each job, also without Redis, and no file or process."""
-    names: Any = stack.redis().zrange("rowcast:jobs:default", 0, -1)
-    known = [name.decode() for name in names]
+    ends: dict[str, dict[str, Any]] = {}
     with Client(stack.url) as client:
-        ends = {job: _settled(client, job) for job in known}
-    kinds: dict[str, Any] = {
-        job: kind for account in ran.accounts for job, kind in account.jobs.items()
-    }
-    ran.problems += [
-        f"{job} was accepted, and is unknown" for job in kinds if job not in ends
-    ]
+        for job in _jobs(stack, ran):
+            try:
+                ends[job] = _settled(client, job)
+            except APIError as error:
+                ran.problems.append(f"{job} was accepted, and is unknown: {error.code}")
     for job, status in ends.items():
         n_published = len(
             publications.attempts_in(
@@ -168,14 +165,27 @@ def _inspect(stack: Stack, ran: Ran) -> None:
             )
         ran.n_attempts[status["attempts"]] += 1
     stack.redis().flushall()
-    changed = [job for job, status in ends.items() if stack.status(job) != status]
-    ran.problems += [f"{job} differs without Redis" for job in changed]
+    for job, status in ends.items():
+        found = stack.status(job)
+        if changed := [each for each in status.items() if each not in found.items()]:
+            ran.problems.append(f"{job} differs without Redis: {changed}, {found}")
     processes = tree(stack.process.pid)
     stack.stop()
     # While the stack runs, standby work horses that warm up have folders.
     left = [path.name for path in (stack.data / "scratch").glob("*/")]
-    left += [f"process {process.pid}" for process in processes if process.is_running()]
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    left += [f"process {process.pid}" for process in alive]
     ran.problems += [f"{name} was left behind" for name in left]
+
+
+def _jobs(stack: Stack, ran: Ran) -> set[str]:
+    """Return the jobs that users know, and those whose answers were lost.
+
+    A Redis that was full has forgotten jobs that had ended.
+    """
+    names: Any = stack.redis().zrange("rowcast:jobs:default", 0, -1)
+    known = {name.decode() for name in names}
+    return known.union(*(account.jobs for account in ran.accounts))
 
 
 def _settled(client: Client, job: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import redis
 from client import Client
 from tests.faults.breaking import is_alive, kill, resume, stopped, tree
 from tests.faults.soak_jobs import quietly
+from tests.support import breakable_stack
 from tests.support.stack import Stack, launch
 
 TTL_S = 10
@@ -24,6 +25,7 @@ MOST_KILLS, WINDOW_S = 3, 60.0
 RECOVERY_LIMIT_S = 180.0
 LOOK_S = 0.02
 STACK: dict[str, Any] = {
+    "module": breakable_stack.__name__,
     "SHORT_WORKERS": "1",
     "MAX_ATTEMPTS": "50",
     "WORKER_TTL_S": str(TTL_S),
@@ -239,6 +241,26 @@ def stop_part(wrecker: Wrecker, part: str) -> float:
     return until(wrecker.takes_jobs)
 
 
+def silence(wrecker: Wrecker, part: breakable_stack.Proxied) -> float | None:
+    """Have all connections of server and workers to Redis or the store fall silent."""
+    wrecker.runner()
+    breakable_stack.forget_connections(wrecker.stack, part)
+    return until(wrecker.takes_jobs)
+
+
+def fill_redis(wrecker: Wrecker) -> float:
+    """Have Redis reach its maxmemory for some seconds; measure from the end of that."""
+    connection = wrecker.stack.redis()
+    before: Any = connection.config_get("maxmemory")["maxmemory"]
+    n_used: Any = connection.info("memory")["used_memory"]
+    connection.config_set("maxmemory", n_used // 2)
+    try:
+        time.sleep(wrecker.rng.uniform(3, 20))
+    finally:
+        connection.config_set("maxmemory", before)
+    return until(wrecker.takes_jobs)
+
+
 def kill_all(wrecker: Wrecker) -> float:
     """Kill every process, and start everything again."""
     wrecker.runner()
@@ -283,6 +305,13 @@ FAULTS = {
     "store killed": Fault(lambda it: kill_part(it, "store"), 3, "store", TAKES),
     "store stopped for 3 to 20 s": Fault(
         lambda it: stop_part(it, "store"), 2, "", f"{TAKES}; after the stop"
+    ),
+    "connections to Redis silent": Fault(lambda it: silence(it, "redis"), 2, "", TAKES),
+    "connections to the store silent": Fault(
+        lambda it: silence(it, "store"), 2, "", TAKES
+    ),
+    "Redis full for 3 to 20 s": Fault(
+        fill_redis, 2, "", f"{TAKES}; when it has space again"
     ),
     "server killed": Fault(
         lambda it: kill_part(it, "server"), 3, "server", "a request is answered"

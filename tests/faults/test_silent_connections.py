@@ -19,6 +19,7 @@ from rowcast.ids import folder_of
 from rowcast.redis_clients import FreshPool
 from rowcast.store import Storage, connections
 from rowcast.store.patience import WORKER
+from rowcast.workers.maintenance import Maintenance
 from tests.support.forgetful_proxy import ForgetfulProxy
 from tests.support.redis_server import RedisServer
 from tests.support.stack import Stack
@@ -102,6 +103,20 @@ def test_a_forgotten_connection_to_redis_costs_no_request(
 
     assert time.monotonic() - started_at < IN_TIME_S
     assert redis_proxy.n_accepted == 2
+
+
+def test_maintenance_looks_for_lost_jobs_soon_although_its_connection_is_silent(
+    behind_redis: Settings, redis_proxy: ForgetfulProxy
+) -> None:
+    maintenance = Maintenance(behind_redis)
+    maintenance.recover()
+    redis_proxy.forget()
+
+    started_at = time.monotonic()
+    with pytest.raises(redis.TimeoutError):
+        maintenance.recover()
+    maintenance.recover()
+    assert time.monotonic() - started_at < IN_TIME_S
 
 
 def test_a_living_connection_to_redis_is_kept_after_a_short_rest(

@@ -213,7 +213,14 @@ def submitted(answer: requests.Response) -> str:
 StartStack = Callable[..., Stack]
 
 
-def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> Stack:
+def launch(
+    data: Path,
+    *,
+    workers: int = 2,
+    port: int = 0,
+    module: str = "rowcast.local",
+    **settings: str,
+) -> Stack:
     """Start a stack on a folder, and return it once it is ready."""
     environment = {
         name: value for name, value in os.environ.items() if name not in SETTINGS
@@ -221,7 +228,7 @@ def launch(data: Path, *, workers: int = 2, port: int = 0, **settings: str) -> S
     command = [
         sys.executable,
         "-m",
-        "rowcast.local",
+        module,
         "--port",
         str(port),
         "--data",
