@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rowcast.config import Settings
-from rowcast.errors import RowcastError
+from rowcast.errors import OutOfMemory, RowcastError
+from rowcast.system import memory
 from rowcast.tables import Limits, Sample, formats
 
 LIMITS = Limits.of(Settings())
 MAX_CPU_S = 60
+MAX_GROWTH_BYTES = 1_000_000_000
+DIED = "the process died"
 
 
 class Cost(NamedTuple):
@@ -29,21 +32,51 @@ class Cost(NamedTuple):
 
 def cost_of(work: Callable[[], Any]) -> Cost:
     """Do work in a fork; a child that dies costs everything."""
+    measured = _in_child(lambda: _measured(work))
+    return Cost(*measured) if measured else Cost(DIED, float("inf"), 1 << 62)
+
+
+def outcome_of(content: bytes, folder: Path) -> str:
+    """Look at a file and read it, as server and jobs do, in a fork with little memory.
+
+    Returns `table`, the code of the error, or what else happened.
+    """
+    path = folder / "table"
+    path.write_bytes(content)
+    outcome = _in_child(lambda: _outcome(content, path))
+    return str(outcome or DIED)
+
+
+def _outcome(content: bytes, path: Path) -> str:
+    memory.limit_growth(MAX_GROWTH_BYTES)
+    try:
+        peeked(content)
+        formats.open_file(path, LIMITS).read()
+    except RowcastError as found:
+        return found.code
+    except MemoryError:
+        # A job makes this error of it.
+        return OutOfMemory.code
+    except Exception as found:  # noqa: BLE001 - whatever it is, the test names it
+        return f"{type(found).__name__}: {found}"[:200]
+    return "table"
+
+
+def _in_child(work: Callable[[], Any]) -> Any:
+    """Return what work returns in a fork; None if the child dies."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
-            os.write(writer, pickle.dumps(_measured(work)))
+            os.write(writer, pickle.dumps(work()))
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         content = pipe.read()
     os.waitpid(child, 0)
-    if not content:
-        return Cost("the process died", float("inf"), 1 << 62)
-    return Cost(*pickle.loads(content))
+    return pickle.loads(content) if content else None
 
 
 def _measured(work: Callable[[], Any]) -> tuple[str, float, int]:
