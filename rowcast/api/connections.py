@@ -1,16 +1,19 @@
 """A caller's connection: what has arrived of its request, and what is left to send.
 
-A thread of the server never waits for a caller. It gets a request once its head has arrived, and a
-second time, after its key was checked, once its body has. What a caller does not take immediately
-of its answer is kept here. The waiting is the main loop's, in gunicorn_worker.py.
+A thread of the server never waits for a caller. It gets a request once its head has arrived. If the
+body is not there when the key was checked, it gets the request a second time, once the body has
+arrived. What a caller does not take immediately of its answer is kept here. The waiting is the main
+loop's, in gunicorn_worker.py.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader
@@ -24,6 +27,8 @@ MAX_HEAD_BYTES = 65_536
 GRACE_S = 10.0
 # The least mean rate, after that, at which a body arrives and an answer is taken.
 LEAST_BYTES_PER_S = 10_000
+# The thread that has a request reads a body of at most so many bytes, if it is there.
+SMALL_BODY_BYTES = 65_536
 _HEAD_ENDS = (b"\r\n\r\n", b"\n\n")
 _LONGEST_HEAD_END = 4
 _CHUNK_SIZE_LINE_BYTES = 100
@@ -140,7 +145,28 @@ class Parser(RequestParser):  # type: ignore[misc]
             BodyAwaited: it has not. The request comes again when it has.
         """
         if not self.body_has_arrived():
+            self._read_small_body()
+        if not self.body_has_arrived():
             raise BodyAwaited(owner, most_bytes)
+
+    def _read_small_body(self) -> None:
+        """Read what is there of a small body, without waiting.
+
+        Most callers send head and body in two packets, and the second one has arrived by the time
+        that the key was checked. To come again would cost such a request more than all checks.
+        """
+        reader = getattr(self.mesg.body, "reader", None)
+        if not isinstance(reader, LengthReader):
+            return
+        buffer = self.unreader.buf
+        n_missing = reader.length - len(buffer.getbuffer())
+        if n_missing > SMALL_BODY_BYTES:
+            return
+        # The main loop meets the end of a connection, or an error, again.
+        with suppress(OSError):
+            arrived = self.unreader.sock.recv(n_missing)
+            buffer.seek(0, os.SEEK_END)
+            buffer.write(arrived)
 
 
 class Connection(TConn):  # type: ignore[misc]
