@@ -12,6 +12,8 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import redis
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -36,15 +38,23 @@ class Policy:
     name: str
     limit: int
 
+    @cached_property
+    def as_header(self) -> str:
+        """The limit as an answer's RateLimit-Policy says it."""
+        return f'"{self.name}";q={self.limit};w={WINDOW_S}'
 
-@dataclass(frozen=True)
-class Standing:
+
+class Standing(NamedTuple):
     """Where somebody stands before a limit: what is left, and the seconds until there is more."""
 
     policy: Policy
     remaining: int
     reset_s: int
     is_over: bool
+
+    def as_header(self) -> str:
+        """Return what is left as an answer's RateLimit says it."""
+        return f'"{self.policy.name}";r={self.remaining};t={self.reset_s}'
 
 
 @dataclass

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
+from functools import cached_property, partial
+from typing import Any
 
 import flask
 import uuid_utils
+from flask.globals import app_ctx, request_ctx
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
@@ -31,7 +34,7 @@ from rowcast.api.requests import (
     await_body,
     refuse_parameters,
 )
-from rowcast.api.state import parts
+from rowcast.api.state import Parts, parts_of
 from rowcast.config import Settings
 from rowcast.observability import logs
 
@@ -60,13 +63,9 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
     app.request_class = Request
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["OPENAPI_HTML_STRING"] = openapi.DOCS_PAGE
-    callers = Authentication(settings)
-    app.before_request(_begin)
-    app.before_request(origins.TrustedHosts(settings).check)
-    app.before_request(origins.check_site)
-    app.before_request(lambda: _identify(callers, settings))
-    app.before_request(await_body)
-    app.after_request(_note)
+    gate = Gate(app, settings)
+    app.before_request(partial(_admit, gate))
+    app.after_request(partial(_note, gate))
     app.register_error_handler(Exception, problems.answer_error)
     if settings.trusted_proxies:
         behind_proxies = origins.TrustedProxies(app.wsgi_app, settings.trusted_proxies)
@@ -74,37 +73,65 @@ def new_app(name: str, settings: Settings) -> OpenAPI:
     return app
 
 
-def _begin() -> None:
+class Gate:
+    """What all requests of an application are checked by.
+
+    Each look at `flask.request`, `flask.g` or `parts` goes through a proxy, which costs more than
+    most checks. So what every request goes through works with the objects behind them.
+    """
+
+    def __init__(self, app: flask.Flask, settings: Settings) -> None:
+        """Read the settings. The application gets its parts later."""
+        self._app = app
+        self.settings = settings
+        self.hosts = origins.TrustedHosts(settings)
+        self.callers = Authentication(settings)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The parts of the application."""
+        return parts_of(self._app)
+
+
+def _admit(gate: Gate) -> None:
+    """Check a request, its key before anything of its body."""
+    request, g = request_ctx.request, app_ctx.g
+    _begin(request, g)
+    gate.hosts.check(request)
+    origins.check_site(request)
+    _identify(gate, request, g)
+    await_body(request, g)
+
+
+def _begin(request: flask.Request, g: Any) -> None:
     """Note when a request began, and its id, unless it was here before."""
-    if _is_again():
-        vars(flask.g).update(flask.request.environ["rowcast.notes"])
+    if _is_again(request):
+        vars(g).update(request.environ["rowcast.notes"])
         return
-    given_id = flask.request.headers.get("X-Request-ID", "")
+    given_id = request.environ.get("HTTP_X_REQUEST_ID", "")
     is_usable = _REQUEST_ID.fullmatch(given_id)
-    flask.g.started_at = time.monotonic()
-    flask.g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
+    g.started_at = time.monotonic()
+    g.request_id = given_id if is_usable else str(uuid_utils.uuid7())
 
 
-def _identify(callers: Authentication, settings: Settings) -> None:
+def _identify(gate: Gate, request: flask.Request, g: Any) -> None:
     """Note who sends a request, and whether it may."""
-    request, g = flask.request, flask.g
     if request.path in TABLE_PATHS:
-        request.max_content_length = settings.online_max_bytes
+        request.max_content_length = gate.settings.online_max_bytes
     address = rate_limiting.address_of(request.remote_addr)
-    if rate_limiting.is_counted(request.path) and not _is_again():
-        parts.rate_limits.count_address(address)
+    if rate_limiting.is_counted(request.path) and not _is_again(request):
+        gate.parts.rate_limits.count_address(address)
     if authentication.is_open(request.path):
         g.caller, g.owner = ANONYMOUS, ANONYMOUS.owner
         return
     authentication.refuse_key_in_url(request.query_string)
-    authorization = request.headers.get("Authorization", "")
-    g.caller, g.key = _caller_of(callers, authorization, address)
+    g.caller, g.key = _caller_of(gate, request, address)
     g.owner = g.caller.owner
-    _check_scopes(g.caller)
+    _check_scopes(g.caller, request)
 
 
 def _caller_of(
-    callers: Authentication, authorization: str, address: str
+    gate: Gate, request: flask.Request, address: str
 ) -> tuple[Caller, Key | None]:
     """Return who sends a request, and the key if it was created.
 
@@ -112,28 +139,28 @@ def _caller_of(
         Unauthorized: the key is missing or wrong.
         RateLimited: the key has sent too many requests, or its address too many wrong keys.
     """
-    limits = parts.rate_limits
+    limits = gate.parts.rate_limits
+    authorization = request.environ.get("HTTP_AUTHORIZATION", "")
     limits.check_failures(address, authorization)
     try:
-        caller, key = callers.caller_of(authorization, parts.key_ring)
+        caller, key = gate.callers.caller_of(authorization, gate.parts.key_ring)
     except (errors.Unauthorized, errors.Unavailable):
         # A missing key is not a guess; a key that cannot be looked up now may be one.
         if authorization:
             limits.note_failure(address, authorization)
         raise
     limits.note_success(address, authorization)
-    if not _is_again():
+    if not _is_again(request):
         limits.count_key(caller)
     return caller, key
 
 
-def _is_again() -> bool:
+def _is_again(request: flask.Request) -> bool:
     """Return whether the request was here before, and comes again because its body has arrived."""
-    return bool(flask.request.environ.get("rowcast.notes"))
+    return bool(request.environ.get("rowcast.notes"))
 
 
-def _check_scopes(caller: Caller) -> None:
-    request = flask.request
+def _check_scopes(caller: Caller, request: flask.Request) -> None:
     # Unknown paths and methods are answered with 404 and 405.
     if request.endpoint is None:
         return
@@ -143,20 +170,21 @@ def _check_scopes(caller: Caller) -> None:
     authentication.check_scopes(caller, needed)
 
 
-def _note(response: flask.Response) -> flask.Response:
+def _note(gate: Gate, response: flask.Response) -> flask.Response:
     """Log a request, and answer its id."""
-    request, g = flask.request, flask.g
+    request, g = request_ctx.request, app_ctx.g
     request_id = g.get("request_id")
-    response.headers["X-Request-ID"] = request_id or ""
-    headers.add(response)
-    rate_limiting.add_headers(response)
+    response.headers.add("X-Request-ID", request_id or "")
+    headers.add(response, request)
+    rate_limiting.add_headers(response, g.get("rate_standings", ()))
     level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
     now = time.monotonic()
     took_ms = round((now - g.get("started_at", now)) * 1000, 1)
     # A line break in a path must not make a line of its own, and a key must not be logged.
     path = keys.PATTERN.sub("...", request.path).encode("unicode_escape").decode()
-    _note_use_of_key(response)
-    auditing.note(response)
+    if key := g.get("key"):
+        _note_use_of_key(gate, key, response)
+    auditing.note(gate.parts, request, g, response.status_code)
     with logs.bind(request_id=request_id, job_id=g.get("job_id")):
         log.log(
             level,
@@ -169,9 +197,7 @@ def _note(response: flask.Response) -> flask.Response:
     return response
 
 
-def _note_use_of_key(response: flask.Response) -> None:
+def _note_use_of_key(gate: Gate, key: Key, response: flask.Response) -> None:
     """Note that a created key was used, after the answer has been sent."""
-    key = flask.g.get("key")
-    note = parts.key_ring.due_note(key) if key else None
-    if note:
+    if note := gate.parts.key_ring.due_note(key):
         response.call_on_close(note)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from typing import Any
 
 import flask
 
 from rowcast.access import keys
-from rowcast.api.state import parts
+from rowcast.api.state import Parts
 from rowcast.observability import audit
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -18,18 +19,17 @@ _ID = re.compile(r"[0-9a-fA-F-]{32,36}")
 _IDS = ("id", "dataset_id", "model_id")
 
 
-def note(response: flask.Response) -> None:
+def note(parts: Parts, request: flask.Request, g: Any, status: int) -> None:
     """Write one line for a request that may change something or was refused.
 
     Of a flood of refusals, a line says how many were left out, with the first request after it.
     """
-    _note_left_out()
-    outcome = audit.outcome_of(response.status_code)
-    if not (outcome == "refused" or _may_change_something()):
+    _note_left_out(parts)
+    outcome = audit.outcome_of(status)
+    if not (outcome == "refused" or _may_change_something(request)):
         return
-    request, g = flask.request, flask.g
     caller = g.get("caller")
-    source = (request.remote_addr, caller and caller.owner, response.status_code)
+    source = (request.remote_addr, caller and caller.owner, status)
     if outcome == "refused" and not parts.refusals.passes(source):
         return
     route = request.url_rule.rule if request.url_rule else request.path
@@ -40,14 +40,14 @@ def note(response: flask.Response) -> None:
         key_id=caller.key_id if caller else None,
         key_name=caller.key_name if caller else None,
         address=request.remote_addr,
-        object=_object(),
-        named=_named() if outcome != "refused" else None,
-        status=response.status_code,
+        object=_object(request, g),
+        named=_named(request) if outcome != "refused" else None,
+        status=status,
         request_id=g.get("request_id"),
     )
 
 
-def _note_left_out() -> None:
+def _note_left_out(parts: Parts) -> None:
     for (address, owner, status), n_lines in parts.refusals.left_out().items():
         parts.audit.write(
             "left out",
@@ -59,27 +59,26 @@ def _note_left_out() -> None:
         )
 
 
-def _may_change_something() -> bool:
-    request = flask.request
+def _may_change_something(request: flask.Request) -> bool:
     if request.url_rule is None:
         return False
     is_changing_get = request.url_rule.rule in _CHANGING_GETS
     return request.method not in _SAFE_METHODS or is_changing_get
 
 
-def _object() -> str | None:
+def _object(request: flask.Request, g: Any) -> str | None:
     """Return the id of what was made, changed or deleted."""
-    in_path = (flask.request.view_args or {}).get("id")
-    found = flask.g.get("object_id") or flask.g.get("job_id") or in_path
+    in_path = (request.view_args or {}).get("id")
+    found = g.get("object_id") or g.get("job_id") or in_path
     return str(found) if found and _ID.fullmatch(str(found)) else None
 
 
-def _named() -> dict[str, str] | None:
+def _named(request: flask.Request) -> dict[str, str] | None:
     """Return the ids that the parameters name."""
     found: dict[str, str] = {}
     with suppress(Exception):  # Malformed parameters have their own answer.
-        given = flask.request.args
+        given = request.args
         for name in _IDS:
-            if _ID.fullmatch(str(given.get(name, ""))):
+            if name in given and _ID.fullmatch(str(given[name])):
                 found[name] = str(given[name])
     return found or None

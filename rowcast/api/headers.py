@@ -21,21 +21,21 @@ DEFAULTS = (("Cache-Control", "no-store"), ("Content-Security-Policy", _NO_PAGE)
 _INLINE = (b"script", b"style")
 
 
-def add(response: flask.Response) -> None:
+def add(response: flask.Response, request: flask.Request) -> None:
     """Add the headers to an answer, and make its redirects relative."""
     headers = response.headers
     if response.mimetype == "text/html":
         headers.setdefault("Content-Security-Policy", policy_of(response.get_data()))
+    given = {name.lower() for name, _ in headers}
     for name, value in DEFAULTS:
-        if name not in headers:
+        if name.lower() not in given:
             headers.add(name, value)
     for name, value in ALWAYS:
         headers.add(name, value)
-    if response.location:
+    if "location" in given:
         # Behind a proxy, this server does not know its address.
-        response.location = response.location.removeprefix(
-            flask.request.host_url.rstrip("/")
-        )
+        own = request.host_url.rstrip("/")
+        headers["Location"] = headers["Location"].removeprefix(own)
 
 
 @lru_cache(maxsize=16)

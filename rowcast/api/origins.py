@@ -43,13 +43,13 @@ class TrustedHosts:
         self._names = (*own, *settings.internal_hosts, *settings.trusted_hosts)
         self._is_trusted = lru_cache(_DISTINCT_HOSTS)(self._look_up)
 
-    def check(self) -> None:
-        """Check the Host header of the current request.
+    def check(self, request: flask.Request) -> None:
+        """Check the Host header of a request.
 
         Raises:
             UntrustedHost: it names a host that is not this server's.
         """
-        host = flask.request.environ.get("HTTP_HOST")
+        host = request.environ.get("HTTP_HOST")
         if host is not None and not self._is_trusted(host):
             raise errors.UntrustedHost(f"This server is not known as {host[:200]!r}.")
 
@@ -60,13 +60,12 @@ class TrustedHosts:
         return _is_address(name) or host_is_trusted(name, self._names)
 
 
-def check_site() -> None:
+def check_site(request: flask.Request) -> None:
     """Check that no page of another site makes a browser change something here.
 
     Raises:
         CrossSiteRequest: one does.
     """
-    request = flask.request
     if request.method not in _CHANGING and request.path not in _CHANGING_PATHS:
         return
     headers = request.environ

@@ -16,7 +16,8 @@ from rowcast.store import Bucket, publications
 # An upload is not worth a question to Redis: it is counted when a job first names it.
 CACHED_S = 2.0
 MAX_CACHED = 10_000
-_cached: dict[str, tuple[float, dict[str, int]]] = {}
+Counts = dict[str, int]
+_cached: dict[str, tuple[float, Counts, Counts]] = {}
 
 
 def check_upload(size: int | None) -> None:
@@ -26,8 +27,7 @@ def check_upload(size: int | None) -> None:
         QuotaExceeded: datasets or bytes are used up, or `size` bytes are more than what is left.
     """
     owner = flask.g.owner
-    limits = quotas.limits_of(parts.settings, owner)
-    used = _recent_usage(owner)
+    limits, used = _recent_account(owner)
     for name, need in (("datasets", 1), ("stored_bytes", max(1, size or 0))):
         if limits[name] and used.get(name, 0) + need > limits[name]:
             raise quotas.refusal(name, limits[name], used[name])
@@ -36,11 +36,12 @@ def check_upload(size: int | None) -> None:
 def max_upload_bytes() -> int:
     """Return how large the owner's next upload may be: what its quota leaves, as far as known."""
     owner = flask.g.owner
-    quota = quotas.limits_of(parts.settings, owner)["stored_bytes"]
+    limits, used = _recent_account(owner)
+    quota = limits["stored_bytes"]
     most = parts.settings.max_upload_bytes
     if not quota:
         return most
-    return min(most, quota - _recent_usage(owner).get("stored_bytes", 0))
+    return min(most, quota - used.get("stored_bytes", 0))
 
 
 @contextmanager
@@ -68,17 +69,21 @@ def account() -> dict[str, dict[str, int]]:
     return {"limits": limits, "usage": quotas.usage(parts.connection, owner)}
 
 
-def _recent_usage(owner: str) -> dict[str, int]:
-    """Return an owner's usage as it was at most CACHED_S ago; nothing while Redis is away."""
+def _recent_account(owner: str) -> tuple[Counts, Counts]:
+    """Return an owner's limits, and its usage as it was at most CACHED_S ago.
+
+    The usage is empty while Redis is away.
+    """
     now = time.monotonic()
-    until, used = _cached.get(owner, (0.0, {}))
+    until, limits, used = _cached.get(owner, (0.0, {}, {}))
     if now < until:
-        return used
+        return limits, used
+    limits = quotas.limits_of(parts.settings, owner)
     try:
         used = quotas.usage(parts.connection, owner)
     except redis.RedisError:
         used = {}
     if len(_cached) >= MAX_CACHED:
         _cached.clear()
-    _cached[owner] = (now + CACHED_S, used)
-    return used
+    _cached[owner] = (now + CACHED_S, limits, used)
+    return limits, used

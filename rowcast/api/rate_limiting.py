@@ -6,6 +6,7 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers-11.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from functools import lru_cache
 
 import flask
@@ -106,19 +107,14 @@ def address_of(remote: str | None) -> str:
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
-def add_headers(response: flask.Response) -> None:
+def add_headers(response: flask.Response, standings: Sequence[rates.Standing]) -> None:
     """Say which limits counted the request, and what is left of each."""
-    standings: list[rates.Standing] = flask.g.get("rate_standings", ())
     if not standings:
         return
-    response.headers["RateLimit-Policy"] = ", ".join(
-        f'"{each.policy.name}";q={each.policy.limit};w={rates.WINDOW_S}'
-        for each in standings
-    )
-    response.headers["RateLimit"] = ", ".join(
-        f'"{each.policy.name}";r={each.remaining};t={each.reset_s}'
-        for each in standings
-    )
+    policies = [each.policy.as_header for each in standings]
+    left = [each.as_header() for each in standings]
+    response.headers.add("RateLimit-Policy", ", ".join(policies))
+    response.headers.add("RateLimit", ", ".join(left))
 
 
 _WORDS = {

@@ -126,14 +126,13 @@ class Request(flask.Request):
         return body
 
 
-def await_body() -> None:
+def await_body(request: Any, g: Any) -> None:
     """Give the thread back until the body of the request has arrived, if it is needed."""
-    request: Any = flask.request
     await_it = request.environ.get("rowcast.await_body")
     if await_it and request.needs_body:
-        kept = {name: flask.g.get(name) for name in KEPT if name in flask.g}
+        kept = {name: g.get(name) for name in KEPT if name in g}
         request.environ["rowcast.notes"].update(kept)
-        await_it(flask.g.owner, request.content_length or request.limit)
+        await_it(g.owner, request.content_length or request.limit)
 
 
 def _too_large(limit: int) -> errors.RequestTooLarge:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import flask
 import redis
-from werkzeug.local import LocalProxy
+from flask.globals import app_ctx
 
 from rowcast.access import KeyRing, KeyStore
 from rowcast.api.rate_limiting import RateLimits
@@ -43,8 +43,22 @@ class Parts:
     inspectors: Inspectors
 
 
-# Those of the application that answers the current request.
-parts = cast(Parts, LocalProxy(lambda: flask.current_app.extensions[_NAME]))
+def parts_of(app: flask.Flask) -> Parts:
+    """Return the parts of an application."""
+    return cast(Parts, app.extensions[_NAME])
+
+
+class _Current:
+    """The parts of the application that answers the current request.
+
+    It looks behind one proxy; werkzeug's LocalProxy in front of `flask.current_app` would be two.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(app_ctx.app.extensions[_NAME], name)
+
+
+parts = cast(Parts, _Current())
 
 
 def install(app: flask.Flask, settings: Settings) -> None:
@@ -71,4 +85,4 @@ def install(app: flask.Flask, settings: Settings) -> None:
 def start(app: flask.Flask) -> None:
     """Start the inspectors of an application, so that its first request does not wait for them."""
     with suppress(NoInspector):
-        app.extensions[_NAME].inspectors.start()
+        parts_of(app).inspectors.start()

@@ -44,8 +44,8 @@ class AuditLog:
         if self._target == "off":
             return
         line = {"time": round(time.time(), 3), "action": action, "outcome": outcome}
-        known = {name: value for name, value in fields.items() if value is not None}
-        text = json.dumps(_cut({**line, **known})) + "\n"
+        line |= {name: value for name, value in fields.items() if value is not None}
+        text = json.dumps(_cut(line)) + "\n"
         try:
             self._append(text.encode())
         except OSError as error:

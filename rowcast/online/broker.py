@@ -123,6 +123,8 @@ class Broker:
             self._arriving[visitor] = None
             listen = partial(self._listen, visitor)
             self._selector.register(connection, selectors.EVENT_READ, listen)
+            # Mostly the hello is there already.
+            self._listen(visitor)
 
     def _listen(self, visitor: Visitor) -> None:
         """Read a hello; a visitor that hangs up, or sends anything else, is dropped."""
