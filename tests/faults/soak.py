@@ -28,6 +28,7 @@ import joblib
 import psutil
 
 from client import APIError, Client
+from rowcast.jobs import JobQueue
 from rowcast.store import publications
 from tests.faults.breaking import tree
 from tests.faults.soak_faults import FAULTS, STACK, Recovery, Wrecker, by_kind
@@ -35,6 +36,7 @@ from tests.faults.soak_histories import Histories
 from tests.faults.soak_jobs import PATIENCE_S, Account, Story, insist, play, stories
 from tests.support import ROOT
 from tests.support.stack import Stack, launch
+from tests.support.waiting import eventually
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 HEADING = "## The last soak"
@@ -164,6 +166,8 @@ def _inspect(stack: Stack, ran: Ran) -> None:
                 f"{job} is {status['status']}, and has published {n_published} times"
             )
         ran.n_attempts[status["attempts"]] += 1
+    # Canceled jobs, and those whose fit made no model, get their records a moment later.
+    eventually(lambda: not JobQueue(stack.redis()).unrecorded(), timeout_s=PATIENCE_S)
     stack.redis().flushall()
     for job, status in ends.items():
         found = stack.status(job)

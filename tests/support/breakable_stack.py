@@ -57,8 +57,8 @@ class BreakableParts(Parts):
         }
         return dataclasses.replace(program, env={**program.env, **faked})
 
-    def _settings(self, without: str) -> dict[str, str]:
-        settings = super()._settings(without)
+    def _settings(self, *without: str) -> dict[str, str]:
+        settings = super()._settings(*without)
         if not self.given_store:
             port = _proxy_of(self.ports.store, "store")
             settings["S3_PUBLIC_ENDPOINT"] = settings["S3_ENDPOINT"]
