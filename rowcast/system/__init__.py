@@ -6,6 +6,7 @@ from rowcast.system.process import (
     hide_memory,
     set_process_title,
     show_memory,
+    yield_cores,
 )
 from rowcast.system.shares import FairGate, FairQueue, Places
 
@@ -26,4 +27,5 @@ __all__ = [
     "scratch",
     "set_process_title",
     "show_memory",
+    "yield_cores",
 ]
