@@ -934,11 +934,18 @@ def _checked_key(api_key: str | None) -> str:
 
 def _checked_verify_keys(keys: Iterable[str] | None) -> list[str]:
     """Return the pinned public keys of models; none: ask the service."""
+    is_given = keys is not None
     if keys is None:
-        keys = os.environ.get("ROWCAST_VERIFY_KEYS", "").split(",")
-    found = [key.strip() for key in keys if key.strip()]
+        keys = os.environ.get("ROWCAST_VERIFY_KEYS", "")
+    if isinstance(keys, str):
+        keys = keys.split(",")
+    found = [key.strip() if isinstance(key, str) else key for key in keys]
+    found = [key for key in found if key != ""]
+    if is_given and not found:
+        # Nobody who pins keys wants to trust the service for want of one.
+        raise RowcastError("verify_keys holds no key; leave it out to ask the service.")
     for key in found:
-        if not PUBLIC_KEY.fullmatch(key):
+        if not isinstance(key, str) or not PUBLIC_KEY.fullmatch(key):
             message = f"The key {key!r} of verify_keys must be like ed25519-public-...."
             raise RowcastError(message)
     return found
@@ -1133,31 +1140,26 @@ def _signed_manifest(
 
     Raises RowcastError if none of the keys has signed it as that of this model.
     """
-    if not answer.get("key_id"):
-        raise _untrusted(
-            model_id, "was made by a version that did not sign it for others"
-        )
-    if answer["id"] != model_id.lower():
-        raise _untrusted(model_id, "was asked for, and another one answered")
-    text: bytes = answer["manifest"].encode()
-    digest = hashlib.sha256(text).hexdigest()
-    statement = [
-        "rowcast model",
-        answer["owner"],
-        answer["id"],
-        answer["attempt"],
-        digest,
-    ]
+    signature, text = answer.get("signature"), answer.get("manifest")
+    if not (isinstance(signature, str) and isinstance(text, str)):
+        problem = "has no signature that others than its workers can verify"
+        raise _untrusted(model_id, problem, "Fit it again, on an up-to-date service.")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    owner, attempt = answer.get("owner"), answer.get("attempt")
+    statement = ["rowcast model", owner, model_id.lower(), attempt, digest]
     signed = json.dumps(statement, separators=(",", ":")).encode()
-    if not any(_is_signed(key, signed, answer["signature"]) for key in public_keys):
-        raise _untrusted(model_id, "is signed by none of the keys that count")
+    if not any(_is_signed(key, signed, signature) for key in public_keys):
+        problem = "is not signed by any of the keys that count"
+        hint = (
+            "Correct verify_keys, or ask the operator for VERIFY_KEYS of the service."
+        )
+        raise _untrusted(model_id, problem, hint)
     manifest: JSONObject = json.loads(text)
     return manifest
 
 
-def _untrusted(model_id: str, problem: str) -> RowcastError:
+def _untrusted(model_id: str, problem: str, hint: str) -> RowcastError:
     detail = f"Model {model_id} {problem}, so it is not loaded."
-    hint = "Fit it again, or correct verify_keys."
     return RowcastError(
         f"{detail} {hint}", code="model_untrusted", detail=detail, hint=hint
     )
@@ -1168,7 +1170,7 @@ def _is_signed(public_key: str, message: bytes, signature: Any) -> bool:
     try:
         eddsa = importlib.import_module("Crypto.Signature.eddsa")
     except ImportError as error:
-        needed = "pycryptodome: pip install pycryptodome"
+        needed = "pycryptodome: pip install 'pycryptodome>=3.15'"
         raise RowcastError(f"Checking a model's signature needs {needed}") from error
     try:
         key_bytes = base64.urlsafe_b64decode(public_key[-43:] + "=")

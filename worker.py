@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import NoReturn
+
+if __name__ == "__main__":
+    # The first process of a container loses a signal that it neither handles nor blocks.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 from rowcast import signatures
 from rowcast.config import ConfigurationError, Settings
@@ -47,7 +52,8 @@ def _start_signer() -> NoReturn:
         started = signer.start(key)
     except (ConfigurationError, OSError) as error:
         sys.exit(f"rowcast: {error}")
-    argv = [sys.executable, *sys.argv, "--signer", started.inherited_name()]
+    given = sys.orig_argv[1:]
+    argv = [sys.executable, *given, "--signer", started.inherited_name()]
     environment = {k: v for k, v in os.environ.items() if k.upper() != "SIGNING_KEY"}
     # The memory of this program, which has seen the key, ends here.
     os.execve(argv[0], argv, environment)  # noqa: S606 # nosec B606

@@ -1,6 +1,6 @@
 """Write `.env` from `.env.example`, with random secrets in the place of its placeholders.
 
-    python3 deploy/make_env.py                write .env; an existing file stays as it is
+    python3 deploy/make_env.py                write .env; of an existing file, say what it lacks
     python3 deploy/make_env.py signing-key    print a new pair of keys for models
 
 `make env` runs it. It needs Python alone, so the public key of the pair is computed here: by the
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Old names of secrets.
+RENAMED = (("SIGNING_KEYS", "HMAC_SIGNING_KEYS"),)
 # The curve of Ed25519: its prime, its constant d, and its base point.
 PRIME = 2**255 - 19
 D = -121665 * pow(121666, -1, PRIME) % PRIME
@@ -98,11 +100,25 @@ def _write(folder: Path) -> int:
         descriptor = os.open(folder / ".env", flags, 0o600)
     except FileExistsError:
         sys.stderr.write(".env exists, and stays as it is.\n")
+        sys.stderr.write(_missing((folder / ".env").read_text(), text))
         return 1
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     sys.stdout.write("Wrote .env with random secrets. Keep a copy in a safe place.\n")
     return 0
+
+
+def _missing(present: str, complete: str) -> str:
+    """Return what an `.env` of an earlier version lacks: its old names, and new secrets."""
+    names = set(re.findall(r"^([A-Z0-9_]+)=", present, re.MULTILINE))
+    advice = [f"Rename {old} to {new} in it.\n" for old, new in RENAMED if old in names]
+    example = (ROOT / ".env.example").read_text()
+    secret = re.findall(r"^([A-Z0-9_]+)=change-me-", example, re.MULTILINE)
+    lines = complete.splitlines(keepends=True)
+    added = [line for line in lines if line.partition("=")[0] in {*secret} - names]
+    if added:
+        advice.append("Add these lines to it:\n")
+    return "".join([*advice, *added])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rowcast.config import Settings
 from rowcast.inspection import limits, protocol
 from rowcast.inspection.protocol import Check, Findings, Question, Read
 from rowcast.observability import logs
-from rowcast.system import Deadline, memory
+from rowcast.system import Deadline, memory, sandbox
 from rowcast.tables import Feature, Limits, Sample, checks, formats
 
 log = logging.getLogger("rowcast.inspection")
@@ -38,6 +38,7 @@ def serve(settings: Settings, control: socket.socket, deadline: Deadline) -> Non
     much; another process then takes its place.
     """
     memory.die_first()
+    sandbox.confine([])
     pa.set_cpu_count(1)
     _warm_up(settings)
     memory.limit_growth(settings.inspection_memory_bytes)

@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rowcast import signatures
@@ -58,15 +58,19 @@ class Keys:
         path.chmod(0o600)
         try:
             kept = json.loads(path.read_text())
-            keys = cls(**{**_since_first_version(), **kept})
-        except (TypeError, ValueError):
+            names = {field.name for field in fields(cls)}
+            known = {name: kept[name] for name in names & kept.keys()}
+            keys = cls(**{**_since_first_version(), **known})
+        except (AttributeError, TypeError, ValueError):
             raise StackError(
                 f"{path} does not contain the secrets of a Rowcast stack. Restore it, or "
                 "start with a new folder: the data of this one is unusable without them."
             ) from None
 
-        if asdict(keys) != kept:
-            write_private(path, json.dumps(asdict(keys), indent=2))
+        # What a later version has added stays.
+        complete = {**kept, **asdict(keys)}
+        if complete != kept:
+            write_private(path, json.dumps(complete, indent=2))
         return keys
 
     @classmethod

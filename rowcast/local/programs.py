@@ -123,10 +123,11 @@ class Parts:
         return Program("online", argv, settings, ROOT)
 
     def _verify_keys(self) -> str:
-        """Return the caller's VERIFY_KEYS, and the public key of the data folder."""
-        seed = ed25519_bytes("private", self.keys.model_key)
-        own = signatures.public_text(signatures.PrivateKey(seed).public_bytes)
-        return ",".join(filter(None, (own, self.environ.get("VERIFY_KEYS"))))
+        """Return the public keys of the key that signs, of the data folder, and the caller's."""
+        signing = self.environ.get("SIGNING_KEY") or self.keys.model_key
+        given = self.environ.get("VERIFY_KEYS", "").split(",")
+        own = [_public_text(key) for key in (signing, self.keys.model_key)]
+        return ",".join(filter(None, dict.fromkeys([*own, *given])))
 
     def _rclone(self) -> Program:
         folder = private_folder(self.data / "store")
@@ -187,8 +188,7 @@ class Parts:
         settings["REDIS_URL"] = self.redis_url
         settings["DATA_DIR"] = str(self.data)
         settings["PYTHONUNBUFFERED"] = "1"
-        if not self.environ.get("SIGNING_KEY"):
-            settings["VERIFY_KEYS"] = self._verify_keys()
+        settings["VERIFY_KEYS"] = self._verify_keys()
         if not settings.get("AUDIT_LOG"):
             settings["AUDIT_LOG"] = str(self.data / "audit.log")
         if not self.given_store:
@@ -204,6 +204,11 @@ class Parts:
         if self.log_format and not settings.get("LOG_FORMAT"):
             settings["LOG_FORMAT"] = self.log_format
         return settings
+
+
+def _public_text(private: str) -> str:
+    key = signatures.PrivateKey(ed25519_bytes("private", private))
+    return signatures.public_text(key.public_bytes)
 
 
 def _socket_path(data: Path) -> str:

@@ -19,7 +19,7 @@ from rowcast.online import predictor, protocol
 from rowcast.online.model_cache import ModelCache
 from rowcast.redis_clients import connect_for_heartbeats
 from rowcast.store import Storage, loading, patience, signing
-from rowcast.system import Deadline, cores, memory, scratch
+from rowcast.system import Deadline, cores, memory, sandbox, scratch
 
 log = logging.getLogger("rowcast.online")
 
@@ -56,6 +56,7 @@ class _StopSignal:
 def _answering(settings: Settings) -> _Answering:
     folder_name = f"online-{uuid.uuid4().hex}"
     folder = scratch.make(Path(settings.scratch_dir), folder_name)
+    sandbox.confine([folder])
     cache = ModelCache(
         Storage(settings, patience.SERVER, connections=2),
         connect_for_heartbeats(settings),

@@ -87,7 +87,8 @@ class Keys:
             raise ModelUntrusted(f"The signature of model {job.id} does not match.")
 
     def _has_signed_by_hmac(self, job: JobRef, manifest: Mapping[str, Any]) -> bool:
-        signature = str(manifest.get("signature", "")).encode()
+        given = str(manifest.get("signature"))
+        signature = given.encode("ascii", "backslashreplace")
         message = signatures.canonical(
             [job.owner, job.id, _without_signature(manifest)]
         )

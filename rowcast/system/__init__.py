@@ -24,6 +24,7 @@ __all__ = [
     "hide_memory",
     "memory",
     "messages",
+    "sandbox",
     "scratch",
     "set_process_title",
     "show_memory",

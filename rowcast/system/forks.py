@@ -121,7 +121,7 @@ class ForkSupervisor:
     def run(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Start the children, and return when all of them have stopped after a signal.
 
-        That nobody wants them any more is like a signal.
+        That nobody wants them any more is like two signals.
         """
         for number in STOP_SIGNALS:
             signal.signal(number, self._count_signal)
@@ -130,7 +130,7 @@ class ForkSupervisor:
         while not self._n_signals:
             self._pause(TICK_S)
             if not is_wanted():
-                self._n_signals += 1
+                self._n_signals += 2
                 break
             for child in self._children:
                 self._check(child)

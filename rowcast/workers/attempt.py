@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,7 +56,7 @@ class Attempt:
 
     `heartbeat_queue` is the queue by a connection that gives up soon: what the job notes and asks
     while it runs is not worth waiting for a Redis that is away. The worker enforces `memory_bytes`;
-    here it only appears in a message.
+    here it only appears in a message. `confine` takes the folders in which the job changes files.
     """
 
     job: JobFields
@@ -66,6 +66,7 @@ class Attempt:
     work: Callable[[], None]
     reports: ReportPipe
     sign: Sign
+    confine: Callable[[Sequence[Path]], object]
     memory_bytes: int
     lines: deque[str] = field(default_factory=deque)
 
@@ -110,6 +111,8 @@ class Attempt:
         owner = self.job.owner
         notes = self.heartbeat_queue.connection
         name = folder_name(self.job.id, self.number)
+        folder = scratch.make(Path(self.settings.scratch_dir), name)
+        self.confine([folder, Path(self.settings.cores_dir)])
         return context.Run(
             job=self.job.ref,
             attempt=self.number,
@@ -117,7 +120,7 @@ class Attempt:
             storage=storage,
             publisher=self.publisher,
             sign=self.sign,
-            folder=scratch.make(Path(self.settings.scratch_dir), name),
+            folder=folder,
             others_wait=partial(_do_others_wait, self.heartbeat_queue),
             progress=Progress(self.reports.send_progress),
             note_digest=partial(deduplication.note, notes, owner),

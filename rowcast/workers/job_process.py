@@ -26,6 +26,7 @@ from rowcast.store import Kind
 from rowcast.system import (
     die_with_parent,
     memory,
+    sandbox,
     scratch,
     set_process_title,
     show_memory,
@@ -122,6 +123,7 @@ class JobProcess:
             work=partial(function, **order.arguments),
             reports=reports,
             sign=sign,
+            confine=sandbox.confine,
             memory_bytes=self.memory_bytes,
         )
 

@@ -15,7 +15,9 @@ from rowcast.workers.supervision import JobLimits
 
 
 def run(settings: Settings, n_workers: int, signer: Signer) -> None:
-    """Keep the processes running until SIGTERM, Ctrl-C or the signer's end; then wait for the jobs.
+    """Keep the processes running until SIGTERM or Ctrl-C, then wait for the running jobs.
+
+    If the signer ends, the running jobs go back to the queue, because a fit could not end.
 
     There are `n_workers`, SHORT_WORKERS for short jobs and, with MAINTENANCE, a maintenance
     process. They share the memory of what the caller has imported. The caller must not have fitted
@@ -30,13 +32,18 @@ def run(settings: Settings, n_workers: int, signer: Signer) -> None:
     kinds += ["short"] * settings.short_workers
     processes = [_worker(kind, settings, limits, signer) for kind in kinds]
     if settings.maintenance:
-        maintains = partial(maintenance.run, settings)
+        maintains = partial(_maintain, settings, signer)
         processes.append(forks.Child("maintenance process", maintains))
     is_first_process = os.getpid() == 1
     supervisor = forks.ForkSupervisor(processes, collects_orphans=is_first_process)
     supervisor.run(signer.is_alive)
     # What work horses that were killed have left would else stay until the next start.
     scratch.sweep(Path(settings.scratch_dir))
+
+
+def _maintain(settings: Settings, signer: Signer) -> None:
+    signer.close()
+    maintenance.run(settings)
 
 
 def _worker(

@@ -31,8 +31,9 @@ log = logging.getLogger("rowcast.worker")
 
 def run(n_workers: int | None, signer: Signer) -> None:
     """Run so many workers, None: WORKERS, 0: one per core, until SIGTERM or Ctrl-C."""
-    # The first process of a container ignores the signals that it does not handle.
+    # `worker.py` has blocked it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     # Work horses must not reach the signer through the workers.
     hide_memory()
     try:

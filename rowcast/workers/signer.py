@@ -50,6 +50,7 @@ class Signer:
         descriptor, _, pid = name.partition(":")
         channel = socket.socket(fileno=int(descriptor))
         channel.set_inheritable(False)
+        channel.settimeout(ANSWER_S)
         return cls(channel, int(pid))
 
     def inherited_name(self) -> str:
@@ -70,17 +71,28 @@ class Signer:
         self._channel.close()
 
     def sign(self, statement: list[Any]) -> dict[str, str] | None:
-        """Return `key_id` and `signature` of a statement; None if the signer does not answer."""
+        """Return `key_id` and `signature` of a statement; None if the signer does not answer.
+
+        One that hangs is killed, so that the workers start again with another.
+        """
         question = json.dumps(statement).encode()
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as answers:
-            try:
-                socket.send_fds(self._channel, [question], [writer])
-            except OSError:
-                return None
-            finally:
-                os.close(writer)
-            return _received(answers.fileno())
+            is_sent = self._send(question, writer)
+            received = _received(answers.fileno()) if is_sent else None
+        if received is None and self.is_alive():
+            os.kill(self.pid, signal.SIGKILL)
+        return received
+
+    def _send(self, question: bytes, answer_to: int) -> bool:
+        """Send a question with the pipe for its answer, which is then the signer's alone."""
+        try:
+            socket.send_fds(self._channel, [question], [answer_to])
+        except OSError:
+            return False
+        finally:
+            os.close(answer_to)
+        return True
 
 
 def _received(reader: int) -> dict[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ TICK_S = 0.1
 SCRATCH_CHECK_S = 1.0
 # A job that was expected to be short, and has run this long, makes way for short ones.
 MISJUDGED_S = 4 * estimates.SHORT_S
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 # Why an attempt was ended that was not at fault.
 STOPPED = AttemptError(
     "worker_stopped", "The worker was told to stop before the job had ended."
@@ -110,8 +112,8 @@ class Watch:
         digest, self._horse.asks_signature = self._horse.asks_signature, ""
         job = self._order.job
         stated = signing.statement(job.owner, job.id, job.attempt, digest)
-        is_model = job.kind == "fit"
-        self._horse.answer(self._signer.sign(stated) if is_model else None)
+        may_sign = job.kind == "fit" and _SHA256.fullmatch(digest)
+        self._horse.answer(self._signer.sign(stated) if may_sign else None)
 
     def _verdict(self) -> Verdict | None:
         """Return why the work horse must be killed; None while it may go on."""

@@ -93,6 +93,7 @@ class WorkHorse:
         A work horse that has ended meanwhile is noticed by `wait`.
         """
         self.worked_s = 0.0
+        self.asks_signature = ""
         self._checked_at = self._progress_at = time.monotonic()
         self._send(order)
 

@@ -110,7 +110,7 @@ def test_checking_a_signature_names_the_missing_package(
 ) -> None:
     model_id = live.fit(numbers(60, 3), None)
     monkeypatch.setitem(sys.modules, "Crypto.Signature.eddsa", None)
-    with pytest.raises(RowcastError, match="pip install pycryptodome"):
+    with pytest.raises(RowcastError, match="pip install 'pycryptodome"):
         live.download_model(model_id, tmp_path / "model.joblib")
     assert list(tmp_path.iterdir()) == []
 
@@ -118,8 +118,16 @@ def test_checking_a_signature_names_the_missing_package(
 def test_service_that_answers_another_model_or_no_signature_is_not_believed(
     client: Client, service: Server
 ) -> None:
-    other = {"id": "m2", "key_id": "0" * 16, "url": service.url}
-    for answer in (other, {"url": service.url}, {**other, "key_id": None}):
+    other = {"id": "m2", "signature": "", "manifest": "{}", "owner": "ann"}
+    answers: list[dict[str, Any]] = [
+        other,
+        {},
+        {**other, "signature": None},
+        {**other, "manifest": 1},
+    ]
+    answers += [{**other, "signature": 7}, {**other, "owner": {}, "attempt": "x"}]
+    for found in answers:
+        answer = {**found, "url": service.url}
         service.queued["/signing_keys"] = [Reply(200, {"keys": []})]
         service.queued["/models/m1/file"] = [Reply(200, answer)]
         with pytest.raises(RowcastError) as raised:
@@ -127,10 +135,23 @@ def test_service_that_answers_another_model_or_no_signature_is_not_believed(
         assert raised.value.code == "model_untrusted"
 
 
-@pytest.mark.parametrize("key", ["ed25519-private-" + "A" * 43, "AAAA", "*"])
-def test_malformed_verify_key_is_refused(key: str) -> None:
+@pytest.mark.parametrize("key", ["ed25519-private-" + "A" * 43, "AAAA", "*", 1, b"x"])
+def test_malformed_verify_key_is_refused(key: Any) -> None:
     with pytest.raises(RowcastError, match="ed25519-public-"):
         Client(verify_keys=[key])
+
+
+@pytest.mark.parametrize("keys", [[], [""], ""])
+def test_pins_without_a_key_are_refused(keys: Any) -> None:
+    with pytest.raises(RowcastError, match="holds no key"):
+        Client(verify_keys=keys)
+
+
+def test_pins_may_be_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "ed25519-public-" + "A" * 43
+    assert Client(verify_keys=f"{key}, {key}")._keys_of_models() == [key, key]
+    monkeypatch.setenv("ROWCAST_VERIFY_KEYS", key)
+    assert Client()._keys_of_models() == [key]
 
 
 def test_model_of_a_real_service_has_a_summary(live: Client) -> None:

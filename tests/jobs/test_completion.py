@@ -106,6 +106,7 @@ def run(jobs: Jobs, job_id: str, settings: Settings, work: Callable[[], None]) -
             work,
             ReportPipe(nobody.fileno()),
             unsigned,
+            lambda _folders: None,
             10**9,
         ).run()
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rowcast.redis_clients import connect_for_heartbeats
 from rowcast.setting_types import ed25519_bytes
 from rowcast.signatures import is_signed
 from rowcast.store import Kind, signing
-from rowcast.system import hide_memory, show_memory
+from rowcast.system import hide_memory, memory, sandbox, show_memory
 from rowcast.workers import signer
 from rowcast.workers.lease import Lease
 from rowcast.workers.order import Order
@@ -172,24 +172,123 @@ def test_private_key_is_in_no_process_but_the_signer(start_stack: StartStack) ->
     stack.finished(job_id)
 
 
-def test_signer_and_hidden_processes_are_closed_to_others_of_the_same_user() -> None:
+def test_signer_and_workers_are_closed_to_processes_of_the_same_user() -> None:
+    assert seen_by_nobody(_opened) == {
+        "a process": True,
+        "the signer": False,
+        "a worker": False,
+    }
+
+
+def test_work_horse_cannot_reach_the_job_beside_it() -> None:
+    assert seen_by_nobody(_done_by_a_confined_process) == {
+        "looks into the other work horse": False,
+        "opens its pipes": False,
+        "signals it": False,
+        "changes its files": False,
+        "removes its files": False,
+        "looks into its worker": False,
+        "changes its own files": True,
+        "is measured by its worker": True,
+    }
+
+
+def seen_by_nobody(look: Callable[[Path], dict[str, bool]]) -> dict[str, bool]:
+    """Return what a process sees that is not root."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writer, json.dumps(_seen_by_nobody()).encode())
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+                # The change of the user has hidden this process.
+                show_memory()
+            with tempfile.TemporaryDirectory() as folder:
+                os.write(writer, json.dumps(look(Path(folder))).encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as found:
-        seen = json.loads(found.read())
+        seen: dict[str, bool] = json.loads(found.read())
     os.waitpid(pid, 0)
-    assert seen == {
-        "a process": True,
-        "the signer": False,
-        "a worker": False,
-        "a work horse": True,
-    }
+    return seen
+
+
+def _opened(_: Path) -> dict[str, bool]:
+    """Return into which processes one of the same user may look."""
+    started = signer.start(KEY)
+    assert started.sign(["ready"])
+    plain = _paused()
+    hide_memory()
+    worker = _paused()
+    show_memory()
+    processes = {"a process": plain, "the signer": started.pid, "a worker": worker}
+    seen = {name: _may(_look_into, pid) for name, pid in processes.items()}
+    for pid in processes.values():
+        os.kill(pid, signal.SIGKILL)
+    return seen
+
+
+def _done_by_a_confined_process(folder: Path) -> dict[str, bool]:
+    """Return what a work horse may do to the one beside it, and to its worker."""
+    own, others = folder / "own", folder / "others"
+    for each in (own, others):
+        each.mkdir()
+        (each / "model").write_bytes(b"a model")
+    other = _paused(others)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        sandbox.confine([own])
+        found = {
+            "looks into the other work horse": _may(_look_into, other),
+            "opens its pipes": _may(os.listdir, f"/proc/{other}/fd"),
+            "signals it": _may(os.kill, other, 0),
+            "changes its files": _may((others / "model").write_bytes, b"another"),
+            "removes its files": _may((others / "model").unlink),
+            "looks into its worker": _may(_look_into, os.getppid()),
+            "changes its own files": _may((own / "model").write_bytes, b"another"),
+        }
+        os.write(writer, json.dumps(found).encode())
+        time.sleep(60)
+        os._exit(0)
+    done: dict[str, bool] = json.loads(os.read(reader, 10_000))
+    done["is measured by its worker"] = memory.held_bytes(pid) > 0 and _may(
+        Path(f"/proc/{pid}/smaps_rollup").read_bytes
+    )
+    for process in (pid, other):
+        os.kill(process, signal.SIGKILL)
+    return done
+
+
+def _paused(confined_to: Path | None = None) -> int:
+    """Return a forked process that waits."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if confined_to:
+            sandbox.confine([confined_to])
+        os.write(writer, b".")
+        time.sleep(60)
+        os._exit(0)
+    os.read(reader, 1)
+    return pid
+
+
+def _look_into(pid: int) -> None:
+    Path(f"/proc/{pid}/environ").read_bytes()
+    Path(f"/proc/{pid}/mem").open("rb").close()
+
+
+def _may(act: Callable[..., object], *arguments: object) -> bool:
+    """Return whether the kernel lets this process do something."""
+    try:
+        act(*arguments)
+    except PermissionError:
+        return False
+    return True
 
 
 def test_process_whose_program_cannot_be_read_is_closed_from_its_start() -> None:
@@ -210,56 +309,6 @@ def test_process_whose_program_cannot_be_read_is_closed_from_its_start() -> None
                 opened[mode] = read.returncode == 0
                 process.kill()
     assert opened == {0o555: True, 0o111: False}
-
-
-def _seen_by_nobody() -> dict[str, bool]:
-    """Return into which processes one of the same user may look, if it is not root."""
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        # The change of the user has hidden this process.
-        show_memory()
-    started = signer.start(KEY)
-    assert started.sign(["ready"])
-    plain = _paused()
-    hide_memory()
-    worker = _paused()
-    horse = _paused(shows=True)
-    show_memory()
-    processes = {
-        "a process": plain,
-        "the signer": started.pid,
-        "a worker": worker,
-        "a work horse": horse,
-    }
-    seen = {name: _opens(pid) for name, pid in processes.items()}
-    for pid in processes.values():
-        os.kill(pid, signal.SIGKILL)
-    return seen
-
-
-def _paused(*, shows: bool = False) -> int:
-    """Return a forked process that waits; one that `shows` lets others look into it."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        if shows:
-            show_memory()
-        os.write(writer, b".")
-        time.sleep(60)
-        os._exit(0)
-    os.read(reader, 1)
-    return pid
-
-
-def _opens(pid: int) -> bool:
-    try:
-        Path(f"/proc/{pid}/environ").read_bytes()
-        Path(f"/proc/{pid}/mem").open("rb").close()
-    except PermissionError:
-        return False
-    return True
 
 
 # What a worker has signed
