@@ -30,7 +30,6 @@ from rowcast.system import (
     scratch,
     set_process_title,
     show_memory,
-    yield_cores,
 )
 from rowcast.workers import warmup
 from rowcast.workers.attempt import Attempt, Sign
@@ -144,7 +143,6 @@ def _signature(orders: TextIO, reports: ReportPipe, digest: str) -> dict[str, st
 def _become_work_horse(parent_pid: int) -> None:
     # The worker, which hides its own memory, measures that of a work horse.
     show_memory()
-    yield_cores()
     os.setpgrp()
     # The worker decides what a signal to stop means for its job.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -89,12 +89,3 @@ def test_earlier_jobs_give_the_estimate_of_a_job_of_similar_size(
     assert first == pytest.approx(took_s[-1], rel=0.9)
     stack.finished(job)
     stack.stop()
-
-
-def test_a_job_leaves_the_cores_to_what_somebody_waits_for(stack: Stack) -> None:
-    job = stack.fit(slow_table(), validation="none", params='{"max_iter": 1000}')
-    (horse,) = eventually(stack.horses)
-    parts = ("server", "redis", "store", "online", "worker")
-    nicest = max(stack.part(name).nice() for name in parts)
-    assert horse.nice() == nicest + 10
-    stack.post("/cancel", id=job).raise_for_status()
