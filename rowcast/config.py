@@ -382,7 +382,7 @@ class Settings(BaseSettings):
     hmac_signing_keys: HmacKeys = Field(
         (),
         description="Keys of models that earlier versions have signed by HMAC. For workers "
-        "and online workers only. Such models are accepted until 2027-12-31.",
+        "and online workers only. The first version after 2027-12-31 drops it.",
     )
     webhook_secrets: WebhookSecrets = Field(
         (),

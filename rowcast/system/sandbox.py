@@ -29,6 +29,8 @@ _CHANGES_OF_A_FILE = 1 << 1 | 1 << 14
 _SCOPES = {6: 0b11}
 # Programs that a process starts write there what nobody wants.
 _NOTHING = Path("/dev/null")
+# The locks of multiprocessing are made there, and so those of joblib's threads; no data is.
+_LOCKS = Path("/dev/shm")  # noqa: S108 # nosec B108
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -73,7 +75,7 @@ def confine(folders: Iterable[Path]) -> bool:
     size = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}.get(known, ctypes.sizeof(rules))
     ruleset = _call(_CREATE_RULESET, ctypes.byref(rules), size, 0)
     try:
-        for folder in folders:
+        for folder in (*folders, *filter(Path.exists, [_LOCKS])):
             _allow(ruleset, folder, changes)
         _allow(ruleset, _NOTHING, changes & _CHANGES_OF_A_FILE)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -237,7 +237,7 @@ def test_a_job_that_cannot_be_helped_does_not_keep_others_from_being_recovered(
     jobs: Jobs, settings: Settings, storage: Storage
 ) -> None:
     maintenance = Maintenance(settings)
-    maintenance._queue, maintenance._impatient_storage = jobs.queue, storage
+    maintenance._impatient_queue, maintenance._impatient_storage = jobs.queue, storage
     damaged, lost = started(jobs), started(jobs)
     jobs.queue.connection.hdel(f"rq:job:{damaged}", "attempt")
     jobs.queue.connection.zadd("rowcast:running", {damaged: 0, lost: 1})

@@ -21,6 +21,7 @@ import requests
 
 from tests.support import ROOT
 from tests.support.processes import has_ended
+from tests.support.signing import new_pair
 from tests.support.waiting import eventually
 
 # Each test starts a stack, or a program that would.
@@ -214,19 +215,27 @@ def test_no_secret_is_in_the_process_list_or_the_log(stack: RunningStack) -> Non
         " ".join(process.info["cmdline"] or [])
         for process in psutil.process_iter(["cmdline"])
     ]
-    for secret in stack.keys.values():
+    for secret in filter(None, stack.keys.values()):
         assert not [line for line in command_lines if secret in line]
         assert secret not in stack.log
 
 
 def test_server_has_no_signing_key(start: Callable[..., RunningStack]) -> None:
-    stack = start(API_KEYS="owner:a-key-of-ours", SIGNING_KEYS="a-signing-key-of-ours")
+    private, public = new_pair()
+    stack = start(
+        API_KEYS="owner:a-key-of-ours",
+        SIGNING_KEY=private,
+        HMAC_SIGNING_KEYS="a-signing-key-of-earlier",
+    )
     assert stack.url
     server, worker = stack.part("server").environ(), stack.part("worker").environ()
-    assert "SIGNING_KEYS" not in server
+    assert not {"SIGNING_KEY", "HMAC_SIGNING_KEYS"} & server.keys()
     assert server["API_KEYS"] == "owner:a-key-of-ours"
-    assert "API_KEYS" not in worker
-    assert worker["SIGNING_KEYS"] == "a-signing-key-of-ours"
+    assert not {"API_KEYS", "SIGNING_KEY"} & worker.keys()
+    assert worker["HMAC_SIGNING_KEYS"] == "a-signing-key-of-earlier"
+    # The stack adds the public key of a private one that its caller gives.
+    for environment in (server, worker):
+        assert public in environment["VERIFY_KEYS"].split(",")
 
 
 def test_only_our_own_programs_get_the_variables_of_the_caller(

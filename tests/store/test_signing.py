@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from rowcast import signatures
 from rowcast.errors import ModelUntrusted
+from rowcast.signatures import PrivateKey
 from rowcast.store import JobRef, signing
-from tests.support.signing import keys_of, new_key, sign_with
+from tests.support.signing import keys_of, sign_with
 
-OLD, NEW = new_key(), new_key()
+OLD, NEW = PrivateKey(b"o" * 32), PrivateKey(b"n" * 32)
 HMAC_KEY = "a key of an earlier version"
 JOB = JobRef("acme", "fit", "model-1")
 MANIFEST: dict[str, Any] = {
@@ -25,7 +25,7 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def signed(key: signatures.PrivateKey = NEW) -> dict[str, Any]:
+def signed(key: PrivateKey = NEW) -> dict[str, Any]:
     return signing.signed(MANIFEST, sign_with(key, JOB))
 
 
