@@ -61,6 +61,7 @@ STATUS_OF_CODE = {
     "no_online_worker": 503,
     "no_inspector": 503,
     "server_busy": 503,
+    "signer_unavailable": 503,
 }
 
 each_error = pytest.mark.parametrize(

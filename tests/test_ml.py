@@ -253,7 +253,8 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
     ]
     assert manifest.pop("created_at") > 1_700_000_000
     assert manifest.pop("versions")["scikit-learn"] == sklearn.__version__
-    assert len(manifest.pop("signature")) == 64
+    assert len(manifest.pop("signature")) == 88
+    assert manifest.pop("key_id") == bench.key.key_id
     features = manifest.pop("features")
     assert [(feature["name"], feature["kind"]) for feature in features] == [
         ("x", "numeric"),

@@ -82,7 +82,8 @@ def _has_times_as_text(values: pa.Array) -> bool:
         if pt.is_date(values.type):
             values = values.cast(pa.timestamp("s"), safe=False)
         ends = pc.min_max(values.cast(pa.int64())).as_py()
-    except pa.ArrowException:
+    except (pa.ArrowException, KeyError):
+        # Where pytz is installed, Arrow asks it for zones, and its error is a KeyError.
         return False
     least, most = ends["min"], ends["max"]
     if least is None:

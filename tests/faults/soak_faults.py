@@ -90,12 +90,12 @@ class Wrecker:
         }
 
     def maintenances(self) -> list[psutil.Process]:
-        """Return the maintenance processes of the pool: its children that are not workers."""
+        """Return the maintenance processes of the pool: neither a worker nor the signer."""
         workers = self.workers()
         return [
             child
             for child in self.stack.part("worker").children()
-            if child.pid not in workers
+            if child.pid not in workers and child.name() != "signer"
         ]
 
     def running(self) -> dict[str, int]:

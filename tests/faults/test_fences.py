@@ -89,14 +89,18 @@ def what_is_seen(stack: Stack, store: ExternalStore, job: str) -> dict[str, Any]
 
 
 def test_an_attempt_stalled_for_longer_than_its_lease_changes_nothing_afterwards(
-    gated: Stack, store: ExternalStore, stalled: StalledWorker
+    gated: Stack, store: ExternalStore, gate: Gate, stalled: StalledWorker
 ) -> None:
+    # It has its signature, for which it needs its worker, and has published nothing.
+    gate.hold(asked=b"/1/model.joblib HTTP")
+    assert gate.is_held.wait(60)
     stalled.stop()
     status = gated.finished(stalled.job)
     assert status["attempts"] == 2
     assert [cause["code"] for cause in status["earlier"]] == ["worker_lost"]
     before = what_is_seen(gated, store, stalled.job)
     assert "2/manifest.json" in before["versions"]
+    gate.open()
     stalled.continue_horse()
     # It continued to its end, and removed what it had published too late.
     names = store.storage().names("models", "default", stalled.job)
@@ -158,19 +162,20 @@ def test_a_job_that_was_canceled_during_a_stop_stays_canceled(
 
 
 @pytest.mark.parametrize(
-    "published", [False, True], ids=["before it published", "while it published"]
+    "name",
+    ["model.joblib", "manifest.json"],
+    ids=["before it published", "while it published"],
 )
 def test_an_attempt_that_was_given_up_cannot_finish_its_job(
     gated: Stack,
     store: ExternalStore,
     gate: Gate,
     stalled: StalledWorker,
-    published: bool,
+    name: str,
 ) -> None:
     gated.redis().hset(KEY.format(stalled.job), "max_attempts", 1)
-    if published:
-        gate.hold(asked=b"/1/manifest.json HTTP")
-        assert gate.is_held.wait(60)
+    gate.hold(asked=f"/1/{name} HTTP".encode())
+    assert gate.is_held.wait(60)
     stalled.stop()
     status = gated.wait(stalled.job)
     assert (status["status"], status["error"]["code"], status["attempts"]) == (

@@ -41,7 +41,8 @@ def test_workers_that_start_with_a_full_redis_wait(start_stack: StartStack) -> N
     before = stack.part("worker")
     before.kill()
     eventually(lambda: stack.part("worker").pid != before.pid)
-    eventually(lambda: len(stack.part("worker").children()) == 2)
+    # A worker, maintenance and the signer.
+    eventually(lambda: len(stack.part("worker").children()) == 3)
     workers = {child.pid for child in stack.part("worker").children()}
 
     stack.redis().config_set("maxmemory", "512mb")

@@ -211,8 +211,8 @@ def test_workers_that_start_before_redis_wait_for_it(workers: Stack) -> None:
     with stopped(workers.part("redis")):
         kill(pool)
         eventually(lambda: workers.part("worker").pid != pool.pid)
-        # The workers have started, and ask Redis.
-        eventually(lambda: len(workers.part("worker").children()) == 4, timeout_s=40)
+        # The workers have started, beside maintenance and the signer, and ask Redis.
+        eventually(lambda: len(workers.part("worker").children()) == 5, timeout_s=40)
         time.sleep(1)
     workers.finished(str(eventually(lambda: workers.fit(table()))))
 
