@@ -27,7 +27,7 @@ MAX_HEAD_BYTES = 65_536
 GRACE_S = 10.0
 # The least mean rate, after that, at which a body arrives and an answer is taken.
 LEAST_BYTES_PER_S = 10_000
-# The thread that has a request reads a body of at most so many bytes, if it is there.
+# The largest body that the thread of a request reads itself, if it has arrived.
 SMALL_BODY_BYTES = 65_536
 _HEAD_ENDS = (b"\r\n\r\n", b"\n\n")
 _LONGEST_HEAD_END = 4

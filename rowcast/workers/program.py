@@ -30,7 +30,7 @@ log = logging.getLogger("rowcast.worker")
 
 
 def run(n_workers: int | None, signer: Signer) -> None:
-    """Run so many workers, None: WORKERS, 0: one per core, until SIGTERM or Ctrl-C."""
+    """Run `n_workers` workers until SIGTERM or Ctrl-C; None: WORKERS, 0: one per core."""
     # `worker.py` has blocked it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -503,13 +503,16 @@ def test_model_that_somebody_put_into_the_store_is_not_loaded_by_the_client(
     by_attacker = signing.signed(signing.members(manifest), sign_with(attacker, job))
     unsigned = signing.members(manifest)
     storage.write(*place, "1/model.joblib", bomb)
-    for forged in (manifest, by_attacker, unsigned, {**unsigned, "signature": "0"}):
+    by_hmac = {**unsigned, "signature": "0" * 64}
+    for forged in (manifest, by_attacker, unsigned, by_hmac):
         storage.write(*place, "1/manifest.json", documents.as_json(forged))
         with Client() as client:
             for path in (None, tmp_path / "model.joblib"):
                 with pytest.raises(RowcastError) as raised:
                     client.download_model(far.model_id_, path)
                 assert raised.value.code == "model_untrusted"
+    # What only workers can verify has no other remedy.
+    assert raised.value.hint.startswith("Fit it again")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -49,6 +49,8 @@ def model_file(path: Named, query: Nothing) -> dict[str, Any]:
     found = lookups.model(path.id)
     file = lookups.file_of(found, path.id)
     _verify(found, path.id)
+    # Without a key's name, the signature is an HMAC, which nobody else can verify.
+    key_id = found.manifest.get("key_id")
     name = f"{found.attempt}/{publications.MODEL_FILE}"
     return {
         **presigning.download("models", path.id, name),
@@ -57,8 +59,8 @@ def model_file(path: Named, query: Nothing) -> dict[str, Any]:
         "owner": flask.g.owner,
         "attempt": found.attempt,
         "manifest": signing.covered(found.manifest).decode(),
-        "key_id": found.manifest.get("key_id"),
-        "signature": found.manifest.get("signature"),
+        "key_id": key_id,
+        "signature": found.manifest["signature"] if key_id else None,
     }
 
 
