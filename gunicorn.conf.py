@@ -8,7 +8,7 @@ from gunicorn import glogging
 from rowcast.api import gunicorn_worker, state
 from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import AuditLog, logs
-from rowcast.system import die_with_parent
+from rowcast.system import die_with_parent, sandbox
 
 try:
     settings = Settings.from_environment()
@@ -60,6 +60,11 @@ control_socket_disable = True
 # A folder in memory, not of temporary files.
 shared_memory = Path("/dev/shm")  # noqa: S108 # nosec B108
 worker_tmp_dir = str(shared_memory) if shared_memory.is_dir() else None
+
+
+def on_starting(server):  # noqa: ARG001 - gunicorn's signature
+    """Warn once for the inspectors of all workers."""
+    sandbox.warn_if_missing()
 
 
 def post_fork(server, worker):  # noqa: ARG001 - gunicorn's signature

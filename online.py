@@ -11,6 +11,7 @@ import ml
 from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import logs
 from rowcast.online import pool, protocol
+from rowcast.system import sandbox
 
 log = logging.getLogger("rowcast.online")
 
@@ -24,6 +25,7 @@ def main() -> None:
     logs.configure(settings, "online")
     listener = _listen(settings)
     log.info("starting %d online workers", settings.online_workers)
+    sandbox.warn_if_missing()
     ml.warm_up()
     pool.run(settings, listener)
 

@@ -12,10 +12,15 @@ packages for it are alpha, and four system calls are enough.
 from __future__ import annotations
 
 import ctypes
+import errno
+import logging
 import os
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+log = logging.getLogger("rowcast.processes")
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
@@ -31,6 +36,9 @@ _SCOPES = {6: 0b11}
 _NOTHING = Path("/dev/null")
 # The locks of multiprocessing are made there, and so those of joblib's threads; no data is.
 _LOCKS = Path("/dev/shm")  # noqa: S108 # nosec B108
+
+# What the profile of a container answers to a system call that it forbids.
+_FORBIDDEN = {errno.EPERM, errno.ENOSYS}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,11 +66,26 @@ def version() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
 
 
+def is_available() -> bool:
+    """Return whether processes can confine themselves here: a thread tries it, and ends."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(confine, []).result()
+
+
+def warn_if_missing() -> None:
+    """Log a warning where nothing can be confined; each program calls this once."""
+    if not is_available():
+        log.warning(
+            "Landlock is not available here, so the processes that parse tables are not kept "
+            "from each other. It needs Linux 5.13, and a container profile that permits it."
+        )
+
+
 def confine(folders: Iterable[Path]) -> bool:
     """Confine this thread, and what it starts, for good; it changes files in `folders` only.
 
-    Returns False where the kernel has no Landlock, and nothing is confined. Call it before there
-    are other threads.
+    Returns False where Landlock is missing or forbidden, and nothing is confined. Call it before
+    there are other threads.
 
     Raises:
         OSError: a folder does not exist.
@@ -70,6 +93,16 @@ def confine(folders: Iterable[Path]) -> bool:
     known = version()
     if not known:
         return False
+    try:
+        _confine(known, folders)
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+        return False
+    return True
+
+
+def _confine(known: int, folders: Iterable[Path]) -> None:
     changes = _sum(_CHANGES, known)
     rules = _Ruleset(changes, 0, _sum(_SCOPES, known))
     size = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}.get(known, ctypes.sizeof(rules))
@@ -82,7 +115,6 @@ def confine(folders: Iterable[Path]) -> bool:
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-    return True
 
 
 def _sum(bits: dict[int, int], known: int) -> int:

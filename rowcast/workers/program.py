@@ -22,7 +22,7 @@ from rowcast import errors
 from rowcast.config import ConfigurationError, Settings
 from rowcast.observability import logs
 from rowcast.store import Storage
-from rowcast.system import directories, hide_memory
+from rowcast.system import directories, hide_memory, sandbox
 from rowcast.workers import pool
 from rowcast.workers.signer import Signer
 
@@ -49,6 +49,7 @@ def run(n_workers: int | None, signer: Signer) -> None:
     log.info(
         "starting %d workers, and %d for short jobs", n_started, settings.short_workers
     )
+    sandbox.warn_if_missing()
     ml.warm_up()
     pool.run(settings, n_started, signer)
     if not signer.is_alive():
