@@ -37,9 +37,11 @@ RowcastError
 ├── DatasetTooLarge         413
 ├── RequestTooLarge         413
 ├── ModelTooLarge           413  online workers do not load it
+├── UriTooLong              414  the first line of the request is too long
 ├── UnsupportedMediaType    415
 ├── InvalidTable            422  the table cannot be used; every problem is listed
 │   └── TableTooComplex     422  to look at the table takes too much time or memory
+├── HeadersTooLarge         431  the headers of the request are too long
 ├── OverLimit               429  the body has the limit and the usage
 │   ├── QueueFull           429  the maximum number of jobs is queued
 │   ├── RateLimited         429  too many requests within a minute
@@ -371,6 +373,20 @@ class RequestTimeout(RowcastError):
 
     code, status, title = "request_timeout", 408, "Request timeout"
     hint = "Send the head of the request within 10 s, and its body at 10 kB/s or more."
+
+
+class UriTooLong(RowcastError):
+    """The first line of the request is too long."""
+
+    code, status, title = "uri_too_long", 414, "URI too long"
+    hint = "Send the parameters of a POST in a JSON body instead of the query string."
+
+
+class HeadersTooLarge(RowcastError):
+    """The headers of the request are too long or too many."""
+
+    code, status, title = "headers_too_large", 431, "Headers too large"
+    hint = "Send fewer or shorter headers."
 
 
 class UnsupportedMediaType(RowcastError):

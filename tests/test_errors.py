@@ -49,6 +49,8 @@ STATUS_OF_CODE = {
     "dataset_too_large": 413,
     "request_too_large": 413,
     "model_too_large": 413,
+    "uri_too_long": 414,
+    "headers_too_large": 431,
     "unsupported_media_type": 415,
     "invalid_table": 422,
     "table_too_complex": 422,

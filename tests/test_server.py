@@ -387,22 +387,28 @@ def raw(stack: Stack, request: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("request_", "status"),
+    ("request_", "status", "code"),
     [
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
-        (b"GET /status?id=" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"nonsense\r\n\r\n", 400, "invalid_request"),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400, "invalid_request"),
+        (b"GET /me?" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
+        (b"GET /me?" + b"x" * 70_000, 414, "uri_too_long"),
+        (
+            b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+            431,
+            "headers_too_large",
+        ),
+        (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 12_000, 431, "headers_too_large"),
     ],
 )
 def test_what_is_not_http_is_a_problem_too(
-    stack: Stack, request_: bytes, status: int
+    stack: Stack, request_: bytes, status: int, code: str
 ) -> None:
     head, body = raw(stack, request_)
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
     assert set(body) == PROBLEM_MEMBERS
-    assert body["status"] == status
+    assert (body["status"], body["code"]) == (status, code)
 
 
 @pytest.mark.parametrize(

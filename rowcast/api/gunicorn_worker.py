@@ -51,9 +51,11 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _CHECK_S = 0.5
 Then = Callable[[Connection], None]
 
+_TOO_LONG: dict[type[Exception], type[errors.RowcastError]] = {
+    faults.LimitRequestLine: errors.UriTooLong,
+    faults.LimitRequestHeaders: errors.HeadersTooLarge,
+}
 _STATUS_OF: dict[type[Exception], int] = {
-    faults.LimitRequestLine: 414,
-    faults.LimitRequestHeaders: 431,
     faults.ExpectationFailed: 417,
     faults.UnsupportedTransferCoding: 501,
     faults.ForbiddenProxyRequest: 403,
@@ -174,7 +176,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._start(conn)
         elif len(conn.received) > MAX_HEAD_BYTES:
             is_line = b"\r\n" not in conn.received
-            self._refuse(conn, _malformed(414 if is_line else 431))
+            too_long = errors.UriTooLong if is_line else errors.HeadersTooLarge
+            self._refuse(conn, too_long())
 
     def _start(self, conn: Connection) -> None:
         """Let a thread work on a request that has arrived."""
@@ -309,7 +312,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             super().handle_error(req, client, addr, exc)
             return
         self.log.warning("refused a malformed request: %s", type(exc).__name__)
-        client.sendall(_answer(_malformed(_STATUS_OF.get(type(exc), 400))))
+        client.sendall(_answer(_malformed(exc)))
 
 
 def _serve(
@@ -332,11 +335,11 @@ def _serve(
     return wsgi(environ, start_answer)
 
 
-def _malformed(status: int) -> errors.RowcastError:
-    phrase = HTTPStatus(status).phrase
-    problem = errors.InvalidRequest(
-        f"The request is not valid HTTP, or too long ({phrase})."
-    )
+def _malformed(fault: Exception) -> errors.RowcastError:
+    if too_long := _TOO_LONG.get(type(fault)):
+        return too_long()
+    status = HTTPStatus(_STATUS_OF.get(type(fault), 400))
+    problem = errors.InvalidRequest(f"The request is not valid HTTP ({status.phrase}).")
     problem.status = status
     return problem
 

@@ -65,11 +65,19 @@ def describe(app: OpenAPI) -> None:
         for operation in operations.values():
             if path in OPEN_ENDPOINTS:
                 operation["security"] = []
-            # What a JSON body may carry instead is not required in the query.
-            for parameter in (
-                operation["parameters"] if "requestBody" in operation else ()
-            ):
-                parameter["required"] = False
+            for parameter in operation.get("parameters", ()):
+                # What a JSON body may carry instead is not required in the query.
+                if "requestBody" in operation:
+                    parameter["required"] = False
+                _describe_json(parameter)
+
+
+def _describe_json(parameter: dict[str, Any]) -> None:
+    """Say of a list or an object in the query that it is JSON text."""
+    schema = parameter.get("schema", {})
+    types = {each.get("type") for each in (schema, *schema.get("anyOf", ()))}
+    if parameter["in"] == "query" and types & {"array", "object"}:
+        parameter["content"] = {"application/json": {"schema": parameter.pop("schema")}}
 
 
 def status_or_events(schema: str) -> dict[str, Any]:

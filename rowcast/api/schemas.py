@@ -59,7 +59,9 @@ def _listed(value: Any) -> Any:
 
 
 def _class_weight(value: Any) -> Any:
-    value = _from_json(value)
+    # A generated client sends every value as JSON.
+    value = None if value == "null" else _from_json(value)
+    value = "balanced" if value == '"balanced"' else value
     is_object = isinstance(value, dict) and all(
         isinstance(weight, int | float)
         and not isinstance(weight, bool)
@@ -91,6 +93,24 @@ LearnerName = Annotated[
     AfterValidator(_known_learner),
     WithJsonSchema({"type": "string", "enum": list(LEARNERS)}),
 ]
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("it must be a number")
+    return value
+
+
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("it must be true or false")
+    return value
+
+
+# JSON has other types for truth and for numbers; in the query both are text.
+Integer = Annotated[int, BeforeValidator(_no_boolean)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Boolean = Annotated[bool, BeforeValidator(_no_number)]
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -165,8 +185,10 @@ class UploadRequest(Request):
         pattern=r"^[0-9a-f]{64}$",
         description="The SHA-256 of the bytes, in lower-case hexadecimal; with `size`.",
     )
-    size: int | None = Field(None, ge=0, description="How many bytes; with `sha256`.")
-    form: bool = Field(
+    size: Integer | None = Field(
+        None, ge=0, description="How many bytes; with `sha256`."
+    )
+    form: Boolean = Field(
         False,
         description="Answer with a form to POST the bytes by, which limits their number, instead "
         "of a URL to PUT them to; needs S3_POST_FORMS.",
@@ -186,14 +208,14 @@ class JobRequest(Request):
         "normal",
         description="Which of your own queued jobs runs first; owners take turns regardless.",
     )
-    timeout_s: int | None = Field(
+    timeout_s: Integer | None = Field(
         None,
         ge=1,
         description="Seconds that the job may run; the maximum and the default are JOB_TIMEOUT_S.",
     )
 
     callback_url: Url | None = Field(None, description=_CALLBACK)
-    reuse: bool = Field(
+    reuse: Boolean = Field(
         False,
         description="Answer with an earlier finished job of the same bytes, options and code.",
     )
@@ -236,7 +258,7 @@ class FitRequest(JobRequest):
         "boosting", description="The learner; docs/models.md describes each."
     )
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
-    seed: int = Field(
+    seed: Integer = Field(
         0,
         ge=0,
         le=2**32 - 1,
@@ -258,7 +280,7 @@ class FitRequest(JobRequest):
         "leave_out",
         description="What to do with columns that number or name their rows.",
     )
-    importance_s: float | None = Field(
+    importance_s: Number | None = Field(
         None,
         ge=0,
         le=3600,
@@ -283,7 +305,7 @@ class PredictRequest(JobRequest):
         "labels", description="What is written beside the prediction itself."
     )
     quantiles: Annotated[
-        list[Annotated[float, Field(ge=0, le=1)]],
+        list[Annotated[Number, Field(ge=0, le=1)]],
         BeforeValidator(_listed),
         Field(min_length=1, max_length=99),
     ] = Field(
@@ -394,7 +416,7 @@ class KeyRequest(Request):
     scopes: Annotated[list[Scope], BeforeValidator(_listed), Field(min_length=1)] = (
         Field(description="What the key may do, as a JSON list.")
     )
-    expires_at: float | None = Field(
+    expires_at: Number | None = Field(
         None,
         description="When it ends, in Unix seconds; null: never.",
         json_schema_extra=_without_default,
@@ -410,9 +432,23 @@ class KeyRequest(Request):
 def parameters_schema(request: type[Request]) -> dict[str, Any]:
     """Return the request body's part of an OpenAPI operation, for parameters sent as JSON."""
     schema = request.model_json_schema(ref_template="#/components/schemas/{model}")
+    required = schema.get("required", ())
+    schema["properties"] = {
+        name: each if name in required else _or_null(each)
+        for name, each in schema["properties"].items()
+    }
     return {
         "requestBody": {
             "required": False,
             "content": {"application/json": {"schema": schema}},
         }
     }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a member that counts as left out if it is null."""
+    null = {"type": "null"}
+    if null in schema.get("anyOf", ()):
+        return schema
+    kept = {name: schema[name] for name in schema if name in ("title", "description")}
+    return {**kept, "anyOf": [schema, null]}
