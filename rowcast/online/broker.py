@@ -7,11 +7,12 @@ server and the worker send each other then does not go through here.
 
 from __future__ import annotations
 
-import selectors
+import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from rowcast.online import limits, protocol
@@ -24,7 +25,7 @@ class Visitor:
 
     connection: socket.socket
     came_at: float
-    said: bytes = b""
+    said: bytearray = field(default_factory=bytearray)
     owner: str | None = None
 
 
@@ -48,16 +49,17 @@ class Broker:
         self._ready: set[Desk] = set()
         self._free: dict[Desk, None] = {}
         listener.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        accept = partial(self._accept, listener)
-        self._selector.register(listener, selectors.EVENT_READ, accept)
+        # Unlike a selector, it also tells of the end of a connection on which nothing is read.
+        self._poll = select.poll()
+        self._watched: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
+        self._watch(listener, select.POLLIN, partial(self._accept, listener))
 
     def serve(self, seconds: float) -> None:
         """Pass connections to workers for so many seconds."""
         deadline = time.monotonic() + seconds
         while (left_s := deadline - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left_s):
-                key.data()
+            for descriptor, _ in self._poll.poll(left_s * 1000):
+                self._call(descriptor)
             self._assign()
             self._drop_silent()
 
@@ -65,8 +67,7 @@ class Broker:
         """Return the channel of a new worker; close it in this process after the fork."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        hear = partial(self._hear, Desk(ours))
-        self._selector.register(ours, selectors.EVENT_READ, hear)
+        self._watch(ours, select.POLLIN, partial(self._hear, Desk(ours)))
         return theirs
 
     def close_copies(self) -> None:
@@ -74,13 +75,26 @@ class Broker:
 
         Otherwise a connection would live on after the worker that has it.
         """
-        for key in list(self._selector.get_map().values()):
-            if isinstance(key.fileobj, socket.socket):
-                key.fileobj.close()
-        self._selector.close()
+        for watched, _ in self._watched.values():
+            watched.close()
+
+    # Watching
+
+    def _watch(
+        self, watched: socket.socket, events: int, call: Callable[[], None]
+    ) -> None:
+        """Call `call` whenever one of the events comes, or the other end closes."""
+        self._poll.register(watched, events)
+        self._watched[watched.fileno()] = (watched, call)
+
+    def _call(self, descriptor: int) -> None:
+        # An event before it may have ended this one.
+        if descriptor in self._watched:
+            self._watched[descriptor][1]()
 
     def _end(self, connection: socket.socket) -> None:
-        self._selector.unregister(connection)
+        self._poll.unregister(connection)
+        del self._watched[connection.fileno()]
         connection.close()
 
     # Workers
@@ -121,24 +135,24 @@ class Broker:
             connection, _ = listener.accept()
             visitor = Visitor(connection, time.monotonic())
             self._arriving[visitor] = None
-            listen = partial(self._listen, visitor)
-            self._selector.register(connection, selectors.EVENT_READ, listen)
+            self._watch(connection, select.POLLIN, partial(self._listen, visitor))
             # Mostly the hello is there already.
             self._listen(visitor)
 
     def _listen(self, visitor: Visitor) -> None:
-        """Read a hello; a visitor that hangs up, or sends anything else, is dropped."""
+        """Read a hello; a visitor that hangs up, or sends anything else, is dropped.
+
+        What it sends after the hello is the worker's. So from then on only its end is watched.
+        """
         try:
-            visitor.said += protocol.read_now(visitor.connection)
-            owner = protocol.owner_of(visitor.said)
+            owner = protocol.read_hello(visitor.connection, visitor.said)
         except BlockingIOError:
             return
         except protocol.LOST:
             self._drop(visitor)
             return
-        if owner is None:
-            return
         del self._arriving[visitor]
+        self._watch(visitor.connection, 0, partial(self._drop, visitor))
         if self._queue.join(owner, visitor, time.monotonic()):
             visitor.owner = owner
         else:

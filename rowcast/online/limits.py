@@ -14,6 +14,8 @@ MAX_WAITING_CONNECTIONS = 256
 # A hello names an owner, and must have come after so many seconds.
 MAX_HELLO_BYTES = 1024
 HELLO_S = 1.0
+# The largest question with its table that is sent before a worker is free. The kernel holds it.
+AHEAD_BYTES = 65_536
 # A worker that takes longer than ONLINE_TIMEOUT_S is killed. Should that fail, the server gives up
 # this many seconds later.
 ANSWER_MARGIN_S = 5.0

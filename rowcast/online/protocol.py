@@ -1,15 +1,19 @@
 """What goes over the socket between the server and the online workers.
 
-The server connects and says for which owner. The broker, in the parent of the workers, passes the
-connection to a free worker when it is the owner's turn, and the worker says so. Then the question
-goes one way, and the predictions or the error the other. Each message is a JSON object; a table
-follows its question as bytes, and so do the predictions:
+The server connects, says for which owner, and sends its question. The broker, in the parent of the
+workers, reads the owner only. It passes the connection to a free worker when it is the owner's
+turn, and the worker says so. Then the predictions or the error go the other way. Each message is a
+JSON object; a table follows its question as bytes, and so do the predictions:
 
     server  {"owner": "ann"}
-    worker  {"type": "accepted"}
     server  {"owner": "ann", "model_id": "...", "output": "labels", ...}, then the table
+    worker  {"type": "accepted"}
     worker  {"type": "predictions"}, then the predictions
             {"type": "error", "error": {"code": "invalid_table", ...}}
+
+A small question goes ahead, because each wait of one process for another costs more than some
+predictions. One over AHEAD_BYTES is sent when it was accepted: it would block a server, which may
+give up while it waits.
 
 A worker serves one connection at a time. A server that gives up closes its connection; when a
 worker dies, its connection breaks immediately.
@@ -86,10 +90,12 @@ def ask(
         RowcastError: the worker's own refusal of the question.
     """
     limit_s = timeout_s + limits.ANSWER_MARGIN_S
-    with _connected(path, question.owner, limit_s, may_wait) as connection:
+    with _connected(path, limit_s) as connection:
+        late = _send_ahead(connection, question, table)
+        _wait_until_accepted(connection, may_wait)
         try:
-            messages.send(connection, asdict(question))
-            connection.send_bytes(table)
+            for part in late:
+                connection.send_bytes(part)
             if not connection.poll(limit_s):
                 raise errors.OnlineWorkerLost(
                     f"There was no answer within {timeout_s:g} s."
@@ -105,18 +111,12 @@ def ask(
     raise errors.of_cause(answer["error"])
 
 
-@contextmanager
-def _connected(
-    path: str, owner: str, timeout_s: float, may_wait: Callable[[], bool]
-) -> Iterator[Connection]:
-    """Yield a connection that a worker has accepted; nothing on it waits longer than the limit."""
+def _connected(path: str, timeout_s: float) -> Connection:
+    """Return a connection on which nothing waits longer than the limit."""
     with socket.socket(socket.AF_UNIX) as attempt:
         _connect(attempt, path)
         # A worker that is stopped reads no more of a table than the kernel holds.
-        connection = messages.connection_of(attempt, timeout_s)
-    with connection:
-        _wait_until_accepted(connection, owner, may_wait)
-        yield connection
+        return messages.connection_of(attempt, timeout_s)
 
 
 def _connect(attempt: socket.socket, path: str) -> None:
@@ -132,19 +132,39 @@ def _connect(attempt: socket.socket, path: str) -> None:
     attempt.settimeout(None)
 
 
-def _wait_until_accepted(
-    connection: Connection, owner: str, may_wait: Callable[[], bool]
-) -> None:
+def _send_ahead(
+    connection: Connection, question: Question, table: bytes
+) -> list[bytes]:
+    """Send what needs no free worker, and return the parts that are still to be sent."""
+    asked = json.dumps(asdict(question)).encode()
+    parts = [asked, table]
+    n_ahead = len(parts) if len(asked) + len(table) <= limits.AHEAD_BYTES else 0
+    with _refused_if_lost():
+        messages.send(connection, {"owner": question.owner})
+        for part in parts[:n_ahead]:
+            connection.send_bytes(part)
+    return parts[n_ahead:]
+
+
+def _wait_until_accepted(connection: Connection, may_wait: Callable[[], bool]) -> None:
     deadline = time.monotonic() + limits.WAIT_FOR_WORKER_S
-    try:
-        messages.send(connection, {"owner": owner})
+    with _refused_if_lost():
         while not connection.poll(limits.WAIT_CHECK_S):
             if time.monotonic() >= deadline or not may_wait():
                 raise _none_free()
         messages.receive(connection)
+
+
+@contextmanager
+def _refused_if_lost() -> Iterator[None]:
+    """Raise NoOnlineWorker if the connection breaks.
+
+    Too many wait, the workers are being restarted, the one that accepted has just died, or another
+    version still runs.
+    """
+    try:
+        yield
     except messages.LOST:
-        # Too many wait, the workers are being restarted, the one that accepted has just died, or
-        # another version still runs.
         raise _none_free() from None
 
 
@@ -175,31 +195,33 @@ def listen(path: str) -> socket.socket:
     return listener
 
 
-def read_now(connection: socket.socket) -> bytes:
-    """Return what has arrived.
+def read_hello(connection: socket.socket, said: bytearray) -> str:
+    """Add what has arrived of a hello to `said`; return the owner that it names when it is whole.
+
+    What follows it is left to the worker.
 
     Raises:
-        BlockingIOError: nothing has.
+        BlockingIOError: the rest has not arrived.
         EOFError, OSError: the server has given up.
-    """
-    found = connection.recv(limits.MAX_HELLO_BYTES, socket.MSG_DONTWAIT)
-    if not found:
-        raise EOFError
-    return found
-
-
-def owner_of(said: bytes) -> str | None:
-    """Return the owner that a hello names; None while it has not arrived as a whole.
-
-    Raises:
         ValueError, KeyError, TypeError: this is not a hello.
     """
+    while n_missing := _n_missing(said):
+        found = connection.recv(n_missing, socket.MSG_DONTWAIT)
+        if not found:
+            raise EOFError
+        said += found
+    return str(json.loads(said[_LENGTH.size :])["owner"])
+
+
+def _n_missing(said: bytearray) -> int:
+    """Return how many bytes of a hello, or of its length, are missing."""
     # As Connection.send_bytes writes it: four bytes of length, then the message.
-    message = said[_LENGTH.size :]
-    n_bytes = _LENGTH.unpack_from(said)[0] if len(said) >= _LENGTH.size else 1
-    if not 0 < n_bytes <= limits.MAX_HELLO_BYTES or len(message) > n_bytes:
+    if len(said) < _LENGTH.size:
+        return _LENGTH.size - len(said)
+    (n_bytes,) = _LENGTH.unpack_from(said)
+    if not 0 < n_bytes <= limits.MAX_HELLO_BYTES:
         raise ValueError("this is not a hello")
-    return str(json.loads(message)["owner"]) if len(message) == n_bytes else None
+    return int(_LENGTH.size + n_bytes - len(said))
 
 
 def pass_on(channel: socket.socket, connection: socket.socket) -> None:

@@ -180,6 +180,34 @@ def test_connection_that_gave_up_while_it_waited_reaches_no_worker(path: str) ->
             assert b"accepted" in server.recv_bytes()
 
 
+def test_question_that_went_ahead_of_a_server_that_gave_up_reaches_no_worker(
+    path: str,
+) -> None:
+    with brokered(path) as channel:
+        with connected(path, HELLO, b'{"model_id": "model-1"}', b"rows"):
+            time.sleep(0.2)
+        time.sleep(0.2)
+        with connected(path, b'{"owner": "bob"}') as server, protocol.accept(channel):
+            assert b"accepted" in server.recv_bytes()
+
+
+@pytest.mark.parametrize("n_bytes", [10, limits.AHEAD_BYTES, 10_000_000])
+def test_table_of_any_size_arrives_whole(path: str, n_bytes: int) -> None:
+    def serve(connection: Any) -> None:
+        _, rows = protocol.receive_question(connection) or (None, b"")
+        protocol.send_outcome(connection, rows[::-1])
+
+    table = bytes(range(250)) * (n_bytes // 250 + 1)
+    with serving(path, serve):
+        assert protocol.ask(path, QUESTION, table[:n_bytes], 5) == table[:n_bytes][::-1]
+
+
+def test_server_that_waits_with_a_large_table_may_give_up(path: str) -> None:
+    # The only worker is never free.
+    with brokered(path), pytest.raises(NoOnlineWorker):
+        protocol.ask(path, QUESTION, b"x" * 10_000_000, 60, may_wait=lambda: False)
+
+
 def test_owners_whose_connections_wait_take_turns(path: str) -> None:
     with brokered(path) as channel, ExitStack() as stack:
         servers = {}

@@ -247,7 +247,9 @@ def test_worker_that_takes_too_long_is_ended_and_replaced(
     (worker,) = online_workers(stack)
     path = str(stack.data / "online" / "socket")
     # The worker waits for a question that never comes.
-    with protocol._connected(path, "ann", 30, lambda: True) as connection:
+    with protocol._connected(path, 30) as connection:
+        connection.send_bytes(b'{"owner": "ann"}')
+        assert b"accepted" in connection.recv_bytes()
         assert connection.poll(20)
         with pytest.raises((EOFError, OSError)):
             connection.recv_bytes()
