@@ -23,7 +23,14 @@ _ESSENTIAL = frozenset({"id", "owner", "kind", "attempt"})
 # The key of the hash, RQ's fields, and what the scripts of queue.lua write.
 _NOT_SUBMITTED = {
     *("id", "status", "result_ttl", "enqueued", "started", "ended", "attempt"),
-    *("closing_attempts", "crashes", "attempt_errors", "progress", "record"),
+    *(
+        "queued_behind",
+        "closing_attempts",
+        "crashes",
+        "attempt_errors",
+        "progress",
+        "record",
+    ),
 }
 
 
@@ -51,6 +58,7 @@ class JobFields(BaseModel):
 
     Times are Unix seconds. `attempt` counts starts; `closing_attempts` of them only ended the job,
     and `crashes` of them died. `confirmed_attempt` is the last one that was about to run.
+    `queued_behind` is how many more jobs of the owner were queued when it was last taken.
     `expected_s` is how long the job should take, `is_expected` whether earlier jobs say so.
     """
 
@@ -79,6 +87,7 @@ class JobFields(BaseModel):
     started: float | None = None
     ended: float | None = None
     attempt: int = 0
+    queued_behind: int = 0
     closing_attempts: int = 0
     crashes: int = 0
     attempt_errors: JsonLines = []
@@ -109,6 +118,11 @@ class JobFields(BaseModel):
     def ref(self) -> JobRef:
         """The job as the store knows it."""
         return JobRef(self.owner, self.kind, self.id)
+
+    @property
+    def is_background(self) -> bool:
+        """Whether nobody waits for this job alone: it is long, or more of the owner's wait."""
+        return self.lane == "long" or self.queued_behind > 0
 
     def as_hash(self) -> dict[str, str | int | float]:
         """Return the fields as the hash of a new job holds them; scripts add the others."""

@@ -173,6 +173,8 @@ function call.take(worker, ttl_s, ...)
   leave(id)
   redis.call('HINCRBY', job_key(id), 'attempt', 1)
   redis.call('HSET', job_key(id), 'status', 'started', 'worker', worker)
+  local n_behind = redis.call('ZCARD', 'rowcast:queued:' .. field(id, 'owner'))
+  redis.call('HSET', job_key(id), 'queued_behind', n_behind)
   -- Somebody may have set the time back since.
   local started = math.max(now(), tonumber(field(id, 'enqueued')) or 0)
   redis.call('HSET', job_key(id), 'started', text(started))

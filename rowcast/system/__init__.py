@@ -6,6 +6,7 @@ from rowcast.system.process import (
     hide_memory,
     set_process_title,
     show_memory,
+    yield_cores,
 )
 from rowcast.system.shares import FairGate, FairQueue, Places
 
@@ -27,4 +28,5 @@ __all__ = [
     "scratch",
     "set_process_title",
     "show_memory",
+    "yield_cores",
 ]

@@ -30,6 +30,7 @@ from rowcast.system import (
     scratch,
     set_process_title,
     show_memory,
+    yield_cores,
 )
 from rowcast.workers import warmup
 from rowcast.workers.attempt import Attempt, Sign
@@ -84,6 +85,8 @@ class JobProcess:
             os._exit(0)
         set_process_title("work horse")
         order = Order.model_validate_json(line)
+        if order.job.is_background:
+            yield_cores()
         sign = partial(_signature, pipe, reports)
         with logs.bind(job_id=order.job.id, request_id=order.job.request_id):
             os._exit(self._run(order, reports, sign))
@@ -143,7 +146,8 @@ def _signature(orders: TextIO, reports: ReportPipe, digest: str) -> dict[str, st
 def _become_work_horse(parent_pid: int) -> None:
     # The worker, which hides its own memory, measures that of a work horse.
     show_memory()
-    os.setpgrp()
+    # Its own session, because some kernels share the cores between sessions first.
+    os.setsid()
     # The worker decides what a signal to stop means for its job.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

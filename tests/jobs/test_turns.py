@@ -126,6 +126,19 @@ def test_workers_that_died_do_not_count(queue: ClockedQueue) -> None:
     assert owner_of_next(queue, workers[1]) == "bob"
 
 
+def test_job_says_how_many_of_its_owner_wait_behind_it(queue: ClockedQueue) -> None:
+    submit_jobs(queue, "ann", 3, lane="short")
+    submit_jobs(queue, "bob", 1, lane="short")
+    found = [fields_of(queue, taken(queue)[0]) for _ in range(4)]
+    behind = [(job.owner, job.queued_behind, job.is_background) for job in found]
+    assert sorted(behind) == [
+        ("ann", 0, False),
+        ("ann", 1, True),
+        ("ann", 2, True),
+        ("bob", 0, False),
+    ]
+
+
 def test_workers_that_run_long_jobs_count_on(queue: ClockedQueue) -> None:
     workers = hired(queue, 4)
     submit_jobs(queue, "ann", 3)

@@ -53,7 +53,23 @@ def test_rotated_file_is_left(tmp_path: Path) -> None:
     log.write("first", "done")
     path.rename(tmp_path / "audit.log.1")
     log.write("second", "done")
-    assert [line["action"] for line in lines(path)] == ["second"]
+    log.write("third", "done")
+    assert [line["action"] for line in lines(path)] == ["second", "third"]
+
+
+def test_line_goes_on_after_the_file_was_removed_with_its_folder(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "logs" / "audit.log"
+    path.parent.mkdir()
+    log = AuditLog(str(path))
+    log.write("first", "done")
+    path.unlink()
+    path.parent.rmdir()
+    log.write("lost", "done")
+    path.parent.mkdir()
+    log.write("third", "done")
+    assert [line["action"] for line in lines(path)] == ["third"]
 
 
 def test_file_that_cannot_be_written_is_found_at_the_start(tmp_path: Path) -> None:

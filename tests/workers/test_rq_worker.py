@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from rq import Queue
 from rq.job import Job as RqJob
@@ -168,6 +170,37 @@ def test_one_job_alone_uses_every_core_and_two_use_one_each(
 
 
 @pytest.mark.slow
+def computes(process: psutil.Process, seen: list[psutil.Process]) -> bool:
+    return process not in seen and process.cpu_times().user > 0.5
+
+
+def test_job_with_others_behind_it_yields_the_cores_and_a_lone_short_one_does_not(
+    start_stack: StartStack,
+) -> None:
+    stack = start_stack(workers=1)
+    dataset = stack.upload(slow_table())
+
+    seen: list[psutil.Process] = []
+
+    def niceness(job: str) -> int:
+        eventually(lambda: stack.status(job)["status"] == "started")
+        horse = eventually(
+            lambda: [each for each in stack.horses() if computes(each, seen)]
+        )[0]
+        seen.append(horse)
+        assert os.getsid(horse.pid) == horse.pid
+        return int(horse.nice() - stack.part("worker").nice())
+
+    def fit() -> str:
+        params = json.dumps({"max_iter": 40})
+        return submitted(stack.post("/fit", id=dataset, params=params, reuse="false"))
+
+    first, second, third = (fit() for _ in range(3))
+    assert niceness(first) in (0, 10)
+    assert niceness(second) == 10
+    assert niceness(third) == 0
+
+
 def test_horse_on_one_core_starts_neither_a_program_nor_a_thread() -> None:
     code = """
 import os, sys
