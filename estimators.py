@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, ClassVar
@@ -512,6 +513,9 @@ def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
         column = column.cast(column.type.value_type)
     families = [family for test, family in _FAMILIES if test(column.type)]
     family = families[0] if families else ""
+    reading = feature.get("reading")
+    if family == "text" and reading is not None:
+        return _spelled(column.cast(pa.string()), reading)
     if family not in _READABLE[feature["kind"]] | {"nothing"}:
         raise _Unreadable(
             f"has the type {column.type}, and the model needs {feature['kind']}"
@@ -531,6 +535,96 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
     if is_too_large.any():
         raise _Unreadable("holds infinite values, or numbers over 3.4e38")
     return values
+
+
+# Numbers as people write them, as in rowcast/tables/spellings.py.
+_SCALES = {
+    **dict.fromkeys(("k", "K"), 3),
+    **dict.fromkeys(("M", "m", "mn", "Mn", "mio", "Mio", "million", "MM"), 6),
+    **dict.fromkeys(("B", "b", "bn", "Bn", "Mrd", "billion"), 9),
+    **dict.fromkeys(("T", "tn", "trillion"), 12),
+}
+_PARTS = (
+    "^(?P<open>\\(?) *(?P<sign>[+-]?) *"
+    "(?P<before>[A-Za-z]{1,3}\\.?|[A-Za-z]{0,2}[^0-9A-Za-z .,()'+-]|) *(?P<inner>[+-]?) *"
+    "(?P<body>[0-9][0-9.,'_ ]*|[.,][0-9]+)(?P<exponent>[eE][+-]?[0-9]{1,3}|) *"
+    "(?P<after>[^0-9 .,()'+_-][^0-9()]{0,15}|) *(?P<close>\\)?)(?P<trailing>-?)$"
+)
+_BODY = (
+    "^([0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+|[1-9][0-9]?(_[0-9]{2})+_[0-9]{3})"
+    "([.][0-9]*)?$"
+)
+
+
+def _spelled(text: Any, reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the numbers (n_rows,) of text that is written as a feature's reading says."""
+    text = pc.replace_substring_regex(_trimmed(text), "[\u00a0\u2007\u2009\u202f]", " ")
+    for written, usual in (("\u2212", "-"), ("\u2019", "'")):
+        text = pc.replace_substring(text, written, usual)
+    is_mark = pc.is_in(
+        pc.utf8_lower(text), pa.array(reading.get("missing", []), pa.string())
+    )
+    known = pc.if_else(is_mark, pa.scalar(None, pa.string()), text)
+    powers = _powers(reading)
+
+    def value(whole: str | None, part: Mapping[str, str] | None) -> float | None:
+        return np.nan if whole is None else _number(part or {}, reading, powers)
+
+    parts = pc.extract_regex(known, _PARTS)
+    values = list(map(value, known.to_pylist(), parts.to_pylist()))
+    if None in values:
+        raise _Unreadable("holds values that are not numbers")
+    return np.array(values, np.float64)
+
+
+def _powers(reading: Mapping[str, Any]) -> dict[str, int]:
+    """Return the words that may follow a number, and by which power of ten they multiply."""
+    currencies = _currency_words(reading)
+    unit = reading.get("unit", "")
+    powers = dict.fromkeys([*currencies, unit, unit and f"{unit}s"], 0)
+    if reading.get("scales"):
+        for scale, power in _SCALES.items():
+            powers.update(
+                dict.fromkeys([f"{scale}{word}" for word in currencies], power)
+            )
+            powers.update(
+                dict.fromkeys([f"{scale} {word}" for word in currencies], power)
+            )
+    return powers
+
+
+def _currency_words(reading: Mapping[str, Any]) -> list[str]:
+    currency = reading.get("currency", "")
+    return ["", currency, currency.upper(), currency.capitalize()]
+
+
+def _number(
+    part: Mapping[str, str],
+    reading: Mapping[str, Any],
+    powers: Mapping[str, int],
+) -> float | None:
+    """Return the number that these parts of text stand for, None if they stand for none."""
+    part = {name: value.strip() for name, value in part.items()}
+    if (
+        part.get("before") not in _currency_words(reading)
+        or part["after"] not in powers
+    ):
+        return None
+    sign = part["sign"] + part["inner"] + part["trailing"] + part["open"]
+    is_closed = bool(part["open"]) == bool(part["close"])
+    if len(sign) > 1 or not is_closed or (part["open"] and not reading.get("brackets")):
+        return None
+    decimal = reading.get("decimal", ".")
+    thousands = reading.get("thousands", "")
+    body = part["body"] if thousands == "_" else part["body"].replace("_", "?")
+    body = body.replace(thousands, "_") if thousands else body
+    if decimal != ".":
+        body = body.replace(".", "?").replace(decimal, ".")
+    if not re.fullmatch(_BODY, body):
+        return None
+    exponent = part["exponent"] or f"e{powers[part['after']]}"
+    value = float(body.replace("_", "") + exponent)
+    return -value if sign in ("-", "(") else value
 
 
 def _booleans(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarray:

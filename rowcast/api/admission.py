@@ -96,7 +96,11 @@ def _check_of(model: Publication, query: PredictRequest) -> Check:
     """Return what the model needs of the table; refuse what it cannot predict of any table."""
     try:
         features = [
-            (str(feature["name"]), str(feature["kind"]))
+            {
+                "name": str(feature["name"]),
+                "kind": str(feature["kind"]),
+                "reading": feature.get("reading"),
+            }
             for feature in model.manifest["features"]
         ]
         plan = prediction.Plan(query.output, query.quantiles, query.keep, query.format)

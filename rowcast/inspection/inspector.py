@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 import pyarrow as pa
 
@@ -149,8 +150,10 @@ def _check_fit(sample: Sample, target: str | None, weights: str | None) -> str:
     return checks.check_fit(sample, target, weights)
 
 
-def _check_predict(sample: Sample, features: list[list[str]], keep: list[str]) -> str:
-    known = [Feature(name, kind) for name, kind in features]  # type: ignore[arg-type]
+def _check_predict(
+    sample: Sample, features: list[dict[str, Any]], keep: list[str]
+) -> str:
+    known = [Feature(**feature) for feature in features]
     checks.check_predict(sample, known, keep)
     return ""
 

@@ -46,8 +46,10 @@ class Check:
         return cls("fit", {"target": target, "weights": weights})
 
     @classmethod
-    def predict(cls, features: Sequence[tuple[str, str]], keep: Sequence[str]) -> Check:
-        """Have a table checked for a prediction; features are names and kinds."""
+    def predict(
+        cls, features: Sequence[Mapping[str, Any]], keep: Sequence[str]
+    ) -> Check:
+        """Have a table checked for a prediction; features have a name, a kind and a reading."""
         return cls("predict", {"features": list(features), "keep": list(keep)})
 
     @classmethod

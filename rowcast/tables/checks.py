@@ -158,7 +158,7 @@ def _feature_problem(
         return (
             f"The column {feature.name!r}, which the model was trained on, is missing."
         )
-    if not columns.can_be(feature.kind, found[0], untyped=is_untyped(sample)):
+    if not columns.can_read(feature, found[0], untyped=is_untyped(sample)):
         name = _short(found[0])
         return f"The column {feature.name!r} has the type {name}; the model needs {feature.kind}."
     if len(found) > 1:

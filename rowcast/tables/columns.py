@@ -15,6 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
+from rowcast.tables import spellings
+from rowcast.tables.spellings import Reading
+
 Kind = Literal["numeric", "boolean", "category", "text", "datetime", "duration"]
 
 _TypeTest = Callable[[pa.DataType], bool]
@@ -67,7 +70,8 @@ class Feature:
 
     `type` is the Arrow type that it had, or `text` in a file without types. `categories` are the
     values of a category, `date_format` is the format of dates in text, and `profile` is how the
-    values spread (see `drift`).
+    values spread (see `drift`). `reading` is how numbers in text are written, unless as they stand
+    (see `spellings`).
     """
 
     name: str
@@ -76,6 +80,7 @@ class Feature:
     categories: Sequence[str] | None = None
     date_format: str | None = None
     profile: Mapping[str, Any] | None = None
+    reading: Reading | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest contains."""
@@ -146,6 +151,21 @@ def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
         actual = kind_of_type(found)
     # A column without a value has no type of its own.
     return untyped or pt.is_null(found) or actual in _READABLE[kind]
+
+
+def can_read(feature: Feature, found: pa.DataType, *, untyped: bool) -> bool:
+    """Return whether a column of this type can be read as a feature.
+
+    Text can, whatever the file, where the feature was read from text.
+    """
+    if feature.reading is not None and is_text_of_any_form(found):
+        return True
+    return can_be(feature.kind, found, untyped=untyped)
+
+
+def is_text_of_any_form(found: pa.DataType) -> bool:
+    """Return whether a type is one of strings, or a dictionary of them."""
+    return is_text(found.value_type if pt.is_dictionary(found) else found)
 
 
 def is_text(found: pa.DataType) -> bool:
@@ -252,8 +272,21 @@ def frame_of(arrays: dict[str, Any]) -> Any:
     return pd.DataFrame(arrays, copy=False)
 
 
-def _read_numbers(_: Feature, column: Any, decimal: str) -> Values:
-    if is_text(column.type):
+def spelled_numbers(text: Any, reading: Reading, decimal: str = ".") -> Any:
+    """Return the numbers that text contains, as float64, written as `reading` says.
+
+    Raises:
+        Unreadable: values are not numbers that are written so.
+    """
+    values, is_bad = spellings.numbers(text, reading, decimal)
+    _reject_where(is_bad, "values that are not numbers")
+    return values
+
+
+def _read_numbers(feature: Feature, column: Any, decimal: str) -> Values:
+    if is_text(column.type) and feature.reading is not None:
+        column = spelled_numbers(column, feature.reading, decimal)
+    elif is_text(column.type):
         column = parsed_numbers(column, decimal)
     else:
         column = seconds(column)

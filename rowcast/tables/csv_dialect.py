@@ -46,6 +46,7 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _DECIMAL_COMMA = re.compile(r"\s*+[+-]?(?:\d++(?:,\d*+)?|,\d++)(?:[eE][+-]?\d++)?\s*+")
+_POINTS_AND_COMMA = re.compile(r"\s*+[+-]?[1-9]\d{0,2}(?:\.\d{3})++,\d++\s*+")
 _DATE = re.compile(
     r"\s*+\d{4}-\d{2}-\d{2}"
     r"(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d++)?)?\s*+(?:Z|[+-]\d{2}:?\d{2})?)?\s*+"
@@ -169,6 +170,8 @@ def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
         return "."
     # The first row may be the header.
     columns = [cells for cells in _known_cells(rows[1:] or rows) if cells]
+    if any(_have_points_and_comma(cells) for cells in columns):
+        return ","
     if any(_are_numbers_with(".", _NUMBER, cells) for cells in columns):
         return "."
     if any(_are_numbers_with(",", _DECIMAL_COMMA, cells) for cells in columns):
@@ -180,6 +183,14 @@ def _are_numbers_with(sign: str, number: re.Pattern[str], cells: Sequence[str]) 
     """Return whether all cells are numbers, and at least one of them has this sign."""
     are_numbers = all(_fits(number, cell) for cell in cells)
     return are_numbers and any(sign in cell for cell in cells)
+
+
+def _have_points_and_comma(cells: Sequence[str]) -> bool:
+    """Return whether cells are numbers such as 1.234,56, at least one of them as long."""
+    are_numbers = all(
+        _fits(_POINTS_AND_COMMA, cell) or _fits(_DECIMAL_COMMA, cell) for cell in cells
+    )
+    return are_numbers and any(_fits(_POINTS_AND_COMMA, cell) for cell in cells)
 
 
 def _fits(value: re.Pattern[str], cell: str) -> bool:

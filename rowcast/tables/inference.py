@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
+from rowcast.tables import spellings
 from rowcast.tables.columns import (
     BOOLEANS,
     ISO,
@@ -75,8 +76,8 @@ def infer(
 ) -> tuple[Feature, str]:
     """Return how to read a training column, and a note where this may surprise its owner.
 
-    Text is read as booleans or dates where all values are such, and as numbers where, moreover, the
-    file has no types (`untyped`).
+    Text is read as booleans or dates where all values are such, and as numbers where all are
+    written in one way. Plain numbers stay text unless the file has no types (`untyped`).
     """
     kind = kind_of_type(column.type)
     type_name = "text" if untyped else str(column.type)
@@ -90,12 +91,13 @@ def _infer_text(
 ) -> tuple[Feature, str]:
     text = as_text(decoded(column)).drop_null()
     note = ""
-    if untyped and not has_leading_zeros(text):
-        n_bad = _n_not_numbers(text, decimal)
-        if n_bad == 0:
-            return Feature(name, "numeric", type_name), ""
-        if n_bad is not None:
-            note = f"{n_bad} of its {len(text)} values are not numbers, so all are read as text."
+    is_declared = pt.is_dictionary(column.type) and not untyped
+    if not is_declared:
+        feature, note = _infer_numbers(
+            name, text, type_name, untyped=untyped, decimal=decimal
+        )
+        if feature:
+            return feature, note
 
     if not pt.is_dictionary(column.type) or is_text(column.type.value_type):
         if len(text) and _are_boolean_words(text):
@@ -106,7 +108,6 @@ def _infer_text(
         if formats:
             note = "its dates can be read with the day or the month first, so all are read as text."
 
-    is_declared = pt.is_dictionary(column.type) and not untyped
     distinct = text.unique()
     if len(distinct) > (MAX_DECLARED_CATEGORIES if is_declared else MAX_CATEGORIES):
         return Feature(name, "text", type_name), note
@@ -114,24 +115,33 @@ def _infer_text(
     return Feature(name, "category", type_name, categories=categories), note
 
 
-def _n_not_numbers(text: Any, decimal: str) -> int | None:
-    """Return how many values are not numbers; None if most are not, or without values."""
-    if not len(text):
-        return None
-    n_bad = 0
-    for part in (text[:_PROBED_VALUES], text):
-        n_bad = _n_unreadable(part, decimal)
-        if n_bad > len(part) / 2:
-            return None
-    return n_bad
+def _infer_numbers(
+    name: str, text: Any, type_name: str, *, untyped: bool, decimal: str
+) -> tuple[Feature | None, str]:
+    """Return how to read text as numbers, None if it is something else, and a note."""
+    if not len(text) or has_leading_zeros(text):
+        return None, ""
+    if _are_numbers(text[:_PROBED_VALUES], decimal) and _are_numbers(text, decimal):
+        # The writer of a file with types could have written numbers.
+        return (Feature(name, "numeric", type_name) if untyped else None), ""
+    found = spellings.find(text, decimal)
+    if found.reading is not None:
+        feature = Feature(name, "numeric", type_name, reading=found.reading)
+        return feature, found.note
+    if found.n_bad is None or not untyped:
+        return None, found.note
+    return (
+        None,
+        f"{found.n_bad} of its {len(text)} values are not numbers, so all are read as text.",
+    )
 
 
-def _n_unreadable(text: Any, decimal: str) -> int:
+def _are_numbers(text: Any, decimal: str) -> bool:
     try:
         parsed_numbers(text, decimal)
-    except Unreadable as error:
-        return len(error.rows)
-    return 0
+    except Unreadable:
+        return False
+    return True
 
 
 def has_leading_zeros(text: Any) -> bool:
@@ -186,6 +196,7 @@ def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:
     `n_distinct` is a lower bound, from the first rows, where `n_distinct_is_exact` is false.
     """
     n_distinct, is_exact = _n_distinct(feature, column, values)
+    reading = {} if feature.reading is None else {"reading": dict(feature.reading)}
     return {
         "name": feature.name,
         "type": feature.type,
@@ -193,6 +204,7 @@ def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:
         "share_missing": round(values.n_missing / max(1, len(column)), 6),
         "n_distinct": n_distinct,
         "n_distinct_is_exact": is_exact,
+        **reading,
     }
 
 

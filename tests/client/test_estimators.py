@@ -33,7 +33,9 @@ from rowcast.signatures import public_text
 from rowcast.store import JobRef, documents, signing
 from rowcast.tables import columns
 from tests.support import ROOT
+from tests.support.columns import infer
 from tests.support.signing import new_key, sign_with
+from tests.support.spellings import SPELLINGS, Spelling
 from tests.support.stack import Stack
 
 ESTIMATORS = [RowcastClassifier, RowcastRegressor]
@@ -625,6 +627,23 @@ def test_columns_are_read_as_the_service_reads_them(kind: Any, column: Any) -> N
     pd.testing.assert_series_equal(
         pd.Series(found), pd.Series(expected), check_names=False
     )
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda each: each.written)
+def test_spellings_are_read_as_the_service_reads_them(spelling: Spelling) -> None:
+    feature = infer(spelling.column)
+    if feature.reading is None:
+        pytest.skip("read as text")
+    expected = columns.read(feature, pa.array(spelling.column)).array
+    found = estimators._read(feature.as_dict(), pd.Series(spelling.column))
+    assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("written", ["€5", "5 kg", "1.234,5", "(5)", "--5", "x", "5K"])
+def test_value_that_is_spelled_in_another_way_is_refused(written: str) -> None:
+    feature = infer(["$1,234", "?", "$7", "$8"])
+    with pytest.raises(estimators._Unreadable, match="not numbers"):
+        estimators._read(feature.as_dict(), pd.Series(["$5", written]))
 
 
 def test_source_is_that_of_python_3_9() -> None:

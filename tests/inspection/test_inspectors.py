@@ -105,7 +105,11 @@ def test_problems_of_a_fit_are_raised(inspectors: Inspectors) -> None:
 
 
 def test_problems_of_a_prediction_are_listed(inspectors: Inspectors) -> None:
-    features = [("a", "numeric"), ("c", "numeric"), ("d", "text")]
+    features = [
+        {"name": "a", "kind": "numeric"},
+        {"name": "c", "kind": "numeric"},
+        {"name": "d", "kind": "text"},
+    ]
     with pytest.raises(InvalidTable) as raised:
         look(inspectors, CSV, Check.predict(features, ["e"]))
     assert len(raised.value.errors) == 3

@@ -141,8 +141,16 @@ def test_decimal_comma_is_read_as_one() -> None:
     ]
 
 
-def test_point_where_the_decimal_sign_is_a_comma_is_not_a_number() -> None:
-    assert infer(["1.500", "2,5"], untyped=True, decimal=",").kind == "category"
+@pytest.mark.parametrize("values", [["1.500", "2,5"], ["1.500", "2.500"]])
+def test_points_before_three_digits_mark_thousands_where_the_decimal_sign_is_a_comma(
+    values: list[str],
+) -> None:
+    assert infer(values, untyped=True, decimal=",").kind == "numeric"
+    assert listed(learned(values, untyped=True, decimal=","))[0] == 1500.0
+
+
+def test_point_is_decimal_in_a_column_of_its_own() -> None:
+    assert listed(learned(["1.5", "20.25"], untyped=True, decimal=",")) == [1.5, 20.25]
 
 
 def test_dates_of_the_noted_format_alone_are_read_at_a_prediction() -> None:

@@ -179,6 +179,7 @@ def test_header_is_told_from_data(text: str, names: list[str]) -> None:
         ("a;b\n1,5;2.5\n", ";", "."),
         ("a;b\n1,5;x\n2,x;y\n", ";", "."),
         ("a;b\n1;2\n", ";", "."),
+        ("a;b\n1.234,56;1.500\n12,5;2.500\n", ";", ","),
         ("a,b,c\n1|2,x,y\n3|4,x,y\n", ",", "."),
         ('a,b\n"x;y",2\n', ",", "."),
         ("x\n1\n2\n", ",", "."),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, spellings
 
 TEXT = (ROOT / "docs" / "tables.md").read_text()
 # A bar within a cell is escaped.
@@ -52,6 +52,12 @@ def test_every_table_names_its_tests() -> None:
     headers = [row for row in ROWS if row[-1] == "test"]
     n_tables = len(re.findall(r"^\|[ |-]+\|$", TEXT, re.MULTILINE))
     assert len(headers) == n_tables > 8
+
+
+def test_table_of_spellings_is_that_of_the_test() -> None:
+    start = TEXT.index(spellings.HEADER)
+    shown = TEXT[start : TEXT.index("\n\n", start)].splitlines()
+    assert shown[2:] == [spelling.row() for spelling in spellings.SPELLINGS]
 
 
 @pytest.mark.slow

@@ -197,7 +197,7 @@ def test_numbers_with_a_few_words_in_a_text_file_are_noted(
     opened: Callable[[Any], Source],
 ) -> None:
     rows = "".join(f"{i / 2},{i % 2}\n" for i in range(60))
-    found = training_table.read(opened(f"x,y\n{rows}unknown,1\n".encode()), "y")
+    found = training_table.read(opened(f"x,y\n{rows}many,1\n".encode()), "y")
     assert found.notes == [
         "The column 'x': 1 of its 61 values are not numbers, so all are read as text."
     ]

@@ -1,0 +1,188 @@
+"""Spellings of numbers, dates and missing values, and what is read from each.
+
+docs/tables.md has the same table; `python -m tests.support.spellings` prints it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A value as people write it, other values of its column, and what is read.
+
+    `kind` is that of the column, and `value` what its first value is: a number, the seconds of a
+    duration, a date in ISO 8601, None for missing; or text that stays as it is.
+    """
+
+    written: str
+    beside: tuple[str, ...]
+    kind: str
+    value: Any
+    remark: str = ""
+
+    @property
+    def column(self) -> list[str]:
+        """Return all values of the column."""
+        return [self.written, *self.beside]
+
+    def row(self) -> str:
+        """Return the row of the document."""
+        others = " ".join(map(_code, self.beside))
+        value = _shown(self.value) if self.kind != "text" else "as it is"
+        cells = [_code(self.written), others, self.kind, value, self.remark, _TEST]
+        return f"| {' | '.join(cells)} |"
+
+
+_TEST = "`test_spelling_is_read_as_documented`"
+HEADER = "| written | beside | read as | value | remark | test |"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "missing"
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def number(
+    written: str, value: float | None, *beside: str, remark: str = ""
+) -> Spelling:
+    """Return a spelling of a number."""
+    return Spelling(written, beside or ("7",), "numeric", value, remark)
+
+
+def text(written: str, *beside: str, remark: str = "") -> Spelling:
+    """Return what stays text, or a category."""
+    return Spelling(written, beside, "text", written, remark)
+
+
+NUMBERS = (
+    number("12", 12.0),
+    number("+12", 12.0),
+    number(" 12 ", 12.0),
+    number("1.5e3", 1500.0),
+    number(".5", 0.5),
+    number("5.", 5.0),
+    number("\u22125", -5.0, remark="the minus sign of Unicode"),
+    number("5-", -5.0),
+    number("(5)", -5.0, remark="as accountants write"),
+    number("(1,234.50)", -1234.5),
+    number("($1,234)", -1234.0, "$7"),
+    number("1,234.50", 1234.5),
+    number("1,234,567", 1234567.0),
+    number("1,234", 1234.0, remark="a note says that commas were taken for thousands"),
+    number("1,234", 1.234, "1,5", remark="`1,5` shows that the comma is decimal"),
+    number("0,123", 0.123, remark="no thousands begin with 0"),
+    number("12,34,567.5", 1234567.5, remark="as written in India"),
+    number("1.234,56", 1234.56),
+    number("1.234.567", 1234567.0),
+    number("1.234", 1234.0, "1.234,5"),
+    number("1.234", 1.234),
+    number("1,5", 1.5),
+    number("1'234.50", 1234.5),
+    number("1\u2019234,50", 1234.5),
+    number("1 234,5", 1234.5),
+    number("1\u00a0234", 1234.0, remark="a blank that does not break"),
+    number("1\u202f234", 1234.0, remark="a narrow blank"),
+    number("1_234", 1234.0),
+    number("$5", 5.0),
+    number("$ 1,234.50", 1234.5),
+    number("-$5", -5.0),
+    number("$-5", -5.0),
+    number("US$ 5", 5.0),
+    number("5 €", 5.0),
+    number("€5", 5.0, "5 €"),
+    number("EUR 5", 5.0),
+    number("5 usd", 5.0),
+    number("£1,234", 1234.0),
+    number("1.234,50 €", 1234.5, "5 €"),
+    number("Rs. 500", 500.0),
+    number("500 zł", 500.0),
+    number("5 CHF", 5.0),
+    number("45%", 45.0, "7%", remark="45, not 0.45"),
+    number("4,5 %", 4.5, "7 %"),
+    number("12 kg", 12.0, "7 kg"),
+    number("12kg", 12.0, "7 kg"),
+    number("100 km/h", 100.0, "7 km/h"),
+    number("20 °C", 20.0, "-7 °C"),
+    number("1 year", 1.0, "7 years"),
+    number("1,200 sq ft", 1200.0, "7 sq ft"),
+    number("$1,200 /month", 1200.0, "$7 /month"),
+    number("1.2K", 1200.0, remark="thousands"),
+    number("3M", 3e6, "7K", remark="millions"),
+    number("1.5B", 1.5e9, "7M", remark="billions"),
+    number("$2.5m", 2.5e6, "$7k"),
+    number("2 Mio €", 2e6, "7 €"),
+    number("5 m", 5.0, "7 m", remark="meters"),
+)
+_MISSING = (
+    *(
+        "?",
+        "-",
+        "--",
+        "\u2013",
+        ".",
+        "...",
+        "*",
+        "n.a.",
+        "N/A",
+        "NA",
+        "\\N",
+        "n.d.",
+        "null",
+    ),
+    *(
+        "None",
+        "NaN",
+        "nil",
+        "unknown",
+        "missing",
+        "#DIV/0!",
+        "#VALUE!",
+        "#REF!",
+        "#N/A",
+    ),
+)
+MISSING = tuple(number(mark, None) for mark in _MISSING)
+TEXT = (
+    text("007", "123", remark="leading zeros"),
+    text("$007", "$123"),
+    text("1,234.5", "1.234,5", remark="two conventions; a note says so"),
+    text("$5", "€5", remark="two currencies"),
+    text("12 kg", "7 lb", remark="two units"),
+    text("45%", "0.45", remark="percent, and a share"),
+    text("12 kg", "7", "8", "9", remark="most have no unit"),
+    text("12A", "13B"),
+    text("A12", "A13"),
+    text("1st", "2nd"),
+    text("<5", "7", remark="not a number"),
+    text("~5", "7"),
+    text("5-10", "7-9", remark="ranges"),
+    text("1/2", "3/4"),
+    text("10.0.0.1", "10.0.0.2"),
+    text("1.2.3", "1.2.4"),
+    text("555 123 456", "555 234 567", remark="all of one length: telephone numbers"),
+    text("(5", "7"),
+    text("--5", "7"),
+    text("?", "-", remark="marks without a number"),
+    text("about 5", "7", "8", "9", remark="a note says that 1 of 4 is not a number"),
+)
+SPELLINGS = (*NUMBERS, *MISSING, *TEXT)
+
+
+def main() -> None:
+    """Print the table of the document."""
+    lines = [HEADER, "| --- | --- | --- | --- | --- | --- |"]
+    lines += [spelling.row() for spelling in SPELLINGS]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
