@@ -515,7 +515,11 @@ def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
     family = families[0] if families else ""
     reading = feature.get("reading")
     if family == "text" and reading is not None:
-        return _spelled(column.cast(pa.string()), reading)
+        reader = _SPELLED[feature["kind"]]
+        return reader(_usual(column), reading)
+    if family == "numeric" and feature.get("date_format") == "%Y%m%d":
+        column = column.cast(pa.int64()).cast(pa.string())
+        family = "text"
     if family not in _READABLE[feature["kind"]] | {"nothing"}:
         raise _Unreadable(
             f"has the type {column.type}, and the model needs {feature['kind']}"
@@ -556,15 +560,25 @@ _BODY = (
 )
 
 
-def _spelled(text: Any, reading: Mapping[str, Any]) -> np.ndarray:
-    """Return the numbers (n_rows,) of text that is written as a feature's reading says."""
-    text = pc.replace_substring_regex(_trimmed(text), "[\u00a0\u2007\u2009\u202f]", " ")
+def _usual(text: Any) -> Any:
+    """Return text with usual blanks, minus signs and apostrophes."""
+    text = _trimmed(text.cast(pa.string()))
+    text = pc.replace_substring_regex(text, "[\u00a0\u2007\u2009\u202f]", " ")
     for written, usual in (("\u2212", "-"), ("\u2019", "'")):
         text = pc.replace_substring(text, written, usual)
-    is_mark = pc.is_in(
-        pc.utf8_lower(text), pa.array(reading.get("missing", []), pa.string())
-    )
-    known = pc.if_else(is_mark, pa.scalar(None, pa.string()), text)
+    return text
+
+
+def _without_marks(text: Any, reading: Mapping[str, Any]) -> Any:
+    """Return text without the marks that stand for missing values."""
+    marks = pa.array(reading.get("missing", []), pa.string())
+    is_mark = pc.is_in(pc.utf8_lower(text), marks)
+    return pc.if_else(is_mark, pa.scalar(None, pa.string()), text)
+
+
+def _spelled(text: Any, reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the numbers (n_rows,) of text that is written as a feature's reading says."""
+    known = _without_marks(text, reading)
     powers = _powers(reading)
 
     def value(whole: str | None, part: Mapping[str, str] | None) -> float | None:
@@ -674,13 +688,102 @@ def _dates(feature: Mapping[str, Any], column: Any, family: str) -> pd.Series:
 
 
 def _dates_in_text(column: Any, date_format: str) -> pd.Series:
-    text = _trimmed(column)
-    form = "ISO8601" if date_format == "ISO 8601" else date_format
-    times = pd.to_datetime(text.to_pandas(), format=form, errors="coerce", utc=True)
+    text = _usual(column)
+    times = _times(text, [date_format])
     if times.isna().sum() > text.null_count:
         raise _Unreadable(f"holds values that are not dates ({date_format})")
-    read: pd.Series = times.dt.tz_localize(None).astype("datetime64[us]")
-    return read
+    return times
+
+
+def _spelled_dates(text: Any, reading: Mapping[str, Any]) -> pd.Series:
+    """Return the times (n_rows,) of text that is written as a feature's reading says."""
+    text = _without_marks(text, reading)
+    times = _times(text, reading["formats"])
+    if times.isna().sum() > text.null_count and not reading.get("skips_text"):
+        raise _Unreadable("holds values that are not dates")
+    return times
+
+
+def _times(text: Any, formats: Sequence[str]) -> pd.Series:
+    """Return times (n_rows,), NaT where text is in none of the formats."""
+    found = pd.Series(pd.NaT, range(len(text)), "datetime64[us]")
+    for date_format in formats:
+        for form in _with_full_names(date_format):
+            values = _as_pandas_reads(text, date_format)
+            times = pd.to_datetime(values, format=form, errors="coerce", utc=True)
+            found = found.fillna(times.dt.tz_localize(None).astype(found.dtype))
+    return found
+
+
+def _with_full_names(date_format: str) -> list[str]:
+    if date_format in ("ISO 8601", "quarter"):
+        return ["ISO8601"]
+    months = (date_format, date_format.replace("%b", "%B"))
+    days = [each.replace("%a", "%A") for each in months]
+    return list(dict.fromkeys((*months, *days)))
+
+
+def _as_pandas_reads(text: Any, date_format: str) -> pd.Series:
+    if date_format == "quarter":
+        text = pc.replace_substring_regex(
+            text, "^[Qq]([1-4])[ /-]?([0-9]{4})$", "\\2Q\\1"
+        )
+        text = pc.replace_substring_regex(
+            text, "^([0-9]{4})[ -]?[Qq]([1-4])$", "\\1Q\\2"
+        )
+        for quarter, first_day in enumerate(("01-01", "04-01", "07-01", "10-01"), 1):
+            text = pc.replace_substring(text, f"Q{quarter}", f"-{first_day}")
+    elif date_format != "ISO 8601":
+        text = pc.replace_substring_regex(text, "([0-9])(?:st|nd|rd|th)\\b", "\\1")
+        text = pc.replace_substring_regex(text, "(?i)\\bsept\\b", "Sep")
+        text = pc.replace_substring_regex(text, _MONTH_WITH_POINT, "\\1")
+        text = pc.replace_substring_regex(text, "(?i)\\b([ap])\\.m\\.", "\\1m")
+        text = pc.replace_substring_regex(text, " (?:GMT|UTC|UT)$", " +0000")
+    values: pd.Series = text.to_pandas()
+    return values
+
+
+_MONTH_WITH_POINT = "(?i)\\b(jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec)\\."
+_CLOCK = (
+    "^(?P<sign>-?)(?:(?P<days>[0-9]{1,6}) days?,? [+]?)?"
+    "(?P<first>[0-9]{1,4}):(?P<second>[0-5][0-9])(?::(?P<third>[0-5][0-9]))?"
+    "(?P<fraction>[.][0-9]{1,9})?(?: ?(?P<half>[AaPp])[.]?[Mm][.]?)?$"
+)
+
+
+def _spelled_durations(text: Any, reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the seconds (n_rows,) of text that is written as a feature's reading says."""
+    known = _without_marks(text, reading)
+    parts = pc.extract_regex(known, _CLOCK).to_pylist()
+
+    def value(whole: str | None, part: Mapping[str, str] | None) -> float | None:
+        if whole is None or part is None:
+            return np.nan if whole is None else None
+        return _seconds(part, reading["clock"])
+
+    values = list(map(value, known.to_pylist(), parts))
+    if None in values:
+        raise _Unreadable("holds values that are not durations")
+    return np.array(values, np.float64)
+
+
+def _seconds(part: Mapping[str, str], clock: str) -> float | None:
+    """Return the seconds that these parts of text stand for, None if they stand for none."""
+    first, second, third = (
+        float(part[name] or 0) for name in ("first", "second", "third")
+    )
+    if clock == "m:s" and not part["third"]:
+        first, second, third = 0.0, first, second
+    found = 3600.0 * first + 60.0 * second + third + float(part["fraction"] or 0)
+    half = part["half"].lower()
+    if half:
+        if not 1 <= first <= 12:
+            return None
+        found += 43200.0 * ((half == "p") - (first == 12))
+    sign = -1.0 if part["sign"] else 1.0
+    if part["days"]:
+        return sign * 86400.0 * float(part["days"]) + found
+    return sign * found
 
 
 def _trimmed(text: Any) -> Any:
@@ -701,4 +804,9 @@ _READERS: dict[str, Callable[[Mapping[str, Any], Any, str], Any]] = {
     "text": _texts,
     "datetime": _dates,
     "duration": _numbers,
+}
+_SPELLED: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "numeric": _spelled,
+    "datetime": _spelled_dates,
+    "duration": _spelled_durations,
 }

@@ -100,6 +100,7 @@ def _check_of(model: Publication, query: PredictRequest) -> Check:
                 "name": str(feature["name"]),
                 "kind": str(feature["kind"]),
                 "reading": feature.get("reading"),
+                "date_format": feature.get("date_format"),
             }
             for feature in model.manifest["features"]
         ]

@@ -49,7 +49,7 @@ class Check:
     def predict(
         cls, features: Sequence[Mapping[str, Any]], keep: Sequence[str]
     ) -> Check:
-        """Have a table checked for a prediction; features have a name, a kind and a reading."""
+        """Have a table checked for a prediction; features have what their check needs."""
         return cls("predict", {"features": list(features), "keep": list(keep)})
 
     @classmethod

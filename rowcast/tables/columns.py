@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from rowcast.tables import spellings
+from rowcast.tables import dates, durations, spellings
+from rowcast.tables.dates import ISO
 from rowcast.tables.spellings import Reading
 
 Kind = Literal["numeric", "boolean", "category", "text", "datetime", "duration"]
@@ -59,9 +60,6 @@ BOOLEANS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 # Numbers in a file without types may stand for booleans.
 _BOOLEAN_WORDS = {**BOOLEANS, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 _UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-ISO = "ISO 8601"
-# Longer text, without the spaces around it, is not a date.
-MAX_DATE_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ class Feature:
 
     `type` is the Arrow type that it had, or `text` in a file without types. `categories` are the
     values of a category, `date_format` is the format of dates in text, and `profile` is how the
-    values spread (see `drift`). `reading` is how numbers in text are written, unless as they stand
-    (see `spellings`).
+    values spread (see `drift`). `reading` is how text is read, unless plainly (see `spellings`).
     """
 
     name: str
@@ -156,9 +153,12 @@ def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
 def can_read(feature: Feature, found: pa.DataType, *, untyped: bool) -> bool:
     """Return whether a column of this type can be read as a feature.
 
-    Text can, whatever the file, where the feature was read from text.
+    Text can, whatever the file, where the feature was read from text; numbers such as 20201231 can,
+    where it was dates of that form.
     """
     if feature.reading is not None and is_text_of_any_form(found):
+        return True
+    if feature.date_format == dates.COMPACT and kind_of_type(found) == "numeric":
         return True
     return can_be(feature.kind, found, untyped=untyped)
 
@@ -251,18 +251,17 @@ def parsed_dates(text: Any, date_format: str = ISO) -> Any:
     Raises:
         Unreadable: values do not have this format.
     """
+    times = dates.times(text, (date_format,))
+    _reject_dates(text, times, (date_format,))
+    return times
+
+
+def _reject_dates(text: Any, times: Any, formats: Sequence[str]) -> None:
     import pyarrow.compute as pc
 
-    text = known_text(pc.utf8_trim_whitespace(text))
-    is_long = pc.greater(pc.binary_length(text), MAX_DATE_LENGTH)
-    short = pc.if_else(is_long, pa.scalar(None, text.type), text)
-    if date_format == ISO:
-        times = _iso_times(short)
-    else:
-        times = _formatted_times(short, date_format)
-    is_bad = pc.and_(pc.is_valid(text), pc.is_null(times))
-    _reject_where(is_bad, f"values that are not dates ({date_format})")
-    return times
+    is_known = pc.is_valid(known_text(pc.utf8_trim_whitespace(text)))
+    is_bad = pc.and_(is_known, pc.is_null(times))
+    _reject_where(is_bad, f"values that are not dates ({', '.join(formats)})")
 
 
 def frame_of(arrays: dict[str, Any]) -> Any:
@@ -272,20 +271,25 @@ def frame_of(arrays: dict[str, Any]) -> Any:
     return pd.DataFrame(arrays, copy=False)
 
 
-def spelled_numbers(text: Any, reading: Reading, decimal: str = ".") -> Any:
-    """Return the numbers that text contains, as float64, written as `reading` says.
+def _spelled(feature: Feature, text: Any, decimal: str) -> Any:
+    """Return the numbers, or seconds, that text contains, as float64.
 
     Raises:
-        Unreadable: values are not numbers that are written so.
+        Unreadable: values are not written as the feature's reading says.
     """
-    values, is_bad = spellings.numbers(text, reading, decimal)
-    _reject_where(is_bad, "values that are not numbers")
+    reading = feature.reading or {}
+    if feature.kind == "duration":
+        values, is_bad = durations.seconds(text, reading)
+        _reject_where(is_bad, "values that are not durations")
+    else:
+        values, is_bad = spellings.numbers(text, reading, decimal)
+        _reject_where(is_bad, "values that are not numbers")
     return values
 
 
 def _read_numbers(feature: Feature, column: Any, decimal: str) -> Values:
     if is_text(column.type) and feature.reading is not None:
-        column = spelled_numbers(column, feature.reading, decimal)
+        column = _spelled(feature, column, decimal)
     elif is_text(column.type):
         column = parsed_numbers(column, decimal)
     else:
@@ -380,11 +384,40 @@ def _read_text(_: Feature, column: Any, __: str) -> Values:
 
 def _read_dates(feature: Feature, column: Any, _: str) -> Values:
     if is_text(column.type):
-        column = parsed_dates(column, feature.date_format or ISO)
+        column = _dates_in_text(feature, column)
+    elif kind_of_type(column.type) == "numeric" and not pt.is_null(column.type):
+        column = parsed_dates(whole_numbers_as_text(column), dates.COMPACT)
     elif not pt.is_null(column.type):
         column = _in_utc(column)
     column = column.cast(pa.timestamp("us"))
     return Values(column.to_pandas(), column.null_count)
+
+
+def _dates_in_text(feature: Feature, text: Any) -> Any:
+    if feature.reading is None:
+        return parsed_dates(text, feature.date_format or ISO)
+    reading = feature.reading
+    text = spellings.plain(text)
+    is_missing = spellings.is_mark(text, reading.get("missing", ()))
+    text = spellings.without(text, is_missing)
+    times = dates.times(text, reading["formats"])
+    if not reading.get("skips_text"):
+        _reject_dates(text, times, reading["formats"])
+    return times
+
+
+def whole_numbers_as_text(column: Any) -> Any:
+    """Return the digits of whole numbers; NaN is missing.
+
+    Raises:
+        pyarrow.ArrowException: a number has a fraction.
+    """
+    import pyarrow.compute as pc
+
+    if pt.is_floating(column.type):
+        missing = pa.scalar(None, column.type)
+        column = pc.if_else(pc.is_nan(column), missing, column)
+    return column.cast(pa.int64()).cast(pa.string())
 
 
 def _in_utc(column: Any) -> Any:
@@ -393,31 +426,7 @@ def _in_utc(column: Any) -> Any:
 
     zone = column.type.tz if pt.is_timestamp(column.type) else None
     options = pc.CastOptions(pa.timestamp("us", tz=zone), allow_time_truncate=True)
-    return _without_zone(column.cast(options=options))
-
-
-def _without_zone(times: Any) -> Any:
-    return times.cast(pa.int64()).cast(pa.timestamp("us"))
-
-
-def _iso_times(text: Any) -> Any:
-    """Return the times of ISO 8601 text, null for other text; those with an offset become UTC."""
-    for target in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
-        try:
-            return _without_zone(text.cast(target))
-        except pa.ArrowException:
-            continue
-    return _formatted_times(text, "ISO8601")
-
-
-def _formatted_times(text: Any, date_format: str) -> Any:
-    import pandas as pd
-
-    # pandas rejects what Arrow's strptime accepts, such as the 31st of February.
-    values = text.to_pandas()
-    times = pd.to_datetime(values, format=date_format, errors="coerce", utc=True)
-    local = times.dt.tz_localize(None).astype("datetime64[us]")
-    return pa.array(local, from_pandas=True)
+    return dates.without_zone(column.cast(options=options))
 
 
 _READERS: dict[Kind, Callable[[Feature, Any, str], Values]] = {

@@ -13,11 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from rowcast.tables import spellings
+from rowcast.tables import dates, durations, spellings
 from rowcast.tables.columns import (
     BOOLEANS,
-    ISO,
-    MAX_DATE_LENGTH,
     Feature,
     Unreadable,
     Values,
@@ -25,8 +23,8 @@ from rowcast.tables.columns import (
     decoded,
     is_text,
     kind_of_type,
-    parsed_dates,
     parsed_numbers,
+    whole_numbers_as_text,
 )
 
 # Text with at most this many distinct values is a category (skrub's threshold).
@@ -39,26 +37,21 @@ MAX_DECLARED_CATEGORIES = 255
 _COUNTED_ROWS = 10_000
 # The first values answer most questions, before all of them are read.
 _PROBED_VALUES = 200
-# 2024/01/31 and 2024.01.31 are also read as ISO 8601.
-_DAYS = (
-    "%d.%m.%Y",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d-%m-%Y",
-    "%m-%d-%Y",
-    "%d %b %Y",
-    "%b %d, %Y",
-)
-_DATE_FORMATS = (
-    ISO,
-    *(day + time for day in _DAYS for time in ("", " %H:%M", " %H:%M:%S")),
-)
 _NAMED_AS_ID = re.compile(
     r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$"
 )
 # Amounts such as 1,234.56 and dates such as 1/5/21 have no space either, and tell more than a name
 # does.
 _NO_NAME = r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]"
+_EITHER = (
+    "its dates can be read with the day or the month first, so all are read as text."
+)
+_FIRST_DATE, _LAST_DATE = 1900_01_01, 2099_12_31
+# So many different whole numbers are not dates by chance.
+_MANY_DATES = 5
+_NAMED_AS_DATE = re.compile(
+    r"(?i:(^|.*[ _.-])(date|day|dt|datum|time|period|ymd|yyyymmdd)([ _.-]|$))|.*[a-z]Date$"
+)
 # Whole numbers beyond this may be equal as floats.
 _MAX_EXACT = 2.0**53
 
@@ -81,9 +74,36 @@ def infer(
     """
     kind = kind_of_type(column.type)
     type_name = "text" if untyped else str(column.type)
+    if kind == "numeric" and _are_dates_in_numbers(name, column):
+        return _compact_dates(name, type_name)
     if kind in ("numeric", "boolean", "datetime", "duration"):
         return Feature(name, kind, type_name), ""
     return _infer_text(name, column, type_name, untyped=untyped, decimal=decimal)
+
+
+def _are_dates_in_numbers(name: str, column: Any) -> bool:
+    import pyarrow.compute as pc
+
+    if not (pt.is_integer(column.type) or pt.is_floating(column.type)):
+        return False
+    # Arrow has no extremes of half floats.
+    numbers = column.cast(pa.float64(), safe=False)
+    ends = pc.min_max(numbers).as_py()
+    if (
+        ends["min"] is None
+        or not _FIRST_DATE <= ends["min"] <= ends["max"] <= _LAST_DATE
+    ):
+        return False
+    try:
+        text = whole_numbers_as_text(column).drop_null()
+    except pa.ArrowException:
+        return False
+    return _are_compact_dates(name, text)
+
+
+def _compact_dates(name: str, type_name: str) -> tuple[Feature, str]:
+    feature = Feature(name, "datetime", type_name, date_format=dates.COMPACT)
+    return feature, "its numbers are read as dates, such as 20201231."
 
 
 def _infer_text(
@@ -102,11 +122,10 @@ def _infer_text(
     if not pt.is_dictionary(column.type) or is_text(column.type.value_type):
         if len(text) and _are_boolean_words(text):
             return Feature(name, "boolean", type_name), ""
-        formats = date_formats(text)
-        if len(formats) == 1:
-            return Feature(name, "datetime", type_name, date_format=formats[0]), ""
-        if formats:
-            note = "its dates can be read with the day or the month first, so all are read as text."
+        feature, note_on_times = _infer_times(name, text, type_name)
+        if feature:
+            return feature, note_on_times
+        note = note or note_on_times
 
     distinct = text.unique()
     if len(distinct) > (MAX_DECLARED_CATEGORIES if is_declared else MAX_CATEGORIES):
@@ -122,6 +141,8 @@ def _infer_numbers(
     if not len(text) or has_leading_zeros(text):
         return None, ""
     if _are_numbers(text[:_PROBED_VALUES], decimal) and _are_numbers(text, decimal):
+        if _are_compact_dates(name, text):
+            return _compact_dates(name, type_name)
         # The writer of a file with types could have written numbers.
         return (Feature(name, "numeric", type_name) if untyped else None), ""
     found = spellings.find(text, decimal)
@@ -162,32 +183,34 @@ def _are_boolean_words(text: Any) -> bool:
     return True
 
 
-def date_formats(text: Any) -> list[str]:
-    """Return the formats in which all values are dates: two if the day may be the month.
+def _infer_times(name: str, text: Any, type_name: str) -> tuple[Feature | None, str]:
+    """Return how to read text as dates or durations, None if it is something else, and a note."""
+    found = dates.find(text)
+    if found.formats:
+        feature = Feature(
+            name,
+            "datetime",
+            type_name,
+            date_format=found.formats[0],
+            reading=found.reading(),
+        )
+        return feature, found.note()
+    if found.is_ambiguous:
+        return None, _EITHER
+    reading, note = durations.find(text)
+    if reading is None:
+        return None, ""
+    return Feature(name, "duration", type_name, reading=reading), note
 
-    01/02/2024 may be in January or February. Where both readings fit all values, neither can be
-    chosen.
+
+def _are_compact_dates(name: str, text: Any) -> bool:
+    """Return whether whole numbers are dates such as 20201231.
+
+    Some numbers look like dates by chance, many do not.
     """
-    probe = text[:_PROBED_VALUES]
-    if not len(probe) or not _may_be_date(probe[0].as_py()):
-        return []
-    fitting = [each for each in _DATE_FORMATS if _are_dates(probe, each)]
-    return [each for each in fitting if _are_dates(text, each)]
-
-
-def _may_be_date(value: str) -> bool:
-    if len(value) > MAX_DATE_LENGTH:
+    if not dates.are_compact(text):
         return False
-    n_digits = sum(value.count(digit) for digit in "0123456789")
-    return n_digits >= 3 and any(sign in value for sign in "-/. ")
-
-
-def _are_dates(text: Any, date_format: str) -> bool:
-    try:
-        parsed_dates(text, date_format)
-    except Unreadable:
-        return False
-    return True
+    return bool(_NAMED_AS_DATE.match(name)) or len(text.unique()) >= _MANY_DATES
 
 
 def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:

@@ -130,6 +130,8 @@ _LEADING_ZERO = "^0[0-9]+$"
 #   currency, unit: what is written before or after numbers, and left out
 #   scales, brackets: whether K, M, B and T multiply, and whether (5) is -5
 #   missing: the marks for missing values
+# Of dates: formats, if there are several (see `dates`), and skips_text, where other text is missing
+# Of durations: clock, what two numbers are: h:m or m:s (see `durations`)
 Reading = Mapping[str, Any]
 
 
@@ -164,9 +166,9 @@ def numbers(text: Any, reading: Reading, decimal: str = ".") -> tuple[Any, Any]:
     """Return the numbers of text as float64, and a mask of the values that are none."""
     import pyarrow.compute as pc
 
-    text = _plain(text)
-    is_mark = _is_mark(text, reading.get("missing", ()))
-    split = _Split.of_known(_without(text, is_mark))
+    text = plain(text)
+    is_missing = is_mark(text, reading.get("missing", ()))
+    split = _Split.of_known(without(text, is_missing))
     convention = (reading.get("decimal", decimal), reading.get("thousands", ""))
     body = _with_marks(split.body, *convention)
     power = _powers(split, reading)
@@ -180,6 +182,11 @@ def numbers(text: Any, reading: Reading, decimal: str = ".") -> tuple[Any, Any]:
     digits = _written(split, body, power)
     values = pc.if_else(is_bad, pa.scalar(None, digits.type), digits).cast(pa.float64())
     return pc.if_else(split.is_negative(), pc.negate(values), values), is_bad
+
+
+def counted(n_values: int) -> str:
+    """Return how many values there are, in words."""
+    return "1 value" if n_values == 1 else f"{n_values:,} values"
 
 
 def describe(reading: Reading) -> str:
@@ -249,7 +256,7 @@ def _note(reading: Reading, split: _Split, n_marks: int) -> str:
     parts = list(_remarks(reading))
     if n_marks:
         marks = " ".join(reading["missing"])
-        parts.append(f"with {marks} as missing ({n_marks:,} values)")
+        parts.append(f"with {marks} as missing ({counted(n_marks)})")
     note = f"{', '.join(['its text is read as numbers', *parts])}."
     if reading.get("thousands") == "," and not split.has_character("body", "."):
         note += " If its commas are decimal, write points instead."
@@ -358,8 +365,8 @@ def _marks_in(text: Any) -> tuple[list[str], int]:
     """Return the marks for missing values in a column, and how many values are such."""
     import pyarrow.compute as pc
 
-    plain = _plain(text)
-    found = plain.filter(_is_mark(plain, MARKS))
+    text = plain(text)
+    found = text.filter(is_mark(text, MARKS))
     return sorted(pc.utf8_lower(found).unique().to_pylist()), len(found)
 
 
@@ -393,8 +400,8 @@ class _Split:
     @classmethod
     def of(cls, text: Any) -> _Split:
         """Return the parts of a column, in which the common marks are missing."""
-        plain = _plain(text)
-        return cls.of_known(_without(plain, _is_mark(plain, MARKS)).drop_null())
+        text = plain(text)
+        return cls.of_known(without(text, is_mark(text, MARKS)).drop_null())
 
     @classmethod
     def of_known(cls, text: Any) -> _Split:
@@ -402,7 +409,7 @@ class _Split:
         import pyarrow.compute as pc
 
         is_long = pc.greater(pc.binary_length(text), _MAX_BYTES)
-        parts = pc.extract_regex(_without(text, is_long), _PARTS)
+        parts = pc.extract_regex(without(text, is_long), _PARTS)
         fields = {
             name: pc.utf8_trim_whitespace(pc.struct_field(parts, name))
             for name in cls.__dataclass_fields__
@@ -455,7 +462,7 @@ class _Split:
         return pc.is_in(signs, value_set=pa.array(["-", "("], signs.type))
 
 
-def _plain(text: Any) -> Any:
+def plain(text: Any) -> Any:
     """Return text without the blanks around it, with usual blanks, minus signs and apostrophes."""
     import pyarrow.compute as pc
 
@@ -466,16 +473,18 @@ def _plain(text: Any) -> Any:
         text = pc.replace_substring_regex(text, _WIDE_BLANKS, " ")
         text = pc.replace_substring(text, "\u2212", "-")
         text = pc.replace_substring(text, "\u2019", "'")
-    return _without(text, pc.equal(text, ""))
+    return without(text, pc.equal(text, ""))
 
 
-def _without(text: Any, is_missing: Any) -> Any:
+def without(text: Any, is_missing: Any) -> Any:
+    """Return text that is missing in these rows."""
     import pyarrow.compute as pc
 
     return pc.if_else(is_missing, pa.scalar(None, text.type), text)
 
 
-def _is_mark(text: Any, marks: Sequence[str]) -> Any:
+def is_mark(text: Any, marks: Sequence[str]) -> Any:
+    """Return which values are marks for missing ones, in any case."""
     import pyarrow.compute as pc
 
     lower = pc.utf8_lower(text)

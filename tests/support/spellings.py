@@ -58,6 +58,18 @@ def number(
     return Spelling(written, beside or ("7",), "numeric", value, remark)
 
 
+def date(written: str, value: str | None, *beside: str, remark: str = "") -> Spelling:
+    """Return a spelling of a date or time, whose value is in ISO 8601."""
+    return Spelling(written, beside, "datetime", value, remark)
+
+
+def duration(
+    written: str, value: float | None, *beside: str, remark: str = ""
+) -> Spelling:
+    """Return a spelling of a duration or a time of day, whose value is in seconds."""
+    return Spelling(written, beside, "duration", value, remark)
+
+
 def text(written: str, *beside: str, remark: str = "") -> Spelling:
     """Return what stays text, or a category."""
     return Spelling(written, beside, "text", written, remark)
@@ -174,7 +186,67 @@ TEXT = (
     text("?", "-", remark="marks without a number"),
     text("about 5", "7", "8", "9", remark="a note says that 1 of 4 is not a number"),
 )
-SPELLINGS = (*NUMBERS, *MISSING, *TEXT)
+DATES = (
+    date("2024-01-31", "2024-01-31", "2024-02-01"),
+    date("2024/01/31", "2024-01-31", "2024/02/01"),
+    date("2024-01-31T12:30:15+02:00", "2024-01-31T10:30:15", "2024-02-01"),
+    date("31.01.2024", "2024-01-31", "1.2.2024"),
+    date("31/01/2024 12:30", "2024-01-31T12:30", "01/02/2024 00:00"),
+    date("01/31/2024", "2024-01-31", "02/01/2024"),
+    date("31.12.99", "1999-12-31", "01.02.05", remark="as POSIX reads two digits"),
+    date("12/31/68", "2068-12-31", "1/2/69"),
+    date("31-Dec-99", "1999-12-31", "1-Jan-05"),
+    date("31 January 2024", "2024-01-31", "1 May 2024"),
+    date("Jan. 31, 2024", "2024-01-31", "September 1, 2024"),
+    date("3rd Sept 2024", "2024-09-03", "21st May 2024"),
+    date("31JAN2024", "2024-01-31", "01FEB2024"),
+    date("Wed, 31 Jan 2024", "2024-01-31", "Thu, 1 Feb 2024"),
+    date("Wednesday, January 31, 2024", "2024-01-31", "Thursday, May 2, 2024"),
+    date("Wed Jan 31 12:30:15 2024", "2024-01-31T12:30:15", "Thu Feb 01 00:00:00 2024"),
+    date(
+        "Fri, 21 Nov 1997 09:55:06 -0600",
+        "1997-11-21T15:55:06",
+        "Sat, 22 Nov 1997 09:55:06 GMT",
+        remark="RFC 2822",
+    ),
+    date("1/31/2024 1:30 PM", "2024-01-31T13:30", "2/1/2024 12:00 AM"),
+    date("1/31/2024 1:30:15 p.m.", "2024-01-31T13:30:15", "2/1/2024 12:00:00 a.m."),
+    date("Jan 2024", "2024-01-01", "May 2024", remark="the first day"),
+    date("Jan-24", "2024-01-01", "Feb-99"),
+    date("2024M01", "2024-01-01", "2024M12"),
+    date("01/2024", "2024-01-01", "12/2024"),
+    date("2024Q1", "2024-01-01", "2024Q4", remark="the first day of the quarter"),
+    date("2024-Q2", "2024-04-01", "2024-Q4"),
+    date("Q3 2024", "2024-07-01", "Q1 2025"),
+    date(
+        "20240131",
+        "2024-01-31",
+        *("20240201", "20240301", "20240401", "20240501"),
+        remark="if five differ, or the name has the word `date`",
+    ),
+    date("2024-01-31", "2024-01-31", "?", "1.2.2024", remark="several formats"),
+    date("?", None, "2024-01-31", "2024-02-01"),
+    date("n.a.", None, "31 Jan 2024", "1 Feb 2024"),
+    duration("1:23:45", 5025.0, "0:59:01"),
+    duration("-1:23:45", -5025.0, "0:59:01"),
+    duration("12:30", 45000.0, "13:30", remark="hours and minutes"),
+    duration("12:30", 750.0, "1:02:15", remark="minutes and seconds"),
+    duration("59:30.5", 3570.5, "12:00.0"),
+    duration("1:30 PM", 48600.0, "12:00 AM"),
+    duration("12:05 a.m.", 300.0, "1:00 p.m."),
+    duration("2 days 03:00:00", 183600.0, "0 days 00:00:01", remark="as pandas writes"),
+    duration("-1 days +23:59:50", -10.0, "1 days 00:00:00"),
+    duration("-", None, "1:23:45"),
+    text("01/02/2024", "03/04/2024", remark="day or month first; a note says so"),
+    text("01/02/03", "04/05/06"),
+    text("1.2.10", "1.3.11", remark="versions"),
+    text("2024-02-30", "2024-01-01", remark="there is no such day"),
+    number("20240131", 20240131.0, "1"),
+    text("2024-W05", "2024-W06"),
+    text("16:9", "4:3"),
+    text("12:75", "12:30"),
+)
+SPELLINGS = (*NUMBERS, *MISSING, *TEXT, *DATES)
 
 
 def main() -> None:

@@ -73,6 +73,15 @@ FEATURES = pa.table(
         "text": some_missing(
             [f'it is "number" {row * 7 % 60}; or,\nnot so' for row in range(N_ROWS)], 29
         ),
+        "price": some_missing(
+            [f"${row * 37 % 5000:,}.50" if row % 5 else "?" for row in range(N_ROWS)],
+            31,
+        ),
+        "day": [
+            f"{row % 28 + 1} Jan 2024" if row % 9 else "-" for row in range(N_ROWS)
+        ],
+        "lap": [f"{row % 3}:{row % 60:02}:30" for row in range(N_ROWS)],
+        "month": [20240101 + row % 12 * 100 for row in range(N_ROWS)],
         "id": range(N_ROWS),
     }
 )
@@ -218,6 +227,10 @@ def test_kinds_of_a_table_are_what_they_look_like(stack: Stack) -> None:
         "time": "datetime",
         "größe, 'quoted'": "category",
         "text": "text",
+        "price": "numeric",
+        "day": "datetime",
+        "lap": "duration",
+        "month": "datetime",
         "id": "numeric",
     }
     assert [column["name"] for column in about["columns"] if column["left_out"]] == [

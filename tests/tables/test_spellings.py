@@ -22,7 +22,9 @@ def note_on(values: list[str], *, untyped: bool = True) -> str:
 
 def shown(value: Any) -> Any:
     """Return a value as the table of spellings has it."""
-    return value.isoformat() if isinstance(value, pd.Timestamp) else value
+    if not isinstance(value, pd.Timestamp):
+        return value
+    return value.isoformat().removesuffix("T00:00:00").removesuffix(":00")
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda each: " ".join(each.column))
@@ -41,11 +43,9 @@ def test_at_least_eighty_spellings_are_known() -> None:
 def test_files_with_types_are_read_in_the_same_way_but_for_plain_numbers(
     spelling: Spelling,
 ) -> None:
+    found = infer(spelling.column, untyped=True)
     feature = infer(spelling.column)
-    if infer(spelling.column, untyped=True).reading is None:
-        assert feature.reading is None
-    else:
-        assert feature.reading == infer(spelling.column, untyped=True).reading
+    assert (feature.reading, feature.date_format) == (found.reading, found.date_format)
 
 
 def test_reading_of_a_feature_is_ready_for_json() -> None:
@@ -86,6 +86,33 @@ def test_reading_of_a_feature_is_ready_for_json() -> None:
             "its numbers do not all have the same decimal mark, so all are read as text.",
         ),
         (["10.0.0.1", "10.0.0.2"], ""),
+        (
+            ["31.12.99", "01.02.05", "?"],
+            "its text is read as dates, with the years 69 to 99 as 1969 to 1999 and 00 to 68 as "
+            "2000 to 2068, with ? as missing (1 value).",
+        ),
+        (
+            ["2024Q1", "2024-02-01"],
+            "its text is read as dates, in 2 formats, each quarter as its first day.",
+        ),
+        (
+            [*(f"2024-01-{day:02}" for day in range(1, 32)), "soon"],
+            "its text is read as dates, with what is not a date as missing (1 value).",
+        ),
+        (
+            ["1:02:15", "-"],
+            "its text is read as durations or times of day, in seconds, with - as "
+            "missing.",
+        ),
+        (
+            ["1:02:15", "12:30"],
+            "its text is read as durations or times of day, in seconds, 12:30 as minutes and "
+            "seconds.",
+        ),
+        (
+            [f"202401{day}" for day in range(10, 20)],
+            "its numbers are read as dates, such as 20201231.",
+        ),
         (["1", "2"], ""),
         (
             ["$5", "$6", "on request"],
@@ -184,3 +211,89 @@ def test_long_values_and_many_words_are_left_as_text() -> None:
     assert spellings.find(pa.array(["1" * 100])).reading is None
     words = pa.array([f"5 {'a' * (i + 1)}" for i in range(20)])
     assert spellings.find(words).reading is None
+
+
+# Dates and durations
+
+DAYS = [f"2024-01-{day:02}" for day in range(1, 32)]
+
+
+def test_few_values_that_are_no_dates_are_missing_at_a_fit_and_at_a_prediction() -> (
+    None
+):
+    feature = infer([*DAYS, "soon"])
+    assert listed(read(feature, ["2024-02-30", "2024-02-01", "?"])) == [
+        None,
+        pd.Timestamp("2024-02-01"),
+        None,
+    ]
+    assert infer([*DAYS, "soon", "later"]).kind == "category"
+
+
+def test_dates_of_several_formats_are_read_in_these_formats_only() -> None:
+    feature = infer(["2024-01-31", "1.2.2024", "?"])
+    assert feature.reading == {"formats": ["ISO 8601", "%d.%m.%Y"], "missing": ["?"]}
+    assert listed(read(feature, ["3.4.2024", "?"])) == [
+        pd.Timestamp("2024-04-03"),
+        None,
+    ]
+    with pytest.raises(Unreadable, match="not dates") as caught:
+        read(feature, ["?", "04/05/2024"])
+    assert caught.value.rows.tolist() == [1]
+
+
+def test_more_than_a_few_formats_are_text() -> None:
+    values = ["2024-01-31", "1.2.2024", "Jan 31, 2024", "31-Jan-2024", "13/1/2024"]
+    assert infer(values[:4]).kind == "datetime"
+    assert infer(values).kind == "category"
+
+
+def test_month_may_be_short_at_the_fit_and_long_at_a_prediction() -> None:
+    feature = infer(["May 5, 2020", "May 6, 2020"])
+    read_as = listed(read(feature, ["June 7, 2020", "Jun 8, 2020"]))
+    assert read_as == [pd.Timestamp("2020-06-07"), pd.Timestamp("2020-06-08")]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([20240131, 20240201, None] * 3, pa.int32()),
+        pa.array([20240131.0, 20240201.0, float("nan")] * 3),
+        pa.array(["20240131", "20240201", None] * 3),
+    ],
+    ids=str,
+)
+def test_whole_numbers_under_such_a_name_are_dates_in_every_format(values: Any) -> None:
+    feature = inference.infer("sale_date", chunked(values), untyped=False)[0]
+    if pa.types.is_string(values.type):
+        feature = inference.infer("sale_date", chunked(values), untyped=True)[0]
+    assert (feature.kind, feature.date_format) == ("datetime", "%Y%m%d")
+    days = [pd.Timestamp("2024-01-31"), pd.Timestamp("2024-02-01"), None]
+    assert listed(read(feature, values))[:3] == days
+    assert columns.can_read(feature, pa.int64(), untyped=False)
+    assert listed(read(feature, [20240131, 20240201, None])) == days
+
+
+@pytest.mark.parametrize("name", ["x", "update", "dated", "holiday"])
+def test_few_whole_numbers_that_look_like_dates_are_numbers_under_another_name(
+    name: str,
+) -> None:
+    column = chunked([20240131, 20240201] * 3)
+    assert inference.infer(name, column, untyped=False)[0].kind == "numeric"
+
+
+def test_whole_numbers_of_which_one_is_no_date_are_numbers() -> None:
+    column = chunked([20240131, 20240201, 20240230, 20240301, 20240302, 20240303])
+    assert inference.infer("date", column, untyped=False)[0].kind == "numeric"
+
+
+@pytest.mark.parametrize("written", ["x", "12:75", "1:2:3", "13:00 PM", "1 day"])
+def test_value_that_is_no_duration_is_refused_with_its_row(written: str) -> None:
+    feature = infer(["1:23:45", "?"])
+    with pytest.raises(Unreadable, match="not durations") as caught:
+        read(feature, ["0:00:01", written])
+    assert caught.value.rows.tolist() == [1]
+    assert listed(read(feature, pa.array([1500, None], pa.duration("ms")))) == [
+        1.5,
+        None,
+    ]
