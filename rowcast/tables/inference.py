@@ -26,6 +26,7 @@ from rowcast.tables.columns import (
     parsed_numbers,
     whole_numbers_as_text,
 )
+from rowcast.tables.identifiers import are_rounded, is_identifier
 
 # Text with at most this many distinct values is a category (skrub's threshold).
 MAX_CATEGORIES = 40
@@ -37,12 +38,6 @@ MAX_DECLARED_CATEGORIES = 255
 _COUNTED_ROWS = 10_000
 # The first values answer most questions, before all of them are read.
 _PROBED_VALUES = 200
-_NAMED_AS_ID = re.compile(
-    r"(?i:(^|.*[ _.-])(id|uuid|guid|index|key|nr|no)$|^unnamed: 0$)|.*[a-z]I[dD]$"
-)
-# Amounts such as 1,234.56 and dates such as 1/5/21 have no space either, and tell more than a name
-# does.
-_NO_NAME = r"\s|^[^A-Za-z]*[0-9][.,/:%][0-9]"
 _EITHER = (
     "its dates can be read with the day or the month first, so all are read as text."
 )
@@ -52,8 +47,6 @@ _MANY_DATES = 5
 _NAMED_AS_DATE = re.compile(
     r"(?i:(^|.*[ _.-])(date|day|dt|datum|time|period|ymd|yyyymmdd)([ _.-]|$))|.*[a-z]Date$"
 )
-# Whole numbers beyond this may be equal as floats.
-_MAX_EXACT = 2.0**53
 
 
 class LeftOut(Enum):
@@ -234,7 +227,7 @@ def describe(feature: Feature, column: Any, values: Values) -> dict[str, Any]:
 def _n_distinct(feature: Feature, column: Any, values: Values) -> tuple[int, bool]:
     if feature.categories is not None:
         return len(feature.categories), True
-    if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
+    if isinstance(values.array, np.ndarray) and not are_rounded(column, values):
         counted = values.array[:_COUNTED_ROWS]
         known = counted[~np.isnan(counted)]
         return len(np.unique(known)), len(counted) == len(column)
@@ -242,14 +235,23 @@ def _n_distinct(feature: Feature, column: Any, values: Values) -> tuple[int, boo
 
 
 def reason_to_leave_out(
-    feature: Feature, column: Any, values: Values
+    feature: Feature,
+    column: Any,
+    values: Values,
+    whole: tuple[Any, Values] | None = None,
 ) -> LeftOut | None:
-    """Return why a learner cannot use a column, None if it can."""
+    """Return why a learner cannot use a column, None if it can.
+
+    `whole` is the column with the rows that have no target, if there are any: they count where rows
+    are numbered or named.
+    """
     if values.n_missing == len(column):
         return LeftOut.EMPTY
     if _is_constant(column, values):
         return LeftOut.CONSTANT
-    if _is_identifier(feature, column, values):
+    if whole is not None:
+        column, values = whole
+    if is_identifier(feature, column, values):
         return LeftOut.IDENTIFIER
     return None
 
@@ -259,74 +261,7 @@ def _is_constant(column: Any, values: Values) -> bool:
     if values.n_missing:
         # Rows with a missing value differ from the others.
         return False
-    if isinstance(values.array, np.ndarray) and not _are_rounded(column, values):
+    if isinstance(values.array, np.ndarray) and not are_rounded(column, values):
         return bool(values.array.min() == values.array.max())
     parts = (column[:_PROBED_VALUES], column)
     return all(len(decoded(part).unique()) < 2 for part in parts)
-
-
-def _is_identifier(feature: Feature, column: Any, values: Values) -> bool:
-    """Return whether a column numbers or names its rows.
-
-    Whole numbers do if they increase by one from row to row, or if all differ under a name such as
-    `id`. Text does if all values differ and none has a space.
-    """
-    if values.n_missing:
-        return False
-    if feature.kind == "numeric":
-        if _are_rounded(column, values):
-            is_named_as_id = bool(_NAMED_AS_ID.match(feature.name))
-            return is_named_as_id and _all_differ(decoded(column))
-        return _number_rows(feature.name, values.array)
-    if feature.kind == "text" or (feature.kind == "category" and feature.categories):
-        return _name_rows(decoded(column))
-    return False
-
-
-def _all_differ(column: Any) -> bool:
-    return len(column.unique()) == len(column)
-
-
-def _are_rounded(column: Any, values: Values) -> bool:
-    """Return whether whole numbers are so large that different ones may be equal as floats."""
-    found = column.type.value_type if pt.is_dictionary(column.type) else column.type
-    if not (is_text(found) or pt.is_integer(found)):
-        return False
-    known = np.abs(values.array[~np.isnan(values.array)])
-    if not len(known) or known.max() <= _MAX_EXACT:
-        return False
-    return _are_whole(decoded(column).drop_null())
-
-
-def _are_whole(column: Any) -> bool:
-    """Return whether numbers are integers by their type or, in text, by how they are written.
-
-    1.0 is a measurement.
-    """
-    import pyarrow.compute as pc
-
-    if not is_text(column.type):
-        return bool(pt.is_integer(column.type))
-    for part in (column[:_PROBED_VALUES], column):
-        is_whole = pc.match_substring_regex(part, r"^\s*[+-]?[0-9]+\s*$")
-        if not pc.all(is_whole).as_py():
-            return False
-    return True
-
-
-def _number_rows(name: str, values: np.ndarray) -> bool:
-    # The type does not matter: in text, whole floats look like integers.
-    probe = values[:_PROBED_VALUES]
-    if np.any(probe != np.floor(probe)):
-        return False
-    if np.all(np.diff(values) == 1):
-        return True
-    return bool(_NAMED_AS_ID.match(name)) and len(np.unique(values)) == len(values)
-
-
-def _name_rows(text: Any) -> bool:
-    import pyarrow.compute as pc
-
-    if not _all_differ(text[:_PROBED_VALUES]) or not _all_differ(text):
-        return False
-    return not pc.any(pc.match_substring_regex(text, _NO_NAME)).as_py()

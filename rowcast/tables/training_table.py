@@ -123,6 +123,7 @@ class _Reader:
     def __init__(
         self, table: pa.Table, is_known: np.ndarray, decimal: str, *, untyped: bool
     ) -> None:
+        self._whole = None if is_known.all() else table
         self._table = table if is_known.all() else table.filter(is_known)
         self._rows = np.flatnonzero(is_known)
         self._decimal = decimal
@@ -170,8 +171,22 @@ class _Reader:
             self._problems.append(Problems(name, "values that cannot be converted"))
             return None
         description = inference.describe(feature, column, values)
-        left_out = inference.reason_to_leave_out(feature, column, values)
+        whole = self._read_whole(feature)
+        left_out = inference.reason_to_leave_out(feature, column, values, whole)
         return _Column(feature, values, description, note, left_out)
+
+    def _read_whole(self, feature: Feature) -> tuple[Any, Values] | None:
+        """Return a column with the rows that have no target, if there are any.
+
+        What cannot be read in these rows does not matter.
+        """
+        if self._whole is None:
+            return None
+        column = self._whole.column(feature.name)
+        try:
+            return column, columns.read(feature, column, self._decimal)
+        except (Unreadable, pa.ArrowException, ValueError, OverflowError):
+            return None
 
     def _add(self, name: str, reason: str, rows: np.ndarray) -> None:
         first_row = int(self._rows[rows[0]])

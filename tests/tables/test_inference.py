@@ -194,6 +194,12 @@ def test_dates_after_a_long_start_that_fits_are_all_checked() -> None:
         ([str(i) for i in range(12)], True),
         ([f"row-{i * 7 % 50}" for i in range(50)], False),
         ([f"{i:032x}" for i in range(12)], False),
+        ([f"Car {i} of {i % 3}" for i in range(50)], False),
+        ([f"Bruce, Mr. Owen {i}" for i in range(50)], False),
+        ([f"name {i}" for i in range(29)] + [None], False),
+        ([1, 2, 3, 5, 6, 9, 10, 11, 12, 14, 15, 18], False),
+        ([str(i) for i in range(40) if i % 4], True),
+        ([1, 2, 3, None, *range(5, 40)], False),
     ],
     ids=[
         "numbers of rows",
@@ -202,6 +208,12 @@ def test_dates_after_a_long_start_that_fits_are_all_checked() -> None:
         "in text",
         "words",
         "hexadecimal",
+        "names with blanks",
+        "people",
+        "names, one missing",
+        "row numbers with gaps",
+        "the same in text",
+        "row numbers, one missing",
     ],
 )
 def test_identifier_is_found(values: list[Any], untyped: bool) -> None:
@@ -221,6 +233,11 @@ def test_identifier_is_found(values: list[Any], untyped: bool) -> None:
         "Unnamed: 0",
         "order-no",
         "key",
+        "rownames",
+        "row.names",
+        "row_number",
+        "...1",
+        "obs",
     ],
 )
 def test_whole_numbers_that_all_differ_are_an_identifier_under_such_a_name(
@@ -248,7 +265,8 @@ def test_whole_numbers_that_all_differ_are_not_an_identifier_under_other_names(
         [0.5, 1.5, 2.5],
         [0.0, 0.25, 0.5],
         [1, 2, 3, None],
-        ["a sentence", "another one", "a third"],
+        [f"This is sentence {i}, one of many of them" for i in range(12)],
+        [f"{'long' * 20}{i}" for i in range(12)],
         ["a", "b", "a"],
         [dt.date(2020, 1, day) for day in (1, 2, 3)],
     ],
@@ -329,3 +347,45 @@ def test_amounts_and_dates_that_cannot_be_read_are_not_identifiers(value: str) -
     values = [value.format(i) for i in range(60)]
     assert left_out(values) is None
     assert left_out([f"key{text}" for text in values]) is LeftOut.IDENTIFIER
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("year", list(range(1, 30))),
+        ("x", list(range(1950, 2020))),
+        ("model_year", [1970, 1971, 1972, 1975, 1980]),
+        ("day", list(range(30))),
+        ("time", [1, 2, 4, 5, 6, 8, 9, 10, 11, 12]),
+        ("saleDate", list(range(12))),
+        ("t", list(range(12))),
+    ],
+)
+def test_years_and_times_are_never_identifiers(name: str, values: list[int]) -> None:
+    assert left_out(values, name) is None
+    assert left_out(list(map(str, values)), name, untyped=True) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5, 7, 11, 30, 45, 60, 61, 80, 81, 99, 120],
+        [40, 41, 43, 44, 45, 47, 48, 49, 50, 51],
+        [1, 2, 4, 8],
+        [1, 2, 4, 3, 6, 7, 8, 9, 10, 11],
+        [1, 2, 2, 3, 4, 5, 6, 7, 8, 9],
+        [1.0, 2.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0],
+    ],
+    ids=["wide", "late", "few rows", "not in order", "equal ones", "a fraction"],
+)
+def test_numbers_that_go_up_otherwise_than_those_of_rows_are_no_identifiers(
+    values: list[float],
+) -> None:
+    assert left_out(values) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["{} kg", "{} %", "{}-1-2024", "$ {}", "{} ft"], ids=str
+)
+def test_measures_that_all_differ_are_not_identifiers(value: str) -> None:
+    assert left_out([value.format(i) for i in range(28)]) is None

@@ -163,6 +163,24 @@ def test_what_cannot_be_learned_from_is_left_out_and_noted(
     ]
 
 
+def test_identifiers_are_found_before_rows_without_a_target_are_left_out(
+    opened: Callable[[Any], Source],
+) -> None:
+    labels = [*LABELS[:5], None, *LABELS[6:]]
+    table = pa.table(
+        {
+            "x": [0.5, 1.5] * (N_ROWS // 2),
+            "row": range(7, 7 + N_ROWS),
+            "name": [f"name {i}" for i in range(N_ROWS)],
+            "almost": [f"name {i or 5}" for i in range(N_ROWS)],
+            "y": labels,
+        }
+    )
+    found = training_table.read(opened(table), "y")
+    assert names_of(found) == ["x", "almost"]
+    assert found.n_rows_left_out == 1
+
+
 def test_what_looks_like_an_identifier_is_learned_from_where_there_is_nothing_else(
     opened: Callable[[Any], Source],
 ) -> None:
