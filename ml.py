@@ -210,6 +210,7 @@ def _training_table(
         options["target"],
         options["sample_weight"],
         use_identifiers=options.get("identifiers") == "use",
+        task=options["task"],
         on_progress=run.progress.rows,
     )
 
@@ -218,8 +219,14 @@ def _plan(
     run: context.Run, table: training_table.TrainingTable, options: dict[str, Any]
 ) -> training.Plan:
     task = learners.task_of(
-        table.target, options["task"], max_classes=run.settings.max_classes
+        table.target,
+        options["task"],
+        max_classes=run.settings.max_classes,
+        name=options["target"],
     )
+    note = learners.note_on_task(table.target, options["task"], task)
+    if note:
+        table.notes.append(note)
     learners.check(
         options["learner"],
         options["params"],

@@ -7,6 +7,8 @@ class is imported when the estimator is made.
 from __future__ import annotations
 
 import importlib
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -25,6 +27,13 @@ _NUMBER_NAMES = {int: "a whole number", float: "a number", bool: "true or false"
 
 # With more distinct values than this, whole numbers are quantities, not labels.
 MAX_INFERRED_CLASSES = 20
+# Codes of classes without a telling name are at most so many.
+_MAX_CODES = 10
+_CLEARLY_CLASSES = 2
+_NAMED_AS_CLASS = re.compile(
+    r"(?i:(^|.*[ _.-])(class|classes|type|label|labels|group|code|category|species|cluster|kind)"
+    r"([ _.-]|$))|.*[a-z](Class|Type|Label|Group|Code|Category)$"
+)
 
 
 @dataclass(frozen=True)
@@ -273,20 +282,23 @@ def _problem(learner: str, name: str, value: Any, task: str) -> str:
     return f"The parameter {name!r} of {learner} {reason}." if reason else ""
 
 
-def task_of(values: np.ndarray, requested: str, *, max_classes: int) -> Task:
-    """Return the task for a target of shape (n_rows,).
+def task_of(
+    values: np.ndarray, requested: str, *, max_classes: int, name: str = ""
+) -> Task:
+    """Return the task for a target of shape (n_rows,), in the column `name`.
 
     `auto`: text and booleans are classes. Numbers are classes if all are whole, at most 20 differ,
-    and each value occurs twice on average; otherwise they are quantities.
+    each value occurs twice on average, and they look like codes (see `_are_codes`); otherwise they
+    are quantities.
 
     Raises:
         InvalidTable: the target does not fit the requested task, or has one class or over
-            `max_classes`.
+            `max_classes`; or `auto` finds a class of its own in most rows.
     """
     is_text = values.dtype.kind == "O"
-    is_whole = values.dtype.kind != "f" or bool(np.all(values == np.floor(values)))
+    is_whole = _are_whole(values)
     n_distinct = len(set(values)) if is_text else len(np.unique(values))
-    if requested == "auto" and not _looks_like_classes(values, is_whole, n_distinct):
+    if requested == "auto" and not _looks_like_classes(values, name):
         return "regression"
     if requested == "regression":
         if is_text:
@@ -296,13 +308,67 @@ def task_of(values: np.ndarray, requested: str, *, max_classes: int) -> Task:
             )
         return "regression"
     _check_classes(is_whole, n_distinct, max_classes)
+    if requested == "auto" and is_text and n_distinct > len(values) / 2:
+        _check_repeated(values, name)
     return "classification"
 
 
-def _looks_like_classes(values: np.ndarray, is_whole: bool, n_distinct: int) -> bool:
+def note_on_task(values: np.ndarray, requested: str, task: Task) -> str:
+    """Return how to choose the other task where a target of few whole numbers allows both."""
+    if requested != "auto" or values.dtype.kind in "Ob" or not _are_whole(values):
+        return ""
+    n_distinct = len(np.unique(values))
+    if n_distinct <= _CLEARLY_CLASSES or not _are_few(values, n_distinct):
+        return ""
+    if task == "classification":
+        return (
+            f"The {n_distinct} different whole numbers of the target are taken for classes; "
+            "task=regression takes them for quantities."
+        )
+    return (
+        f"The {n_distinct} different whole numbers of the target are taken for quantities; "
+        "task=classification takes them for classes."
+    )
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.all(values == np.floor(values)))
+
+
+def _are_few(values: np.ndarray, n_distinct: int) -> bool:
+    return n_distinct <= min(MAX_INFERRED_CLASSES, len(values) // 2)
+
+
+def _looks_like_classes(values: np.ndarray, name: str) -> bool:
     if values.dtype.kind in "Ob":
         return True
-    return is_whole and n_distinct <= min(MAX_INFERRED_CLASSES, len(values) // 2)
+    if not _are_whole(values):
+        return False
+    distinct = np.unique(values)
+    return _are_few(values, len(distinct)) and _are_codes(distinct, name)
+
+
+def _are_codes(distinct: np.ndarray, name: str) -> bool:
+    """Return whether different whole numbers look like codes of classes.
+
+    They do if there are two of them at most, if they are 0 to 9 or 1 to 10 or fewer without a gap,
+    or under a name such as `class`.
+    """
+    if len(distinct) <= _CLEARLY_CLASSES or _NAMED_AS_CLASS.match(name):
+        return True
+    has_no_gap = distinct[-1] - distinct[0] == len(distinct) - 1
+    return bool(distinct[0] in (0, 1) and has_no_gap and len(distinct) <= _MAX_CODES)
+
+
+def _check_repeated(values: np.ndarray, name: str) -> None:
+    counts = Counter(values)
+    n_alone = sum(n_rows == 1 for n_rows in counts.values())
+    if n_alone > len(values) / 2:
+        raise InvalidTable(
+            f"The target {name!r} is text with a value of its own in {n_alone} of {len(values)} "
+            "rows, which cannot be predicted.",
+            hint="Name another target; or use task=classification to take each text for a class.",
+        )
 
 
 def _check_classes(is_whole: bool, n_distinct: int, max_classes: int) -> None:

@@ -397,9 +397,7 @@ def _dates_in_text(feature: Feature, text: Any) -> Any:
     if feature.reading is None:
         return parsed_dates(text, feature.date_format or ISO)
     reading = feature.reading
-    text = spellings.plain(text)
-    is_missing = spellings.is_mark(text, reading.get("missing", ()))
-    text = spellings.without(text, is_missing)
+    text = spellings.unmarked(text, reading)
     times = dates.times(text, reading["formats"])
     if not reading.get("skips_text"):
         _reject_dates(text, times, reading["formats"])

@@ -52,9 +52,7 @@ def seconds(text: Any, reading: Reading) -> tuple[Any, Any]:
     """Return the seconds of text as float64, and a mask of the values that are no durations."""
     import pyarrow.compute as pc
 
-    text = spellings.plain(text)
-    is_missing = spellings.is_mark(text, reading.get("missing", ()))
-    text = spellings.without(text, is_missing)
+    text = spellings.unmarked(text, reading)
     parts = _parts(text)
     is_good = pc.fill_null(_is_clock(parts), False)
     is_bad = pc.and_not(pc.is_valid(text), is_good)

@@ -133,7 +133,7 @@ def _infer_numbers(
     """Return how to read text as numbers, None if it is something else, and a note."""
     if not len(text) or has_leading_zeros(text):
         return None, ""
-    if _are_numbers(text[:_PROBED_VALUES], decimal) and _are_numbers(text, decimal):
+    if are_numbers(text, decimal):
         if _are_compact_dates(name, text):
             return _compact_dates(name, type_name)
         # The writer of a file with types could have written numbers.
@@ -144,15 +144,19 @@ def _infer_numbers(
         return feature, found.note
     if found.n_bad is None or not untyped:
         return None, found.note
-    return (
-        None,
-        f"{found.n_bad} of its {len(text)} values are not numbers, so all are read as text.",
-    )
+    return None, note_on_words(found.n_bad, len(text))
 
 
-def _are_numbers(text: Any, decimal: str) -> bool:
+def note_on_words(n_bad: int, n_values: int) -> str:
+    """Return what a column of numbers with a few words is read as."""
+    return f"{n_bad} of its {n_values} values are not numbers, so all are read as text."
+
+
+def are_numbers(text: Any, decimal: str) -> bool:
+    """Return whether all of a text is plain numbers."""
     try:
-        parsed_numbers(text, decimal)
+        for part in (text[:_PROBED_VALUES], text):
+            parsed_numbers(part, decimal)
     except Unreadable:
         return False
     return True

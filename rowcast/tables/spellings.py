@@ -166,9 +166,7 @@ def numbers(text: Any, reading: Reading, decimal: str = ".") -> tuple[Any, Any]:
     """Return the numbers of text as float64, and a mask of the values that are none."""
     import pyarrow.compute as pc
 
-    text = plain(text)
-    is_missing = is_mark(text, reading.get("missing", ()))
-    split = _Split.of_known(without(text, is_missing))
+    split = _Split.of_known(unmarked(text, reading))
     convention = (reading.get("decimal", decimal), reading.get("thousands", ""))
     body = _with_marks(split.body, *convention)
     power = _powers(split, reading)
@@ -474,6 +472,12 @@ def plain(text: Any) -> Any:
         text = pc.replace_substring(text, "\u2212", "-")
         text = pc.replace_substring(text, "\u2019", "'")
     return without(text, pc.equal(text, ""))
+
+
+def unmarked(text: Any, reading: Reading) -> Any:
+    """Return plain text in which the marks for missing values are missing."""
+    text = plain(text)
+    return without(text, is_mark(text, reading.get("missing", ())))
 
 
 def without(text: Any, is_missing: Any) -> Any:

@@ -50,11 +50,13 @@ def read(
     weights: str | None = None,
     *,
     use_identifiers: bool = False,
+    task: str = "auto",
     on_progress: OnProgress = ignore_progress,
 ) -> TrainingTable:
     """Read all rows and return what a model can be fitted on.
 
-    Identifiers are left out unless asked for. `on_progress` is called as by `Source.read`.
+    Identifiers are left out unless asked for. `task` is the one asked for. `on_progress` is called
+    as by `Source.read`.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
@@ -63,9 +65,14 @@ def read(
     table = source.read(on_progress=on_progress)
     decimal = source.format.decimal or "."
     untyped = is_untyped(source)
-    labelled, is_known, target_type = labels.read(
-        target, table.column(target), untyped=untyped, decimal=decimal
+    labelled = labels.read(
+        target,
+        table.column(target),
+        untyped=untyped,
+        decimal=decimal,
+        as_classes=task == "classification",
     )
+    is_known = labelled.is_known
 
     reader = _Reader(table, is_known, decimal, untyped=untyped)
     weight_values = reader.weights(weights) if weights else None
@@ -78,11 +85,11 @@ def read(
     return TrainingTable(
         features=[column.profiled() for column in used],
         frame=columns.frame_of(arrays),
-        target=labelled,
-        target_type=target_type,
+        target=labelled.values,
+        target_type=labelled.type_name,
         weights=weight_values,
         report=[column.report() for column in found],
-        notes=_notes(found),
+        notes=_notes(found, target, labelled.note),
         n_rows_left_out=int(len(is_known) - is_known.sum()),
     )
 
@@ -222,8 +229,9 @@ def _reject_all(found: Sequence[_Column]) -> None:
     )
 
 
-def _notes(found: Sequence[_Column]) -> list[str]:
-    notes = [
+def _notes(found: Sequence[_Column], target: str, on_target: str) -> list[str]:
+    notes = [f"The target {target!r}: {on_target}"] if on_target else []
+    notes += [
         f"The column {column.feature.name!r}: {column.note}"
         for column in found
         if column.note

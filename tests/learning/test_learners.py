@@ -17,8 +17,18 @@ PARAMS = [
 ]
 
 
-def task_of(values: Any, asked: str = "auto", max_classes: int = 1000) -> str:
-    return learners.task_of(np.asarray(values), asked, max_classes=max_classes)
+def task_of(
+    values: Any, asked: str = "auto", max_classes: int = 1000, name: str = "y"
+) -> str:
+    return learners.task_of(
+        np.asarray(values), asked, max_classes=max_classes, name=name
+    )
+
+
+def note_on(values: Any, asked: str = "auto") -> str:
+    array = np.asarray(values)
+    task = learners.task_of(array, asked, max_classes=1000)
+    return learners.note_on_task(array, asked, task)
 
 
 def refusal(learner: str, params: dict[str, Any], **how: Any) -> InvalidRequest:
@@ -54,7 +64,10 @@ def ends_of(param: Param) -> list[Any]:
         [True, False] * 5,
         [0, 1] * 5,
         [1.0, 2.0] * 5,
-        list(range(20)) * 2,
+        [-1, 1] * 5,
+        [7, 0] * 5,
+        list(range(10)) * 2,
+        list(range(1, 11)) * 2,
         [*range(5), *range(5)],
     ],
     ids=str,
@@ -73,18 +86,71 @@ def test_labels_and_few_whole_numbers_are_classes(values: list[Any]) -> None:
         list(range(21)) * 2,
         [*range(6), *range(5)],
         [1e6 + i for i in range(12)],
+        list(range(11)) * 2,
+        [3, 4, 5, 6] * 5,
+        [0, 1, 3] * 5,
+        [10, 20, 30] * 5,
     ],
-    ids=["fractions", "21 values", "less than twice each", "all different"],
+    ids=[
+        "fractions",
+        "21 values",
+        "less than twice each",
+        "all different",
+        "11 values",
+        "from 3",
+        "a gap",
+        "tens",
+    ],
 )
 def test_fractions_and_many_numbers_are_quantities(values: list[float]) -> None:
     assert task_of(values) == "regression"
 
 
+@pytest.mark.parametrize(
+    "name", ["class", "Type", "blood_type", "group", "zip code", "label", "petClass"]
+)
+def test_whole_numbers_under_such_a_name_are_classes(name: str) -> None:
+    assert task_of([3, 5, 9, 12] * 5, name=name) == "classification"
+    assert task_of(list(range(21)) * 2, name=name) == "regression"
+
+
+@pytest.mark.parametrize("name", ["classic", "prototype", "subgroups", "encoded", "y"])
+def test_whole_numbers_under_another_name_are_quantities(name: str) -> None:
+    assert task_of([3, 5, 9, 12] * 5, name=name) == "regression"
+
+
+def test_note_says_how_to_choose_the_other_task() -> None:
+    assert "task=regression takes them for quantities" in note_on([0, 1, 2] * 5)
+    assert "task=classification takes them for classes" in note_on([0, 10, 20] * 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ([0, 1, 2] * 5, "classification"),
+        ([0, 1, 2] * 5, "regression"),
+        ([True, False] * 5, "auto"),
+        ([0, 1] * 5, "auto"),
+        (list(range(50)), "auto"),
+        ([0.5, 1.5] * 5, "auto"),
+    ],
+    ids=str,
+)
+def test_task_that_is_clear_needs_no_note(values: list[Any], asked: str) -> None:
+    assert note_on(values, asked) == ""
+
+
 def test_text_is_classes_however_many_differ() -> None:
-    assert (
-        task_of(np.array([f"label {i}" for i in range(500)], dtype=object))
-        == "classification"
-    )
+    values = np.array([f"label {i % 250}" for i in range(500)], dtype=object)
+    assert task_of(values) == "classification"
+
+
+def test_text_of_its_own_in_most_rows_is_refused_by_name_unless_asked_for() -> None:
+    values = np.array([*(f"title {i}" for i in range(51)), *["b"] * 49], dtype=object)
+    with pytest.raises(InvalidTable, match="'title' is text with a value of its own"):
+        task_of(values, name="title")
+    assert task_of(values, "classification") == "classification"
+    assert task_of(values[2:], name="title") == "classification"
 
 
 @pytest.mark.parametrize("values", [[0, 1] * 5, [True, False] * 5, [3.0] * 10])

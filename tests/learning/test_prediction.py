@@ -38,10 +38,12 @@ TABLE = pa.table(
 )
 
 
-def fitted(y: Any, *, validation: Any = "none", target: str = "y") -> Predictor:
+def fitted(
+    y: Any, *, validation: Any = "none", target: str = "y", asked: str = "auto"
+) -> Predictor:
     table = TABLE.append_column(target, y if isinstance(y, pa.Array) else pa.array(y))
-    data = training_table.read(source_of(table), target)
-    task = learners.task_of(data.target, "auto", max_classes=1000)
+    data = training_table.read(source_of(table), target, task=asked)
+    task = learners.task_of(data.target, asked, max_classes=1000)
     plan = training.Plan(
         "boosting", task, {"max_iter": 10}, validation=validation, importance_s=0
     )
@@ -298,7 +300,8 @@ def test_probabilities_are_named_by_their_classes_in_order(
     labels: list[Any], names: list[str], written: Written
 ) -> None:
     y = pa.array(labels).take(pa.array((X > 0).astype(int)))
-    result = pq.read_table(written(fitted(y), output="probabilities")[0])
+    predictor = fitted(y, asked="classification")
+    result = pq.read_table(written(predictor, output="probabilities")[0])
     assert result.column_names == ["y", *names]
     assert result.schema.field("y").type == y.type
     assert (

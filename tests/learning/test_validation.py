@@ -110,7 +110,7 @@ def test_class_of_one_row_in_a_large_table_is_accepted(validation: str) -> None:
 @pytest.mark.parametrize("validation", ["auto", "holdout", "cv", "none"])
 def test_classes_of_one_row_each_are_accepted(validation: str) -> None:
     table = pa.table({"x": [0.5, 1.5] * 6, "y": [f"label {i}" for i in range(12)]})
-    found, _ = trained(table, validation=validation)
+    found, _ = trained(table, validation=validation, task="classification")
     assert len(found.model.classes_) == 12
     assert found.validation["method"] == ("cv" if validation == "cv" else "none")
     assert bool(found.notes) is (validation in ("auto", "holdout"))

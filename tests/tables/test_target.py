@@ -72,12 +72,18 @@ UNTYPED: dict[str, tuple[list[str], str, list[Any]]] = {
 }
 
 
-def read(
-    values: Any, *, untyped: bool = False, decimal: str = "."
-) -> tuple[np.ndarray, np.ndarray, str]:
+def found(
+    values: Any, *, untyped: bool = False, decimal: str = ".", as_classes: bool = False
+) -> target.Target:
     column = values if isinstance(values, pa.Array) else pa.array(values)
     chunked = pa.chunked_array([column[:5], column[5:]])
-    return target.read("the target", chunked, untyped=untyped, decimal=decimal)
+    return target.read(
+        "the target", chunked, untyped=untyped, decimal=decimal, as_classes=as_classes
+    )
+
+
+def read(values: Any, **how: Any) -> tuple[np.ndarray, np.ndarray, str]:
+    return found(values, **how)[:3]
 
 
 def refusal(values: Any, **how: Any) -> str:
@@ -88,7 +94,7 @@ def refusal(values: Any, **how: Any) -> str:
 
 @pytest.mark.parametrize("column", TYPED.values(), ids=TYPED)
 def test_labels_come_back_as_they_were(column: pa.Array) -> None:
-    values, is_known, type_name = read(column)
+    values, is_known, type_name = read(column, as_classes=True)
     back = target.to_arrow(values, type_name)
     plain = (
         column.cast(column.type.value_type)
@@ -120,9 +126,9 @@ def test_durations_and_times_of_day_are_quantities_in_seconds(
 def test_labels_of_a_file_without_types_are_what_all_of_them_are(
     text: list[str], type_name: str, values: list[Any]
 ) -> None:
-    found, _, name = read(text * 6, untyped=True)
-    assert (name, found.tolist()) == (type_name, values * 6)
-    assert target.to_arrow(found, name).to_pylist() == values * 6
+    known, _, name = read(text * 6, untyped=True, as_classes=type_name == "string")
+    assert (name, known.tolist()) == (type_name, values * 6)
+    assert target.to_arrow(known, name).to_pylist() == values * 6
 
 
 @pytest.mark.parametrize("word", ["1", "true", "2024-01-31"])
@@ -229,7 +235,7 @@ def test_types_that_can_be_predicted(found: pa.DataType, can: bool) -> None:
 
 @pytest.mark.parametrize("column", TYPED.values(), ids=TYPED)
 def test_no_predictions_have_the_type_too(column: pa.Array) -> None:
-    values, _, type_name = read(column)
+    values, _, type_name = read(column, as_classes=True)
     none = target.to_arrow(values[:0], type_name)
     assert (len(none), none.type) == (0, target.to_arrow(values, type_name).type)
 
@@ -249,7 +255,7 @@ def test_times_that_cannot_be_written_are_no_labels(
     values: pa.Array, reason: str
 ) -> None:
     with pytest.raises(InvalidTable, match=reason):
-        target.read("y", values, untyped=False)
+        target.read("y", values, untyped=False, as_classes=True)
 
 
 @pytest.mark.parametrize("untyped", [False, True])
@@ -257,3 +263,59 @@ def test_empty_label_is_a_missing_one(untyped: bool) -> None:
     values, is_known, _ = read(["a", "", "b"] * 6, untyped=untyped)
     assert values.tolist() == ["a", "b"] * 6
     assert is_known.tolist() == [True, False, True] * 6
+
+
+# Numbers as people write them
+
+
+@pytest.mark.parametrize("untyped", [False, True])
+@pytest.mark.parametrize(
+    ("text", "type_name", "values"),
+    [
+        (["1", "?", "2"], "int64", [1, 2]),
+        (["1.5", "n.a.", "2"], "double", [1.5, 2.0]),
+        (["$1,234", "$5", "-"], "double", [1234.0, 5.0]),
+        (["45%", "7%"], "double", [45.0, 7.0]),
+        (["1,5", "2"], "double", [1.5, 2.0]),
+        (["1:23:45", "0:00:01", "?"], "double", [5025.0, 1.0]),
+    ],
+    ids=str,
+)
+def test_target_is_read_as_a_feature_would_be_and_a_note_says_so(
+    text: list[str], type_name: str, values: list[float], untyped: bool
+) -> None:
+    known = found(text * 10, untyped=untyped)
+    assert (known.type_name, known.values.tolist()) == (type_name, values * 10)
+    assert known.is_known.tolist() == [each not in "?-n.a." for each in text] * 10
+    assert known.note.startswith("its text is read as ")
+
+
+def test_few_words_in_a_numeric_target_are_noted() -> None:
+    known = found([*map(str, range(50)), "many"], untyped=True)
+    assert known.type_name == "string"
+    assert known.note == (
+        "1 of its 51 values are not numbers, so all are read as text."
+    )
+
+
+@pytest.mark.parametrize("untyped", [False, True])
+def test_text_stays_text_where_a_classification_is_asked_for(untyped: bool) -> None:
+    known = found(["$5", "$7"] * 6, untyped=untyped, as_classes=True)
+    assert (known.values[0], known.type_name, known.note) == ("$5", "string", "")
+
+
+@pytest.mark.parametrize(
+    ("column", "untyped"),
+    [
+        (TYPED["date"], False),
+        (TYPED["timestamp in Paris"], False),
+        (pa.array(["2024-01-31", "2024-02-01"] * 6), False),
+        (pa.array(["31.1.2024", "1.2.2024"] * 6), True),
+        (pa.array(["01/02/2024", "03/04/2024"] * 6), True),
+        (pa.array(["2024Q1", "?"] * 12), True),
+    ],
+    ids=str,
+)
+def test_dates_are_refused_unless_as_classes(column: pa.Array, untyped: bool) -> None:
+    assert "holds dates" in refusal(column, untyped=untyped)
+    assert len(found(column, untyped=untyped, as_classes=True).values) >= 12

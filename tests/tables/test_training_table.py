@@ -253,3 +253,15 @@ def test_job_checks_again_what_the_server_checked(
         "'label' is missing"
         in refusal(training_table.read, opened(numbers()), "label").detail
     )
+
+
+def test_numeric_target_with_a_mark_stays_numeric_and_is_noted(
+    opened: Callable[[Any], Source],
+) -> None:
+    rows = "".join(f"{i % 7 / 2},${i * 31 % 1000}\n" for i in range(60))
+    found = training_table.read(opened(f"x,y\n{rows}1.5,?\n".encode()), "y")
+    assert found.target.dtype.kind == "f"
+    assert found.n_rows_left_out == 1
+    assert found.notes == [
+        "The target 'y': its text is read as numbers, without $, with ? as missing (1 value)."
+    ]
