@@ -227,7 +227,7 @@ def _found(split: _Split, text: Any, decimal: str) -> Found:
     convention = _convention(split, decimal)
     if convention is None:
         return Found(note=_note_on_marks(split))
-    if _has_leading_zeros(split):
+    if _has_leading_zeros(split) or ("unit" in words and _are_enumerated(split)):
         return Found()
     reading: dict[str, Any] = {**convention, **words}
     if split.has("open", "("):
@@ -374,6 +374,13 @@ def _has_leading_zeros(split: _Split) -> bool:
     return bool(pc.any(pc.match_substring_regex(split.body, _LEADING_ZERO)).as_py())
 
 
+def _are_enumerated(split: _Split) -> bool:
+    """Return whether a point follows a number, as in "2. Midwest"."""
+    import pyarrow.compute as pc
+
+    return bool(pc.any(pc.match_substring_regex(split.body, "[.,]$")).as_py())
+
+
 # The parts of numbers in text
 
 
@@ -419,7 +426,9 @@ class _Split:
         """Return how many values do not look like numbers."""
         import pyarrow.compute as pc
 
-        is_good = pc.fill_null(self.has_one_sign(), False)
+        words = pa.array(["", *CURRENCIES], self.before.type)
+        is_currency = pc.is_in(pc.utf8_lower(self.before), value_set=words)
+        is_good = pc.fill_null(pc.and_(self.has_one_sign(), is_currency), False)
         is_bad = pc.and_not(pc.is_valid(self.text), is_good)
         return int(pc.sum(is_bad).as_py() or 0)
 
