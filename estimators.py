@@ -527,7 +527,7 @@ def _read(feature: Mapping[str, Any], values: pd.Series) -> Any:
     return _READERS[feature["kind"]](feature, column, family)
 
 
-def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
+def _numbers(feature: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
     if family == "duration":
         per_second = _PER_SECOND[column.type.unit]
         integer = pa.int32() if pt.is_time32(column.type) else pa.int64()
@@ -535,6 +535,8 @@ def _numbers(_: Mapping[str, Any], column: Any, family: str) -> np.ndarray:
         column = pc.divide(column, per_second)
     column = column.cast(pa.float64(), safe=False)
     values: np.ndarray = column.to_numpy(zero_copy_only=False)
+    if feature.get("infinite") == "missing":
+        values = np.where(np.isinf(values), np.nan, values)
     is_too_large = np.abs(values) > np.finfo(np.float32).max
     if is_too_large.any():
         raise _Unreadable("holds infinite values, or numbers over 3.4e38")

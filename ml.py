@@ -94,6 +94,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "target": options["target"],
         "sample_weight": options["sample_weight"],
         "identifiers": options.get("identifiers", "leave_out"),
+        "infinite": options.get("infinite", "refuse"),
         **manifests.of_model(source, table, plan, trained),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
@@ -210,6 +211,7 @@ def _training_table(
         options["target"],
         options["sample_weight"],
         use_identifiers=options.get("identifiers") == "use",
+        infinite=options.get("infinite", "refuse"),
         task=options["task"],
         on_progress=run.progress.rows,
     )

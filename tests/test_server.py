@@ -290,6 +290,7 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
         "class_weight": {"0": 2.0},
         "sample_weight": "col_1",
         "identifiers": "use",
+        "infinite": "missing",
         "validation": "cv",
         "importance_s": 0,
     }

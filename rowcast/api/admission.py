@@ -101,6 +101,7 @@ def _check_of(model: Publication, query: PredictRequest) -> Check:
                 "kind": str(feature["kind"]),
                 "reading": feature.get("reading"),
                 "date_format": feature.get("date_format"),
+                "infinite": feature.get("infinite"),
             }
             for feature in model.manifest["features"]
         ]

@@ -280,6 +280,10 @@ class FitRequest(JobRequest):
         "leave_out",
         description="What to do with columns that number or name their rows.",
     )
+    infinite: Literal["refuse", "missing"] = Field(
+        "refuse",
+        description="What to do with infinite numbers of the features.",
+    )
     importance_s: Number | None = Field(
         None,
         ge=0,

@@ -48,6 +48,7 @@ _READABLE: dict[Kind, frozenset[str]] = {
     "duration": frozenset({"duration", "numeric"}),
 }
 
+INFINITE = "infinite values"
 # scikit-learn's trees compare in float32, and the squares of much larger numbers overflow.
 MAX_NUMBER = float(np.finfo(np.float32).max)
 
@@ -69,6 +70,7 @@ class Feature:
     `type` is the Arrow type that it had, or `text` in a file without types. `categories` are the
     values of a category, `date_format` is the format of dates in text, and `profile` is how the
     values spread (see `drift`). `reading` is how text is read, unless plainly (see `spellings`).
+    `infinite` says that infinite numbers are missing.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Feature:
     date_format: str | None = None
     profile: Mapping[str, Any] | None = None
     reading: Reading | None = None
+    infinite: Literal["missing"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest contains."""
@@ -295,6 +298,8 @@ def _read_numbers(feature: Feature, column: Any, decimal: str) -> Values:
     else:
         column = seconds(column)
     values = _floats(column.cast(pa.float64(), safe=False))
+    if feature.infinite == "missing" and np.isinf(values).any():
+        values = np.where(np.isinf(values), np.nan, values)
     is_usable = np.abs(values) <= MAX_NUMBER
     if is_usable.all():
         return Values(values, 0)
@@ -303,7 +308,7 @@ def _read_numbers(feature: Feature, column: Any, decimal: str) -> Values:
     if not len(bad):
         return Values(values, int(len(values) - is_usable.sum()))
     if np.isinf(values[bad]).all():
-        raise Unreadable("infinite values", bad)
+        raise Unreadable(INFINITE, bad)
     raise Unreadable("values over 3.4e38 or infinite ones", bad)
 
 

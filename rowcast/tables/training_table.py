@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from rowcast.tables import columns, drift, inference
+from rowcast.tables import columns, drift, inference, spellings
 from rowcast.tables import target as labels
 from rowcast.tables.checks import Problems, check_fit, feature_fields, is_untyped
 from rowcast.tables.columns import Feature, Unreadable, Values
@@ -50,13 +50,14 @@ def read(
     weights: str | None = None,
     *,
     use_identifiers: bool = False,
+    infinite: Literal["refuse", "missing"] = "refuse",
     task: str = "auto",
     on_progress: OnProgress = ignore_progress,
 ) -> TrainingTable:
     """Read all rows and return what a model can be fitted on.
 
-    Identifiers are left out unless asked for. `task` is the one asked for. `on_progress` is called
-    as by `Source.read`.
+    Identifiers are left out unless asked for. `infinite` says what infinite numbers are, `task` is
+    the one asked for. `on_progress` is called as by `Source.read`.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
@@ -74,7 +75,9 @@ def read(
     )
     is_known = labelled.is_known
 
-    reader = _Reader(table, is_known, decimal, untyped=untyped)
+    reader = _Reader(
+        table, is_known, decimal, untyped=untyped, skips_infinite=infinite == "missing"
+    )
     weight_values = reader.weights(weights) if weights else None
     names = [field.name for field in feature_fields(table.schema, target, weights)]
     found = _with_identifiers(reader.columns(names), use_identifiers=use_identifiers)
@@ -128,13 +131,20 @@ class _Reader:
     """
 
     def __init__(
-        self, table: pa.Table, is_known: np.ndarray, decimal: str, *, untyped: bool
+        self,
+        table: pa.Table,
+        is_known: np.ndarray,
+        decimal: str,
+        *,
+        untyped: bool,
+        skips_infinite: bool,
     ) -> None:
         self._whole = None if is_known.all() else table
         self._table = table if is_known.all() else table.filter(is_known)
         self._rows = np.flatnonzero(is_known)
         self._decimal = decimal
         self._untyped = untyped
+        self._skips_infinite = skips_infinite
         self._problems: list[Problems] = []
 
     def columns(self, names: Sequence[str]) -> list[_Column]:
@@ -169,6 +179,9 @@ class _Reader:
             feature, note = inference.infer(
                 name, column, untyped=self._untyped, decimal=self._decimal
             )
+            n_infinite = self._n_infinite(feature, column)
+            if self._skips_infinite and feature.kind == "numeric":
+                feature = replace(feature, infinite="missing")
             values = columns.read(feature, column, self._decimal)
         except Unreadable as error:
             self._add(name, error.reason, error.rows)
@@ -177,10 +190,23 @@ class _Reader:
             # Arrow's messages quote values, which must not be in logs or records.
             self._problems.append(Problems(name, "values that cannot be converted"))
             return None
+        if n_infinite:
+            found = spellings.counted(n_infinite)
+            note = f"{note} its infinite numbers are missing ({found}).".strip()
         description = inference.describe(feature, column, values)
         whole = self._read_whole(feature)
         left_out = inference.reason_to_leave_out(feature, column, values, whole)
         return _Column(feature, values, description, note, left_out)
+
+    def _n_infinite(self, feature: Feature, column: Any) -> int:
+        """Return how many numbers are infinite, if these are to be missing."""
+        if not self._skips_infinite or feature.kind != "numeric":
+            return 0
+        try:
+            columns.read(feature, column, self._decimal)
+        except Unreadable as error:
+            return len(error.rows) if error.reason == columns.INFINITE else 0
+        return 0
 
     def _read_whole(self, feature: Feature) -> tuple[Any, Values] | None:
         """Return a column with the rows that have no target, if there are any.

@@ -639,6 +639,12 @@ def test_spellings_are_read_as_the_service_reads_them(spelling: Spelling) -> Non
     pd.testing.assert_series_equal(pd.Series(found), pd.Series(expected))
 
 
+def test_infinite_numbers_are_missing_where_the_feature_says_so() -> None:
+    feature = columns.Feature("x", "numeric", infinite="missing")
+    found = estimators._read(feature.as_dict(), pd.Series([1.5, np.inf, -np.inf]))
+    assert np.array_equal(found, [1.5, np.nan, np.nan], equal_nan=True)
+
+
 def test_dates_in_whole_numbers_are_read_as_the_service_reads_them() -> None:
     feature = columns.Feature("x", "datetime", date_format=dates.COMPACT)
     found = estimators._read(feature.as_dict(), pd.Series([20240131.0, None]))

@@ -215,6 +215,29 @@ def test_any_format_fits_the_same_model_and_any_gives_the_same_result(
     assert len({hashlib.sha256(result).hexdigest() for result in results}) == 1
 
 
+def test_what_was_read_at_the_fit_is_read_at_predictions_of_any_format(
+    stack: Stack,
+) -> None:
+    rows = "".join(
+        f'"${row * 31 % 9000:,}",{row % 7 / 2},{row % 2}\n' for row in range(60)
+    )
+    table = f"price,z,y\n{rows}?,inf,1\n".encode()
+    (about,) = models(stack, [stack.upload(table)], infinite="missing")
+    assert about["notes"] == [
+        "The column 'price': its text is read as numbers, without $, with commas between "
+        "thousands, with ? as missing (1 value). If its commas are decimal, write points instead.",
+        "The column 'z': its infinite numbers are missing (1 value).",
+    ]
+    written = [
+        b'price,z\n"$1,234",0.5\n?,-inf\n',
+        parquet(pa.table({"price": ["$1,234", "?"], "z": [0.5, float("inf")]})),
+        parquet(pa.table({"price": [1234.0, None], "z": [0.5, None]})),
+    ]
+    datasets = [stack.upload(content) for content in written]
+    results = results_of(stack, datasets, about["id"])
+    assert len({hashlib.sha256(result).hexdigest() for result in results}) == 1
+
+
 def test_kinds_of_a_table_are_what_they_look_like(stack: Stack) -> None:
     data = FEATURES.append_column("y", pa.array(TARGETS["int"][0]))
     (about,) = models(stack, [stack.upload(csv(data))])

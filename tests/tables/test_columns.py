@@ -189,6 +189,21 @@ def test_infinite_values_are_refused_with_their_rows(column: pa.Array) -> None:
 
 @pytest.mark.parametrize(
     "column",
+    [pa.array([0.5, np.inf, -np.inf, None]), pa.array(["0.5", "inf", "-Infinity", ""])],
+    ids=["float", "text"],
+)
+def test_infinite_values_are_missing_where_the_feature_says_so(
+    column: pa.Array,
+) -> None:
+    values = read(Feature("x", "numeric", infinite="missing"), column)
+    assert listed(values) == [0.5, None, None, None]
+    assert values.n_missing == 3
+    with pytest.raises(Unreadable, match=r"over 3\.4e38"):
+        read(Feature("x", "numeric", infinite="missing"), [1e39, np.inf])
+
+
+@pytest.mark.parametrize(
+    "column",
     [pa.array([0.5, 1e39, -1e300]), pa.array(["0.5", "1e39", "-1e300"])],
     ids=["float", "text"],
 )

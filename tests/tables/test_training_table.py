@@ -113,6 +113,19 @@ def test_all_columns_with_unreadable_values_are_named_with_rows_of_the_users_tab
     assert str(2**61 + 12345) not in str(error.problem())
 
 
+def test_infinite_numbers_are_missing_and_noted_where_that_is_asked_for(
+    opened: Callable[[Any], Source],
+) -> None:
+    values = [0.5, np.inf, 1.5, -np.inf, *[2.5] * 8]
+    table = numbers(z=values)
+    found = training_table.read(opened(table), "y", infinite="missing")
+    assert {feature.infinite for feature in found.features} == {"missing"}
+    assert found.frame["z"].isna().sum() == 2
+    assert found.notes == [
+        "The column 'z': its infinite numbers are missing (2 values)."
+    ]
+
+
 def test_weights_that_are_missing_or_negative_are_refused_with_their_rows(
     opened: Callable[[Any], Source],
 ) -> None:
