@@ -159,6 +159,9 @@ def find(text: Any) -> Found:
     probe = _Distinct.of(text[:_PROBED_VALUES])
     if probe.share_of_dates() < 0.5:
         return Found()
+    # The usual case needs no table of all different values.
+    if probe.are_iso() and times(text, (ISO,)).null_count == text.null_count:
+        return Found((ISO,))
     distinct = _Distinct.of(text)
     groups = [group for group in distinct.groups() if len(group.values)]
     if not groups or len(groups) > _MAX_FORMATS:
@@ -258,6 +261,12 @@ class _Distinct:
         known = pa.array([ISO, *FORMATS_OF], self.shapes.type)
         n_known = pc.sum(self.counts.filter(pc.is_in(self.shapes, known))).as_py() or 0
         return n_known / max(1, self.n_values)
+
+    def are_iso(self) -> bool:
+        """Return whether all values begin as ISO 8601, and none is a mark."""
+        import pyarrow.compute as pc
+
+        return not self.n_marks and bool(pc.all(pc.equal(self.shapes, ISO)).as_py())
 
     def groups(self) -> Iterator[_Group]:
         """Yield the values of each shape of dates."""
