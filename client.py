@@ -783,7 +783,9 @@ class Model:
 
     `manifest` holds everything. `scores` and `baseline` are figures by name, on rows that the
     model was not fitted on. `importances` are, by feature and the largest first, how much the loss
-    grows when the feature is shuffled.
+    grows when the feature is shuffled. `verdict` says in words how good the model is,
+    `leaderboard` lists what learner=auto tried, the best first,
+    and `chosen` what the model is a weighted mean of.
     """
 
     def __init__(self, manifest: JSONObject) -> None:
@@ -792,7 +794,10 @@ class Model:
         self.task = manifest.get("task")
         self.target = manifest.get("target")
         self.learner = manifest.get("learner")
+        self.chosen: list[JSONObject] = manifest.get("chosen") or []
+        self.leaderboard: list[JSONObject] = manifest.get("leaderboard") or []
         self.notes = manifest.get("notes")
+        self.verdict: str | None = manifest.get("verdict")
         validation: JSONObject = manifest.get("validation") or {}
         self.validation = validation
         self.scores: JSONObject = validation.get("scores") or {}
@@ -873,24 +878,45 @@ class Model:
         about = self.manifest
         n_rows = about.get("n_rows")
         n_left_out = about.get("n_rows_left_out", 0)
-        parameters = json.dumps(about.get("params") or {})
         validation = self.validation.get("method", "none")
         if "n_rows" in self.validation:
             n_validated = self.validation["n_rows"]
             validation += f", on {n_validated} rows"
 
-        rows = [
+        rows = [("verdict", str(self.verdict))] if self.verdict else []
+        rows += [
             ("model", str(self.id)),
             ("target", f"{self.target} ({self.task})"),
-            ("learner", f"{self.learner} {parameters}"),
+            ("learner", self._learner_text()),
             ("rows", f"{n_rows}, {n_left_out} left out without a target"),
             ("validation", validation),
         ]
         figures = [name for name, score in self.scores.items() if _is_number(score)]
         rows.extend((name, self._beside_baseline(name)) for name in figures)
+        if self.leaderboard:
+            loss = str(self.leaderboard[0]["loss"]).replace("_", " ")
+            rows.append((f"tried ({loss})", self._tried_text()))
         rows.append(("importances", self._largest_importances()))
         rows.extend(("note", str(note)) for note in self.notes or ())
         return rows
+
+    def _learner_text(self) -> str:
+        if self.leaderboard:
+            members = (
+                f"{member['weight']:.0%} {member['name']}" for member in self.chosen
+            )
+            return f"{self.learner}: {', '.join(members)}"
+        parameters = json.dumps(self.manifest.get("params") or {})
+        return f"{self.learner} {parameters}"
+
+    def _tried_text(self) -> str:
+        """Return the loss of each candidate with its standard deviation over the folds."""
+        texts = [
+            f"{each['name']} {each['mean']:.4g} ± {each['std']:.2g}"
+            for each in self.leaderboard
+            if _is_number(each["mean"])
+        ]
+        return ", ".join(texts)
 
     def _largest_importances(self) -> str:
         largest = self._known_importances()[:5]

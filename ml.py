@@ -31,14 +31,20 @@ from rowcast.store import (
 from rowcast.system import cores
 from rowcast.tables import Limits, Source, checks, formats, training_table
 
-# Most jobs need these, so they are imported before forking. skrub is left to the few tables that
-# need it.
-_USED_BY_MOST = (
+# Jobs need these, so they are imported before forking.
+_USED_BY_JOBS = (
     "pyarrow.compute",
+    "sklearn.compose",
     "sklearn.dummy",
     "sklearn.ensemble",
+    "sklearn.impute",
+    "sklearn.linear_model",
     "sklearn.metrics",
     "sklearn.model_selection",
+    "sklearn.neighbors",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
+    "skrub",
 )
 
 
@@ -46,7 +52,7 @@ def warm_up() -> None:
     """Do once, before forking, what every job would do again; it starts no OpenMP thread."""
     import pandas
 
-    for module in _USED_BY_MOST:
+    for module in _USED_BY_JOBS:
         importlib.import_module(module)
     cores.libraries()
     # Boosting asks for the physical cores once a process, and joblib starts lscpu to count them.

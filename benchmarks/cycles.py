@@ -52,7 +52,7 @@ def measure_prediction(bench: Bench) -> list[Line]:
     train, test = bench.tables(1_000, 1_000, 10)
     out = bench.folder / "predictions.npy"
     with Client(bench.stack().url) as client:
-        model = client.fit(train, timeout=None, validation="none")
+        model = client.fit(train, timeout=None, validation="none", learner="boosting")
         rows = client.upload(test)
         path = client.download_model(model, bench.folder / "model.joblib")
         bench.bare.ask("keep", model=path)
@@ -92,7 +92,7 @@ def _cycle(
     client: Client, new: tables.Tables, out: Path, options: dict[str, Any]
 ) -> tuple[float, str]:
     began = time.monotonic()
-    model = client.fit(new.train, timeout=None, **options)
+    model = client.fit(new.train, timeout=None, learner="boosting", **options)
     predictions = client.download(client.predict(new.test, model, timeout=None))
     return _checked(time.monotonic() - began, predictions, out), model
 

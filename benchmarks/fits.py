@@ -32,7 +32,7 @@ def measure(bench: Bench, size: str, bound: float) -> list[Line]:
         processes += [others.enter_context(Bare()) for _ in range(n_cores - 1)]
         dataset = client.upload(train)
         # A first fit warms up each side.
-        client.fit(dataset, timeout=None, validation="none")
+        client.fit(dataset, timeout=None, validation="none", learner="boosting")
         _in_parallel(processes, train)
 
         def bare() -> float:
@@ -59,7 +59,10 @@ def what_of(size: str) -> str:
 def _fits(bench: Bench, client: Client, dataset: str, train: Path) -> float:
     """Queue fits, run them, and return the seconds from the first start to the last end."""
     with bench.stack().held():
-        jobs = [client.fit(dataset, validation="none") for _ in range(N_FITS)]
+        jobs = [
+            client.fit(dataset, validation="none", learner="boosting")
+            for _ in range(N_FITS)
+        ]
     ended = [client.wait(job) for job in jobs]
 
     paths = [client.download_model(job, bench.folder / f"{job}.joblib") for job in jobs]

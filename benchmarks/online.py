@@ -76,7 +76,7 @@ def _model_and_rows(bench: Bench) -> tuple[str, list[bytes]]:
     """Fit a model, have the bare process load it, and return the path and bodies of requests."""
     train, test = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
-        model = client.fit(train, timeout=None, validation="none")
+        model = client.fit(train, timeout=None, validation="none", learner="boosting")
         file = client.download_model(model, bench.folder / "model.joblib")
         bench.bare.ask("keep", model=file)
     records = pd.read_parquet(test).head(N_ROWS).to_dict("records")

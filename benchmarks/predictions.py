@@ -90,7 +90,7 @@ def _rows(folder: Path, n_rows: int) -> Path:
 def _model(bench: Bench, client: Client) -> str:
     """Fit a model, have the bare process load its file, and return its id."""
     train, _ = bench.tables(20_000, 1_000, N_COLUMNS)
-    model = client.fit(train, timeout=None, validation="none")
+    model = client.fit(train, timeout=None, validation="none", learner="boosting")
     path = client.download_model(model, bench.folder / "model.joblib")
     bench.bare.ask("keep", model=path)
     return model

@@ -33,7 +33,7 @@ UPLOAD = f"/upload, {N_CONNECTIONS} connections"
 def measure_status(bench: Bench) -> list[Line]:
     train, _ = bench.tables(1_000, 1_000, 10)
     with Client(bench.stack().url) as client:
-        job = client.fit(train, timeout=None, validation="none")
+        job = client.fit(train, timeout=None, validation="none", learner="boosting")
         check = partial(_check_status, client, job)
         rates, latencies_ms = _loads(bench, f"/status?id={job}", check)
     bound = Target("under", 25)

@@ -27,7 +27,7 @@ def measure_start(bench: Bench) -> list[Line]:
     for _ in range(bench.n_runs):
         with stack.running() as started, Client(started.url) as client:
             began = time.monotonic()
-            client.fit(train, timeout=None, validation="none")
+            client.fit(train, timeout=None, validation="none", learner="boosting")
             ready_s.append(started.ready_s)
             fitted_s.append(started.ready_s + time.monotonic() - began)
     return [
@@ -64,7 +64,7 @@ def _use(bench: Bench, started: stack.Stack) -> None:
     train, test = bench.tables(1_000, 1_000, 10)
     with Client(started.url) as client:
         for _ in range(3):
-            model = client.fit(train, timeout=None)
+            model = client.fit(train, timeout=None, learner="boosting")
             client.download(client.predict(test, model, timeout=None))
             client.predict_table(pd.read_parquet(test).head(), model)
     paths = ["/jobs", "/datasets", "/models", "/upload"]

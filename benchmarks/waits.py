@@ -27,7 +27,10 @@ def measure_waiter(bench: Bench) -> list[Line]:
     with Client(bench.stack().url) as client:
         dataset = client.upload(train)
         n_jobs = N_JOBS * bench.n_runs
-        delays_ms = [_delay_ms(client, client.fit(dataset)) for _ in range(n_jobs)]
+        delays_ms = [
+            _delay_ms(client, client.fit(dataset, learner="boosting"))
+            for _ in range(n_jobs)
+        ]
     return [Line(WAITER, "ms", delays_ms, Target("at most", 50))]
 
 
@@ -45,7 +48,7 @@ def measure_health(bench: Bench) -> list[Line]:
         dataset = client.upload(table)
         slowest_ms = []
         for _ in range(bench.n_runs):
-            job = client.fit(dataset)
+            job = client.fit(dataset, learner="boosting")
             slowest_ms.append(_health_ms(bench.stack().url, job))
             client.cancel(job)
     return [Line(HEALTH, "ms", slowest_ms, Target("under", 100))]

@@ -50,7 +50,11 @@ OLD_KEY = "an HMAC key of an earlier version"
 N_ROWS = 60
 LABELS = [0, 1] * 30
 # Scores do not matter to most of these tests.
-QUICK: dict[str, Any] = {"params": {"max_iter": 10}, "validation": "none"}
+QUICK: dict[str, Any] = {
+    "learner": "boosting",
+    "params": {"max_iter": 10},
+    "validation": "none",
+}
 
 
 @dataclass
@@ -271,6 +275,11 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "classes": ["0", "1"],
         "learner": "linear",
         "params": {"C": 2},
+        "chosen": [
+            {"name": "linear", "learner": "linear", "params": {"C": 2}, "weight": 1.0}
+        ],
+        "leaderboard": [],
+        "verdict": None,
         "seed": 3,
         "class_weight": None,
         "sample_weight": None,

@@ -21,7 +21,7 @@ from pydantic import (
 from rowcast.access import Scope, keys
 from rowcast.errors import InvalidRequest
 from rowcast.jobs import Priority, Status
-from rowcast.learning import LEARNERS, result_formats
+from rowcast.learning import learners, result_formats
 from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
 
@@ -83,15 +83,15 @@ Id = Annotated[
 
 
 def _known_learner(value: str) -> str:
-    if value not in LEARNERS:
-        raise ValueError(f"it must be one of {', '.join(LEARNERS)}")
+    if value not in learners.NAMES:
+        raise ValueError(f"it must be one of {', '.join(learners.NAMES)}")
     return value
 
 
 LearnerName = Annotated[
     str,
     AfterValidator(_known_learner),
-    WithJsonSchema({"type": "string", "enum": list(LEARNERS)}),
+    WithJsonSchema({"type": "string", "enum": list(learners.NAMES)}),
 ]
 
 
@@ -255,7 +255,9 @@ class FitRequest(JobRequest):
         description="`auto` infers it from the target; docs/tables.md has the rule.",
     )
     learner: LearnerName = Field(
-        "boosting", description="The learner; docs/models.md describes each."
+        learners.AUTO,
+        description="The learner; docs/models.md describes each. `auto` tries several, and blends "
+        "the good ones.",
     )
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
     seed: Integer = Field(
@@ -288,8 +290,8 @@ class FitRequest(JobRequest):
         None,
         ge=0,
         le=3600,
-        description="Seconds for importances, 0 for none; by default a tenth of the fit, at "
-        "least 0.1.",
+        description="Most seconds for importances, 0 for none. By default the work is limited, "
+        "not the time, so that the same fit gives the same importances.",
     )
 
 

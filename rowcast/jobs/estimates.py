@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from rowcast.learning import LEARNERS, Cost
+from rowcast.learning import Cost, learners
 from rowcast.store import Kind
 
 Lane = Literal["short", "long"]
@@ -149,7 +149,7 @@ def _rough_s(work: Work, n_cells: float) -> float:
 
 def _cost_of(learner: str) -> Cost:
     # A model may be of a learner that a newer server knows.
-    return LEARNERS.get(learner, LEARNERS["boosting"]).cost
+    return learners.of(learner if learner in learners.NAMES else "boosting").cost
 
 
 def _n_cells(work: Work) -> float:

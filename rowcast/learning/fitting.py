@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +23,8 @@ LARGE_ROWS = 10_000
 class Plan:
     """What to fit: a learner with its parameters, for a task, and how to judge it.
 
-    `importance_s` is the time for importances, in seconds; None means a tenth of the fit's, and at
-    least 0.1 s.
+    `importance_s` is the most time for importances, in seconds; None limits their work instead, so
+    that the same fit gives the same ones.
     """
 
     learner: str
@@ -77,6 +77,13 @@ class Fitted:
             return frame
         return self.transformer.transform(frame)
 
+    def predictions(self, prepared: Any, classes: np.ndarray | None) -> np.ndarray:
+        """Return probabilities (n_rows, n_classes) of all classes, or values (n_rows,)."""
+        if classes is None:
+            return np.asarray(self.estimator.predict(prepared), np.float64)
+        probabilities = self.estimator.predict_proba(prepared)
+        return _aligned(probabilities, self.estimator.classes_, classes)
+
     def model(self) -> Any:
         """Return transformer and estimator as one estimator."""
         if self.transformer is None:
@@ -84,6 +91,19 @@ class Fitted:
         from sklearn.pipeline import make_pipeline
 
         return make_pipeline(self.transformer, self.estimator)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows as a learner with some preprocessing sees them.
+
+    `columns` (n_rows, n_preprocessed) are those of the frame that the transformer was fitted on.
+    """
+
+    transformer: Any | None
+    features: list[Feature]
+    columns: Any
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,21 @@ class Fitter:
     classes: np.ndarray | None
     progress: Progress
 
+    def prepare(self, rows: Rows) -> Prepared:
+        """Fit the learner's preprocessing on rows.
+
+        Raises:
+            InvalidTable: no column holds enough values.
+        """
+        began = time.monotonic()
+        features = _usable(self.features, rows)
+        transformer = preprocessing.transformer(
+            LEARNERS[self.plan.learner].preprocessing, features, seed=self.plan.seed
+        )
+        frame = rows.frame[[feature.name for feature in features]]
+        columns = frame if transformer is None else transformer.fit_transform(frame)
+        return Prepared(transformer, features, columns, time.monotonic() - began)
+
     def fit(self, rows: Rows, judge: Rows | None = None) -> Fitted:
         """Fit on these rows; the rows of `judge`, if given, stop the training early.
 
@@ -105,27 +140,41 @@ class Fitter:
             InvalidTable: no column holds enough values.
         """
         self.progress.phase("preparing")
+        prepared = self.prepare(rows)
+        self.progress.phase("fitting")
+        return self.fit_prepared(prepared, rows, judge)
+
+    def fit_prepared(
+        self, prepared: Prepared, rows: Rows, judge: Rows | None = None
+    ) -> Fitted:
+        """Fit on rows that were prepared for this learner; see `fit`."""
         began = time.monotonic()
         plan = self.plan
-        learner = LEARNERS[plan.learner]
-        features = _usable(self.features, rows)
-        transformer = preprocessing.transformer(
-            learner.preprocessing, features, seed=plan.seed
-        )
-        frame = rows.frame[[feature.name for feature in features]]
-        prepared = frame if transformer is None else transformer.fit_transform(frame)
-        estimator = learner.make(
+        estimator = LEARNERS[plan.learner].make(
             plan.task, plan.params, seed=plan.seed, class_weight=_own_class_weight(plan)
         )
-        fitted = Fitted(transformer, estimator, features)
+        fitted = Fitted(prepared.transformer, estimator, prepared.features)
         options = _early_stopping(plan, fitted, rows, judge)
         weights = _weights(plan, rows)
         if weights is not None:
             options["sample_weight"] = weights
-        self.progress.phase("fitting")
         with fit_monitor.watched(estimator, self.progress):
-            estimator.fit(prepared, rows.target, **options)
-        return Fitted(transformer, estimator, features, time.monotonic() - began)
+            estimator.fit(prepared.columns, rows.target, **options)
+        seconds = prepared.seconds + time.monotonic() - began
+        return replace(fitted, seconds=seconds)
+
+
+def _aligned(
+    probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Return probabilities with a column for each of `classes`, 0 for those not in `own`."""
+    if len(own) == len(classes):
+        return probabilities
+    places = {label: place for place, label in enumerate(classes.tolist())}
+    own_places = [places[label] for label in own.tolist()]
+    full = np.zeros((len(probabilities), len(classes)))
+    full[:, own_places] = probabilities
+    return full
 
 
 def label_text(label: Any) -> str:

@@ -18,7 +18,9 @@ import numpy as np
 from rowcast.errors import InvalidRequest, InvalidTable
 
 Task = Literal["classification", "regression"]
-Preprocessing = Literal["trees", "ordinal", "linear", "none"]
+Preprocessing = Literal["trees", "ordinal", "linear", "splines", "none"]
+# Not a learner of scikit-learn, but the choice among several.
+AUTO = "auto"
 TASKS: tuple[Task, ...] = ("classification", "regression")
 
 # scikit-learn counts in integers that hold no larger whole numbers.
@@ -168,6 +170,23 @@ _CLASSIFICATION: tuple[Task, ...] = ("classification",)
 _REGRESSION: tuple[Task, ...] = ("regression",)
 _MAX_FEATURES = Param(float, 0, 1, words=("sqrt", "log2"), none=True, above=True)
 
+_LINEAR_PARAMS: Mapping[str, Param] = {
+    "C": Param(float, 0, above=True, tasks=_CLASSIFICATION),
+    "alpha": Param(float, 0, tasks=_REGRESSION),
+    "fit_intercept": Param(bool),
+    "max_iter": Param(int, 1, 1_000_000),
+    "tol": Param(float, 0, above=True),
+}
+_FOREST_PARAMS: Mapping[str, Param] = {
+    "n_estimators": Param(int, 1, 10_000),
+    "max_depth": Param(int, 1, 1_000, none=True),
+    "max_leaf_nodes": Param(int, 2, none=True),
+    "min_samples_leaf": Param(int, 1),
+    "min_samples_split": Param(int, 2),
+    "max_features": _MAX_FEATURES,
+    "bootstrap": Param(bool),
+}
+
 LEARNERS: dict[str, Learner] = {
     "boosting": Learner(
         "sklearn.ensemble:HistGradientBoostingClassifier",
@@ -209,13 +228,7 @@ LEARNERS: dict[str, Learner] = {
         cost=Cost(0.2, 2e-7, 0.1, 1e-7),
         # scikit-learn's 100 are too few for columns that are not balanced.
         defaults={"max_iter": 1000},
-        params={
-            "C": Param(float, 0, above=True, tasks=_CLASSIFICATION),
-            "alpha": Param(float, 0, tasks=_REGRESSION),
-            "fit_intercept": Param(bool),
-            "max_iter": Param(int, 1, 1_000_000),
-            "tol": Param(float, 0, above=True),
-        },
+        params=_LINEAR_PARAMS,
     ),
     "forest": Learner(
         "sklearn.ensemble:RandomForestClassifier",
@@ -223,15 +236,22 @@ LEARNERS: dict[str, Learner] = {
         preprocessing="ordinal",
         # Its trees grow until they know each row, so they take far longer than others.
         cost=Cost(0.5, 3e-5, 0.2, 1e-6, iterations=("n_estimators", 100)),
-        params={
-            "n_estimators": Param(int, 1, 10_000),
-            "max_depth": Param(int, 1, 1_000, none=True),
-            "max_leaf_nodes": Param(int, 2, none=True),
-            "min_samples_leaf": Param(int, 1),
-            "min_samples_split": Param(int, 2),
-            "max_features": _MAX_FEATURES,
-            "bootstrap": Param(bool),
-        },
+        params=_FOREST_PARAMS,
+    ),
+    "extra_trees": Learner(
+        "sklearn.ensemble:ExtraTreesClassifier",
+        "sklearn.ensemble:ExtraTreesRegressor",
+        preprocessing="ordinal",
+        cost=Cost(0.5, 2e-5, 0.2, 1e-6, iterations=("n_estimators", 100)),
+        params=_FOREST_PARAMS,
+    ),
+    "splines": Learner(
+        "sklearn.linear_model:LogisticRegression",
+        "sklearn.linear_model:Ridge",
+        preprocessing="splines",
+        cost=Cost(0.2, 1e-6, 0.1, 5e-7),
+        defaults={"max_iter": 1000},
+        params=_LINEAR_PARAMS,
     ),
     "baseline": Learner(
         "sklearn.dummy:DummyClassifier",
@@ -241,6 +261,17 @@ LEARNERS: dict[str, Learner] = {
         supports_class_weight=False,
     ),
 }
+
+
+_AUTO = Learner(
+    "", "", preprocessing="trees", cost=Cost(1.0, 1e-6, 0.2, 1e-6), stops_early=True
+)
+NAMES = (AUTO, *LEARNERS)
+
+
+def of(name: str) -> Learner:
+    """Return what is known of a learner, or of the choice among them; `make` is for learners."""
+    return _AUTO if name == AUTO else LEARNERS[name]
 
 
 def check(
@@ -255,7 +286,7 @@ def check(
     Raises:
         InvalidRequest: with every problem.
     """
-    found = LEARNERS[learner]
+    found = of(learner)
     problems = [_problem(learner, name, value, task) for name, value in params.items()]
     if class_weight is not None and not found.supports_class_weight:
         problems.append(f"The learner {learner} does not support class_weight.")
@@ -273,7 +304,7 @@ def check(
 
 
 def _problem(learner: str, name: str, value: Any, task: str) -> str:
-    param = LEARNERS[learner].params.get(name)
+    param = of(learner).params.get(name)
     if param is None:
         return f"The learner {learner} has no parameter {name!r}."
     if task in TASKS and task not in param.tasks:

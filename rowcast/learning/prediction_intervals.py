@@ -18,6 +18,8 @@ MAX_GROUPS = 10
 # A group needs this many rows for its outer quantiles to mean something.
 ROWS_A_GROUP = 200
 N_LEVELS = 201
+# Into so many parts are rows divided to measure how often intervals hold.
+N_PARTS = 10
 _LEVELS = np.linspace(0, 1, N_LEVELS)
 
 
@@ -44,6 +46,29 @@ def learn(residuals: np.ndarray, predictions: np.ndarray) -> dict[str, Any] | No
         "edges": edges.tolist(),
         "residuals": quantiles_by_group,
     }
+
+
+def measured_coverage(
+    residuals: np.ndarray, predictions: np.ndarray, *, level: float, seed: int
+) -> float | None:
+    """Return the share of rows whose target lies in the interval that other rows give it.
+
+    The rows are divided into N_PARTS, and each part is judged by what the others teach. None with
+    fewer rows than parts.
+    """
+    n_rows = len(residuals)
+    if n_rows < N_PARTS:
+        return None
+    part_of_row = np.random.default_rng(seed).permutation(n_rows) % N_PARTS
+    levels = [(1 - level) / 2, (1 + level) / 2]
+    n_covered = 0
+    for part in range(N_PARTS):
+        is_judged = part_of_row == part
+        learned = learn(residuals[~is_judged], predictions[~is_judged]) or {}
+        bounds = quantiles(learned, predictions[is_judged], levels)
+        truth = predictions[is_judged] + residuals[is_judged]
+        n_covered += int(((bounds[:, 0] <= truth) & (truth <= bounds[:, 1])).sum())
+    return n_covered / n_rows
 
 
 def quantiles(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rowcast.errors import InvalidRequest
-from rowcast.learning import validation
+from rowcast.learning import validation, verdict
+from rowcast.learning.choice import Choice
 from rowcast.learning.fitting import Fitted, Fitter, Plan, Rows, label_text
 from rowcast.learning.progress import SILENT, Progress
 from rowcast.tables import Feature
@@ -32,6 +33,8 @@ class Trained:
     importances: dict[str, Any] | None
     intervals: dict[str, Any] | None
     notes: list[str]
+    choice: Choice
+    verdict: str | None
 
 
 def train(
@@ -48,7 +51,7 @@ def train(
     if plan.task == "regression":
         rows = Rows(rows.frame, rows.target.astype(np.float64), rows.weights)
     fitter = Fitter(plan, list(features), _classes_of(plan, rows), progress)
-    method = validation.method_of(plan, rows.target)
+    method = validation.method_of(plan, rows)
     validate, steps = validation.METHODS[method]
     progress.expect(*steps)
 
@@ -63,6 +66,8 @@ def train(
         importances=validated.importances,
         intervals=validated.intervals,
         notes=list(_notes(plan, method, validated.final, has_converged=not caught)),
+        verdict=verdict.of(plan.task, validated.account, validated.importances),
+        choice=validated.choice,
     )
 
 

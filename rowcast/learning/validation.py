@@ -8,31 +8,37 @@ Each method is one entry in METHODS: how it validates, and the steps that progre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from rowcast.errors import InvalidTable
-from rowcast.learning import evaluation, prediction_intervals, preprocessing
-from rowcast.learning.explanations import permutation
-from rowcast.learning.fitting import (
-    LARGE_ROWS,
-    Fitted,
-    Fitter,
-    Plan,
-    Rows,
-    codes_of,
+from rowcast.learning import (
+    choice,
+    evaluation,
+    learners,
+    prediction_intervals,
+    preprocessing,
+    work,
 )
-from rowcast.learning.learners import LEARNERS
+from rowcast.learning.choice import BlendFitter, Choice
+from rowcast.learning.explanations import permutation
+from rowcast.learning.fitting import LARGE_ROWS, Fitted, Fitter, Plan, Rows
 from rowcast.learning.progress import Step
+from rowcast.learning.splitting import folds, split
 
 Method = Literal["holdout", "split", "cv", "none"]
 
 HOLDOUT_SHARE, SPLIT_SHARE, N_FOLDS = 0.1, 0.2, 5
+# Below this many rows a single split is luck.
+SMALL_ROWS = 1_000
+# The level of the intervals whose coverage is measured.
+COVERAGE_LEVEL = 0.9
 IMPORTANCE_SHARE, MIN_IMPORTANCE_S = 0.1, 0.1
-_OTHERWISE = "Use validation=auto or validation=none, or "
 
 
 class Validated(NamedTuple):
@@ -43,6 +49,7 @@ class Validated(NamedTuple):
 
     final: Fitted
     account: dict[str, Any]
+    choice: Choice
     importances: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
 
@@ -57,19 +64,27 @@ class _Trial:
     prepared: Any
 
 
-def method_of(plan: Plan, target: np.ndarray) -> Method:
-    """Return how rows are held back for a plan with this target, (n_rows,).
+def method_of(plan: Plan, rows: Rows) -> Method:
+    """Return how rows are held back for a plan and these rows.
 
-    `auto` means a holdout from 10,000 rows on, else a split. Neither is possible if no class has
-    two rows.
+    `auto` means cross-validation below 1,000 rows, a holdout from 10,000 rows on, else a split.
+    Nothing is held back if no class has two rows.
     """
+    if plan.validation == "none" or not _can_be_held_back(plan, rows.target):
+        return "none"
     if plan.validation == "cv":
         return "cv"
-    if plan.validation == "none" or not _can_be_held_back(plan, target):
-        return "none"
-    if plan.validation == "holdout" or len(target) >= LARGE_ROWS:
+    if plan.validation == "holdout" or len(rows) >= LARGE_ROWS:
         return "holdout"
+    if len(rows) < SMALL_ROWS and _has_folds(plan, rows):
+        return "cv"
     return "split"
+
+
+def _has_folds(plan: Plan, rows: Rows) -> bool:
+    with suppress(InvalidTable):
+        return bool(list(folds(plan, rows, N_FOLDS)))
+    return False
 
 
 def _can_be_held_back(plan: Plan, target: np.ndarray) -> bool:
@@ -84,78 +99,95 @@ def _holdout(fitter: Fitter, rows: Rows) -> Validated:
     share, stops = SPLIT_SHARE, False
     if len(rows) >= LARGE_ROWS:
         share, stops = HOLDOUT_SHARE, _stops_early(fitter.plan)
-    trial = _try(fitter, rows, share, stops=stops)
+    chosen, trial = _try(fitter, rows, share, stops=stops)
     account = {
         "method": "holdout",
         **_sizes(rows, trial),
         "model_has_seen_them": False,
         "early_stopping_saw_them": stops,
     }
-    return _judge(fitter, trial, trial.fitted, account)
+    return _judge(fitter, trial, Validated(trial.fitted, account, chosen.choice))
 
 
 def _split(fitter: Fitter, rows: Rows) -> Validated:
-    trial = _try(fitter, rows, SPLIT_SHARE, stops=False)
-    final = fitter.fit(rows)
+    chosen, trial = _try(fitter, rows, SPLIT_SHARE, stops=False)
+    final = chosen.fit(rows)
     account = {
         "method": "split",
         **_sizes(rows, trial),
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
     }
-    return _judge(fitter, trial, final, account)
+    return _judge(fitter, trial, Validated(final, account, chosen.choice))
 
 
 def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
+    """Judge the blend that would be chosen without each fold, by the fits that have not seen it."""
     fitter.progress.phase("validating")
-    judged = _judge_folds(fitter, rows)
-    final = fitter.fit(rows)
+    splits = list(folds(fitter.plan, rows, N_FOLDS))
+    found = choice.candidates_for(fitter, rows)
+    tried = choice.try_all(fitter, rows, splits, found)
+    made = choice.of(fitter, rows, tried, splits)
+    judged = _judge_folds(fitter, rows, made)
+    final = BlendFitter(fitter, made).fit(rows)
     fitter.progress.phase("validating")
+    held = rows.take(judged.places)
     account = {
         "method": "cv",
-        "n_folds": N_FOLDS,
-        "n_rows": len(rows),
-        "n_rows_trained": len(rows) - len(rows) // N_FOLDS,
+        "n_folds": len(splits),
+        "n_rows": len(held),
+        "n_rows_trained": len(rows) - len(rows) // len(splits),
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
-        "scores": _score(rows, judged.predictions, fitter.classes),
+        "scores": _score(held, judged.predictions, fitter.classes),
         "folds": evaluation.mean_of_folds(judged.scores),
-        "baseline": _scalars(_score(rows, judged.baseline, fitter.classes)),
+        "baseline": _scalars(_score(held, judged.baseline, fitter.classes)),
     }
     return Validated(
         final,
         account,
+        made,
         importances=_importances(fitter, judged.last),
-        intervals=_intervals(fitter, rows, judged.predictions),
+        intervals=_intervals(fitter, held, judged.predictions),
     )
 
 
 class _JudgedFolds(NamedTuple):
-    """Predictions for all rows, each by the fit that has not seen it, and the last fold's trial."""
+    """Predictions for the rows at `places`, by fits that have not seen them, and the last trial."""
 
+    places: np.ndarray
     predictions: np.ndarray
     baseline: np.ndarray
     scores: list[dict[str, Any]]
     last: _Trial
 
 
-def _judge_folds(fitter: Fitter, rows: Rows) -> _JudgedFolds:
-    classes = fitter.classes
-    shape = (len(rows),) if classes is None else (len(rows), len(classes))
-    predictions = np.empty(shape)
-    baseline = np.empty(shape)
-    scores = []
-    for number, (kept, held) in enumerate(folds(fitter.plan, rows)):
-        with fitter.progress.fold(number, N_FOLDS):
-            trial = _fit_without(fitter, rows, kept, held)
-            predictions[held] = _predict(trial.fitted, trial.prepared, classes)
-            baseline[held] = _predict_baseline(fitter, trial)
-            scores.append(_score(trial.held, predictions[held], classes))
-    return _JudgedFolds(predictions, baseline, scores, trial)
+def _judge_folds(fitter: Fitter, rows: Rows, made: Choice) -> _JudgedFolds:
+    predictions, baseline, scores = [], [], []
+    for number, (kept, held) in enumerate(made.splits):
+        judge = rows.take(held)
+        found = made.without_fold(fitter, rows, number)
+        predictions.append(found.predictions)
+        baseline.append(_predict_baseline(fitter, rows.take(kept), len(held)))
+        scores.append(_score(judge, found.predictions, fitter.classes))
+    last = _Trial(
+        fitted=found.fitted,
+        learned=rows.take(kept).without_frame(),
+        held=judge,
+        prepared=found.fitted.prepare(judge.frame),
+    )
+    return _JudgedFolds(
+        places=np.concatenate([held for _, held in made.splits]),
+        predictions=np.concatenate(predictions),
+        baseline=np.concatenate(baseline),
+        scores=scores,
+        last=last,
+    )
 
 
 def _no_validation(fitter: Fitter, rows: Rows) -> Validated:
-    return Validated(fitter.fit(rows), {"method": "none"})
+    chosen = choice.choose(fitter, rows)
+    return Validated(chosen.fit(rows), {"method": "none"}, chosen.choice)
 
 
 class _Method(NamedTuple):
@@ -177,121 +209,29 @@ METHODS: dict[Method, _Method] = {
 }
 
 
-# Holding rows back
-
-
-def split(
-    plan: Plan, target: np.ndarray, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the rows to learn from and of those held back, a `share` of all.
-
-    Classes keep their shares if each has enough rows; a class of one row is learned from.
-    """
-    from sklearn.model_selection import train_test_split
-
-    places = np.arange(len(target))
-    if plan.task == "regression":
-        kept, held = train_test_split(places, test_size=share, random_state=plan.seed)
-        return kept, held
-    return _split_classes(plan, target, share)
-
-
-def _split_classes(
-    plan: Plan, target: np.ndarray, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.model_selection import train_test_split
-
-    places = np.arange(len(target))
-    _, codes, counts = np.unique(
-        codes_of(target),
-        return_inverse=True,
-        return_counts=True,
-    )
-    is_single = counts[codes] < 2
-    others = places[~is_single]
-    n_held = int(len(others) * share)
-    strata = codes[others] if len(counts) <= n_held else None
-    kept, held = train_test_split(
-        others,
-        test_size=share,
-        random_state=plan.seed,
-        stratify=strata,
-    )
-    is_known = np.isin(codes[held], codes[kept])
-    if not is_known.any():
-        # All rows of these classes were drawn. One stays; another of its class is learned from.
-        is_known[0] = True
-    learned = np.concatenate([kept, held[~is_known], places[is_single]])
-    return learned, held[is_known]
-
-
-def folds(plan: Plan, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield for each fold the places of the rows to learn from and of those held back.
-
-    Raises:
-        InvalidTable: a fold leaves a single class, or no row with weight, to learn from.
-    """
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    codes = codes_of(rows.target)
-    splitter = KFold
-    if plan.task == "classification":
-        _, counts = np.unique(codes, return_counts=True)
-        if min(counts) >= N_FOLDS:
-            splitter = StratifiedKFold
-    splits = splitter(N_FOLDS, shuffle=True, random_state=plan.seed)
-    for kept, held in splits.split(np.zeros(len(rows)), codes):
-        _check_fold(plan, rows, kept)
-        yield kept, held
-
-
-def _check_fold(plan: Plan, rows: Rows, kept: np.ndarray) -> None:
-    if plan.task == "classification":
-        n_classes = len(set(rows.target[kept].tolist()))
-        if n_classes < 2:
-            raise InvalidTable(
-                "Cross-validation leaves a single class to learn from: a class has too few rows.",
-                hint=f"{_OTHERWISE}upload more rows of the rarer classes.",
-            )
-    if rows.weights is not None and not rows.weights[kept].any():
-        raise InvalidTable(
-            "Cross-validation leaves no row of weight to learn from: too few rows have a "
-            "weight over 0.",
-            hint=f"{_OTHERWISE}give more rows a weight.",
-        )
-
-
 # Judging
 
 
 def _stops_early(plan: Plan) -> bool:
     is_wanted = plan.params.get("early_stopping", "auto") is not False
-    return LEARNERS[plan.learner].stops_early and is_wanted
+    return learners.of(plan.learner).stops_early and is_wanted
 
 
-def _try(fitter: Fitter, rows: Rows, share: float, *, stops: bool) -> _Trial:
+def _try(
+    fitter: Fitter, rows: Rows, share: float, *, stops: bool
+) -> tuple[BlendFitter, _Trial]:
+    """Choose and fit without a share of the rows, which stop the training early if `stops`."""
     kept, held = split(fitter.plan, rows.target, share)
-    return _fit_without(fitter, rows, kept, held, stops=stops)
-
-
-def _fit_without(
-    fitter: Fitter,
-    rows: Rows,
-    kept: np.ndarray,
-    held: np.ndarray,
-    *,
-    stops: bool = False,
-) -> _Trial:
-    """Fit on the rows at `kept`; those at `held` stop the training early if `stops`."""
-    learned = rows.take(kept)
-    judge = rows.take(held)
-    fitted = fitter.fit(learned, judge if stops else None)
-    return _Trial(
+    learned, judge = rows.take(kept), rows.take(held)
+    chosen = choice.choose(fitter, learned)
+    fitted = chosen.fit(learned, judge if stops else None)
+    trial = _Trial(
         fitted=fitted,
         learned=learned.without_frame(),
         held=judge,
         prepared=fitted.prepare(judge.frame),
     )
+    return chosen, trial
 
 
 def _sizes(rows: Rows, trial: _Trial) -> dict[str, int]:
@@ -302,43 +242,22 @@ def _sizes(rows: Rows, trial: _Trial) -> dict[str, int]:
     }
 
 
-def _judge(
-    fitter: Fitter, trial: _Trial, final: Fitted, account: dict[str, Any]
-) -> Validated:
+def _judge(fitter: Fitter, trial: _Trial, validated: Validated) -> Validated:
     """Complete the account of a model that is judged by a single trial."""
     fitter.progress.phase("validating")
     held, classes = trial.held, fitter.classes
-    predictions = _predict(trial.fitted, trial.prepared, classes)
-    baseline = _predict_baseline(fitter, trial)
-    account["scores"] = _score(held, predictions, classes)
-    account["baseline"] = _scalars(_score(held, baseline, classes))
-    return Validated(
-        final,
-        account,
+    predictions = trial.fitted.predictions(trial.prepared, classes)
+    baseline = _predict_baseline(fitter, trial.learned, len(held))
+    account = {
+        **validated.account,
+        "scores": _score(held, predictions, classes),
+        "baseline": _scalars(_score(held, baseline, classes)),
+    }
+    return validated._replace(
+        account=account,
         importances=_importances(fitter, trial),
         intervals=_intervals(fitter, held, predictions),
     )
-
-
-def _predict(fitted: Fitted, prepared: Any, classes: np.ndarray | None) -> np.ndarray:
-    """Return probabilities (n_rows, n_classes) of all classes, or values (n_rows,)."""
-    estimator = fitted.estimator
-    if classes is None:
-        return np.asarray(estimator.predict(prepared), np.float64)
-    return _aligned(estimator.predict_proba(prepared), estimator.classes_, classes)
-
-
-def _aligned(
-    probabilities: np.ndarray, own: np.ndarray, classes: np.ndarray
-) -> np.ndarray:
-    """Return probabilities with a column for each of `classes`, 0 for those not in `own`."""
-    if len(own) == len(classes):
-        return probabilities
-    places = {label: place for place, label in enumerate(classes.tolist())}
-    own_places = [places[label] for label in own.tolist()]
-    full = np.zeros((len(probabilities), len(classes)))
-    full[:, own_places] = probabilities
-    return full
 
 
 def _score(
@@ -354,14 +273,13 @@ def _scalars(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scores.items() if isinstance(value, float)}
 
 
-def _predict_baseline(fitter: Fitter, trial: _Trial) -> np.ndarray:
-    """Return the classes' shares in the rows that a trial learned from, or their mean."""
-    plan, learned = fitter.plan, trial.learned
-    dummy = LEARNERS["baseline"].make(plan.task, {}, seed=plan.seed)
+def _predict_baseline(fitter: Fitter, learned: Rows, n_rows: int) -> np.ndarray:
+    """Predict `n_rows` rows by the classes' shares in the learned rows, or by their mean."""
+    dummy = learners.of("baseline").make(fitter.plan.task, {}, seed=fitter.plan.seed)
     nothing = np.zeros((len(learned), 1))
     dummy.fit(nothing, learned.target, sample_weight=learned.weights)
-    nothing = np.zeros((len(trial.held), 1))
-    return _predict(Fitted(None, dummy, []), nothing, fitter.classes)
+    nothing = np.zeros((n_rows, 1))
+    return Fitted(None, dummy, []).predictions(nothing, fitter.classes)
 
 
 def _intervals(
@@ -369,26 +287,45 @@ def _intervals(
 ) -> dict[str, Any] | None:
     if fitter.classes is not None:
         return None
-    return prediction_intervals.learn(rows.target - predictions, predictions)
+    residuals = rows.target - predictions
+    learned = prediction_intervals.learn(residuals, predictions)
+    if learned is None:
+        return None
+    share = prediction_intervals.measured_coverage(
+        residuals, predictions, level=COVERAGE_LEVEL, seed=fitter.plan.seed
+    )
+    return {**learned, "coverage": {"level": COVERAGE_LEVEL, "share": share}}
 
 
 def _importances(fitter: Fitter, trial: _Trial) -> dict[str, Any] | None:
+    """Return the importances, within a number of predictions or, if it is given, within a time."""
     plan, classes = fitter.plan, fitter.classes
     fitted, held = trial.fitted, trial.held
-    if plan.importance_s == 0 or LEARNERS[plan.learner].preprocessing == "none":
+    if plan.importance_s == 0 or learners.of(plan.learner).preprocessing == "none":
         return None
-    budget_s = plan.importance_s
-    if budget_s is None:
-        budget_s = max(MIN_IMPORTANCE_S, IMPORTANCE_SHARE * fitted.seconds)
     if classes is None:
         loss = permutation.rmse(held.target, held.weights)
     else:
         loss = permutation.log_loss(classes, held.target, held.weights)
+    n_columns = trial.prepared.shape[1]
+    predict = work.Counted(
+        lambda prepared: fitted.predictions(prepared, classes),
+        work.row_s(fitted.estimator, n_columns),
+    )
+    is_timed = plan.importance_s is not None
     return permutation.importances(
-        lambda prepared: _predict(fitted, prepared, classes),
+        predict,
         trial.prepared,
         preprocessing.columns_by_feature(fitted.transformer, fitted.features),
         loss,
-        budget_s=budget_s,
+        budget_s=plan.importance_s or _nominal_budget_s(fitter, trial),
         seed=plan.seed,
+        clock=time.monotonic if is_timed else predict.clock,
     )
+
+
+def _nominal_budget_s(fitter: Fitter, trial: _Trial) -> float:
+    """Return a share of the nominal seconds of the fit."""
+    n_cells = len(trial.learned) * len(trial.fitted.features)
+    fit_s = n_cells * learners.of(fitter.plan.learner).cost.fit_cell_s
+    return max(MIN_IMPORTANCE_S, IMPORTANCE_SHARE * fit_s)

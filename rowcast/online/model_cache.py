@@ -160,9 +160,10 @@ def _lean(predictor: Predictor) -> Predictor:
     """
     features = [replace(feature, profile=None) for feature in predictor.features]
     model = predictor.model
-    is_pipeline = hasattr(model, "steps")
+    # Pipelines, and blends of them, choose their columns by name.
+    takes_names = hasattr(model, "steps") or hasattr(model, "named_estimators")
     are_numbers = all(feature.kind in _NUMBERS for feature in features)
-    takes_array = are_numbers and not is_pipeline
+    takes_array = are_numbers and not takes_names
     if takes_array:
         model = copy.copy(model)
         vars(model).pop("feature_names_in_", None)

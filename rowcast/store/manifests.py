@@ -31,12 +31,15 @@ def of_model(
         "classes": classes,
         "learner": plan.learner,
         "params": dict(plan.params),
+        "chosen": trained.choice.chosen(),
+        "leaderboard": trained.choice.leaderboard(),
         "seed": plan.seed,
         "class_weight": plan.class_weight,
         "features": [feature.as_dict() for feature in trained.features],
-        "columns": _columns(table, trained, plan),
+        "columns": _columns(table, trained),
         "n_rows": len(table.target),
         "n_rows_left_out": table.n_rows_left_out,
+        "verdict": trained.verdict,
         "validation": trained.validation,
         "importances": trained.importances,
         "intervals": trained.intervals,
@@ -45,10 +48,13 @@ def of_model(
 
 
 def _columns(
-    table: training_table.TrainingTable, trained: training.Trained, plan: training.Plan
+    table: training_table.TrainingTable, trained: training.Trained
 ) -> list[dict[str, Any]]:
-    """Return the report on each column: how it was preprocessed, or why it was left out."""
-    learner = LEARNERS[plan.learner]
+    """Return the report on each column: how it was preprocessed, or why it was left out.
+
+    Of several learners, the one with the largest weight decides what the report says.
+    """
+    learner = LEARNERS[trained.choice.members[0][0].learner]
     used = {feature.name for feature in trained.features}
     report = []
     for column in table.report:

@@ -245,7 +245,7 @@ def test_parameters_count_wherever_they_stand_and_whatever_their_order(
         "validation": "none",
         "seed": 7,
         "id": dataset.upper(),
-        "learner": "boosting",
+        "learner": "auto",
         "target": None,
     }
     second = requests.post(

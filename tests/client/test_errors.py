@@ -66,7 +66,7 @@ def test_error_answers_have_classes_to_catch(
 ) -> None:
     service.queued["/fit"] = [problem(status, "some_code", request_id="q1")]
     with pytest.raises(builtin) as raised:
-        client.fit(D1)
+        client.fit(D1, learner="boosting")
     assert type(raised.value) is error
     assert raised.value.status == status
     assert raised.value.code == "some_code"
@@ -80,7 +80,7 @@ def test_text_of_an_error_is_detail_problems_and_hint(
     reply = problem(422, "invalid_table", hint="Upload again", errors=errors)
     service.queued["/fit"] = [reply]
     with pytest.raises(InvalidRequestError) as raised:
-        client.fit(D1)
+        client.fit(D1, learner="boosting")
     assert str(raised.value) == "It is invalid_table. 'a' is empty. Upload again."
     assert raised.value.errors == errors
 
@@ -100,7 +100,7 @@ def test_error_answer_of_a_proxy_is_a_sentence(
 ) -> None:
     service.queued["/fit"] = [Reply(500, body)]
     with pytest.raises(APIError, match=f"{re.escape(service.url)} answered 500: .+"):
-        client.fit(D1)
+        client.fit(D1, learner="boosting")
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_good_answer_of_another_service_is_recognized(
 ) -> None:
     service.queued["/fit"] = [Reply(200, body)]
     with pytest.raises(APIError, match="not as Rowcast does"):
-        client.fit(D1)
+        client.fit(D1, learner="boosting")

@@ -92,7 +92,7 @@ def test_full_queue_is_shown_once(
     client: Client, service: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.queued["/fit"] = [queue_full(1)] * 3
-    client.fit(D1)
+    client.fit(D1, learner="boosting")
     shown = capsys.readouterr().err
     assert shown == "It is queue_full. Waiting for a place in the queue.\n"
 
@@ -121,5 +121,5 @@ def test_upload_shows_a_line_without_tqdm(
 def test_nothing_is_shown_without_a_terminal(
     client: Client, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client.fit(client.upload(table), timeout=None)
+    client.fit(client.upload(table), timeout=None, learner="boosting")
     assert capsys.readouterr() == ("", "")

@@ -124,7 +124,7 @@ def test_rejected_submission_is_not_repeated(
 ) -> None:
     service.queued["/fit"] = [fault]
     with pytest.raises(APIError):
-        client.fit(D1)
+        client.fit(D1, learner="boosting")
     assert len(service.requests) == 1
     assert client.jobs == []
 
@@ -138,7 +138,7 @@ def test_job_is_submitted_again_after_a_failed_connection(
 
     monkeypatch.setattr(module, "_jittered", start_during_pause)
     with Client(f"http://127.0.0.1:{free_port}") as client:
-        assert client.fit(D1) == "j1"
+        assert client.fit(D1, learner="boosting") == "j1"
 
 
 def test_unreachable_service_is_named(free_port: int, pauses: list[float]) -> None:
@@ -161,7 +161,7 @@ def test_unreachable_service_is_explained_inside_another_handler(
     except OSError:
         reason = "closed connection without response"
         with pytest.raises(ServiceUnreachableError, match=reason):
-            client.fit(D1)
+            client.fit(D1, learner="boosting")
 
 
 def test_retry_after_is_obeyed(

@@ -17,7 +17,7 @@ def test_threads_share_a_client(
 ) -> None:
     def whole_path(i: int) -> int:
         dataset_id = client.upload(bytes([i]) * 100_000)
-        model_id = client.fit(dataset_id, timeout=None)
+        model_id = client.fit(dataset_id, timeout=None, learner="boosting")
         result_id = client.predict(dataset_id, model_id, timeout=None)
         return len(client.download(result_id))
 

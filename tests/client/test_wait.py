@@ -22,8 +22,8 @@ from tests.support.fake_service import D1, DROP, Reply, Request, Server, job, pr
 
 
 def test_negative_timeout_does_not_wait(client: Client, service: Server) -> None:
-    client.fit(D1)
-    client.fit(D1, timeout=-0.5)
+    client.fit(D1, learner="boosting")
+    client.fit(D1, timeout=-0.5, learner="boosting")
     assert service.received("/status") == []
 
 
@@ -31,7 +31,7 @@ def test_timeout_none_waits_for_the_end(
     client: Client, service: Server, pauses: list[float]
 ) -> None:
     service.queued["/status"] = [Reply(200, job("queued")), Reply(200, job("started"))]
-    assert client.fit(D1, timeout=None) == "j1"
+    assert client.fit(D1, timeout=None, learner="boosting") == "j1"
     waits = [float(request.query["wait"]) for request in service.received("/status")]
     assert waits == [20, 20, 20]
 
@@ -39,11 +39,11 @@ def test_timeout_none_waits_for_the_end(
 def test_timeout_0_raises_unless_the_job_has_finished(
     client: Client, service: Server
 ) -> None:
-    assert client.fit(D1, timeout=0) == "j1"
+    assert client.fit(D1, timeout=0, learner="boosting") == "j1"
     service.queued["/status"] = [Reply(200, job("started"))]
     message = "j1 did not end within the timeout: its status is started"
     with pytest.raises(WaitTimeoutError, match=message) as raised:
-        client.fit(D1, timeout=0)
+        client.fit(D1, timeout=0, learner="boosting")
     assert raised.value.job_id == "j1"
     assert isinstance(raised.value, TimeoutError)
     assert len(client.jobs) == 2
@@ -151,7 +151,7 @@ def test_failed_job_says_why_and_what_to_do(client: Client, service: Server) -> 
     }
     service.queued["/status"] = [Reply(200, job("failed", error=cause))]
     with pytest.raises(JobFailedError) as raised:
-        client.fit(D1, timeout=None)
+        client.fit(D1, timeout=None, learner="boosting")
     error = raised.value
     assert str(error) == (
         "The fit j1 failed: Two columns are unusable. "

@@ -106,12 +106,12 @@ def calls(stack: Stack) -> list[dict[str, Callable[[], Any]]]:
     """
     client = Client(stack.url, api_key=VICTIM)
     train = table(1_000, 10)
-    model = client.fit(train)
+    model = client.fit(train, learner="boosting")
     client.wait(model)
     rows = train.drop(columns="y").head(500)
     row = json.loads(rows.head(1).to_json(orient="records"))
     jobs = {
-        "fit of 1,000 x 10": lambda: client.wait(client.fit(train)),
+        "fit of 1,000 x 10": lambda: client.wait(client.fit(train, learner="boosting")),
         "prediction by a job": lambda: client.wait(client.predict(rows, model)),
     }
     return [

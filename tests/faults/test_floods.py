@@ -77,7 +77,10 @@ def test_streams_and_waits_of_one_owner_leave_seats_to_another(
 ) -> None:
     with ExitStack() as stack:
         stack.enter_context(shared.frozen())
-        anns, bobs = as_ann(shared).fit(table(50, 2)), shared.fit(table(50, 2))
+        anns, bobs = (
+            as_ann(shared).fit(table(50, 2), learner="boosting"),
+            shared.fit(table(50, 2)),
+        )
         stack.enter_context(flood(shared, N_STREAMS, id=anns, **params))
         for _ in range(3):
             began = time.monotonic()
@@ -119,7 +122,7 @@ def test_jobs_of_one_owner_leave_a_worker_to_another(shared: Stack) -> None:
     ann = as_ann(shared)
     rows = slow_table()
     with shared.frozen():
-        anns = [ann.fit(rows, validation="none") for _ in range(3)]
+        anns = [ann.fit(rows, validation="none", learner="boosting") for _ in range(3)]
         bobs = [shared.fit(table(50, 2)) for _ in range(3)]
     for job_id in bobs:
         shared.finished(job_id)

@@ -27,11 +27,13 @@ CLASS = RNG.integers(0, 2, N_ROWS)
 QUICK: dict[str, dict[str, Any]] = {
     "boosting": {"max_iter": 20},
     "forest": {"n_estimators": 20},
+    "extra_trees": {"n_estimators": 20},
 }
+FORESTS = ("forest", "extra_trees")
 LEARNING = [name for name in LEARNERS if name != "baseline"]
 
 each_task = pytest.mark.parametrize("task", TASKS)
-each_learner = pytest.mark.parametrize("learner", LEARNERS)
+each_learner = pytest.mark.parametrize("learner", learners.NAMES)
 each_learning = pytest.mark.parametrize("learner", LEARNING)
 
 

@@ -33,7 +33,9 @@ def test_as_many_rows_lie_below_a_quantile_as_it_says(level: float) -> None:
     assert np.mean(truth < bounds) == pytest.approx(level, abs=0.02)
 
 
-@pytest.mark.parametrize(("n_rows", "tolerance"), [(60, 0.006), (600, 0.002)])
+@pytest.mark.parametrize(
+    ("n_rows", "tolerance"), [(30, 0.01), (60, 0.006), (600, 0.002)]
+)
 def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(
     n_rows: int, tolerance: float
 ) -> None:
@@ -49,6 +51,23 @@ def test_outer_quantiles_of_few_rows_hold_as_often_as_they_say(
         bounds = prediction_intervals.quantiles(known, predictions, [0.05, 0.95])
         shares.append((truth[:, None] < bounds).mean(axis=0))
     assert np.mean(shares, axis=0) == pytest.approx([0.05, 0.95], abs=tolerance)
+
+
+@pytest.mark.parametrize("n_rows", [30, 100, 1_000])
+def test_measured_coverage_is_that_of_new_rows(n_rows: int) -> None:
+    rng = np.random.default_rng(0)
+    shares = [
+        prediction_intervals.measured_coverage(
+            rng.normal(size=n_rows), rng.normal(size=n_rows), level=0.9, seed=seed
+        )
+        for seed in range(60)
+    ]
+    assert np.mean(np.array(shares, float)) == pytest.approx(0.9, abs=0.02)
+
+
+def test_coverage_of_a_few_rows_is_not_measured() -> None:
+    few = np.arange(5.0)
+    assert prediction_intervals.measured_coverage(few, few, level=0.9, seed=0) is None
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_every_validation_method_sends_its_phases(
         learner, "classification", params, validation=validation, importance_s=0
     )
     with caplog.at_level(logging.INFO, "rowcast.job"):
-        training.train(plan, *rows_of(200, 3), progress)
+        training.train(plan, *rows_of(1_200, 3), progress)
     phases = [message["phase"] for message in sent]
     fit, judge = ["preparing", "fitting"], ["validating"]
     expected = {

@@ -66,13 +66,13 @@ def test_damaged_dataset_ends_the_next_job_also_if_redis_was_lost(
 ) -> None:
     data = table(60).to_csv(index=False).encode()
     dataset_id = client.upload(data)
-    client.fit(dataset_id, target="y", timeout=None)
+    client.fit(dataset_id, target="y", timeout=None, learner="boosting")
     flip(file_of(stack, "datasets", dataset_id, "data"), at=len(data) - 2)
     connection = stack.redis()
     for key in connection.scan_iter("rowcast:digest:*"):
         connection.delete(key)
     with pytest.raises(JobFailedError, match=dataset_id) as raised:
-        client.fit(dataset_id, target="y", timeout=None)
+        client.fit(dataset_id, target="y", timeout=None, learner="boosting")
     assert raised.value.code == "dataset_damaged"
 
 
@@ -82,7 +82,10 @@ def test_job_that_waited_beside_the_first_one_notices_damage_too(
     data = table(60).to_csv(index=False).encode()
     dataset_id = client.upload(data)
     with stack.frozen():
-        fits = [client.fit(dataset_id, target="y", seed=seed) for seed in (1, 2)]
+        fits = [
+            client.fit(dataset_id, target="y", seed=seed, learner="boosting")
+            for seed in (1, 2)
+        ]
         storage = stack.storage()
         digest = "0" * 64
         storage.write("datasets", "default", dataset_id, f"sha256-{digest}", b"")

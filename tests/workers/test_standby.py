@@ -130,7 +130,8 @@ def test_a_standby_horse_that_was_killed_costs_no_attempt(alone: Stack) -> None:
 def test_a_horse_that_still_warms_up_is_not_waited_for(alone: Stack) -> None:
     dataset = alone.upload(slow_table())
     warming = stopped_in_warm_up(alone)
-    job = submitted(alone.post("/fit", id=dataset, validation="none"))
+    params = '{"max_iter": 10}'
+    job = submitted(alone.post("/fit", id=dataset, validation="none", params=params))
     assert horse_of(alone, job) != warming
     assert not warming.is_running()
     alone.finished(job)
