@@ -76,7 +76,7 @@ def test_a_killed_worker_ends_its_horse_and_the_job_runs_again(
             "pool": [worker.parent()],
         }[killed]
     )
-    eventually(lambda: not is_alive(horse), timeout_s=3)
+    eventually(lambda: not is_alive(horse), timeout_s=15)
     status = workers.finished(job)
     assert status["attempts"] == 2
     assert noticed_after_s(status, killed_at) < TTL_S + MARGIN_S
