@@ -783,9 +783,8 @@ class Model:
 
     `manifest` holds everything. `scores` and `baseline` are figures by name, on rows that the
     model was not fitted on. `importances` are, by feature and the largest first, how much the loss
-    grows when the feature is shuffled. `verdict` says in words how good the model is,
-    `leaderboard` lists what learner=auto tried, the best first,
-    and `chosen` what the model is a weighted mean of.
+    grows when the feature is shuffled. `verdict` says in words how good the model is, `leaderboard`
+    lists what learner=auto tried, the best first, and `chosen` what the model is a mean of.
     """
 
     def __init__(self, manifest: JSONObject) -> None:

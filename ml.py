@@ -41,7 +41,6 @@ _USED_BY_JOBS = (
     "sklearn.linear_model",
     "sklearn.metrics",
     "sklearn.model_selection",
-    "sklearn.neighbors",
     "sklearn.pipeline",
     "sklearn.preprocessing",
     "skrub",

@@ -50,6 +50,9 @@ def weights_of(
         if sampled.any():
             is_drawn = sampled > 0
             found += _greedy(predicted[:, is_drawn], sampled[is_drawn], loss)
+    if not found.any():
+        # Too few rows have weight to be drawn.
+        found = _greedy(predicted, row_weights, loss)
     return _pruned(found / found.sum(), predicted, row_weights, loss)
 
 

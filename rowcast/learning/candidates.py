@@ -1,6 +1,6 @@
 """What learner=auto tries: learners with settings that fit the number of rows and of classes.
 
-A candidate is one entry of CANDIDATES. `suits` decides by what is known before any fit, so the same
+A candidate is one entry of _KINDS. `suits` decides by what is known before any fit, so the same
 table always has the same candidates.
 """
 

@@ -18,7 +18,14 @@ import numpy as np
 from rowcast.errors import InvalidTable
 from rowcast.learning import blending, candidates
 from rowcast.learning.candidates import Candidate, Situation
-from rowcast.learning.fitting import LARGE_ROWS, Fitted, Fitter, Prepared, Rows
+from rowcast.learning.fitting import (
+    LARGE_ROWS,
+    Fitted,
+    Fitter,
+    Prepared,
+    Rows,
+    judging_weights,
+)
 from rowcast.learning.learners import AUTO, LEARNERS, Preprocessing
 from rowcast.learning.progress import SILENT
 from rowcast.learning.splitting import Split, folds
@@ -48,6 +55,11 @@ class Tried:
     predict_s: float = 0.0
     failure: str = ""
     fitted: list[Fitted] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise ArithmeticError if a prediction is not finite, because no mean of it is."""
+        if not np.isfinite(self.fold_losses[-1]):
+            raise ArithmeticError("a prediction is not finite")
 
     @property
     def loss(self) -> float:
@@ -214,7 +226,7 @@ def weights_of(
     is_known = ~np.isnan(of_truth).any(axis=0)
     if is_used is not None:
         is_known &= is_used
-    row_weights = np.ones(len(rows)) if rows.weights is None else rows.weights
+    row_weights = judging_weights(fitter.plan, rows)
     return blending.weights_of(
         of_truth[:, is_known],
         row_weights[is_known],
@@ -266,6 +278,7 @@ def _try_on_fold(fitter: Fitter, tried: Sequence[Tried], fold: _Fold) -> None:
         if not each.failure:
             try:
                 _try(each, fold)
+                each.check()
             except _FAILURES as error:
                 each.failure = type(error).__name__
         fitter.progress.iterations(n_done, len(tried))
@@ -328,6 +341,7 @@ class _Held:
         self._rows = rows
         self._classes = fitter.classes
         self._loss = _loss_of(fitter)
+        self._weights = judging_weights(fitter.plan, rows)
         self._prepared: dict[Preprocessing, Any] = {}
 
     def predictions(self, candidate: Candidate, fitted: Fitted) -> np.ndarray:
@@ -346,8 +360,8 @@ class _Held:
 
     def loss(self, of_truth: np.ndarray) -> float:
         """Return the log loss, or the root mean squared error."""
-        weights = self._rows.weights
-        if weights is None or not weights.any():
+        weights = self._weights
+        if not weights.any():
             weights = np.ones(len(self._rows))
         found = float(self._loss(of_truth[None], weights)[0])
         return found if self._classes is not None else found**0.5

@@ -177,6 +177,19 @@ def _aligned(
     return full
 
 
+def judging_weights(plan: Plan, rows: Rows) -> np.ndarray:
+    """Return the weights (n_rows,) to judge by: those of rows, times those of their classes."""
+    found = _weights(plan, rows)
+    weights = np.ones(len(rows)) if found is None else found
+    if plan.class_weight != "balanced":
+        return weights
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    return np.asarray(
+        weights * compute_sample_weight("balanced", codes_of(rows.target))
+    )
+
+
 def label_text(label: Any) -> str:
     """Return a class as text, as in the names of probability columns and in class_weight."""
     if isinstance(label, bool | np.bool_):

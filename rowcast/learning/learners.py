@@ -29,7 +29,7 @@ _NUMBER_NAMES = {int: "a whole number", float: "a number", bool: "true or false"
 
 # With more distinct values than this, whole numbers are quantities, not labels.
 MAX_INFERRED_CLASSES = 20
-# Codes of classes without a telling name are at most so many.
+# The most distinct whole numbers that are classes without a name that says so.
 _MAX_CODES = 10
 _CLEARLY_CLASSES = 2
 _NAMED_AS_CLASS = re.compile(

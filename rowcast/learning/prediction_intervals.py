@@ -18,7 +18,7 @@ MAX_GROUPS = 10
 # A group needs this many rows for its outer quantiles to mean something.
 ROWS_A_GROUP = 200
 N_LEVELS = 201
-# Into so many parts are rows divided to measure how often intervals hold.
+# The number of parts by which the coverage of intervals is measured.
 N_PARTS = 10
 _LEVELS = np.linspace(0, 1, N_LEVELS)
 

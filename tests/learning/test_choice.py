@@ -150,7 +150,29 @@ def test_weights_of_rows_count_for_the_choice() -> None:
     assert found.validation["scores"]["r2"] > 0.99
 
 
+def test_balanced_classes_are_chosen_by_the_rare_one_as_well() -> None:
+    random = np.random.default_rng(0)
+    y = (np.arange(400) % 20 == 0).astype(int)
+    table = pa.table({"x": y + random.normal(size=400), "y": y})
+    plain, balanced = (
+        predicted(trained(table, "auto", class_weight=weight)[0], table).sum()
+        for weight in (None, "balanced")
+    )
+    assert balanced > plain + 20
+
+
 # Weights of a blend
+
+
+def test_rows_that_no_sample_draws_still_decide() -> None:
+    row_weights = np.zeros(100_000)
+    row_weights[7] = 1
+    residuals = np.array([np.ones(100_000), np.zeros(100_000)])
+    for seed in range(3):
+        weights = blending.weights_of(
+            residuals, row_weights, blending.squared_error, seed=seed
+        )
+        assert weights.tolist() == [0, 1]
 
 
 def test_two_models_that_err_apart_share_the_weight() -> None:
