@@ -629,11 +629,13 @@ def test_columns_are_read_as_the_service_reads_them(kind: Any, column: Any) -> N
     )
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda each: each.written)
+@pytest.mark.parametrize(
+    "spelling",
+    [each for each in SPELLINGS if each.kind not in ("category", "text")],
+    ids=lambda each: each.written,
+)
 def test_spellings_are_read_as_the_service_reads_them(spelling: Spelling) -> None:
     feature = infer(spelling.column)
-    if feature.kind in ("category", "text"):
-        pytest.skip("read as text")
     expected = columns.read(feature, pa.array(spelling.column)).array
     found = estimators._read(feature.as_dict(), pd.Series(spelling.column))
     pd.testing.assert_series_equal(pd.Series(found), pd.Series(expected))
