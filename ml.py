@@ -127,7 +127,7 @@ def predict(
     """
     run = context.current()
     progress = run.progress.start("predict")
-    wanted = _wanted(options)
+    wanted = prediction.Plan.of(options)
     with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
         predictor, about = _load_model(run, model_id)
@@ -258,12 +258,6 @@ def _dump(model: Any, path: Path) -> None:
 
 
 # What a prediction does
-
-
-def _wanted(options: dict[str, Any]) -> prediction.Plan:
-    return prediction.Plan(
-        options["output"], options["quantiles"], options["keep"], options["format"]
-    )
 
 
 def _load_model(run: context.Run, model_id: str) -> tuple[Predictor, dict[str, Any]]:

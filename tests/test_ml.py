@@ -322,6 +322,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "validation": {"method": "none"},
         "importances": None,
         "intervals": None,
+        "sets": None,
         "notes": [
             "The column 'row' was left out: an identifier with a different value in every row."
         ],

@@ -220,6 +220,8 @@ def test_wrong_requests_are_problems(
         {"quantiles": "[NaN]"},
         {"quantiles": '["a"]'},
         {"quantiles": "{}"},
+        {"levels": "[1.1]"},
+        {"output": "sets", "levels": "[0.9, 0.9]"},
         {"keep": "[1]"},
         {"keep": '[""]'},
         {"keep": "["},
@@ -238,12 +240,12 @@ def test_wrong_wishes_for_a_prediction_are_problems(
     assert_problem(answer, 400, "invalid_request")
 
 
-def test_probabilities_of_a_regression_and_quantiles_without_validation_are_refused(
+def test_classes_of_a_regression_and_quantiles_without_validation_are_refused(
     stack: Stack,
 ) -> None:
     frame = table(60).assign(y=lambda f: f.col_0)
     model = stack.fitted(frame, validation="none")
-    for output in ("probabilities", "quantiles"):
+    for output in ("probabilities", "sets", "quantiles"):
         answer = stack.post(
             "/predict", dataset_id=stack.upload(frame), model_id=model, output=output
         )

@@ -105,7 +105,7 @@ def _check_of(model: Publication, query: PredictRequest) -> Check:
             }
             for feature in model.manifest["features"]
         ]
-        plan = prediction.Plan(query.output, query.quantiles, query.keep, query.format)
+        plan = prediction.Plan.of(query.work())
         prediction.check_plan(model.manifest, plan)
     except (KeyError, TypeError):
         raise lookups.damaged(query.model_id) from None

@@ -27,9 +27,7 @@ def predict(query: PredictRequest) -> flask.Response:
         owner=flask.g.owner,
         request_id=flask.g.request_id,
         model_id=query.model_id,
-        output=query.output,
-        quantiles=query.quantiles,
-        keep=query.keep,
+        options=query.work(),
         sent_as=flask.request.mimetype,
         wanted=answer_type,
     )

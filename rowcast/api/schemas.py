@@ -21,7 +21,7 @@ from pydantic import (
 from rowcast.access import Scope, keys
 from rowcast.errors import InvalidRequest
 from rowcast.jobs import Priority, Status
-from rowcast.learning import learners, result_formats
+from rowcast.learning import learners, prediction, result_formats
 from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
 
@@ -307,7 +307,7 @@ class PredictRequest(JobRequest):
     model_id: Id = Field(
         description="The model, as /fit named it; for a job, the fit need not have ended."
     )
-    output: Literal["labels", "probabilities", "quantiles"] = Field(
+    output: prediction.Output = Field(
         "labels", description="What is written beside the prediction itself."
     )
     quantiles: Annotated[
@@ -317,6 +317,15 @@ class PredictRequest(JobRequest):
     ] = Field(
         [0.05, 0.5, 0.95],
         description="Which quantiles, as a JSON list of numbers from 0 to 1.",
+    )
+    levels: Annotated[
+        list[Annotated[Number, Field(ge=0, le=1)]],
+        BeforeValidator(_listed),
+        Field(min_length=1, max_length=10),
+    ] = Field(
+        [0.9],
+        description="With output=sets, which shares of the sets should hold the true class, as a "
+        "JSON list of numbers from 0 to 1.",
     )
     keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = (
         Field([], description="Columns to copy into the result, as a JSON list.")

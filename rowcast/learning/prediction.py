@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learning import prediction_intervals
+from rowcast.learning import prediction_intervals, prediction_sets
 from rowcast.learning.result_formats import RESULT_FORMATS
 from rowcast.tables import (
     Feature,
@@ -24,8 +24,8 @@ from rowcast.tables import (
     target,
 )
 
-Output = Literal["labels", "probabilities", "quantiles"]
-DEFAULT_QUANTILES = (0.05, 0.5, 0.95)
+Output = Literal["labels", "probabilities", "quantiles", "sets"]
+DEFAULT_QUANTILES, DEFAULT_LEVELS = (0.05, 0.5, 0.95), (0.9,)
 
 # The most rows of a batch, and the most values of features or classes: 16 MB of float64.
 MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
@@ -45,6 +45,13 @@ class Plan:
     quantiles: Sequence[float] = DEFAULT_QUANTILES
     keep: Sequence[str] = ()
     format: str = "parquet"
+    levels: Sequence[float] = DEFAULT_LEVELS
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Plan:
+        """Return what the options of /predict ask for; those of earlier versions are fewer."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: options[name] for name in names & options.keys()})
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Predictor:
     classes: Sequence[str] | None
     intervals: Mapping[str, Any] | None
     takes_array: bool = False
+    sets: Mapping[str, Any] | None = None
 
     def predict(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
         """Predict from features (n_rows,); return arrays (n_rows,) in the order of `names`."""
@@ -71,8 +79,8 @@ class Predictor:
             frame = columns.frame_of(dict(arrays))
         if plan.output == "quantiles":
             return self._quantiles(frame, plan.quantiles)
-        if plan.output == "probabilities":
-            return self._probabilities(frame)
+        if plan.output in ("probabilities", "sets"):
+            return self._classes(frame, plan)
         labels = self.model.predict(frame)
         return [target.to_arrow(labels, self.target_type)]
 
@@ -83,14 +91,18 @@ class Predictor:
         quantiles = prediction_intervals.quantiles(intervals, values, levels)
         return [pa.array(column) for column in (values, *quantiles.T)]
 
-    def _probabilities(self, frame: Any) -> list[pa.Array]:
-        probabilities = self.model.predict_proba(frame)
+    def _classes(self, frame: Any, plan: Plan) -> list[pa.Array]:
+        probabilities = np.asarray(self.model.predict_proba(frame), np.float64)
         labels = self.model.classes_[probabilities.argmax(axis=1)]
-        by_class = np.asarray(probabilities, np.float64).T
-        return [
-            target.to_arrow(labels, self.target_type),
-            *[pa.array(column) for column in by_class],
-        ]
+        extra = [probabilities]
+        if plan.output == "sets":
+            learned = self.sets or {}
+            extra = [
+                prediction_sets.sets(learned, probabilities, level)
+                for level in plan.levels
+            ]
+        columns = [pa.array(column) for part in extra for column in part.T]
+        return [target.to_arrow(labels, self.target_type), *columns]
 
     def names(self, plan: Plan) -> list[str]:
         """Return the names of the predicted columns."""
@@ -99,8 +111,8 @@ class Predictor:
     def types(self, plan: Plan) -> list[pa.DataType]:
         """Return the types of the predicted columns."""
         predicted = target.arrow_type(self.target_type)
-        extra = [pa.float64() for _ in extra_names(plan, self.classes)]
-        return [predicted, *extra]
+        extra = pa.bool_() if plan.output == "sets" else pa.float64()
+        return [predicted, *[extra for _ in extra_names(plan, self.classes)]]
 
 
 def extra_names(plan: Plan, classes: Sequence[str] | None) -> list[str]:
@@ -109,6 +121,8 @@ def extra_names(plan: Plan, classes: Sequence[str] | None) -> list[str]:
         return [f"probability_{label}" for label in classes or ()]
     if plan.output == "quantiles":
         return [f"quantile_{level:.15g}" for level in plan.quantiles]
+    if plan.output == "sets":
+        return prediction_sets.names(plan.levels, classes or ())
     return []
 
 
@@ -178,15 +192,20 @@ def check_plan(manifest: dict[str, Any], plan: Plan) -> None:
 
 def _wrong_output(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
     is_regression = manifest["task"] == "regression"
-    if plan.output == "probabilities" and is_regression:
+    if plan.output in ("probabilities", "sets") and is_regression:
         yield (
-            "output=probabilities needs classes, and the model is a regression; use labels "
+            f"output={plan.output} needs classes, and the model is a regression; use labels "
             "or quantiles."
+        )
+    if plan.output == "sets" and not is_regression and not manifest.get("sets"):
+        yield (
+            "output=sets needs a model that was validated, by this version or a later one; "
+            "fit it again, with a validation other than none."
         )
     if plan.output == "quantiles" and not is_regression:
         yield (
             "output=quantiles needs a quantity, and the model is a classification; use "
-            "probabilities."
+            "probabilities or sets."
         )
     if plan.output == "quantiles" and is_regression and not manifest["intervals"]:
         yield (
@@ -196,9 +215,9 @@ def _wrong_output(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
 
 
 def _wrong_names(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
-    for values in (plan.keep, plan.quantiles):
+    for values in (plan.keep, plan.quantiles, plan.levels):
         if len(set(values)) < len(values):
-            yield "keep and quantiles must not name anything twice."
+            yield "keep, quantiles and levels must not name anything twice."
             break
     predicted = extra_names(plan, manifest["classes"])
     if manifest["target"] in predicted:

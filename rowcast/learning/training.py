@@ -24,7 +24,7 @@ class Trained:
     """A fitted model and what is known of it.
 
     `features` are those with enough values to learn from. `intervals` are what quantiles are
-    computed from.
+    computed from, `sets` those of classes.
     """
 
     model: Any
@@ -32,6 +32,7 @@ class Trained:
     validation: dict[str, Any]
     importances: dict[str, Any] | None
     intervals: dict[str, Any] | None
+    sets: dict[str, Any] | None
     notes: list[str]
     choice: Choice
     verdict: str | None
@@ -65,6 +66,7 @@ def train(
         validation=validated.account,
         importances=validated.importances,
         intervals=validated.intervals,
+        sets=validated.sets,
         notes=list(_notes(plan, method, validated.final, has_converged=not caught)),
         verdict=verdict.of(plan.task, validated.account, validated.importances),
         choice=validated.choice,

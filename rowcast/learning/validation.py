@@ -22,6 +22,7 @@ from rowcast.learning import (
     evaluation,
     learners,
     prediction_intervals,
+    prediction_sets,
     preprocessing,
     work,
 )
@@ -36,7 +37,7 @@ Method = Literal["holdout", "split", "cv", "none"]
 HOLDOUT_SHARE, SPLIT_SHARE, N_FOLDS = 0.1, 0.2, 5
 # Below this many rows a single split is luck.
 SMALL_ROWS = 1_000
-# The level of the intervals whose coverage is measured.
+# The level of the intervals and sets whose coverage is measured.
 COVERAGE_LEVEL = 0.9
 IMPORTANCE_SHARE, MIN_IMPORTANCE_S = 0.1, 0.1
 
@@ -44,7 +45,7 @@ IMPORTANCE_SHARE, MIN_IMPORTANCE_S = 0.1, 0.1
 class Validated(NamedTuple):
     """The model to keep, and what its validation found; `account` is its manifest's `validation`.
 
-    `intervals` are those of a regression's quantiles.
+    `intervals` are what the quantiles of a regression follow from, `sets` those of classes.
     """
 
     final: Fitted
@@ -52,6 +53,7 @@ class Validated(NamedTuple):
     choice: Choice
     importances: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
+    sets: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         made,
         importances=_importances(fitter, judged.last),
         intervals=_intervals(fitter, held, judged.predictions),
+        sets=_sets(fitter, held, judged.predictions),
     )
 
 
@@ -257,6 +260,7 @@ def _judge(fitter: Fitter, trial: _Trial, validated: Validated) -> Validated:
         account=account,
         importances=_importances(fitter, trial),
         intervals=_intervals(fitter, held, predictions),
+        sets=_sets(fitter, held, predictions),
     )
 
 
@@ -295,6 +299,20 @@ def _intervals(
         residuals, predictions, level=COVERAGE_LEVEL, seed=fitter.plan.seed
     )
     return {**learned, "coverage": {"level": COVERAGE_LEVEL, "share": share}}
+
+
+def _sets(fitter: Fitter, rows: Rows, predictions: np.ndarray) -> dict[str, Any] | None:
+    if fitter.classes is None:
+        return None
+    codes = evaluation.positions(fitter.classes, rows.target)
+    of_truth = predictions[np.arange(len(codes)), codes]
+    learned = prediction_sets.learn(of_truth)
+    if learned is None:
+        return None
+    measured = prediction_sets.measured(
+        predictions, codes, level=COVERAGE_LEVEL, seed=fitter.plan.seed
+    )
+    return {**learned, "coverage": measured and {"level": COVERAGE_LEVEL, **measured}}
 
 
 def _importances(fitter: Fitter, trial: _Trial) -> dict[str, Any] | None:

@@ -60,9 +60,8 @@ def answer(
     """
     predictor, manifest = model
     result_format = result_formats.of_media_type(question.wanted)
-    plan = prediction.Plan(
-        _output(question), question.quantiles, question.keep, result_format.name
-    )
+    options = {**question.options, "format": result_format.name}
+    plan = prediction.Plan.of(options)
     prediction.check_plan(manifest, plan)
 
     source = _source(question.sent_as, table, bounds, path)
@@ -75,15 +74,6 @@ def answer(
         for batch in _batches(predictor, source, plan, bounds):
             write(batch)
     return bytes(body.getvalue())
-
-
-def _output(question: Question) -> prediction.Output:
-    outputs: dict[str, prediction.Output] = {
-        "labels": "labels",
-        "probabilities": "probabilities",
-        "quantiles": "quantiles",
-    }
-    return outputs[question.output]
 
 
 def _source(sent_as: str, table: bytes, bounds: TableLimits, path: Path) -> Source:

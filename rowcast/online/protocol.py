@@ -6,7 +6,7 @@ turn, and the worker says so. Then the predictions or the error go the other way
 JSON object; a table follows its question as bytes, and so do the predictions:
 
     server  {"owner": "ann"}
-    server  {"owner": "ann", "model_id": "...", "output": "labels", ...}, then the table
+    server  {"owner": "ann", "model_id": "...", "options": {...}, ...}, then the table
     worker  {"type": "accepted"}
     worker  {"type": "predictions"}, then the predictions
             {"type": "error", "error": {"code": "invalid_table", ...}}
@@ -25,11 +25,12 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from rowcast import errors
 from rowcast.learning import RESULT_FORMATS
@@ -58,14 +59,15 @@ ANSWERS = tuple(found.media_type for found in RESULT_FORMATS.values())
 
 @dataclass(frozen=True)
 class Question:
-    """What to predict with which model, for which owner; `sent_as` and `wanted` are media types."""
+    """What to predict with which model, for which owner.
+
+    `options` are those of /predict; `sent_as` and `wanted` are media types.
+    """
 
     owner: str
     request_id: str
     model_id: str
-    output: str
-    quantiles: Sequence[float]
-    keep: Sequence[str]
+    options: Mapping[str, Any]
     sent_as: str
     wanted: str
 

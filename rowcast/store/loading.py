@@ -111,6 +111,7 @@ def _predictor(path: Path, about: dict[str, Any]) -> Predictor:
         about["target_type"],
         about["classes"],
         about["intervals"],
+        sets=about.get("sets"),
     )
 
 

@@ -43,6 +43,7 @@ def of_model(
         "validation": trained.validation,
         "importances": trained.importances,
         "intervals": trained.intervals,
+        "sets": trained.sets,
         "notes": table.notes + trained.notes,
     }
 

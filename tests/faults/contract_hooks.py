@@ -21,7 +21,7 @@ IDS = "ids.json"
 REQUIRED = ("id", "model_id")
 # The service reads a single item as a list of one, and text in the body as in the query. The
 # document need not promise that.
-LISTS = ("quantiles", "keep", "scopes")
+LISTS = ("quantiles", "levels", "keep", "scopes")
 NO_TEXT = (
     *LISTS,
     *("params", "class_weight"),

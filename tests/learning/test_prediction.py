@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 import threadpoolctl
@@ -59,10 +60,11 @@ def fitted(
         if is_classes
         else None,
         found.intervals,
+        sets=found.sets,
     )
 
 
-CLASSIFIER = fitted(["yes" if x > 0 else "no" for x in X])
+CLASSIFIER = fitted(["yes" if x > 0 else "no" for x in X], validation="auto")
 REGRESSOR = fitted(3 * X, validation="auto")
 
 
@@ -141,11 +143,35 @@ def test_quantiles_that_hardly_differ_have_names_of_their_own(written: Written) 
     assert result.column_names == ["y", "quantile_0.1234567", "quantile_0.1234568"]
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_sets_are_a_boolean_for_each_level_and_class(
+    written: Written, form: str
+) -> None:
+    path, _ = written(CLASSIFIER, output="sets", levels=[0.5, 1], format=form)
+    read = {
+        "parquet": pq.read_table,
+        "csv": pa.csv.read_csv,
+        "jsonl": pa.json.read_json,
+    }
+    result = read[form](path)
+    assert result.column_names == [
+        "y",
+        "set_0.5_no",
+        "set_0.5_yes",
+        "set_1_no",
+        "set_1_yes",
+    ]
+    sizes = result.to_pandas().drop(columns="y").astype(int).sum()
+    assert sizes["set_0.5_no"] + sizes["set_0.5_yes"] == N_ROWS
+    assert sizes["set_1_no"] + sizes["set_1_yes"] == 2 * N_ROWS
+
+
 @pytest.mark.parametrize(
     ("target", "task", "how"),
     [
         ("probability_no", "classification", {"output": "probabilities"}),
         ("quantile_0.5", "regression", {"output": "quantiles"}),
+        ("set_0.9_yes", "classification", {"output": "sets"}),
     ],
 )
 def test_target_named_as_another_column_of_the_result_is_refused(
@@ -158,6 +184,7 @@ def test_target_named_as_another_column_of_the_result_is_refused(
         "target": target,
         "classes": classes,
         "intervals": {"x": 1},
+        "sets": {"x": 1},
     }
     with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
         prediction.check_plan(manifest, Plan(**how))

@@ -92,7 +92,7 @@ def test_every_format_of_body_and_answer_agrees_with_a_job(
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_labels_and_quantiles_are_those_of_a_job(
+def test_labels_sets_and_quantiles_are_those_of_a_job(
     stack: Stack,
     classifier: str,
     regressor: str,
@@ -102,6 +102,7 @@ def test_labels_and_quantiles_are_those_of_a_job(
     kind, write = BODIES[body]
     for model_id, output in (
         (classifier, "labels"),
+        (classifier, "sets"),
         (regressor, "labels"),
         (regressor, "quantiles"),
     ):

@@ -21,7 +21,7 @@ from tests.support.online import (
     JSON,
 )
 
-QUESTION = Question("default", "request-1", "model-1", "labels", (0.5,), (), JSON, JSON)
+QUESTION = Question("default", "request-1", "model-1", {"output": "labels"}, JSON, JSON)
 
 
 @pytest.fixture
