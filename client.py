@@ -88,7 +88,10 @@ REUSE_BYTES = 1_000_000
 
 # Online predictions: their options, the largest table, and the time to compute them in addition
 # to the usual timeout. The service may have lower limits.
-ONLINE_OPTIONS = frozenset({"output", "quantiles", "levels", "keep"})
+READING_OPTIONS = frozenset(
+    {"encoding", "delimiter", "header", "decimal", "missing", "sheet"}
+)
+ONLINE_OPTIONS = READING_OPTIONS | {"output", "quantiles", "levels", "keep"}
 ONLINE_BYTES = 5_000_000
 ONLINE_S = 30.0
 # A job can do what an online worker cannot: it may have more rows, time and memory, and waits for

@@ -29,7 +29,14 @@ from rowcast.store import (
     versions,
 )
 from rowcast.system import cores
-from rowcast.tables import Limits, Source, checks, formats, training_table
+from rowcast.tables import (
+    Limits,
+    ReadingOptions,
+    Source,
+    checks,
+    formats,
+    training_table,
+)
 
 # Jobs need these, so they are imported before forking.
 _USED_BY_JOBS = (
@@ -72,16 +79,18 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     Raises:
         DatasetNotFound, DatasetChanged, DatasetDamaged, InvalidTable: the dataset cannot be used;
             says why.
-        InvalidRequest: the learner's parameters do not fit the task.
+        InvalidRequest: the learner's parameters do not fit the task, or options of reading do not
+            apply to the dataset's format.
         StoreUnavailable: the store does not answer.
     """
     run = context.current()
+    reading = ReadingOptions.of(options)
     progress = run.progress.start("fit")
     with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
         dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
-        source = _open_dataset(run)
+        source = _open_dataset(run, reading)
         table = _training_table(run, source, options)
         plan = _plan(run, table, options)
         rows = training.Rows(table.frame, table.target, table.weights)
@@ -100,6 +109,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "sample_weight": options["sample_weight"],
         "identifiers": options.get("identifiers", "leave_out"),
         "infinite": options.get("infinite", "refuse"),
+        "reading": reading.given(),
         **manifests.of_model(source, table, plan, trained),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
@@ -123,18 +133,20 @@ def predict(
         DatasetNotFound, DatasetChanged, DatasetDamaged, InvalidTable: the dataset cannot be used;
             says why.
         ModelNotFound, ModelUntrusted, ModelIncompatible: the model cannot be used.
+        InvalidRequest: the model cannot give this output; options of reading do not apply.
         StoreUnavailable: the store does not answer.
     """
     run = context.current()
     progress = run.progress.start("predict")
     wanted = prediction.Plan.of(options)
+    reading = ReadingOptions.of(options)
     with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
         predictor, about = _load_model(run, model_id)
         prediction.check_plan(about, wanted)
         dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
-        source = _open_dataset(run)
+        source = _open_dataset(run, reading.of_model(about))
         checks.check_predict(source, predictor.features, wanted.keep)
         path = run.folder / publications.RESULT_FILES[wanted.format]
         n_cells = (source.n_rows_expected or 0) * len(predictor.features)
@@ -148,6 +160,7 @@ def predict(
         "id": result_id,
         "model_id": model_id,
         **dataset,
+        "reading": reading.given(),
         **manifests.of_result(source, predictor, wanted, rows),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
@@ -188,9 +201,9 @@ def _download_dataset(
     return {"dataset_id": dataset_id, "dataset_sha256": digest}
 
 
-def _open_dataset(run: context.Run) -> Source:
+def _open_dataset(run: context.Run, reading: ReadingOptions) -> Source:
     limits = Limits.of(run.settings)
-    return formats.open_file(run.folder / "dataset", limits)
+    return formats.open_file(run.folder / "dataset", limits, reading)
 
 
 def _note_for_reuse(

@@ -285,6 +285,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "sample_weight": None,
         "identifiers": "leave_out",
         "infinite": "refuse",
+        "reading": {},
         "columns": [
             {
                 "name": "x",

@@ -34,7 +34,7 @@ def fit(query: FitRequest) -> Admitted:
     """Check a fit.
 
     Raises:
-        InvalidRequest: parameters that do not fit the learner, the service or each other.
+        InvalidRequest: parameters that do not fit the learner, the file, the service or each other.
         DatasetNotFound, DatasetTooLarge, InvalidTable, NoInspector: as `lookups.dataset`.
         StoreUnavailable: the store does not answer.
     """
@@ -42,7 +42,7 @@ def fit(query: FitRequest) -> Admitted:
         query.learner, query.params, task=query.task, class_weight=query.class_weight
     )
     check = Check.fit(query.target, query.sample_weight)
-    dataset = lookups.dataset(query.id, check)
+    dataset = lookups.dataset(query.id, check, query.reading())
     shown = dataset.shown
     model_id = id_of_request()
     options = {**query.work(), "target": shown.target, **dataset.as_noted()}
@@ -62,7 +62,7 @@ def predict(query: PredictRequest) -> Admitted:
     """Check a prediction of a dataset's rows; its model may still be in the making.
 
     Raises:
-        InvalidRequest: parameters that do not fit the model, the service or each other.
+        InvalidRequest: parameters that do not fit the model, the file, the service or each other.
         ModelNotFound, ModelFailed, ObjectDamaged: the model cannot be used.
         DatasetNotFound, DatasetTooLarge, InvalidTable, NoInspector: as `lookups.dataset`.
         StoreUnavailable, QueueUnavailable: a part does not answer.
@@ -70,7 +70,9 @@ def predict(query: PredictRequest) -> Admitted:
     dataset_id = str(query.dataset_id)
     model = lookups.model_or_fit(query.model_id)
     check = _check_of(model, query) if model else Check.none()
-    dataset = lookups.dataset(dataset_id, check)
+    manifest = model.manifest if model else {}
+    reading = query.reading().of_model(manifest)
+    dataset = lookups.dataset(dataset_id, check, reading)
     result_id = id_of_request()
     arguments = {
         "dataset_id": dataset_id,
@@ -78,7 +80,6 @@ def predict(query: PredictRequest) -> Admitted:
         "result_id": result_id,
         "options": {**query.work(), **dataset.as_noted()},
     }
-    manifest = model.manifest if model else {}
     work = estimates.of_prediction(
         manifest, dataset.shown.n_rows, dataset.shown.n_columns
     )

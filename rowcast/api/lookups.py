@@ -34,7 +34,7 @@ from rowcast.store import (
     documents,
     publications,
 )
-from rowcast.tables import Limits
+from rowcast.tables import Limits, ReadingOptions
 
 Status = dict[str, Any]
 
@@ -52,10 +52,11 @@ class Dataset(NamedTuple):
         return {"dataset": vars(self.version), "dataset_sha256": self.sha256}
 
 
-def dataset(dataset_id: str, check: Check) -> Dataset:
+def dataset(dataset_id: str, check: Check, reading: ReadingOptions) -> Dataset:
     """Have an inspector look at a dataset; this process never parses a table.
 
     Raises:
+        InvalidRequest: an option of reading does not apply to it.
         DatasetNotFound: nothing was uploaded under the id, or it was deleted.
         DatasetTooLarge: it is over MAX_UPLOAD_BYTES.
         InvalidTable: it is not a table, or does not pass the check.
@@ -79,7 +80,9 @@ def dataset(dataset_id: str, check: Check) -> Dataset:
                 f"the limit is {settings.max_upload_bytes}."
             )
         limits = vars(Limits.of(settings))
-        question = Question(version.size, limits, check, flask.g.request_id)
+        question = Question(
+            version.size, limits, check, flask.g.request_id, vars(reading)
+        )
         shown = parts.inspectors.inspect(flask.g.owner, question, read)
     except ObjectMissing:
         raise DatasetNotFound(

@@ -24,11 +24,13 @@ from rowcast.jobs import Priority, Status
 from rowcast.learning import learners, prediction, result_formats
 from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
+from rowcast.tables import ReadingOptions, reading
 
 # Sums of far larger weights would overflow.
 _MAX_WEIGHT = 1e12
 # Redis holds the options of every queued job.
 MAX_OPTIONS_BYTES = 65_536
+MAX_MISSING = 100
 
 
 def _canonical(value: Any) -> str:
@@ -112,6 +114,14 @@ Integer = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Boolean = Annotated[bool, BeforeValidator(_no_number)]
 Owner = Annotated[str, Field(pattern=OWNER_PATTERN)]
+Encoding = Annotated[
+    str,
+    AfterValidator(reading.canonical_encoding),
+    Field(min_length=1, max_length=40),
+]
+# Quotes, line ends, letters and digits are part of the fields.
+Delimiter = Annotated[str, Field(pattern=r"^[\t !#-/:-@\[-`{-~]$")]
+MissingText = Annotated[str, Field(max_length=100)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
 Url = Annotated[
@@ -241,7 +251,47 @@ class JobRequest(Request):
         )
 
 
-class FitRequest(JobRequest):
+class TableRequest(JobRequest):
+    """What /fit and /predict take on how the table's file is read."""
+
+    encoding: Encoding | None = Field(
+        None, description="The encoding of a text, such as cp1250."
+    )
+    delimiter: Delimiter | None = Field(
+        None, description="The character between the fields of CSV."
+    )
+    header: Boolean | None = Field(
+        None, description="Whether the first row of CSV names the columns."
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="The decimal sign of numbers in CSV."
+    )
+    missing: (
+        Annotated[
+            list[MissingText], BeforeValidator(_listed), Field(max_length=MAX_MISSING)
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The texts that stand for a missing value in CSV, as a JSON list, in place of "
+        "the usual ones.",
+    )
+    sheet: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        None, description="The sheet of a workbook."
+    )
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.delimiter is not None and self.delimiter == self.decimal:
+            raise ValueError("`delimiter` and `decimal` are the same character")
+        return self
+
+    def reading(self) -> ReadingOptions:
+        """Return how the table's file is to be read."""
+        return ReadingOptions.of(self.model_dump(include=set(reading.NAMES)))
+
+
+class FitRequest(TableRequest):
     """What /fit takes."""
 
     id: Id = Field(description="The dataset, as /upload named it.")
@@ -295,7 +345,7 @@ class FitRequest(JobRequest):
     )
 
 
-class PredictRequest(JobRequest):
+class PredictRequest(TableRequest):
     """What /predict takes."""
 
     dataset_id: OptionalId = Field(

@@ -21,7 +21,7 @@ from rowcast.inspection import limits, protocol
 from rowcast.inspection.protocol import Check, Findings, Question, Read
 from rowcast.observability import logs
 from rowcast.system import Deadline, memory, sandbox
-from rowcast.tables import Feature, Limits, Sample, checks, formats
+from rowcast.tables import Feature, Limits, ReadingOptions, Sample, checks, formats
 
 log = logging.getLogger("rowcast.inspection")
 
@@ -140,8 +140,10 @@ def inspect(question: Question, read: Read) -> Findings:
 
     Raises:
         InvalidTable: the table cannot be used, as far as the look shows.
+        InvalidRequest: an option of reading does not apply to it.
     """
-    sample = formats.peek(question.size, read, Limits(**question.limits))
+    reading = ReadingOptions(**question.reading)
+    sample = formats.peek(question.size, read, Limits(**question.limits), reading)
     target = _CHECKS[question.check.kind](sample, **question.check.arguments)
     return Findings(sample.n_rows_expected(question.size), len(sample.schema), target)
 

@@ -35,6 +35,7 @@ class Inspectors:
 
         Raises:
             InvalidTable: the table cannot be used, as far as the look shows.
+            InvalidRequest: an option of reading does not apply to it.
             TableTooComplex: the look takes too much time or memory, or its process has died.
             NoInspector: none was free in time, or none runs.
         """

@@ -21,7 +21,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -60,12 +60,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Question:
-    """A table of `size` bytes, the limits of tables as `tables.Limits` has them, and its check."""
+    """A table of `size` bytes, the limits of tables as `tables.Limits` has them, and its check.
+
+    `reading` are the members of `tables.ReadingOptions`.
+    """
 
     size: int
     limits: Mapping[str, int]
     check: Check
     request_id: str = ""
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rowcast.errors import RequestTooLarge
 from rowcast.learning import Predictor, prediction, result_formats
 from rowcast.online import limits
 from rowcast.online.protocol import RECORDS, Question
-from rowcast.tables import Limits, Source, checks, formats
+from rowcast.tables import Limits, ReadingOptions, Source, checks, formats
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def answer(
         path: where a file of the table may lie meanwhile.
 
     Raises:
-        InvalidRequest: the model cannot give this output.
+        InvalidRequest: the model cannot give this output; an option of reading does not apply.
         InvalidTable: the table cannot be used; the message says why.
         RequestTooLarge: the table has too many rows.
     """
@@ -64,7 +64,8 @@ def answer(
     plan = prediction.Plan.of(options)
     prediction.check_plan(manifest, plan)
 
-    source = _source(question.sent_as, table, bounds, path)
+    reading = ReadingOptions.of(options).of_model(manifest)
+    source = _source(question.sent_as, table, bounds, path, reading)
     _check_rows(source.n_rows or 0, bounds)
     checks.check_predict(source, predictor.features, plan.keep)
 
@@ -76,11 +77,17 @@ def answer(
     return bytes(body.getvalue())
 
 
-def _source(sent_as: str, table: bytes, bounds: TableLimits, path: Path) -> Source:
+def _source(
+    sent_as: str,
+    table: bytes,
+    bounds: TableLimits,
+    path: Path,
+    reading: ReadingOptions,
+) -> Source:
     if sent_as == RECORDS:
-        return formats.of_records(table, bounds.limits)
+        return formats.of_records(table, bounds.limits, reading)
     path.write_bytes(table)
-    return formats.open_file(path, bounds.limits)
+    return formats.open_file(path, bounds.limits, reading)
 
 
 def _batches(

@@ -3,12 +3,14 @@
 from rowcast.tables.columns import Feature
 from rowcast.tables.files import Format, OnProgress, Sample, Source, ignore_progress
 from rowcast.tables.limits import Limits
+from rowcast.tables.reading import ReadingOptions
 
 __all__ = [
     "Feature",
     "Format",
     "Limits",
     "OnProgress",
+    "ReadingOptions",
     "Sample",
     "Source",
     "checks",
@@ -16,6 +18,7 @@ __all__ = [
     "drift",
     "formats",
     "ignore_progress",
+    "reading",
     "target",
     "training_table",
 ]

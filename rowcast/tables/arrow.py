@@ -25,6 +25,7 @@ from rowcast.tables.limits import (
     halved,
     views_of,
 )
+from rowcast.tables.reading import ReadingOptions
 from rowcast.tables.rejections import WRITE_AGAIN, damaged, rejecting_damage, truncated
 
 _HEAD_BYTES = 65_536
@@ -32,39 +33,47 @@ _HEAD_BYTES = 65_536
 _STREAM_STARTS_AT = 8
 
 
-def peek_file(size: int, read: Read, limits: Limits) -> Sample:
+def peek_file(size: int, read: Read, limits: Limits, reading: ReadingOptions) -> Sample:
     """Return what the footer of an Arrow file of `size` bytes shows.
 
     Raises:
         InvalidTable: the file is truncated or damaged, or has too many columns.
+        InvalidRequest: an option of reading does not apply.
     """
+    reading.check("arrow")
     return Sample(Format("arrow"), plain_schema(_file_schema(size, read, limits)))
 
 
-def peek_stream(size: int, read: Read, limits: Limits) -> Sample:
+def peek_stream(
+    size: int, read: Read, limits: Limits, reading: ReadingOptions
+) -> Sample:
     """Return what the schema at the start of an Arrow stream shows.
 
     Raises:
-        InvalidTable: as `peek_file`.
+        InvalidTable, InvalidRequest: as `peek_file`.
     """
+    reading.check("arrow")
     return Sample(Format("arrow"), plain_schema(_stream_schema(size, read, limits)))
 
 
-def open_file(path: Path, limits: Limits) -> Source:
+def open_file(path: Path, limits: Limits, reading: ReadingOptions) -> Source:
     """Return an Arrow file as a source of rows, with every message checked.
 
     Raises:
         InvalidTable: the file is truncated, damaged or over a limit.
+        InvalidRequest: an option of reading does not apply.
     """
+    reading.check("arrow")
     return _open(path, limits, is_file=True)
 
 
-def open_stream(path: Path, limits: Limits) -> Source:
+def open_stream(path: Path, limits: Limits, reading: ReadingOptions) -> Source:
     """Return an Arrow stream as a source of rows, with every message checked.
 
     Raises:
-        InvalidTable: as `open_file`.
+        InvalidTable, InvalidRequest: as `open_file`.
     """
+    reading.check("arrow")
     return _open(path, limits, is_file=False)
 
 

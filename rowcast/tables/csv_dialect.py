@@ -6,9 +6,10 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from rowcast.tables.reading import GUESS, ReadingOptions
 from rowcast.tables.rejections import reject
 
 # What pandas reads as missing.
@@ -63,7 +64,8 @@ csv.field_size_limit(1 << 30)
 class Dialect:
     """What a sample shows.
 
-    `header_bytes` is the length of the text before the body, as UTF-8.
+    `header_bytes` is the length of the text before the body, as UTF-8. `missing` are the texts that
+    stand for a missing value.
     """
 
     delimiter: str
@@ -71,24 +73,35 @@ class Dialect:
     has_header: bool
     names: tuple[str, ...]
     header_bytes: int
+    missing: tuple[str, ...] = NULL_MARKERS
 
 
-def dialect_of(text: str) -> Dialect:
+def dialect_of(text: str, reading: ReadingOptions = GUESS) -> Dialect:
     """Return the dialect of a text of complete rows.
 
     Raises:
         InvalidTable: a column has no name; every such column is listed.
     """
-    delimiter = delimiter_of(text)
+    delimiter = reading.delimiter or delimiter_of(text)
     rows = records(text, delimiter)
-    decimal = _decimal(rows, delimiter)
-    if _is_data(rows, decimal):
+    missing = _missing(reading)
+    decimal = reading.decimal or _decimal(rows, delimiter, missing)
+    has_header = reading.header
+    if has_header is None:
+        has_header = not _is_data(rows, decimal, missing)
+    if not has_header:
         names = tuple(f"column_{i + 1}" for i in range(len(rows[0])))
-        return Dialect(delimiter, decimal, False, names, 0)
+        return Dialect(delimiter, decimal, False, names, 0, missing)
 
     header = text[: _end_of_first_record(text, delimiter)]
     header_bytes = len(header.encode())
-    return Dialect(delimiter, decimal, True, _names(rows[0]), header_bytes)
+    return Dialect(delimiter, decimal, True, _names(rows[0]), header_bytes, missing)
+
+
+def _missing(reading: ReadingOptions) -> tuple[str, ...]:
+    texts = reading.missing_texts()
+    # An empty value is missing in every format.
+    return NULL_MARKERS if texts is None else ("", *texts)
 
 
 def delimiter_of(text: str) -> str:
@@ -165,11 +178,15 @@ def _rank(text: str, delimiter: str) -> tuple[float, bool, int]:
     return n_rows / len(rows), _decimal(rows, delimiter) == ",", n_fields
 
 
-def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
+def _decimal(
+    rows: Sequence[Sequence[str]],
+    delimiter: str,
+    missing: Collection[str] = NULL_MARKERS,
+) -> str:
     if delimiter == ",":
         return "."
     # The first row may be the header.
-    columns = [cells for cells in _known_cells(rows[1:] or rows) if cells]
+    columns = [cells for cells in _known_cells(rows[1:] or rows, missing) if cells]
     if any(_have_points_and_comma(cells) for cells in columns):
         return ","
     if any(_are_numbers_with(".", _NUMBER, cells) for cells in columns):
@@ -197,31 +214,31 @@ def _fits(value: re.Pattern[str], cell: str) -> bool:
     return len(cell) <= _MAX_VALUE_LENGTH and value.fullmatch(cell) is not None
 
 
-def _known_cells(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+def _known_cells(
+    rows: Sequence[Sequence[str]], missing: Collection[str]
+) -> list[list[str]]:
     """Return the cells of each column that are not missing.
 
     Rows of another length than the first are left out.
     """
     whole = [row for row in rows if len(row) == len(rows[0])]
     return [
-        [cell for cell in column if not _is_missing(cell)]
+        [cell for cell in column if cell.strip() not in missing]
         for column in zip(*whole, strict=True)
     ]
 
 
-def _is_missing(cell: str) -> bool:
-    return cell.strip() in NULL_MARKERS
-
-
-def _is_data(rows: Sequence[Sequence[str]], decimal: str) -> bool:
+def _is_data(
+    rows: Sequence[Sequence[str]], decimal: str, missing: Collection[str]
+) -> bool:
     """Return whether the first row is data: columns of values all begin with a value."""
     first = rows[0]
     if _is_default_header(first):
         return False
-    columns = _known_cells(rows[: _SAMPLE_ROWS + 1])
+    columns = _known_cells(rows[: _SAMPLE_ROWS + 1], missing)
     known = []
     for cell, cells in zip(first, columns, strict=True):
-        if _is_missing(cell):
+        if cell.strip() in missing:
             continue
         below = cells[1:]
         if below and all(_is_value(each, decimal) for each in below):

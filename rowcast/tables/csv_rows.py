@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from rowcast.errors import InvalidTable
-from rowcast.tables.csv_dialect import NULL_MARKERS, Dialect
+from rowcast.tables.csv_dialect import Dialect
 from rowcast.tables.limits import Limits, over
 from rowcast.tables.rejections import MAX_LISTED
 from rowcast.tables.text import ChunkFile
@@ -154,7 +154,7 @@ def _arrow_batches(
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             include_columns=[names[i] for i in wanted],
-            null_values=NULL_MARKERS,
+            null_values=dialect.missing,
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),

@@ -19,6 +19,7 @@ from rowcast.tables import arrow, file_types, json_lines, parquet, text_files
 from rowcast.tables.file_types import Kind
 from rowcast.tables.files import Format, Read, Sample, Source
 from rowcast.tables.limits import Limits
+from rowcast.tables.reading import GUESS, ReadingOptions
 
 # A file of at most this size is read by one request.
 _SMALL_BYTES = 262_144
@@ -26,10 +27,10 @@ _SMALL_BYTES = 262_144
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a kind are read: size in bytes, parts and limits; path and limits."""
+    """How files of a kind are read, with limits and options: by parts, or from a path."""
 
-    peek: Callable[[int, Read, Limits], Sample]
-    open_file: Callable[[Path, Limits], Source]
+    peek: Callable[[int, Read, Limits, ReadingOptions], Sample]
+    open_file: Callable[[Path, Limits, ReadingOptions], Source]
 
 
 READERS: dict[Kind, Reader] = {
@@ -49,36 +50,44 @@ READERS: dict[Kind, Reader] = {
 }
 
 
-def peek(size: int, read: Read, limits: Limits) -> Sample:
+def peek(
+    size: int, read: Read, limits: Limits, reading: ReadingOptions = GUESS
+) -> Sample:
     """Return what an object of `size` bytes is; `read(offset, length)` returns a part of it.
 
     Raises:
         InvalidTable: the object is not a table, or the part that is read shows a problem.
+        InvalidRequest: an option of reading does not apply to the object's format.
     """
     if size <= _SMALL_BYTES:
         read = _read_all(size, read)
     kind = file_types.kind_of(read(0, min(size, file_types.HEAD_BYTES)))
-    return READERS[kind].peek(size, read, limits)
+    return READERS[kind].peek(size, read, limits, reading)
 
 
-def open_file(path: Path, limits: Limits) -> Source:
+def open_file(path: Path, limits: Limits, reading: ReadingOptions = GUESS) -> Source:
     """Return a file as a source of rows.
 
     Raises:
         InvalidTable: the file is not a table, damaged, or over a limit, as far as that can be found
             without reading all rows. A text is read once, to find how it is written.
+        InvalidRequest: as `peek`.
     """
     with path.open("rb") as file:
         kind = file_types.kind_of(file.read(file_types.HEAD_BYTES))
-    return READERS[kind].open_file(path, limits)
+    return READERS[kind].open_file(path, limits, reading)
 
 
-def of_records(content: bytes, limits: Limits) -> Source:
+def of_records(
+    content: bytes, limits: Limits, reading: ReadingOptions = GUESS
+) -> Source:
     """Return a JSON array of objects as a source of rows, with the types that JSON Lines have.
 
     Raises:
         InvalidTable: the content is not such an array, columns mix types, or it is over a limit.
+        InvalidRequest: any option of reading is given.
     """
+    reading.check("json")
     groups = [json_lines.records(content)]
     scan = json_lines.scan_rows(groups, limits)
     schema = scan.schema()

@@ -24,6 +24,7 @@ from rowcast.tables.limits import (
     cell_bytes,
     row_bytes,
 )
+from rowcast.tables.reading import ReadingOptions
 from rowcast.tables.rejections import damaged, rejecting_damage, truncated
 
 _FOOTER_BYTES = 65_536
@@ -34,12 +35,14 @@ _MIN_BATCH_ROWS = 16
 _LEVELS_PER_LIST = 2
 
 
-def peek(size: int, read: Read, limits: Limits) -> Sample:
+def peek(size: int, read: Read, limits: Limits, reading: ReadingOptions) -> Sample:
     """Return what the footer of a Parquet file of `size` bytes shows.
 
     Raises:
         InvalidTable: the file is truncated, damaged or encrypted, or promises more than the limits.
+        InvalidRequest: an option of reading does not apply.
     """
+    reading.check("parquet")
     tail = read(max(0, size - _FOOTER_BYTES), min(size, _FOOTER_BYTES))
     n_footer = _footer_bytes(tail, size, limits)
     if len(tail) < n_footer:
@@ -49,12 +52,13 @@ def peek(size: int, read: Read, limits: Limits) -> Sample:
     return Sample(Format("parquet"), schema, n_rows=file.metadata.num_rows)
 
 
-def open_file(path: Path, limits: Limits) -> Source:
+def open_file(path: Path, limits: Limits, reading: ReadingOptions) -> Source:
     """Return a Parquet file as a source of rows.
 
     Raises:
-        InvalidTable: as `peek`.
+        InvalidTable, InvalidRequest: as `peek`.
     """
+    reading.check("parquet")
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 8))

@@ -121,34 +121,41 @@ def sample_of(
     Without `encoding`, the byte order mark or the bytes themselves decide.
 
     Raises:
-        InvalidTable: the content is not text, or its encoding is not supported.
+        InvalidTable: the content is not text, or its encoding is not supported or not the named
+            one.
     """
-    mark, marked = _byte_order_mark(content)
-    if not marked:
+    mark, known = _mark_and_encoding(content, encoding)
+    is_wide = known is not None and known.startswith("utf-16")
+    if not is_wide:
         file_types.reject_binary(content)
-    if encoding is None:
-        encoding = marked or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
-    text = _decode(content[len(mark) :], encoding, is_whole)
-    if marked:
+    found = known or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
+    text = _decode(content[len(mark) :], found, is_whole, is_named=encoding is not None)
+    if is_wide:
         file_types.reject_binary(text.encode())
-    return TextSample(text, encoding, is_whole)
+    return TextSample(text, found, is_whole)
 
 
-def encoding_of(path: Path, compression: Compression | None, limits: Limits) -> str:
-    """Return the encoding of a text file, after reading every byte.
+def encoding_of(
+    path: Path,
+    compression: Compression | None,
+    limits: Limits,
+    named: str | None = None,
+) -> str:
+    """Return the encoding of a text file, after reading every byte; `named` is that to be expected.
 
     Raises:
-        InvalidTable: the file is damaged or not text, its encoding is not supported, or it is too
-            long after decompression.
+        InvalidTable: the file is damaged or not text, its encoding is not supported or not the
+            named one, or it is too long after decompression.
     """
     with path.open("rb") as file:
-        _, marked = _byte_order_mark(b"".join(_chunks(file, compression, 4)))
+        start = b"".join(_chunks(file, compression, 4))
+    _, known = _mark_and_encoding(start, named)
     with path.open("rb") as file:
         chunks = _limited(_chunks(file, compression), compression, limits)
-        if marked:
-            for _ in _decoded(chunks, marked):
+        if known:
+            for _ in _decoded(chunks, known, is_named=named is not None):
                 pass
-            return marked
+            return known
 
         names = ("utf-8", "cp1252")
         decoders = {name: codecs.getincrementaldecoder(name)() for name in names}
@@ -212,7 +219,24 @@ def _byte_order_mark(content: bytes) -> tuple[bytes, str | None]:
     return b"", None
 
 
-def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
+def _mark_and_encoding(content: bytes, named: str | None) -> tuple[bytes, str | None]:
+    """Return the byte order mark, and the encoding that it or the caller names, None if neither."""
+    mark, marked = _byte_order_mark(content)
+    if named is None:
+        return mark, marked
+    if marked is None:
+        return mark, "utf-16-le" if named == "utf-16" else named
+    if marked == named or _NAMES[marked].lower() == named:
+        return mark, marked
+    raise InvalidTable(
+        f"The file is {_NAMES[marked]} by its byte order mark, not {named}, as 'encoding' says.",
+        hint="Leave 'encoding' out.",
+    )
+
+
+def _decoded(
+    chunks: Iterator[bytes], encoding: str, *, is_named: bool = False
+) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(encoding)()
     is_first = True
     try:
@@ -224,7 +248,7 @@ def _decoded(chunks: Iterator[bytes], encoding: str) -> Iterator[str]:
             is_first = False
         yield decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        raise _undecodable(encoding) from None
+        raise _undecodable(encoding, is_named=is_named) from None
 
 
 def _drop_failing(
@@ -254,14 +278,19 @@ def _is_utf8(content: bytes, is_whole: bool) -> bool:
     return True
 
 
-def _decode(content: bytes, encoding: str, is_whole: bool) -> str:
+def _decode(content: bytes, encoding: str, is_whole: bool, *, is_named: bool) -> str:
     try:
         return codecs.getincrementaldecoder(encoding)().decode(content, is_whole)
     except UnicodeDecodeError:
-        raise _undecodable(encoding) from None
+        raise _undecodable(encoding, is_named=is_named) from None
 
 
-def _undecodable(encoding: str) -> InvalidTable:
+def _undecodable(encoding: str, *, is_named: bool = False) -> InvalidTable:
+    if is_named:
+        return InvalidTable(
+            f"The text is not {encoding}, although 'encoding' says so.",
+            hint="Name the encoding that the file was written in, or save it as UTF-8.",
+        )
     if encoding == "cp1252":
         detail = "The text is neither UTF-8 nor Windows-1252."
     else:

@@ -17,18 +17,24 @@ from rowcast.tables.csv_dialect import Dialect
 from rowcast.tables.csv_rows import Chunks
 from rowcast.tables.files import Compression, Format, Read, Sample, Source
 from rowcast.tables.limits import SAMPLE_CELLS, Limits
+from rowcast.tables.reading import ReadingOptions
 from rowcast.tables.text import TextSample
 
 _NO_ROWS = "Upload a table with at least one row; the first row of a CSV file names the columns."
 
 
 def peek(
-    size: int, read: Read, limits: Limits, compression: Compression | None = None
+    size: int,
+    read: Read,
+    limits: Limits,
+    reading: ReadingOptions,
+    compression: Compression | None = None,
 ) -> Sample:
     """Return what the first megabyte of a text file of `size` bytes shows.
 
     Raises:
         InvalidTable: that part is not a table, or over a limit.
+        InvalidRequest: an option of reading does not apply.
     """
     start = read(0, min(size, text.SAMPLE_BYTES))
     n_bytes = len(start)
@@ -42,30 +48,34 @@ def peek(
         n_bytes = file.n_bytes
         _check_decompressed(start)
 
-    sample = text.sample_of(start, is_whole=is_whole)
+    sample = text.sample_of(start, is_whole=is_whole, encoding=reading.encoding)
     written = Format("csv", compression, sample.encoding)
-    found = _read_sample(sample, written, limits)
+    found = _read_sample(sample, written, limits, reading)
     return found.sample(n_bytes)
 
 
 def open_file(
-    path: Path, limits: Limits, compression: Compression | None = None
+    path: Path,
+    limits: Limits,
+    reading: ReadingOptions,
+    compression: Compression | None = None,
 ) -> Source:
     """Return a text file as a source of rows, after reading it once to find how it is written.
 
     Raises:
         InvalidTable: the file is not a table, damaged, or over a limit.
+        InvalidRequest: an option of reading does not apply.
     """
     with path.open("rb") as file:
         counted = text.CountingFile(file)
         start, is_whole = text.first_bytes(counted, compression)
     if compression:
         _check_decompressed(start)
-    encoding = text.encoding_of(path, compression, limits)
+    encoding = text.encoding_of(path, compression, limits, reading.encoding)
     chunks = partial(text.utf8_chunks, path, compression, encoding, limits)
     sample = text.sample_of(start, is_whole=is_whole, encoding=encoding)
     written = Format("csv", compression, encoding)
-    found = _read_sample(sample, written, limits, chunks)
+    found = _read_sample(sample, written, limits, reading, chunks)
 
     def batches(wanted: Sequence[int], max_rows: int) -> Iterator[pa.RecordBatch]:
         if found.dialect is None:
@@ -110,22 +120,35 @@ def _check_decompressed(start: bytes) -> None:
 
 
 def _read_sample(
-    sample: TextSample, written: Format, limits: Limits, whole: Chunks | None = None
+    sample: TextSample,
+    written: Format,
+    limits: Limits,
+    reading: ReadingOptions,
+    whole: Chunks | None = None,
 ) -> _Text:
     """Return what a text is that begins with this sample; `whole` yields all of it, if given."""
     if not sample.text.strip():
         raise InvalidTable("The file holds only blanks, no rows.", hint=_NO_ROWS)
     head = sample.text[: file_types.HEAD_BYTES].encode()
     file_types.check_text(head)
-    if file_types.kind_of_text(head) == "jsonl":
+    kind = file_types.kind_of_text(head)
+    reading.check(kind)
+    if kind == "jsonl":
         return _read_json_lines(sample, written, limits, whole)
-    return _read_csv(sample, written, limits, is_whole_checked=whole is not None)
+    return _read_csv(
+        sample, written, limits, reading, is_whole_checked=whole is not None
+    )
 
 
 def _read_csv(
-    sample: TextSample, written: Format, limits: Limits, *, is_whole_checked: bool
+    sample: TextSample,
+    written: Format,
+    limits: Limits,
+    reading: ReadingOptions,
+    *,
+    is_whole_checked: bool,
 ) -> _Text:
-    delimiter = csv_dialect.delimiter_of(sample.text)
+    delimiter = reading.delimiter or csv_dialect.delimiter_of(sample.text)
     part = sample.text
     if not sample.is_whole:
         part = csv_dialect.complete_part(part, delimiter)
@@ -139,7 +162,7 @@ def _read_csv(
     (header,) = csv_dialect.records(part, delimiter, 1)
     limits.check_columns(len(header))
 
-    dialect = csv_dialect.dialect_of(part)
+    dialect = csv_dialect.dialect_of(part, reading)
     rows = _csv_rows(part, dialect, limits, is_strict=not is_whole_checked)
     if rows is None and is_whole_checked:
         # No row of the sample is good: reject the bad ones, if there are any.

@@ -94,14 +94,8 @@ def test_lists_and_objects_of_the_query_are_described_as_json() -> None:
         for parameter in operation.get("parameters", ())
         if "content" in parameter
     }
-    assert as_json == {
-        "params",
-        "class_weight",
-        "quantiles",
-        "levels",
-        "keep",
-        "scopes",
-    }
+    lists = {"quantiles", "levels", "keep", "scopes", "missing"}
+    assert as_json == {"params", "class_weight", *lists}
 
 
 def test_member_of_a_body_that_may_be_left_out_may_be_null() -> None:

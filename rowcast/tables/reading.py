@@ -1,0 +1,130 @@
+"""What a caller says of how the file of a table is written, in place of the guesses."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rowcast.errors import InvalidRequest
+
+# The names that Python's codecs have for them; other spellings of these names are accepted.
+ENCODINGS = (
+    "utf-8",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    *(f"cp{page}" for page in (437, 850, 852, 866, 874, 932, 949, 950)),
+    *(f"cp{page}" for page in range(1250, 1259)),
+    *(f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))),
+    "koi8-r",
+    "koi8-u",
+    "mac-roman",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "euc_jp",
+    "euc_kr",
+)
+_WIDER = {"utf-8-sig": "utf-8", "ascii": "utf-8", "gb2312": "gb18030", "gbk": "gb18030"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:-]{0,39}")
+# Which options apply to a format; to the others none does.
+_APPLY = {
+    "csv": frozenset({"encoding", "delimiter", "header", "decimal", "missing"}),
+    "jsonl": frozenset({"encoding"}),
+}
+_TITLES = {
+    "csv": "CSV",
+    "jsonl": "JSON Lines",
+    "json": "an array of JSON objects",
+    "parquet": "Parquet",
+    "arrow": "Arrow",
+}
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How a file is to be read; None leaves it to the file's content.
+
+    `header` says whether the first row names the columns. `missing` are the texts that stand for a
+    missing value beside the empty one, in place of the usual ones. `sheet` is that of a workbook.
+    `fitted_missing` is the `missing` that a model was fitted with: it holds for predictions where
+    they name none, and their file has no types.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    decimal: str | None = None
+    missing: Sequence[str] | None = None
+    sheet: str | None = None
+    fitted_missing: Sequence[str] | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> ReadingOptions:
+        """Return what the options of a job, or a manifest's `reading`, say of reading."""
+        return cls(**{name: options.get(name) for name in NAMES})
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are given, as a manifest contains them."""
+        members = {name: getattr(self, name) for name in NAMES}
+        return {name: value for name, value in members.items() if value is not None}
+
+    def of_model(self, manifest: Mapping[str, Any]) -> ReadingOptions:
+        """Return these options of a prediction, with what holds for all tables of its model.
+
+        What stands for a missing value does; how a file is written does not.
+        """
+        fitted = manifest.get("reading") or {}
+        return replace(self, fitted_missing=fitted.get("missing"))
+
+    def missing_texts(self) -> Sequence[str] | None:
+        """Return the texts that stand for a missing value, None for the usual ones."""
+        return self.fitted_missing if self.missing is None else self.missing
+
+    def check(self, format_name: str) -> None:
+        """Check that every option applies to a format.
+
+        Raises:
+            InvalidRequest: some do not; names each.
+        """
+        apply = _APPLY.get(format_name, frozenset())
+        wrong = [name for name in self.given() if name not in apply]
+        if not wrong:
+            return
+        title = _TITLES[format_name]
+        found = [_inapplicable(name, title) for name in wrong]
+        raise InvalidRequest(
+            " ".join(found),
+            hint="Leave these options out; docs/tables.md says which apply to which files.",
+            errors=found,
+        )
+
+
+# Leaves everything to the file's content.
+GUESS = ReadingOptions()
+NAMES = ("encoding", "delimiter", "header", "decimal", "missing", "sheet")
+
+
+def canonical_encoding(name: str) -> str:
+    """Return the name that Python's codecs have for an encoding.
+
+    Raises:
+        ValueError: it is not one of ENCODINGS.
+    """
+    try:
+        found = codecs.lookup(name).name if _NAME.fullmatch(name) else ""
+    except (LookupError, ValueError):
+        found = ""
+    found = _WIDER.get(found, found)
+    if found not in ENCODINGS:
+        raise ValueError(f"it must be one of {', '.join(ENCODINGS)}")
+    return found
+
+
+def _inapplicable(name: str, title: str) -> str:
+    if name == "sheet":
+        return "The parameter 'sheet' does not apply: this file has no sheets."
+    return f"The parameter {name!r} does not apply to {title}."
