@@ -142,6 +142,9 @@ NO_ANSWER = (
     requests.exceptions.ChunkedEncodingError,
 )
 
+# What a model card calls rows that were not drawn at random.
+HELD_BACK = {"later rows": "later rows", "whole groups": "rows of other groups"}
+
 T = TypeVar("T")
 JSONObject = dict[str, Any]
 AnyPath = Union[str, "os.PathLike[str]"]
@@ -883,7 +886,8 @@ class Model:
         validation = self.validation.get("method", "none")
         if "n_rows" in self.validation:
             n_validated = self.validation["n_rows"]
-            validation += f", on {n_validated} rows"
+            what = HELD_BACK.get(str(self.validation.get("held_back")), "rows")
+            validation += f", on {n_validated} {what}"
 
         rows = [("verdict", str(self.verdict))] if self.verdict else []
         rows += [

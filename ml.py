@@ -93,7 +93,9 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         source = _open_dataset(run, reading)
         table = _training_table(run, source, options)
         plan = _plan(run, table, options)
-        rows = training.Rows(table.frame, table.target, table.weights)
+        rows = training.Rows(
+            table.frame, table.target, table.weights, table.times, table.groups
+        )
         n_cells = table.frame.size
         threads = seat.threads(n_cells=n_cells, others_wait=run.others_wait)
         with threads as n_threads:
@@ -107,6 +109,8 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         **dataset,
         "target": options["target"],
         "sample_weight": options["sample_weight"],
+        "time_column": options.get("time_column"),
+        "group_column": options.get("group_column"),
         "identifiers": options.get("identifiers", "leave_out"),
         "infinite": options.get("infinite", "refuse"),
         "reading": reading.given(),
@@ -228,6 +232,8 @@ def _training_table(
         source,
         options["target"],
         options["sample_weight"],
+        time_column=options.get("time_column"),
+        group_column=options.get("group_column"),
         use_identifiers=options.get("identifiers") == "use",
         infinite=options.get("infinite", "refuse"),
         task=options["task"],

@@ -283,6 +283,8 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "seed": 3,
         "class_weight": None,
         "sample_weight": None,
+        "time_column": None,
+        "group_column": None,
         "identifiers": "leave_out",
         "infinite": "refuse",
         "reading": {},

@@ -291,12 +291,14 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
         "seed": 7,
         "class_weight": {"0": 2.0},
         "sample_weight": "col_1",
+        "group_column": "col_2",
         "identifiers": "use",
         "infinite": "missing",
         "validation": "cv",
         "importance_s": 0,
     }
     frame = table(60).rename(columns={"y": "price"}).assign(col_1=1.5)
+    frame["col_2"] = frame.index // 3
     model = submitted(
         requests.post(stack.url + "/fit", json={"id": stack.upload(frame), **options})
     )
@@ -306,6 +308,32 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
     assert manifest["importances"] is None
     options.pop("importance_s")
     assert {name: manifest[name] for name in options} == options
+
+
+def test_last_rows_judge_a_model_by_the_time_column(stack: Stack) -> None:
+    frame = table(60).assign(when=[f"{day % 28 + 1}.1.2024" for day in range(60)])
+    model = stack.fitted(frame, learner="linear", time_column="when")
+    manifest = stack.get(f"/models/{model}").json()
+    assert manifest["time_column"] == "when"
+    found = manifest["validation"]
+    assert (found["method"], found["held_back"]) == ("time", "later rows")
+    assert found["n_rows"] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"validation": "time"}, "validation=time needs time_column"),
+        ({"validation": "cv", "time_column": "x"}, "does not go with time_column"),
+        ({"time_column": "x", "group_column": "z"}, "exclude each other"),
+    ],
+)
+def test_rows_are_held_back_in_one_way(
+    stack: Stack, options: dict[str, str], reason: str
+) -> None:
+    answer = requests.post(stack.url + "/fit", json={"id": UNKNOWN, **options})
+    assert answer.status_code == 400
+    assert reason in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ def fit(query: FitRequest) -> Admitted:
     learners.check(
         query.learner, query.params, task=query.task, class_weight=query.class_weight
     )
-    check = Check.fit(query.target, query.sample_weight)
+    check = Check.fit(
+        query.target, query.sample_weight, query.time_column, query.group_column
+    )
     dataset = lookups.dataset(query.id, check, query.reading())
     shown = dataset.shown
     model_id = id_of_request()

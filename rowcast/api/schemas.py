@@ -324,9 +324,19 @@ class FitRequest(TableRequest):
     sample_weight: Column | None = Field(
         None, description="The column that holds each row's weight."
     )
-    validation: Literal["auto", "holdout", "cv", "none"] = Field(
+    validation: Literal["auto", "holdout", "cv", "time", "none"] = Field(
         "auto",
         description="Which rows the model is evaluated on; docs/models.md has the rule.",
+    )
+    time_column: Column | None = Field(
+        None,
+        description="The column by which `validation=time` holds back the last rows; `auto` means "
+        "`time` with it.",
+    )
+    group_column: Column | None = Field(
+        None,
+        description="The column whose groups are held back whole. It is not a feature, unless "
+        "`identifiers=use`.",
     )
     identifiers: Literal["leave_out", "use"] = Field(
         "leave_out",
@@ -343,6 +353,29 @@ class FitRequest(TableRequest):
         description="Most seconds for importances, 0 for none. By default the work is limited, "
         "not the time, so that the same fit gives the same importances.",
     )
+
+    @model_validator(mode="after")
+    def _holds_back_in_one_way(self) -> Self:
+        if self.validation == "time" and self.time_column is None:
+            raise InvalidRequest(
+                "validation=time needs time_column.",
+                hint="Name the column of times with time_column=<column>.",
+            )
+        if self.time_column is None:
+            return self
+        if self.validation in ("holdout", "cv"):
+            raise InvalidRequest(
+                f"validation={self.validation} holds back random rows, so it does not go with "
+                "time_column.",
+                hint="Use validation=time, or leave out time_column.",
+            )
+        if self.group_column is not None:
+            raise InvalidRequest(
+                "time_column and group_column exclude each other: either the last rows are held "
+                "back, or whole groups.",
+                hint="Name the one that new rows will differ by.",
+            )
+        return self
 
 
 class PredictRequest(TableRequest):

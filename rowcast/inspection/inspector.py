@@ -148,10 +148,6 @@ def inspect(question: Question, read: Read) -> Findings:
     return Findings(sample.n_rows_expected(question.size), len(sample.schema), target)
 
 
-def _check_fit(sample: Sample, target: str | None, weights: str | None) -> str:
-    return checks.check_fit(sample, target, weights)
-
-
 def _check_predict(
     sample: Sample, features: list[dict[str, Any]], keep: list[str]
 ) -> str:
@@ -161,7 +157,7 @@ def _check_predict(
 
 
 _CHECKS: dict[str, Callable[..., str]] = {
-    "fit": _check_fit,
+    "fit": checks.check_fit,
     "predict": _check_predict,
     "none": lambda _: "",
 }

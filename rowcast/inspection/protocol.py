@@ -41,9 +41,23 @@ class Check:
     arguments: Mapping[str, Any]
 
     @classmethod
-    def fit(cls, target: str | None, weights: str | None) -> Check:
+    def fit(
+        cls,
+        target: str | None,
+        weights: str | None,
+        time_column: str | None = None,
+        group_column: str | None = None,
+    ) -> Check:
         """Have a table checked for a fit; see `checks.check_fit`."""
-        return cls("fit", {"target": target, "weights": weights})
+        return cls(
+            "fit",
+            {
+                "target": target,
+                "weights": weights,
+                "time_column": time_column,
+                "group_column": group_column,
+            },
+        )
 
     @classmethod
     def predict(

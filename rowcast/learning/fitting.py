@@ -32,30 +32,38 @@ class Plan:
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     class_weight: Any = None
-    validation: Literal["auto", "holdout", "cv", "none"] = "auto"
+    validation: Literal["auto", "holdout", "cv", "time", "none"] = "auto"
     importance_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to learn from or to judge by: a frame (n_rows, n_features), targets and weights."""
+    """Rows to learn from or to judge by: a frame (n_rows, n_features), targets and weights.
+
+    `times` (n_rows,), NaN where unknown, or `groups` (n_rows,), a code each, say which rows are
+    held back together; see `splitting`.
+    """
 
     frame: Any
     target: np.ndarray
     weights: np.ndarray | None = None
+    times: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def take(self, places: np.ndarray) -> Rows:
         """Return the rows at these places."""
-        weights = None if self.weights is None else self.weights[places]
         return Rows(
-            frame=self.frame.iloc[places],
-            target=self.target[places],
-            weights=weights,
+            self.frame.iloc[places],
+            self.target[places],
+            *(
+                None if values is None else values[places]
+                for values in (self.weights, self.times, self.groups)
+            ),
         )
 
     def without_frame(self) -> Rows:
         """Return what a baseline learns from; it does not keep the frame in memory."""
-        return Rows(None, self.target, self.weights)
+        return replace(self, frame=None)
 
     def __len__(self) -> int:
         return len(self.target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def train(
     if problems := list(_problems(plan, rows)):
         raise InvalidRequest(" ".join(problems), errors=problems)
     if plan.task == "regression":
-        rows = Rows(rows.frame, rows.target.astype(np.float64), rows.weights)
+        rows = replace(rows, target=rows.target.astype(np.float64))
     fitter = Fitter(plan, list(features), _classes_of(plan, rows), progress)
     method = validation.method_of(plan, rows)
     validate, steps = validation.METHODS[method]

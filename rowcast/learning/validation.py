@@ -1,7 +1,8 @@
 """Hold rows back and judge a model on them.
 
 `holdout` keeps a share of the rows from the model for good. `split` does so for one extra fit, `cv`
-(cross-validation) for five, and then both fit the model on all rows. `none` holds nothing back.
+(cross-validation) for five, `time` for one with the last rows, and then these three fit the model
+on all rows. `none` holds nothing back. Which rows are held back, `splitting` decides.
 
 Each method is one entry in METHODS: how it validates, and the steps that progress then expects.
 """
@@ -30,9 +31,9 @@ from rowcast.learning.choice import BlendFitter, Choice
 from rowcast.learning.explanations import permutation
 from rowcast.learning.fitting import LARGE_ROWS, Fitted, Fitter, Plan, Rows
 from rowcast.learning.progress import Step
-from rowcast.learning.splitting import folds, split
+from rowcast.learning.splitting import folds, held_back, split
 
-Method = Literal["holdout", "split", "cv", "none"]
+Method = Literal["holdout", "split", "cv", "time", "none"]
 
 HOLDOUT_SHARE, SPLIT_SHARE, N_FOLDS = 0.1, 0.2, 5
 # Below this many rows a single split is luck.
@@ -69,11 +70,13 @@ class _Trial:
 def method_of(plan: Plan, rows: Rows) -> Method:
     """Return how rows are held back for a plan and these rows.
 
-    `auto` means cross-validation below 1,000 rows, a holdout from 10,000 rows on, else a split.
-    Nothing is held back if no class has two rows.
+    `auto` means `time` for rows with times; for others cross-validation below 1,000 rows, a holdout
+    from 10,000 rows on, else a split. Nothing is held back if no class has two rows.
     """
     if plan.validation == "none" or not _can_be_held_back(plan, rows.target):
         return "none"
+    if rows.times is not None:
+        return "time"
     if plan.validation == "cv":
         return "cv"
     if plan.validation == "holdout" or len(rows) >= LARGE_ROWS:
@@ -112,10 +115,20 @@ def _holdout(fitter: Fitter, rows: Rows) -> Validated:
 
 
 def _split(fitter: Fitter, rows: Rows) -> Validated:
-    chosen, trial = _try(fitter, rows, SPLIT_SHARE, stops=False)
+    return _extra_fit(fitter, rows, "split", SPLIT_SHARE)
+
+
+def _in_time(fitter: Fitter, rows: Rows) -> Validated:
+    # The last rows tell most of what is to come, so the model learns from them too.
+    share = SPLIT_SHARE if len(rows) < LARGE_ROWS else HOLDOUT_SHARE
+    return _extra_fit(fitter, rows, "time", share)
+
+
+def _extra_fit(fitter: Fitter, rows: Rows, method: Method, share: float) -> Validated:
+    chosen, trial = _try(fitter, rows, share, stops=False)
     final = chosen.fit(rows)
     account = {
-        "method": "split",
+        "method": method,
         **_sizes(rows, trial),
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
@@ -136,6 +149,7 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
     held = rows.take(judged.places)
     account = {
         "method": "cv",
+        "held_back": held_back(rows),
         "n_folds": len(splits),
         "n_rows": len(held),
         "n_rows_trained": len(rows) - len(rows) // len(splits),
@@ -207,6 +221,7 @@ _FOLDS: Step = ("validating", N_FOLDS * 65)
 METHODS: dict[Method, _Method] = {
     "holdout": _Method(_holdout, (*_FIT, _JUDGE)),
     "split": _Method(_split, (*_FIT, *_FIT, _JUDGE)),
+    "time": _Method(_in_time, (*_FIT, *_FIT, _JUDGE)),
     "cv": _Method(_cross_validation, (_FOLDS, *_FIT, _JUDGE)),
     "none": _Method(_no_validation, _FIT),
 }
@@ -224,7 +239,7 @@ def _try(
     fitter: Fitter, rows: Rows, share: float, *, stops: bool
 ) -> tuple[BlendFitter, _Trial]:
     """Choose and fit without a share of the rows, which stop the training early if `stops`."""
-    kept, held = split(fitter.plan, rows.target, share)
+    kept, held = split(fitter.plan, rows, share)
     learned, judge = rows.take(kept), rows.take(held)
     chosen = choice.choose(fitter, learned)
     fitted = chosen.fit(learned, judge if stops else None)
@@ -237,11 +252,11 @@ def _try(
     return chosen, trial
 
 
-def _sizes(rows: Rows, trial: _Trial) -> dict[str, int]:
-    n_held = len(trial.held)
+def _sizes(rows: Rows, trial: _Trial) -> dict[str, Any]:
     return {
-        "n_rows": n_held,
-        "n_rows_trained": len(rows) - n_held,
+        "held_back": held_back(rows),
+        "n_rows": len(trial.held),
+        "n_rows_trained": len(trial.learned),
     }
 
 

@@ -20,6 +20,11 @@ _TOO_GOOD = 0.01
 _DOES_ALL = 0.95
 # With fewer judged rows, the next ones may show something else.
 _FEW_ROWS = 50
+# What is held back, in words.
+_HELD_BACK = {
+    "later rows": "later rows that it has not seen",
+    "whole groups": "rows of groups that it has not seen",
+}
 _LOSSES: Mapping[Task, str] = {"classification": "log_loss", "regression": "rmse"}
 
 
@@ -44,10 +49,11 @@ def share_of_baseline(task: Task, account: Mapping[str, Any]) -> float | None:
 def _comparison(task: Task, share: float, account: Mapping[str, Any]) -> str:
     words = next(words for most, words in _WORDS if share <= most)
     loss = _LOSSES[task].replace("_", " ")
+    rows = _HELD_BACK.get(account.get("held_back", ""), "rows that it has not seen")
     change = f"{abs(1 - share):.0%} {'lower' if share <= 1 else 'higher'}"
     return (
         f"The model is {words} the baseline, which uses no column: its {loss} is {change}, "
-        f"on {account['n_rows']:,} rows that it has not seen."
+        f"on {account['n_rows']:,} {rows}."
     )
 
 

@@ -7,6 +7,7 @@ pandas or scikit-learn.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,11 @@ def target_of(names: Collection[str], asked: str | None) -> str:
 
 
 def check_fit(
-    sample: Sample | Source, target: str | None, weights: str | None = None
+    sample: Sample | Source,
+    target: str | None,
+    weights: str | None = None,
+    time_column: str | None = None,
+    group_column: str | None = None,
 ) -> str:
     """Return the name of the target, if nothing in the sample prevents a fit.
 
@@ -71,6 +76,8 @@ def check_fit(
         *_duplicates(types),
         *_feature_problems(sample.schema, types, target, weights),
         *_weights_problems(types, target, weights, untyped=untyped),
+        *_order_problems(types, target, "time_column", time_column),
+        *_order_problems(types, target, "group_column", group_column),
     ]
     if target in types and not feature_fields(sample.schema, target, weights):
         problems.append(f"The table has no columns besides the target {target!r}.")
@@ -149,6 +156,23 @@ def _weights_problems(
     elif not columns.can_be("numeric", types[weights][0], untyped=untyped):
         found = _short(types[weights][0])
         yield f"The column {weights!r} has the type {found}; sample_weight needs numbers."
+
+
+def _order_problems(
+    types: Types, target: str, option: str, name: str | None
+) -> Iterator[str]:
+    """Yield why a column that an option names cannot order or group rows."""
+    if name is None:
+        return
+    if name == target:
+        yield f"The target {target!r} cannot also be the {option}."
+    elif name not in types:
+        near = difflib.get_close_matches(name, types, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        yield f"The column {name!r}, which {option} names, is missing.{meant}"
+    elif columns.kind_of_type(types[name][0]) is None:
+        found = _short(types[name][0])
+        yield f"The column {name!r} has the type {found}, which no {option} can have."
 
 
 def _feature_problem(

@@ -55,6 +55,7 @@ class LeftOut(Enum):
     EMPTY = "no values"
     CONSTANT = "the same value in every row"
     IDENTIFIER = "an identifier with a different value in every row"
+    GROUP = "the groups that are held back whole, of which new rows bring others"
 
 
 def infer(

@@ -5,14 +5,15 @@ Importing this module loads pyarrow, but not pandas or scikit-learn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from rowcast.tables import columns, drift, inference, spellings
+from rowcast.tables import columns, drift, inference, row_order, spellings
 from rowcast.tables import target as labels
 from rowcast.tables.checks import Problems, check_fit, feature_fields, is_untyped
 from rowcast.tables.columns import Feature, Unreadable, Values
@@ -29,9 +30,9 @@ _AGAIN = "Correct these values, upload the table again and submit the new id."
 class TrainingTable:
     """The rows of a table whose target is known, and what was found in them.
 
-    `frame` (n_rows, n_features) has the features in their order; `target` and `weights` (n_rows,)
-    belong to its rows. `report` has what is known of each column and whether it is used, and
-    `notes` what may surprise the table's owner.
+    `frame` (n_rows, n_features) has the features in their order; `target`, `weights`, `times` and
+    `groups` (n_rows,) belong to its rows. `report` has what is known of each column and whether it
+    is used, and `notes` what may surprise the table's owner.
     """
 
     features: list[Feature]
@@ -42,6 +43,8 @@ class TrainingTable:
     report: list[dict[str, Any]]
     notes: list[str]
     n_rows_left_out: int
+    times: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
 def read(
@@ -49,6 +52,8 @@ def read(
     target: str,
     weights: str | None = None,
     *,
+    time_column: str | None = None,
+    group_column: str | None = None,
     use_identifiers: bool = False,
     infinite: Literal["refuse", "missing"] = "refuse",
     task: str = "auto",
@@ -56,13 +61,13 @@ def read(
 ) -> TrainingTable:
     """Read all rows and return what a model can be fitted on.
 
-    Identifiers are left out unless asked for. `infinite` says what infinite numbers are, `task` is
-    the one asked for. `on_progress` is called as by `Source.read`.
+    Identifiers, and the column of groups, are left out unless asked for. `infinite` says what
+    infinite numbers are, `task` is the one asked for. `on_progress` is called as by `Source.read`.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
     """
-    check_fit(source, target, weights)
+    check_fit(source, target, weights, time_column, group_column)
     table = source.read(on_progress=on_progress)
     decimal = source.format.decimal or "."
     untyped = is_untyped(source)
@@ -79,8 +84,13 @@ def read(
         table, is_known, decimal, untyped=untyped, skips_infinite=infinite == "missing"
     )
     weight_values = reader.weights(weights) if weights else None
+    times = reader.times(time_column) if time_column else None
+    groups = reader.groups(group_column) if group_column else None
     names = [field.name for field in feature_fields(table.schema, target, weights)]
-    found = _with_identifiers(reader.columns(names), use_identifiers=use_identifiers)
+    found = reader.columns(names)
+    if not use_identifiers:
+        found = _without_groups(found, group_column)
+    found = _with_identifiers(found, use_identifiers=use_identifiers)
     used = [column for column in found if not column.left_out]
     if not used:
         _reject_all(found)
@@ -92,8 +102,10 @@ def read(
         target_type=labelled.type_name,
         weights=weight_values,
         report=[column.report() for column in found],
-        notes=_notes(found, target, labelled.note),
+        notes=[*_notes(found, target, labelled.note), *reader.notes],
         n_rows_left_out=int(len(is_known) - is_known.sum()),
+        times=times,
+        groups=groups,
     )
 
 
@@ -146,6 +158,7 @@ class _Reader:
         self._untyped = untyped
         self._skips_infinite = skips_infinite
         self._problems: list[Problems] = []
+        self.notes: list[str] = []
 
     def columns(self, names: Sequence[str]) -> list[_Column]:
         """Return these columns.
@@ -172,6 +185,50 @@ class _Reader:
         elif not values.any():
             self._add(name, "no weight over 0", np.arange(len(values)))
         return values
+
+    def times(self, name: str) -> np.ndarray | None:
+        """Return the times (n_rows,) of a column, NaN where there is none."""
+        column = self._table.column(name)
+        read = partial(
+            row_order.times,
+            name,
+            untyped=self._untyped,
+            decimal=self._decimal,
+            skips_infinite=self._skips_infinite,
+        )
+        return self._order(name, column, read, "time", "they count as the earliest")
+
+    def groups(self, name: str) -> np.ndarray | None:
+        """Return the codes (n_rows,) of a column's groups."""
+        column = self._table.column(name)
+        return self._order(
+            name, column, row_order.groups, "group", "they form one group"
+        )
+
+    def _order(
+        self,
+        name: str,
+        column: Any,
+        read: Callable[[Any], row_order.Order],
+        what: str,
+        outcome: str,
+    ) -> np.ndarray | None:
+        try:
+            found = read(column)
+        except row_order.NotUsable as error:
+            self._problems.append(Problems(name, str(error)))
+            return None
+        except Unreadable as error:
+            self._add(name, error.reason, error.rows)
+            return None
+        except (pa.ArrowException, ValueError, OverflowError):
+            self._problems.append(Problems(name, "values that cannot be converted"))
+            return None
+        if found.n_missing:
+            self.notes.append(
+                f"{found.n_missing} of {len(column)} rows have no {what} in {name!r}; {outcome}."
+            )
+        return found.values
 
     def _column(self, name: str) -> _Column | None:
         column = self._table.column(name)
@@ -224,6 +281,18 @@ class _Reader:
     def _add(self, name: str, reason: str, rows: np.ndarray) -> None:
         first_row = int(self._rows[rows[0]])
         self._problems.append(Problems(name, reason, len(rows), first_row))
+
+
+def _without_groups(
+    found: Sequence[_Column], group_column: str | None
+) -> list[_Column]:
+    """Return the columns, with that of the groups left out: new rows are of other groups."""
+    return [
+        replace(column, left_out=LeftOut.GROUP)
+        if column.feature.name == group_column
+        else column
+        for column in found
+    ]
 
 
 def _with_identifiers(

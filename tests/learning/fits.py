@@ -116,14 +116,18 @@ def trained(
     **how: Any,
 ) -> tuple[Trained, training_table.TrainingTable]:
     """Fit on a table as a job does; by default with few iterations and without validation."""
-    data = training_table.read(source_of(table), "y", weights)
+    order = {
+        option: how.pop(option)
+        for option in ("time_column", "group_column")
+        if option in how
+    }
+    data = training_table.read(source_of(table), "y", weights, **order)
     task = learners.task_of(data.target, how.pop("task", "auto"), max_classes=1000)
     plan = Plan(
         learner, task, **{"params": QUICK.get(learner, {}), "validation": "none", **how}
     )
-    return training.train(
-        plan, data.features, Rows(data.frame, data.target, data.weights)
-    ), data
+    rows = Rows(data.frame, data.target, data.weights, data.times, data.groups)
+    return training.train(plan, data.features, rows), data
 
 
 def frame_for(features: list[Feature], table: pa.Table) -> Any:

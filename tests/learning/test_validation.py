@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from rowcast.learning.splitting import split
-from rowcast.learning.training import Plan
+from rowcast.learning.training import Plan, Rows
 from tests.learning.fits import each_learner, numbers, predicted, trained
 
 
@@ -158,7 +158,7 @@ def test_baseline_has_not_seen_the_rows_that_judge_it() -> None:
         pa.table({"x": np.arange(10) / 7, "y": y}), "linear", validation="holdout"
     )
     # The mean of the rows that it learned from, m, misses the two held back by (a - m) and (b - m).
-    _, held = split(Plan("linear", "regression"), y, 0.2)
+    _, held = split(Plan("linear", "regression"), Rows(None, y), 0.2)
     learned = np.delete(y, held)
     assert found.validation["baseline"]["mae"] == pytest.approx(
         np.abs(y[held] - learned.mean()).mean()

@@ -171,6 +171,27 @@ def test_sample_weight_that_cannot_be_one_is_refused(weights: str, reason: str) 
     assert reason in error.detail
 
 
+@pytest.mark.parametrize(
+    ("time_column", "reason"),
+    [
+        ("wehn", "which time_column names, is missing. Did you mean 'when'?"),
+        ("y", "cannot also be the time_column"),
+        ("items", "which no time_column can have"),
+    ],
+)
+def test_time_column_that_cannot_be_one_is_refused(
+    time_column: str, reason: str
+) -> None:
+    table = numbers(when=range(N_ROWS), items=REFUSED["list"])
+    error = refusal(checks.check_fit, sample_of(table), "y", None, time_column)
+    assert any(reason in problem for problem in error.errors)
+
+
+def test_group_column_that_is_missing_is_refused() -> None:
+    error = refusal(checks.check_fit, sample_of(numbers()), "y", None, None, "who")
+    assert error.detail == "The column 'who', which group_column names, is missing."
+
+
 def test_checking_a_table_loads_neither_pandas_nor_scikit_learn(tmp_path: Path) -> None:
     (tmp_path / "table.parquet").write_bytes(parquet(numbers()))
     (tmp_path / "table.csv").write_text("x,y\n" + "0.5,1\n1.5,0\n" * 6)

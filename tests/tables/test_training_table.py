@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,63 @@ def test_numeric_target_with_a_mark_stays_numeric_and_is_noted(
     assert found.notes == [
         "The target 'y': its text is read as numbers, without $, with ? as missing (1 value)."
     ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*range(11), None],
+        [*map(float, range(11)), float("nan")],
+        [dt.date(2020, 1, 1 + day) for day in range(11)] + [None],
+        [f"{1 + day}.12.2020" for day in range(11)] + [None],
+    ],
+    ids=["numbers", "floats", "dates", "text"],
+)
+def test_times_grow_in_every_spelling_and_missing_ones_are_noted(
+    values: list[Any], opened: Callable[[Any], Source]
+) -> None:
+    table = numbers(when=pa.array(values, from_pandas=False))
+    found = training_table.read(opened(table), "y", time_column="when")
+    assert found.times is not None
+    assert (np.diff(found.times[:-1]) > 0).all()
+    assert np.isnan(found.times[-1])
+    note = "1 of 12 rows have no time in 'when'; they count as the earliest."
+    assert note in found.notes
+
+
+@pytest.mark.parametrize("values", [[7, 8, None] * 4, ["a", "b ", ""] * 4])
+def test_group_column_is_no_feature_and_rows_without_one_form_a_group(
+    values: list[Any], opened: Callable[[Any], Source]
+) -> None:
+    source = opened(numbers(who=values))
+    found = training_table.read(source, "y", group_column="who")
+    assert names_of(found) == ["x"]
+    assert found.groups is not None
+    assert found.groups.tolist() == [0, 1, 2] * 4
+    assert found.notes == [
+        "The column 'who' was left out: the groups that are held back whole, of which new rows "
+        "bring others.",
+        "4 of 12 rows have no group in 'who'; they form one group.",
+    ]
+    used = training_table.read(source, "y", group_column="who", use_identifiers=True)
+    assert names_of(used) == ["x", "who"]
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "reason"),
+    [
+        ("time_column", ["a", "b"] * 6, "of the kind category; a time_column needs"),
+        ("time_column", [True, False] * 6, "of the kind boolean; a time_column needs"),
+        ("time_column", [7] * 12, "a single time"),
+        ("group_column", ["a", " a"] * 6, "a single group"),
+    ],
+)
+def test_column_that_cannot_order_or_group_rows_is_refused(
+    option: str, values: list[Any], reason: str, opened: Callable[[Any], Source]
+) -> None:
+    source = opened(numbers(when=values))
+    asked: dict[str, Any] = {option: "when"}
+    read = partial(training_table.read, **asked)
+    error = refusal(read, source, "y")
+    assert error.detail.startswith("The column 'when' holds ")
+    assert reason in error.detail
