@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -44,6 +44,18 @@ def as_ann(stack: Stack) -> Stack:
 
 
 @contextmanager
+def repeated(call: Callable[[], None], n: int, done: threading.Event) -> Iterator[None]:
+    """Make a call in so many threads, until `done`, which is set at the end in any case."""
+    with ThreadPoolExecutor(n) as pool:
+        for _ in range(n):
+            pool.submit(call)
+        try:
+            yield
+        finally:
+            done.set()
+
+
+@contextmanager
 def flood(stack: Stack, n: int, **params: str) -> Iterator[None]:
     """Keep so many of ann's requests for /status open, each made again when it has ended."""
     done = threading.Event()
@@ -63,12 +75,9 @@ def flood(stack: Stack, n: int, **params: str) -> Iterator[None]:
                             return
                 done.wait(1)
 
-    with ThreadPoolExecutor(n) as pool:
-        for _ in range(n):
-            pool.submit(repeat)
+    with repeated(repeat, n, done):
         time.sleep(2)
         yield
-        done.set()
 
 
 @pytest.mark.parametrize("params", [{"stream": "1"}, {"wait": "15"}])
@@ -107,15 +116,12 @@ def test_slow_online_predictions_of_one_owner_leave_a_worker_to_another(
             ask(ann, slow, rows, PARQUET, PARQUET)
 
     answered(ask(shared, model_id, ONE))
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(4):
-            pool.submit(repeat)
+    with repeated(repeat, 4, done):
         time.sleep(1)
         for _ in range(5):
             answer = ask(shared, model_id, ONE)
             assert answer.status_code == 200, answer.text
             time.sleep(0.5)
-        done.set()
 
 
 def test_jobs_of_one_owner_leave_a_worker_to_another(shared: Stack) -> None:

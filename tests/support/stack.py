@@ -183,16 +183,18 @@ class Stack:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Keep jobs in the queue: stop all workers."""
-        workers = self.part("worker").children()
+        """Keep jobs in the queue: stop all workers, and first their parent, which may start some."""
+        pool = self.part("worker")
+        pool.suspend()
+        workers = pool.children()
         for worker in workers:
             worker.suspend()
         try:
             yield
         finally:
-            for worker in workers:
+            for process in (*workers, pool):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.resume()
+                    process.resume()
 
     def kill(self) -> None:
         self.process.kill()
