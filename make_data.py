@@ -6,19 +6,21 @@ from pathlib import Path
 import pandas as pd
 from sklearn.datasets import make_classification
 
-N_ROWS, N_TRAIN, N_FEATURES = 100_000, 75_000, 50
+N_FEATURES = 50
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=Path, default=Path(), help="folder, default: here")
-folder = parser.parse_args().out
+parser.add_argument("--rows", type=int, default=100_000, help="default: %(default)s")
+arguments = parser.parse_args()
 
 features, y = make_classification(
-    N_ROWS, N_FEATURES, n_informative=15, n_classes=3, random_state=0
+    arguments.rows, N_FEATURES, n_informative=15, n_classes=3, random_state=0
 )
 table = pd.DataFrame(features).add_prefix("col_")
 table["y"] = y
-train = table[:N_TRAIN]
-test = table[N_TRAIN:]
+n_train = arguments.rows * 3 // 4
+train = table[:n_train]
+test = table[n_train:]
 tables = {
     "train": train,
     "test": test,
@@ -26,6 +28,7 @@ tables = {
     "BAD_test": test.drop(columns="col_0"),
 }
 
+folder = arguments.out
 folder.mkdir(parents=True, exist_ok=True)
 for name, rows in tables.items():
     rows.to_parquet(folder / f"{name}.parquet", index=False)

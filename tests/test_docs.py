@@ -291,9 +291,9 @@ def folder(tmp_path: Path) -> Path:
         rows.to_parquet(tmp_path / f"{name}.parquet", index=False)
     shutil.copy(ROOT / "client.py", tmp_path)
     maker = (ROOT / "make_data.py").read_text()
-    assert "100_000, 75_000, 50" in maker
+    assert "default=100_000" in maker
     (tmp_path / "make_data.py").write_text(
-        maker.replace("100_000, 75_000, 50", "2_000, 1_500, 20")
+        maker.replace("default=100_000", "default=2_000")
     )
     return tmp_path
 

@@ -183,7 +183,7 @@ class Stack:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Keep jobs in the queue: stop all workers, and first their parent, which may start some."""
+        """Keep jobs in the queue: stop the workers, and first their parent, which starts them."""
         pool = self.part("worker")
         pool.suspend()
         workers = pool.children()
