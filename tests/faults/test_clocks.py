@@ -61,7 +61,7 @@ def let_pass(stack: Stack, ahead: float) -> None:
 
 def running_fit(stack: Stack) -> tuple[str, psutil.Process]:
     """Return a fit that runs for some seconds, and its work horse."""
-    job = stack.fit(slow_table(), validation="none", params='{"max_iter": 60}')
+    job = stack.fit(slow_table(), validation="none", params='{"max_iter": 40}')
     (horse,) = eventually(
         lambda: stack.status(job)["status"] == "started" and stack.horses(),
         timeout_s=60,
