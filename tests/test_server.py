@@ -720,7 +720,7 @@ def test_waiting_ends_in_time_without_an_end(stack: Stack) -> None:
     started = time.monotonic()
     assert stack.get("/status", id=job, wait=1.5).json()["ended_at"] is None
     assert 1.4 < time.monotonic() - started < 4
-    stack.finished(job)
+    assert stack.post("/cancel", id=job).ok
 
 
 def test_200_waiters_leave_the_rest_answering(stack: Stack) -> None:
@@ -742,7 +742,7 @@ def test_200_waiters_leave_the_rest_answering(stack: Stack) -> None:
         answer for answer in answers if answer.headers.get("Retry-After") == "1"
     ]
     assert 100 < len(turned_away) < 200
-    stack.finished(job)
+    assert stack.post("/cancel", id=job).ok
 
 
 def test_an_abandoned_wait_frees_its_thread(start_stack: StartStack) -> None:
@@ -768,7 +768,7 @@ def test_an_abandoned_wait_frees_its_thread(start_stack: StartStack) -> None:
         lambda: "Retry-After" not in stack.get("/status", id=job, wait=0.1).headers
     )
     assert time.monotonic() - started < 5
-    stack.finished(job)
+    assert stack.post("/cancel", id=job).ok
     stack.stop()
 
 

@@ -179,7 +179,8 @@ def upload(url: str) -> str:
 
 def submit_fit(url: str, dataset_id: str) -> str:
     """Submit a fit and return its id."""
-    answer = requests.post(f"{url}/fit", params={"id": dataset_id}, timeout=10)
+    params = {"id": dataset_id, "learner": "boosting"}
+    answer = requests.post(f"{url}/fit", params=params, timeout=10)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 

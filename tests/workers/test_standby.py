@@ -105,7 +105,7 @@ def test_jobs_that_wait_have_no_warm_up_between_them(alone: Stack) -> None:
             assert alone.post("/cancel", id=job).ok
         horse_of(alone, jobs[-1])
         assert not warming
-        alone.finished(jobs[-1])
+        assert alone.post("/cancel", id=jobs[-1]).ok
         standby_of(alone)
     assert warming
 

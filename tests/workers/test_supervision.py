@@ -78,13 +78,17 @@ def test_earlier_jobs_give_the_estimate_of_a_job_of_similar_size(
 ) -> None:
     stack = start_stack(workers=1, SHORT_WORKERS="0")
     dataset = stack.upload(slow_table())
+
+    def fit() -> str:
+        params = '{"max_iter": 30}'
+        answer = stack.post("/fit", id=dataset, validation="none", params=params)
+        return str(answer.json()["id"])
+
     took_s = []
     for _ in range(2):
-        status = stack.finished(
-            stack.post("/fit", id=dataset, validation="none").json()["id"]
-        )
+        status = stack.finished(fit())
         took_s.append(status["ended_at"] - status["started_at"])
-    job = stack.post("/fit", id=dataset, validation="none").json()["id"]
+    job = fit()
     first = eventually(lambda: stack.status(job)["eta_s"])
     assert first == pytest.approx(took_s[-1], rel=0.9)
     stack.finished(job)
