@@ -71,6 +71,7 @@ bench: $(VENV)/dev ## Measure the service against scikit-learn alone; write docs
 quality: $(VENV)/dev .data_packages/installed $(if $(FLAML),.flaml/installed) ## Compare models with plain scikit-learn, on many tables; write docs/quality.md. FLAML=1
 	@$(BIN)/python -m benchmarks.quality
 	@$(BIN)/python -m benchmarks.learners --page $(if $(FLAML),--flaml)
+	@$(BIN)/python -m benchmarks.coverage --page
 
 lock: $(VENV)/dev ## Pin the requirements with hashes in locks/; UPGRADE=1 takes the newest versions.
 	@$(BIN)/uv pip compile $(LOCK) requirements-dev.txt --output-file locks/dev.txt

@@ -65,7 +65,7 @@ def _write_page(
         flaml=compared,
         flaml_s=trials.FLAML_S,
     )
-    learners_page.write(DOCUMENT, page.text())
+    learners_page.write(DOCUMENT, learners_page.HEADING, page.text())
 
 
 def _options() -> argparse.Namespace:

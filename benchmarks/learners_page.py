@@ -74,10 +74,11 @@ class Page:
         return lines
 
 
-def write(document: Path, text: str) -> None:
-    """Put the part at the end of a document, in the place of an earlier one."""
-    before = document.read_text().partition(HEADING)[0]
-    document.write_text(before.rstrip("\n") + "\n" + text)
+def write(document: Path, heading: str, text: str) -> None:
+    """Put a part into a document, in the place of an earlier one, else at its end."""
+    before, _, after = document.read_text().partition(heading)
+    _, next_heading, later = after.partition("\n## ")
+    document.write_text(before.rstrip("\n") + "\n" + text + next_heading + later)
 
 
 def standing_lines(tables: Sequence[Judged]) -> list[str]:

@@ -208,7 +208,8 @@ _HEAD = """# Quality
 
 First ten tables, each from its raw file to metrics, with only the name of the target given, compared with
 the same learner called by hand. Then [real tables](#real-tables), on which learners are compared with each
-other. `make quality` measures all of it and writes this page; it takes two hours on two cores.
+other, and [how often intervals hold](#coverage-of-intervals). `make quality` measures all of it and writes
+this page; it takes three hours on two cores.
 
 Six tables are real. They come with the package scikit-learn, in the named files below its folder
 `sklearn/datasets`. Four are synthetic look-alikes of known public tables, made with a seed: they have the

@@ -207,6 +207,30 @@ def log_loss(truth: pd.Series, probabilities: np.ndarray, classes: list[str]) ->
 # Competitors
 
 
+def predict_interval(
+    divided: Divided, learner: str, seed: int, level: float
+) -> np.ndarray:
+    """Return the bounds (n_held, 2) of a quantity's interval, by a learner that is fitted first."""
+    limits = Limits.of(Settings())
+    target = str(divided.truth.name)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        divided.training.to_csv(folder / "training.csv", index=False)
+        divided.held.to_csv(folder / "held.csv", index=False)
+        source = formats.open_file(folder / "training.csv", limits)
+        table = training_table.read(source, target)
+        plan = training.Plan(learner, "regression", seed=seed, importance_s=0)
+        rows = training.Rows(table.frame, table.target)
+        trained = training.train(plan, table.features, rows)
+        predictor = _predictor(trained, target, table.target_type, "regression")
+        levels = [(1 - level) / 2, (1 + level) / 2]
+        output = prediction.Plan("quantiles", levels)
+        held = formats.open_file(folder / "held.csv", limits)
+        prediction.write(folder / "result", predictor, held, output)
+        result = pq.read_table(folder / "result").to_pandas()
+    return result[prediction.extra_names(output, None)].to_numpy(np.float64)
+
+
 def fit_learner(divided: Divided, task: Task, trial: Trial) -> Predicted:
     """Fit one of our learners on a CSV file, as a job does, and predict another."""
     former = trial.learner == "former"

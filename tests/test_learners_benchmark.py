@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import learners, learners_page, real_tables, standings, trials
+from benchmarks import coverage, learners, learners_page, real_tables, standings, trials
 from benchmarks.real_tables import TABLES
 from benchmarks.standings import BEST, Judged, Score
 from benchmarks.trials import Divided, Predicted, Trial, Verdict
@@ -248,10 +248,45 @@ def test_page_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
         flaml_s=60,
     )
     for _ in range(2):
-        learners_page.write(path, page.text())
+        learners_page.write(path, learners_page.HEADING, page.text())
     text = path.read_text()
     assert text.startswith(
         "# Quality\n\nTen tables.\n\n## Real tables\n\n1 of the 138 tables"
     )
     assert text.count("| iris | sklearn | 150 | 5 | `species` | 0.500 | 1.500 |") == 1
     assert "| 100 to 299 | 1 | `linear` | 1.500 | 1.500 | 1 (1) | 1 | 2.00 |" in text
+
+
+def test_part_of_a_page_leaves_the_later_ones(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("# Page\n\n## One\n\nold\n\n## Two\n\nkept\n")
+    learners_page.write(path, "\n## One\n", "\n## One\n\nnew\n")
+    assert path.read_text() == "# Page\n\n## One\n\nnew\n\n## Two\n\nkept\n"
+
+
+# Coverage
+
+
+def test_tables_serve_in_turn_with_rows_of_their_class() -> None:
+    found = coverage.repetitions((30, 49), 8, NOWHERE, "synthetic")
+    assert [each.table for each in found] == 2 * list(coverage.SYNTHETIC)
+    assert {30 <= each.n_rows <= 49 for each in found} == {True}
+    assert len({each.n_rows for each in found}) > 1
+
+
+def test_judged_rows_are_others_than_those_learned_from() -> None:
+    divided = coverage.draw(coverage.Repetition("diabetes", (100, 299), 1), NOWHERE)
+    assert 100 <= len(divided.training) <= 299
+    assert len(divided.training) + len(divided.held) == 442
+    assert "progress" not in divided.held
+
+
+def test_coverage_of_a_class_is_the_mean_over_its_tables() -> None:
+    shares = {"normal": 0.8, "diabetes": 0.9}
+    found = [
+        coverage.Covered(coverage.Repetition(name, (30, 49), 0), share)
+        for name, share in shares.items()
+    ]
+    failed = coverage.Covered(coverage.Repetition("skewed", (30, 49), 0), None, "no")
+    _, _, of_all, *_ = coverage.coverage_lines([*found, failed])
+    assert of_all == "| 30 to 49 | all | 2 | 85.0 % | 5.0 % | 81.0 % | 89.0 % |"
