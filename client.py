@@ -931,10 +931,15 @@ class Model:
 
     def _beside_baseline(self, name: str) -> str:
         score = self.scores[name]
+        text = f"{score:.4g}"
+        uncertainty = self.validation.get("uncertainty") or {}
+        error = (uncertainty.get("standard_errors") or {}).get(name)
+        if _is_number(error):
+            text += f" ± {error:.2g}"
         baseline = self.baseline.get(name)
         if _is_number(baseline):
-            return f"{score:.4g} (baseline {baseline:.4g})"
-        return f"{score:.4g}"
+            text += f" (baseline {baseline:.4g})"
+        return text
 
 
 def _is_number(value: Any) -> bool:

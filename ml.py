@@ -99,7 +99,9 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         n_cells = table.frame.size
         threads = seat.threads(n_cells=n_cells, others_wait=run.others_wait)
         with threads as n_threads:
-            trained = training.train(plan, table.features, rows, progress)
+            trained = training.train(
+                plan, table.features, rows, progress, suspects=table.suspects
+            )
 
     progress.phase("uploading")
     path = run.folder / publications.MODEL_FILE

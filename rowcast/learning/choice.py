@@ -36,7 +36,7 @@ MAX_ROWS, MAX_ROWS_OF_LARGE, N_FOLDS = 3_000, 6_000, 3
 # What is used where nothing can be compared.
 _UNCOMPARED = Candidate("forest", "forest")
 # What the leaderboard says of a candidate that cannot be fitted.
-_FAILURES = (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError)
+FAILURES = (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError)
 
 
 @dataclass
@@ -279,7 +279,7 @@ def _try_on_fold(fitter: Fitter, tried: Sequence[Tried], fold: _Fold) -> None:
             try:
                 _try(each, fold)
                 each.check()
-            except _FAILURES as error:
+            except FAILURES as error:
                 each.failure = type(error).__name__
         fitter.progress.iterations(n_done, len(tried))
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from rowcast.errors import InvalidRequest
-from rowcast.learning import validation, verdict
+from rowcast.learning import ignored_order, validation, verdict
 from rowcast.learning.choice import Choice
 from rowcast.learning.fitting import Fitted, Fitter, Plan, Rows, label_text
 from rowcast.learning.progress import SILENT, Progress
-from rowcast.tables import Feature
+from rowcast.tables import Feature, row_order
 
 __all__ = ["Plan", "Rows", "Trained", "label_text", "train"]
 
@@ -39,9 +39,14 @@ class Trained:
 
 
 def train(
-    plan: Plan, features: Sequence[Feature], rows: Rows, progress: Progress = SILENT
+    plan: Plan,
+    features: Sequence[Feature],
+    rows: Rows,
+    progress: Progress = SILENT,
+    *,
+    suspects: Sequence[row_order.Suspect] = (),
 ) -> Trained:
-    """Fit a model and judge it.
+    """Fit a model and judge it; `suspects` are columns that look like times or groups.
 
     Raises:
         InvalidTable: a class has too few rows for cross-validation, or no column has enough values.
@@ -60,15 +65,26 @@ def train(
         _ignore_all_but_convergence()
         validated = validate(fitter, rows)
 
+    account = validated.account
+    if suspects and method != "none":
+        ignored = ignored_order.judge(fitter, rows, validated.choice, suspects)
+        account["ignored"] = ignored
+
     return Trained(
         model=validated.final.model(),
         features=validated.final.features,
-        validation=validated.account,
+        validation=account,
         importances=validated.importances,
         intervals=validated.intervals,
         sets=validated.sets,
-        notes=list(_notes(plan, method, validated.final, has_converged=not caught)),
-        verdict=verdict.of(plan.task, validated.account, validated.importances),
+        notes=[
+            *verdict.notes(plan.task, account, rows.target),
+            *ignored_order.notes(
+                account, verdict.share_of_baseline(plan.task, account)
+            ),
+            *_notes(plan, method, validated.final, has_converged=not caught),
+        ],
+        verdict=verdict.of(plan.task, account, validated.importances),
         choice=validated.choice,
     )
 

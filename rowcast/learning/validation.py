@@ -25,6 +25,8 @@ from rowcast.learning import (
     prediction_intervals,
     prediction_sets,
     preprocessing,
+    uncertainty,
+    verdict,
     work,
 )
 from rowcast.learning.choice import BlendFitter, Choice
@@ -144,6 +146,7 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
     tried = choice.try_all(fitter, rows, splits, found)
     made = choice.of(fitter, rows, tried, splits)
     judged = _judge_folds(fitter, rows, made)
+    of_folds = evaluation.mean_of_folds(judged.scores)
     final = BlendFitter(fitter, made).fit(rows)
     fitter.progress.phase("validating")
     held = rows.take(judged.places)
@@ -155,10 +158,11 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         "n_rows_trained": len(rows) - len(rows) // len(splits),
         "model_has_seen_them": True,
         "early_stopping_saw_them": False,
-        "scores": _score(held, judged.predictions, fitter.classes),
-        "folds": evaluation.mean_of_folds(judged.scores),
-        "baseline": _scalars(_score(held, judged.baseline, fitter.classes)),
+        **scored(fitter, held, judged.predictions, judged.baseline),
+        "folds": of_folds,
     }
+    share = verdict.share_of_baseline(fitter.plan.task, account)
+    account["uncertainty"] = uncertainty.from_folds(of_folds, judged.shares, share)
     return Validated(
         final,
         account,
@@ -176,17 +180,22 @@ class _JudgedFolds(NamedTuple):
     predictions: np.ndarray
     baseline: np.ndarray
     scores: list[dict[str, Any]]
+    shares: list[float]
     last: _Trial
 
 
 def _judge_folds(fitter: Fitter, rows: Rows, made: Choice) -> _JudgedFolds:
-    predictions, baseline, scores = [], [], []
+    predictions, baseline, scores, shares = [], [], [], []
     for number, (kept, held) in enumerate(made.splits):
         judge = rows.take(held)
         found = made.without_fold(fitter, rows, number)
         predictions.append(found.predictions)
-        baseline.append(_predict_baseline(fitter, rows.take(kept), len(held)))
-        scores.append(_score(judge, found.predictions, fitter.classes))
+        baseline.append(predict_baseline(fitter, rows.take(kept), len(held)))
+        of_fold = scored(fitter, judge, found.predictions, baseline[-1])
+        scores.append(of_fold["scores"])
+        share = verdict.share_of_baseline(fitter.plan.task, of_fold)
+        if share is not None:
+            shares.append(share)
     last = _Trial(
         fitted=found.fitted,
         learned=rows.take(kept).without_frame(),
@@ -198,6 +207,7 @@ def _judge_folds(fitter: Fitter, rows: Rows, made: Choice) -> _JudgedFolds:
         predictions=np.concatenate(predictions),
         baseline=np.concatenate(baseline),
         scores=scores,
+        shares=shares,
         last=last,
     )
 
@@ -265,11 +275,13 @@ def _judge(fitter: Fitter, trial: _Trial, validated: Validated) -> Validated:
     fitter.progress.phase("validating")
     held, classes = trial.held, fitter.classes
     predictions = trial.fitted.predictions(trial.prepared, classes)
-    baseline = _predict_baseline(fitter, trial.learned, len(held))
+    baseline = predict_baseline(fitter, trial.learned, len(held))
     account = {
         **validated.account,
-        "scores": _score(held, predictions, classes),
-        "baseline": _scalars(_score(held, baseline, classes)),
+        **scored(fitter, held, predictions, baseline),
+        "uncertainty": uncertainty.from_rows(
+            classes, held.target, predictions, baseline, held.weights
+        ),
     }
     return validated._replace(
         account=account,
@@ -277,6 +289,19 @@ def _judge(fitter: Fitter, trial: _Trial, validated: Validated) -> Validated:
         intervals=_intervals(fitter, held, predictions),
         sets=_sets(fitter, held, predictions),
     )
+
+
+def scored(
+    fitter: Fitter, rows: Rows, predictions: np.ndarray, baseline: np.ndarray
+) -> dict[str, Any]:
+    """Return what is known of predictions for these rows, and of those of the baseline."""
+    classes = fitter.classes
+    values = predictions if classes is None else predictions.argmax(axis=1)
+    return {
+        "scores": _score(rows, predictions, classes),
+        "baseline": _scalars(_score(rows, baseline, classes)),
+        "n_distinct_predictions": len(np.unique(values)),
+    }
 
 
 def _score(
@@ -292,7 +317,7 @@ def _scalars(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scores.items() if isinstance(value, float)}
 
 
-def _predict_baseline(fitter: Fitter, learned: Rows, n_rows: int) -> np.ndarray:
+def predict_baseline(fitter: Fitter, learned: Rows, n_rows: int) -> np.ndarray:
     """Predict `n_rows` rows by the classes' shares in the learned rows, or by their mean."""
     dummy = learners.of("baseline").make(fitter.plan.task, {}, seed=fitter.plan.seed)
     nothing = np.zeros((len(learned), 1))

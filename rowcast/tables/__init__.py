@@ -19,6 +19,7 @@ __all__ = [
     "formats",
     "ignore_progress",
     "reading",
+    "row_order",
     "target",
     "training_table",
 ]

@@ -93,6 +93,11 @@ def _are_whole(column: Any) -> bool:
     return True
 
 
+def is_named_as_time(name: str) -> bool:
+    """Return whether a column is named as years, months, days and the like are."""
+    return bool(_NAMED_AS_TIME.match(name))
+
+
 def _is_named_as_id(name: str) -> bool:
     return bool(_NAMED_AS_ID.match(name))
 
@@ -109,7 +114,7 @@ def _number_rows(name: str, values: Values) -> bool:
     probe = numbers[:_PROBED_VALUES]
     if not len(numbers) or np.any(probe != np.floor(probe)):
         return False
-    if _NAMED_AS_TIME.match(name):
+    if is_named_as_time(name):
         return False
     if _is_named_as_id(name):
         return len(np.unique(numbers)) == len(numbers)

@@ -20,6 +20,7 @@ from rowcast.tables.columns import Feature, Unreadable, Values
 from rowcast.tables.files import OnProgress, Source, ignore_progress
 from rowcast.tables.inference import LeftOut
 from rowcast.tables.rejections import reject
+from rowcast.tables.row_order import Suspect
 
 # The rows of a profile: how a feature's values spread.
 _PROFILED_ROWS = 20_000
@@ -32,7 +33,8 @@ class TrainingTable:
 
     `frame` (n_rows, n_features) has the features in their order; `target`, `weights`, `times` and
     `groups` (n_rows,) belong to its rows. `report` has what is known of each column and whether it
-    is used, and `notes` what may surprise the table's owner.
+    is used, and `notes` what may surprise the table's owner. `suspects` are columns that look like
+    times or groups, unless one was named.
     """
 
     features: list[Feature]
@@ -45,6 +47,7 @@ class TrainingTable:
     n_rows_left_out: int
     times: np.ndarray | None = None
     groups: np.ndarray | None = None
+    suspects: Sequence[Suspect] = ()
 
 
 def read(
@@ -102,10 +105,15 @@ def read(
         target_type=labelled.type_name,
         weights=weight_values,
         report=[column.report() for column in found],
-        notes=[*_notes(found, target, labelled.note), *reader.notes],
+        notes=[
+            *_note_on_missing(target, is_known),
+            *_notes(found, target, labelled.note),
+            *reader.notes,
+        ],
         n_rows_left_out=int(len(is_known) - is_known.sum()),
         times=times,
         groups=groups,
+        suspects=[] if time_column or group_column else _suspects(found),
     )
 
 
@@ -283,6 +291,16 @@ class _Reader:
         self._problems.append(Problems(name, reason, len(rows), first_row))
 
 
+def _suspects(found: Sequence[_Column]) -> list[Suspect]:
+    return row_order.suspects(
+        [
+            (column.feature, column.values)
+            for column in found
+            if column.left_out in (None, LeftOut.IDENTIFIER)
+        ]
+    )
+
+
 def _without_groups(
     found: Sequence[_Column], group_column: str | None
 ) -> list[_Column]:
@@ -322,6 +340,16 @@ def _reject_all(found: Sequence[_Column]) -> None:
         problems,
         "Add columns whose values differ, upload the table again and submit the new id.",
     )
+
+
+def _note_on_missing(target: str, is_known: np.ndarray) -> list[str]:
+    n_rows, n_known = len(is_known), int(is_known.sum())
+    if n_known * 2 >= n_rows:
+        return []
+    return [
+        f"The target {target!r} is missing in most rows: {n_rows - n_known:,} of {n_rows:,} were "
+        "left out."
+    ]
 
 
 def _notes(found: Sequence[_Column], target: str, on_target: str) -> list[str]:

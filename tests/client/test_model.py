@@ -44,6 +44,13 @@ def test_model_has_attributes_of_its_manifest(known: Model) -> None:
     assert known.manifest == MANIFEST
 
 
+def test_scores_are_shown_with_their_errors() -> None:
+    errors = {"standard_errors": {"r2": 0.0321}}
+    validation = {"scores": {"r2": 0.5}, "uncertainty": errors}
+    lines = str(Model({**REGRESSION, "validation": validation})).splitlines()
+    assert any(line.split() == ["r2", "0.5", "±", "0.032"] for line in lines)
+
+
 def test_model_prints_as_a_summary(known: Model) -> None:
     lines = str(known).splitlines()
     assert dict(re.split(r"  +", line, maxsplit=1) for line in lines) == {

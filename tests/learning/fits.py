@@ -127,7 +127,8 @@ def trained(
         learner, task, **{"params": QUICK.get(learner, {}), "validation": "none", **how}
     )
     rows = Rows(data.frame, data.target, data.weights, data.times, data.groups)
-    return training.train(plan, data.features, rows), data
+    found = training.train(plan, data.features, rows, suspects=data.suspects)
+    return found, data
 
 
 def frame_for(features: list[Feature], table: pa.Table) -> Any:

@@ -339,3 +339,14 @@ def test_column_that_cannot_order_or_group_rows_is_refused(
     error = refusal(read, source, "y")
     assert error.detail.startswith("The column 'when' holds ")
     assert reason in error.detail
+
+
+@pytest.mark.parametrize(("n_missing", "is_noted"), [(13, True), (12, False)])
+def test_target_that_is_missing_in_most_rows_is_noted(
+    n_missing: int, is_noted: bool, opened: Callable[[Any], Source]
+) -> None:
+    y = [0, 1] * 6 + [None] * n_missing
+    table = pa.table({"x": [row % 5 / 2 for row in range(len(y))], "y": y})
+    notes = training_table.read(opened(table), "y").notes
+    note = "The target 'y' is missing in most rows: 13 of 25 were left out."
+    assert notes == ([note] if is_noted else [])
