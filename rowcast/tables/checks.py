@@ -47,9 +47,13 @@ class Problems:
 
 
 def target_of(names: Collection[str], asked: str | None) -> str:
-    """Return the target's name: the one asked for, else `y`, else the only other usual name."""
+    """Return the target's name: the one asked for, else `y`, else the only other usual name.
+
+    Blanks around the name asked for do not matter where the table's name has none.
+    """
     if asked is not None:
-        return asked or DEFAULT_TARGET
+        known = asked if asked in names or asked.strip() not in names else asked.strip()
+        return known or DEFAULT_TARGET
     others = [name for name in OTHER_TARGETS if name in names]
     if DEFAULT_TARGET not in names and len(others) == 1:
         return others[0]

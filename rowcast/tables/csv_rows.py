@@ -45,8 +45,8 @@ def batches(
     When not strict, such rows are left out.
 
     Raises:
-        InvalidTable: rows have too few or too many fields, a row is too long, or a quote is not
-            closed.
+        InvalidTable: rows have too few or too many fields, a row is too long, a quote is not
+            closed, or a column without a name has a value.
     """
     reading = _Reading(dialect, limits)
     schema = pa.schema([(dialect.names[i], pa.string()) for i in wanted])
@@ -55,8 +55,10 @@ def batches(
         for batch in _without_end(found, reading):
             if reading.n_bad and is_strict:
                 continue
+            _check_unnamed(batch.columns[len(wanted) :], dialect, reading.n_rows)
             reading.n_rows += batch.num_rows
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            columns = batch.columns[: len(wanted)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
     except (pa.ArrowException, UnicodeDecodeError):
         reading.check_counts()
         # Arrow's message quotes the text and does not say where it is.
@@ -137,7 +139,7 @@ def _arrow_batches(
     from pyarrow import csv as arrow_csv
 
     # Arrow tells columns apart by name, and names may appear twice.
-    names = [str(i) for i in range(len(dialect.names))]
+    names = [str(i) for i in range(dialect.n_fields)]
     file = ChunkFile(_with_end(chunks, dialect, reading.end))
     reader = arrow_csv.open_csv(
         pa.PythonFile(file, mode="r"),
@@ -153,7 +155,7 @@ def _arrow_batches(
         ),
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
-            include_columns=[names[i] for i in wanted],
+            include_columns=[names[i] for i in (*wanted, *dialect.unnamed)],
             null_values=dialect.missing,
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -165,17 +167,38 @@ def _arrow_batches(
 def _with_end(chunks: Chunks, dialect: Dialect, end: str) -> Iterator[bytes]:
     """Yield the body of a text and, after it, a row whose cells are all `end`."""
     yield from _body(chunks(), dialect)
-    cells = [end] * len(dialect.names)
+    cells = [end] * dialect.n_fields
     yield f"\n{dialect.delimiter.join(cells)}\n".encode()
 
 
 def _body(chunks: Iterator[bytes], dialect: Dialect) -> Iterator[bytes]:
-    """Yield a text without its header."""
-    n_left = dialect.header_bytes
+    """Yield the cleaned text of a table without its header."""
+    layout = dialect.layout
+    table = layout.cleaning.chunks(_without_start(chunks, layout.n_bytes_above))
+    return _without_start(table, dialect.header_bytes)
+
+
+def _without_start(chunks: Iterator[bytes], n_bytes: int) -> Iterator[bytes]:
+    n_left = n_bytes
     for chunk in chunks:
         if n_left < len(chunk):
             yield chunk[n_left:]
         n_left = max(0, n_left - len(chunk))
+
+
+def _check_unnamed(columns: Sequence[Any], dialect: Dialect, first_row: int) -> None:
+    """Reject values in the columns that have no name."""
+    import pyarrow.compute as pc
+
+    for place, column in zip(dialect.unnamed, columns, strict=True):
+        text = pc.fill_null(pc.utf8_trim_whitespace(column), "")
+        rows = pc.indices_nonzero(pc.not_equal(text, ""))
+        if len(rows):
+            raise InvalidTable(
+                f"Row {first_row + rows[0].as_py()} has a value in column {place + 1}, which has "
+                "no name.",
+                hint="Name every column that has values, and upload the table again.",
+            )
 
 
 def _without_end(

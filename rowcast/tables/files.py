@@ -36,7 +36,7 @@ def ignore_progress(done: int, total: int | None, expected: int | None) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """How a table is written."""
+    """How a table is written; `n_lines_skipped` are comments and titles above it."""
 
     name: Literal["parquet", "arrow", "csv", "jsonl"]
     compression: Compression | None = None
@@ -44,6 +44,7 @@ class Format:
     delimiter: str | None = None
     decimal: str | None = None
     has_header: bool | None = None
+    n_lines_skipped: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest contains."""

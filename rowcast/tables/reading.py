@@ -50,8 +50,9 @@ class ReadingOptions:
 
     `header` says whether the first row names the columns. `missing` are the texts that stand for a
     missing value beside the empty one, in place of the usual ones. `sheet` is that of a workbook.
-    `fitted_missing` is the `missing` that a model was fitted with: it holds for predictions where
-    they name none, and their file has no types.
+    A prediction also has what is known of its model: `fitted_missing` is the `missing` of the fit,
+    which holds where the prediction names none; `fitted_column` is the only feature; with
+    `fitted_blanks` names or categories begin with a blank.
     """
 
     encoding: str | None = None
@@ -61,11 +62,14 @@ class ReadingOptions:
     missing: Sequence[str] | None = None
     sheet: str | None = None
     fitted_missing: Sequence[str] | None = None
+    fitted_column: str | None = None
+    fitted_blanks: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> ReadingOptions:
         """Return what the options of a job, or a manifest's `reading`, say of reading."""
-        return cls(**{name: options.get(name) for name in NAMES})
+        said: dict[str, Any] = {name: options.get(name) for name in NAMES}
+        return cls(**said)
 
     def given(self) -> dict[str, Any]:
         """Return the options that are given, as a manifest contains them."""
@@ -78,7 +82,14 @@ class ReadingOptions:
         What stands for a missing value does; how a file is written does not.
         """
         fitted = manifest.get("reading") or {}
-        return replace(self, fitted_missing=fitted.get("missing"))
+        features = manifest.get("features") or []
+        names = [str(feature.get("name")) for feature in features]
+        return replace(
+            self,
+            fitted_missing=fitted.get("missing"),
+            fitted_column=names[0] if len(names) == 1 else None,
+            fitted_blanks=any(map(_begins_with_blank, features)),
+        )
 
     def missing_texts(self) -> Sequence[str] | None:
         """Return the texts that stand for a missing value, None for the usual ones."""
@@ -106,6 +117,11 @@ class ReadingOptions:
 # Leaves everything to the file's content.
 GUESS = ReadingOptions()
 NAMES = ("encoding", "delimiter", "header", "decimal", "missing", "sheet")
+
+
+def _begins_with_blank(feature: Mapping[str, Any]) -> bool:
+    words = (feature.get("name"), *(feature.get("categories") or ()))
+    return any(str(word).startswith(" ") for word in words)
 
 
 def canonical_encoding(name: str) -> str:

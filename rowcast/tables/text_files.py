@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from rowcast.errors import InvalidTable
 from rowcast.tables import csv_dialect, csv_rows, file_types, json_lines, text
-from rowcast.tables.csv_dialect import Dialect
+from rowcast.tables.csv_dialect import Dialect, Layout
 from rowcast.tables.csv_rows import Chunks
 from rowcast.tables.files import Compression, Format, Read, Sample, Source
 from rowcast.tables.limits import SAMPLE_CELLS, Limits
@@ -148,7 +148,9 @@ def _read_csv(
     *,
     is_whole_checked: bool,
 ) -> _Text:
-    delimiter = reading.delimiter or csv_dialect.delimiter_of(sample.text)
+    layout = csv_dialect.layout_of(sample.text, reading)
+    sample = replace(sample, text=layout.table_in(sample.text))
+    delimiter = layout.delimiter
     part = sample.text
     if not sample.is_whole:
         part = csv_dialect.complete_part(part, delimiter)
@@ -162,7 +164,8 @@ def _read_csv(
     (header,) = csv_dialect.records(part, delimiter, 1)
     limits.check_columns(len(header))
 
-    dialect = csv_dialect.dialect_of(part, reading)
+    dialect = csv_dialect.dialect_of(part, layout, reading)
+    limits.check_columns(dialect.n_fields)
     rows = _csv_rows(part, dialect, limits, is_strict=not is_whole_checked)
     if rows is None and is_whole_checked:
         # No row of the sample is good: reject the bad ones, if there are any.
@@ -171,9 +174,10 @@ def _read_csv(
         raise _no_rows(sample, dialect)
     csv = replace(
         written,
-        delimiter=dialect.delimiter,
+        delimiter=layout.shown_delimiter,
         decimal=dialect.decimal,
         has_header=dialect.has_header,
+        n_lines_skipped=dialect.n_lines_skipped or None,
     )
     return _Text(csv, rows.schema, rows, rows.num_rows, dialect)
 
@@ -183,6 +187,7 @@ def _csv_rows(
 ) -> pa.Table | None:
     """Return the rows of a sample; when not strict, without the bad ones."""
     content = [part.encode()]
+    dialect = replace(dialect, layout=Layout(dialect.delimiter))
     positions = range(len(dialect.names))
     batches = csv_rows.batches(
         lambda: iter(content), dialect, positions, limits, is_strict=is_strict

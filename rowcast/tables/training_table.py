@@ -106,6 +106,7 @@ def read(
         weights=weight_values,
         report=[column.report() for column in found],
         notes=[
+            *_notes_on_file(source),
             *_note_on_missing(target, is_known),
             *_notes(found, target, labelled.note),
             *reader.notes,
@@ -350,6 +351,13 @@ def _note_on_missing(target: str, is_known: np.ndarray) -> list[str]:
         f"The target {target!r} is missing in most rows: {n_rows - n_known:,} of {n_rows:,} were "
         "left out."
     ]
+
+
+def _notes_on_file(source: Source) -> list[str]:
+    n_lines = source.format.n_lines_skipped
+    if not n_lines:
+        return []
+    return [f"Lines above the header of the file were skipped: {n_lines}."]
 
 
 def _notes(found: Sequence[_Column], target: str, on_target: str) -> list[str]:

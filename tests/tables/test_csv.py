@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from rowcast.tables import ReadingOptions, formats, training_table
 from tests.support.files import (
     zstd,
 )
@@ -212,3 +213,136 @@ def test_rows_of_a_wrong_length_are_all_counted_and_named(tmp_path: Path) -> Non
     )
     assert error.errors[1] == "Row 299999 has 3 fields, but the table has 2 columns."
     assert "secret" not in str(error.problem(None))
+
+
+# What could not be read, or was read otherwise: text, names, the first row.
+AS_WRITTEN: dict[str, tuple[str, list[str], list[str | None]]] = {
+    "R's row names": (
+        'a,b\n"Mazda RX4",5.1,x\n"Fiat",4.9,y\n',
+        ["row_names", "a", "b"],
+        ["Mazda RX4", "5.1", "x"],
+    ),
+    "R's table": (
+        '"a" "b"\n"1" 5.1 3.5\n"2" 4.9 3\n',
+        ["row_names", "a", "b"],
+        ["1", "5.1", "3.5"],
+    ),
+    "years as names": (
+        "land,2000,2001,2002\nA,5,6,7\nB,1.5,2,3\n",
+        ["land", "2000", "2001", "2002"],
+        ["A", "5", "6", "7"],
+    ),
+    "empty last columns": ("a,b,,\n1,2,,\n3,4,,\n", ["a", "b"], ["1", "2"]),
+    "a delimiter at the end of rows": ("a,b\nx,y,\nz,z,\n", ["a", "b"], ["x", "y"]),
+    "titles": (
+        "Sales of 2020\n\nland;sum\nA;5\nB;6\n",
+        ["land", "sum"],
+        ["A", "5"],
+    ),
+    "titles with delimiters": (
+        "Sales of 2020,,\n,,\nland,sum,n\nA,5,1\nB,6,2\n",
+        ["land", "sum", "n"],
+        ["A", "5", "1"],
+    ),
+    "names and values above": (
+        "From;2020\nTo;2021\n\nday;sum;n\nMo;5;1\nDi;6;2\nMi;6;2\n",
+        ["day", "sum", "n"],
+        ["Mo", "5", "1"],
+    ),
+    "comments": (
+        '# "made" by hand\n#\n# in R, 2020\na,b\nx,2\ny,4\n',
+        ["a", "b"],
+        ["x", "2"],
+    ),
+    "a comment over the header": ("# made\n#a,b\nx,2\n", ["#a", "b"], ["x", "2"]),
+    "a comment as NumPy's header": (
+        "# a b\n1.0 2.0\n3.0 4.0\n",
+        ["a", "b"],
+        ["1.0", "2.0"],
+    ),
+    "Excel's sep": ("sep=;\r\na;b\r\n1,5;2\r\n", ["a", "b"], ["1,5", "2"]),
+    "blanks": (
+        "  a    b  y\n  1    2  3\n 10   20  4  \n",
+        ["a", "b", "y"],
+        ["1", "2", "3"],
+    ),
+    "blanks and quotes": ('a b\n"x y" 2\n"z" 4\n', ["a", "b"], ["x y", "2"]),
+    "blanks after commas": (
+        'a, b, c\n1, "x, y", NA\n2, "u", w\n',
+        ["a", "b", "c"],
+        ["1", "x, y", None],
+    ),
+    "a stray carriage return": ("a,b\n1,x\ry\n2,z\n", ["a", "b"], ["1", "x y"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "first"), AS_WRITTEN.values(), ids=AS_WRITTEN
+)
+def test_csv_is_read_as_people_write_it(
+    text: str, names: list[str], first: list[str | None], tmp_path: Path
+) -> None:
+    sample, found = peek(text.encode()), source(tmp_path, text.encode())
+    table = found.read()
+    assert table.column_names == names
+    assert [column[0].as_py() for column in table.columns] == first
+    assert sample.rows == table
+    assert sample.format == found.format
+
+
+# What looks alike, and stays as it was.
+AS_BEFORE: dict[str, tuple[str, list[str]]] = {
+    "years as data": ("1999,2001\n1987,2004\n", ["column_1", "column_2"]),
+    "a header that begins with a hash": ("#a,b\nx,2\n", ["#a", "b"]),
+    "data that begin with a hash": ("#1,2\n#2,4\n", ["column_1", "column_2"]),
+    "a column of times": ("time\n2020-01-01 10:00\n", ["time"]),
+    "a column of large numbers": ("in all\n1 234\n5 678\n", ["in all"]),
+    "a column of words": ("full name\nAnn Lee\nBob Ray\n", ["full name"]),
+    "some blanks after commas": ("a, b\n1,2\n", ["a", " b"]),
+    "old line ends": ("a,b\r1,2\r3,4\r", ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize(("text", "names"), AS_BEFORE.values(), ids=AS_BEFORE)
+def test_csv_that_was_read_well_is_read_as_before(text: str, names: list[str]) -> None:
+    assert peek(text.encode()).schema.names == names
+
+
+def test_number_with_a_decimal_comma_is_not_two_fields(tmp_path: Path) -> None:
+    error = refusal_of_rows(tmp_path, b"a\n1,5\n2,75\n")
+    assert "has 2 fields, but the table has 1 columns" in error.detail
+
+
+def test_value_in_a_column_without_a_name_is_refused_by_row(tmp_path: Path) -> None:
+    rows = ["1,2,"] * 5000
+    rows[4321] = "1,2,secret"
+    error = refusal_of_rows(tmp_path, "\n".join(["a,b,", *rows]).encode())
+    assert error.detail == "Row 4321 has a value in column 3, which has no name."
+
+
+def test_blanks_are_removed_across_any_blocks(tmp_path: Path) -> None:
+    rows = [f'{i}, "{"é" * (i % 50)}, \n{i}"' for i in range(60_000)]
+    table = source(tmp_path, "\n".join(["a, b", *rows]).encode()).read()
+    assert table["a"].to_pylist() == [str(i) for i in range(60_000)]
+    assert table["b"][49].as_py() == f"{'é' * 49}, \n49"
+
+
+def test_lines_that_were_skipped_are_noted(tmp_path: Path) -> None:
+    rows = "".join(f"{i % 7};{i % 3}\n" for i in range(40))
+    found = source(tmp_path, f"# made by hand\nSales\nx;y\n{rows}".encode())
+    assert found.format.n_lines_skipped == 2
+    notes = training_table.read(found, "y").notes
+    assert notes[0] == "Lines above the header of the file were skipped: 2."
+
+
+def test_models_of_names_with_blanks_get_them(tmp_path: Path) -> None:
+    content = b"a, b\nx, y\nx, z\n"
+    for manifest, name in (
+        ({"features": [{"name": " b"}]}, " b"),
+        ({"features": [{"name": "a", "categories": [" y"]}]}, " b"),
+        ({"features": [{"name": "b"}]}, "b"),
+    ):
+        reading = ReadingOptions().of_model(manifest)
+        (tmp_path / "table").write_bytes(content)
+        found = formats.open_file(tmp_path / "table", LIMITS, reading)
+        assert found.schema.names == ["a", name]

@@ -1,0 +1,86 @@
+"""What is changed in the text of a CSV file before it is parsed: blanks, and stray line ends.
+
+Fields may be separated by runs of blanks, or by a delimiter that blanks follow; a carriage return
+may stand within a line. The text is changed in parts of whole lines, so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+# A field in quotes, as far as it is closed.
+_QUOTED = rb'"(?:[^"]|"")*+"'
+_LINE_START = rb"(?:(?<=[\r\n])|\A)"
+_RUNS = re.compile(rb'("[^"\r\n]*+"?)|[ \t]++')
+_EDGES = re.compile(_LINE_START + rb"[ \t]++|(?<![ \t])[ \t]++(?=[\r\n]|\Z)")
+_STRAY = re.compile(rb"\r(?!\n)")
+_AFTER = {
+    delimiter: re.compile(
+        b"(%s%s)|(%s) ++(%s)?"
+        % (_LINE_START, _QUOTED, re.escape(delimiter.encode()), _QUOTED)
+    )
+    for delimiter in ",;|"
+}
+# A part without the end of a line is not held for longer.
+_MAX_HELD_BYTES = 4 << 20
+Blanks = Literal["kept", "between", "after"]
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How a text is changed.
+
+    `blanks`: runs of them `between` fields become tabs; those `after` a delimiter are removed.
+    `joins_lines`: carriage returns that end no line become blanks.
+    """
+
+    blanks: Blanks = "kept"
+    delimiter: str = ","
+    joins_lines: bool = False
+
+    def chunks(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the changed text of chunks in UTF-8."""
+        if self == Cleaning(delimiter=self.delimiter):
+            yield from chunks
+            return
+        rest = b""
+        for chunk in chunks:
+            rest += chunk
+            end = _end_of_lines(rest)
+            if end:
+                yield self.cleaned(rest[:end])
+                rest = rest[end:]
+        yield self.cleaned(rest)
+
+    def text(self, text: str) -> str:
+        """Return a changed text."""
+        return self.cleaned(text.encode()).decode()
+
+    def cleaned(self, part: bytes) -> bytes:
+        """Return the changed text of whole lines."""
+        if self.joins_lines:
+            part = _STRAY.sub(b" ", part)
+        if self.blanks == "between":
+            part = _EDGES.sub(b"", part)
+            part = _RUNS.sub(lambda match: match[1] or b"\t", part)
+        elif self.blanks == "after":
+            part = _AFTER[self.delimiter].sub(_without_blanks, part)
+        return part
+
+
+def _without_blanks(match: re.Match[bytes]) -> bytes:
+    first, delimiter, quoted = match.groups()
+    return first or delimiter + (quoted or b"")
+
+
+def _end_of_lines(part: bytes) -> int:
+    """Return where the last line ends that ends outside of quotes, 0 if there is none."""
+    end = part.rfind(b"\n") + 1
+    if part.count(b'"', 0, end) % 2:
+        end = part.rfind(b"\n", 0, part.rfind(b'"', 0, end)) + 1
+        if part.count(b'"', 0, end) % 2:
+            end = 0
+    return len(part) if not end and len(part) > _MAX_HELD_BYTES else end
