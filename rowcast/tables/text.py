@@ -17,11 +17,14 @@ from rowcast.errors import InvalidTable
 from rowcast.tables import file_types
 from rowcast.tables.files import Compression
 from rowcast.tables.limits import Limits
+from rowcast.tables.text_encodings import WESTERN, Words
 
 SAMPLE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _SAMPLE_CHUNK_BYTES = 1 << 16
 _COUNTED_BYTES = 1 << 12
+# So many parts with other characters than ASCII show the encoding.
+_JUDGED_CHUNKS = 32
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -128,7 +131,7 @@ def sample_of(
     is_wide = known is not None and known.startswith("utf-16")
     if not is_wide:
         file_types.reject_binary(content)
-    found = known or ("utf-8" if _is_utf8(content, is_whole) else "cp1252")
+    found = known or _found_in(content, is_whole)
     text = _decode(content[len(mark) :], found, is_whole, is_named=encoding is not None)
     if is_wide:
         file_types.reject_binary(text.encode())
@@ -162,7 +165,13 @@ def encoding_of(
         for chunk in chunks:
             _drop_failing(decoders, chunk)
         _drop_failing(decoders, b"", final=True)
-        return next(iter(decoders))
+    if "utf-8" in decoders:
+        return "utf-8"
+    with path.open("rb") as file:
+        encoding = _encoding_of_words(_chunks(file, compression))
+    if encoding == "cp1252" and encoding not in decoders:
+        raise _undecodable(encoding)
+    return encoding
 
 
 def utf8_chunks(
@@ -266,8 +275,49 @@ def _drop_failing(
             decoder.decode(chunk, final)
         except UnicodeDecodeError:
             del decoders[name]
-    if not decoders:
-        raise _undecodable("cp1252")
+
+
+def _found_in(content: bytes, is_whole: bool) -> str:
+    """Return the encoding of the beginning of a text, or of all of it."""
+    if _is_utf8(content, is_whole):
+        return "utf-8"
+    return _encoding_of_words([content + b"\n" * is_whole])
+
+
+def _encoding_of_words(chunks: Iterable[bytes]) -> str:
+    """Return the encoding that the words of a text show.
+
+    Raises:
+        InvalidTable: they leave a doubt; names the likeliest.
+    """
+    words = Words()
+    end = b"\n"
+    n_left = _JUDGED_CHUNKS
+    for chunk in chunks:
+        # Fields that a part cuts off are not judged, but the text begins and ends with whole ones.
+        words.add(end + chunk)
+        end = b""
+        n_left -= not chunk.isascii()
+        if words.is_full or not n_left:
+            break
+    finding = words.judge()
+    if finding.encoding is None:
+        raise _doubtful(finding.guess)
+    return finding.encoding
+
+
+def _doubtful(guess: str) -> InvalidTable:
+    if guess == "utf-8":
+        detail = "Most of the text is UTF-8, but not all of it."
+        return InvalidTable(detail, hint=_SAVE_AS_UTF8)
+    detail = "The text is neither UTF-8 nor Windows-1252, as far as its words tell"
+    if guess == WESTERN:
+        return InvalidTable(f"{detail}.", hint=_SAVE_AS_UTF8)
+    return InvalidTable(
+        f"{detail}; it looks like {guess}.",
+        hint=f"If it is, name it by encoding={guess}; if not, name the right one, such as "
+        "encoding=cp1252, or save the file as UTF-8.",
+    )
 
 
 def _is_utf8(content: bytes, is_whole: bool) -> bool:
@@ -290,6 +340,11 @@ def _undecodable(encoding: str, *, is_named: bool = False) -> InvalidTable:
         return InvalidTable(
             f"The text is not {encoding}, although 'encoding' says so.",
             hint="Name the encoding that the file was written in, or save it as UTF-8.",
+        )
+    if encoding not in _NAMES and encoding != "cp1252":
+        return InvalidTable(
+            f"The text looks like {encoding}, but not all of it is.",
+            hint="Name its encoding by 'encoding', or save it as UTF-8.",
         )
     if encoding == "cp1252":
         detail = "The text is neither UTF-8 nor Windows-1252."

@@ -354,10 +354,13 @@ def _note_on_missing(target: str, is_known: np.ndarray) -> list[str]:
 
 
 def _notes_on_file(source: Source) -> list[str]:
-    n_lines = source.format.n_lines_skipped
-    if not n_lines:
-        return []
-    return [f"Lines above the header of the file were skipped: {n_lines}."]
+    notes = []
+    encoding, n_lines = source.format.encoding, source.format.n_lines_skipped
+    if encoding not in (None, "utf-8", "utf-16-le", "utf-16-be", "cp1252"):
+        notes.append(f"The text of the file is read as {encoding}.")
+    if n_lines:
+        notes.append(f"Lines above the header of the file were skipped: {n_lines}.")
+    return notes
 
 
 def _notes(found: Sequence[_Column], target: str, on_target: str) -> list[str]:

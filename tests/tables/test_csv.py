@@ -329,10 +329,13 @@ def test_blanks_are_removed_across_any_blocks(tmp_path: Path) -> None:
 
 def test_lines_that_were_skipped_are_noted(tmp_path: Path) -> None:
     rows = "".join(f"{i % 7};{i % 3}\n" for i in range(40))
-    found = source(tmp_path, f"# made by hand\nSales\nx;y\n{rows}".encode())
-    assert found.format.n_lines_skipped == 2
-    notes = training_table.read(found, "y").notes
-    assert notes[0] == "Lines above the header of the file were skipped: 2."
+    text = f"# {WORDS['cp1251']}\nSales\nx;y\n{rows}"
+    found = source(tmp_path, text.replace(" ", "\n# ").encode("cp1251"))
+    assert found.format.n_lines_skipped == 12
+    assert training_table.read(found, "y").notes[:2] == [
+        "The text of the file is read as cp1251.",
+        "Lines above the header of the file were skipped: 12.",
+    ]
 
 
 def test_models_of_names_with_blanks_get_them(tmp_path: Path) -> None:
@@ -346,3 +349,76 @@ def test_models_of_names_with_blanks_get_them(tmp_path: Path) -> None:
         (tmp_path / "table").write_bytes(content)
         found = formats.open_file(tmp_path / "table", LIMITS, reading)
         assert found.schema.names == ["a", name]
+
+
+# Words of languages, with the encodings that their texts often have.
+WORDS = {
+    "cp1250": "Łódź żółty książka źródło dziękuję Gdańsk śnieg sześć mąż róża życie może",
+    "cp1251": "город Москва улица красный большой дом человек время хлеб молоко",
+    "koi8-r": "город Москва улица красный большой дом человек время хлеб молоко",
+    "cp1253": "πόλη Αθήνα Πάτρα δρόμος μεγάλο σπίτι άνθρωπος νερό γάλα γυναίκα",
+    "gb18030": "北京 上海 城市 价格 红色 大的 房子 人口 时间 年份 水果 面包 牛奶 广州 数量",
+    "mac-roman": "Größe Straße Müller schön fünf über Bäcker Köln München natürlich für",
+}
+WESTERN_WORDS = {
+    "German": "Größe Straße Müller schön fünf Äpfel Öl Übung Geschäft weiß",
+    "French": "élève français où déjà Noël cœur forêt hôtel sûr très l\u2019été",
+    "Spanish": "año niño mañana España corazón café ¿qué? Málaga Ávila pingüino",
+    "Portuguese": "ação São coração não mãe João água pão avô três põe você",
+    "mixed": "Škrtel Džeko Bjørn Agüero Ærø Åland Curaçao Zoë m² 25° 10€ Þór",
+    "a single name": "Müller",
+}
+
+
+def table_of_words(words: str) -> str:
+    return "\n".join(["word,x", *(f"{word},1" for word in words.split())])
+
+
+@pytest.mark.parametrize("encoding", WORDS)
+def test_encoding_is_found_by_the_words(encoding: str, tmp_path: Path) -> None:
+    text = table_of_words(WORDS[encoding])
+    for content in (text.encode(encoding), gzip.compress(text.encode(encoding))):
+        found = source(tmp_path, content)
+        assert found.format.encoding == peek(content).format.encoding == encoding
+        assert found.read()["word"].to_pylist() == WORDS[encoding].split()
+
+
+@pytest.mark.parametrize("words", WESTERN_WORDS.values(), ids=WESTERN_WORDS)
+def test_languages_of_western_europe_stay_in_windows_1252(
+    words: str, tmp_path: Path
+) -> None:
+    found = source(tmp_path, table_of_words(words).encode("cp1252"))
+    assert found.format.encoding == "cp1252"
+    assert found.read()["word"].to_pylist() == words.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "encoding"),
+    [
+        ("Москва Тверь", "cp1251"),
+        ("Łódź żółty", "cp1250"),
+        ("šuma kuća čovjek Šibenik već noć riječ Požega žena Đakovo", "cp1250"),
+    ],
+    ids=["few Russian words", "few Polish words", "Croatian"],
+)
+def test_doubtful_encoding_is_refused_with_a_guess(
+    words: str, encoding: str, tmp_path: Path
+) -> None:
+    error = refusal_of_rows(tmp_path, table_of_words(words).encode(encoding))
+    assert f"it looks like {encoding}" in error.detail
+    assert f"encoding={encoding}" in error.hint
+
+
+def test_text_of_which_most_is_utf_8_is_refused(tmp_path: Path) -> None:
+    words = table_of_words(WORDS["cp1250"]).encode() + b"\nM\xfcller,1\n"
+    content = words + table_of_words(WORDS["cp1251"]).encode()
+    assert "Most of the text is UTF-8" in refusal_of_rows(tmp_path, content).detail
+
+
+def test_late_words_decide_the_encoding_of_the_whole(tmp_path: Path) -> None:
+    words = WORDS["cp1251"].split()
+    rows = b"a,b\n" + b"1,x\n" * 400_000
+    rows += "".join(f"{word},1\n" for word in words).encode("cp1251")
+    found = source(tmp_path, rows)
+    assert found.format.encoding == "cp1251"
+    assert found.read()["a"][-1].as_py() == words[-1]
