@@ -32,6 +32,7 @@ from rowcast.system import cores
 from rowcast.tables import (
     Limits,
     ReadingOptions,
+    Selection,
     Source,
     checks,
     formats,
@@ -116,6 +117,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "identifiers": options.get("identifiers", "leave_out"),
         "infinite": options.get("infinite", "refuse"),
         "reading": reading.given(),
+        "selection": Selection.of(options).given(),
         **manifests.of_model(source, table, plan, trained),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
@@ -239,6 +241,7 @@ def _training_table(
         use_identifiers=options.get("identifiers") == "use",
         infinite=options.get("infinite", "refuse"),
         task=options["task"],
+        selection=Selection.of(options),
         on_progress=run.progress.rows,
     )
 

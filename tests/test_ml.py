@@ -288,6 +288,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "identifiers": "leave_out",
         "infinite": "refuse",
         "reading": {},
+        "selection": {},
         "columns": [
             {
                 "name": "x",

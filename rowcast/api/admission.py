@@ -42,7 +42,11 @@ def fit(query: FitRequest) -> Admitted:
         query.learner, query.params, task=query.task, class_weight=query.class_weight
     )
     check = Check.fit(
-        query.target, query.sample_weight, query.time_column, query.group_column
+        query.target,
+        query.sample_weight,
+        query.time_column,
+        query.group_column,
+        query.selection().given(),
     )
     dataset = lookups.dataset(query.id, check, query.reading())
     shown = dataset.shown

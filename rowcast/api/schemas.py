@@ -24,7 +24,7 @@ from rowcast.jobs import Priority, Status
 from rowcast.learning import learners, prediction, result_formats
 from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
-from rowcast.tables import ReadingOptions, reading
+from rowcast.tables import ReadingOptions, Selection, columns, reading
 
 # Sums of far larger weights would overflow.
 _MAX_WEIGHT = 1e12
@@ -338,6 +338,19 @@ class FitRequest(TableRequest):
         description="The column whose groups are held back whole. It is not a feature, unless "
         "`identifiers=use`.",
     )
+    features: (
+        Annotated[list[Column], BeforeValidator(_listed), Field(min_length=1)] | None
+    ) = Field(
+        None,
+        description="The only columns to learn from, as a JSON list; also identifiers, if named.",
+    )
+    drop: Annotated[list[Column], BeforeValidator(_listed)] = Field(
+        [], description="Columns not to learn from, as a JSON list."
+    )
+    kinds: Annotated[dict[Column, columns.Kind], BeforeValidator(_from_json)] = Field(
+        {},
+        description="The kinds of columns that overrule what is inferred, a JSON object.",
+    )
     identifiers: Literal["leave_out", "use"] = Field(
         "leave_out",
         description="What to do with columns that number or name their rows.",
@@ -353,6 +366,10 @@ class FitRequest(TableRequest):
         description="Most seconds for importances, 0 for none. By default the work is limited, "
         "not the time, so that the same fit gives the same importances.",
     )
+
+    def selection(self) -> Selection:
+        """Return which columns are learned from, and as which kinds."""
+        return Selection(self.features, self.drop, self.kinds)
 
     @model_validator(mode="after")
     def _holds_back_in_one_way(self) -> Self:

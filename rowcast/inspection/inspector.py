@@ -21,7 +21,15 @@ from rowcast.inspection import limits, protocol
 from rowcast.inspection.protocol import Check, Findings, Question, Read
 from rowcast.observability import logs
 from rowcast.system import Deadline, memory, sandbox
-from rowcast.tables import Feature, Limits, ReadingOptions, Sample, checks, formats
+from rowcast.tables import (
+    Feature,
+    Limits,
+    ReadingOptions,
+    Sample,
+    Selection,
+    checks,
+    formats,
+)
 
 log = logging.getLogger("rowcast.inspection")
 
@@ -148,6 +156,11 @@ def inspect(question: Question, read: Read) -> Findings:
     return Findings(sample.n_rows_expected(question.size), len(sample.schema), target)
 
 
+def _check_fit(sample: Sample, selection: dict[str, Any], **arguments: Any) -> str:
+    chosen = Selection.of(selection)
+    return checks.check_fit(sample, **arguments, selection=chosen)
+
+
 def _check_predict(
     sample: Sample, features: list[dict[str, Any]], keep: list[str]
 ) -> str:
@@ -157,7 +170,7 @@ def _check_predict(
 
 
 _CHECKS: dict[str, Callable[..., str]] = {
-    "fit": checks.check_fit,
+    "fit": _check_fit,
     "predict": _check_predict,
     "none": lambda _: "",
 }

@@ -47,6 +47,7 @@ class Check:
         weights: str | None,
         time_column: str | None = None,
         group_column: str | None = None,
+        selection: Mapping[str, Any] | None = None,
     ) -> Check:
         """Have a table checked for a fit; see `checks.check_fit`."""
         return cls(
@@ -56,6 +57,7 @@ class Check:
                 "weights": weights,
                 "time_column": time_column,
                 "group_column": group_column,
+                "selection": dict(selection or {}),
             },
         )
 

@@ -4,6 +4,7 @@ from rowcast.tables.columns import Feature
 from rowcast.tables.files import Format, OnProgress, Sample, Source, ignore_progress
 from rowcast.tables.limits import Limits
 from rowcast.tables.reading import ReadingOptions
+from rowcast.tables.selection import Selection
 
 __all__ = [
     "Feature",
@@ -12,6 +13,7 @@ __all__ = [
     "OnProgress",
     "ReadingOptions",
     "Sample",
+    "Selection",
     "Source",
     "checks",
     "columns",

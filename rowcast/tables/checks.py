@@ -18,6 +18,7 @@ from rowcast.tables import target as labels
 from rowcast.tables.columns import Feature, Unreadable
 from rowcast.tables.files import Sample, Source
 from rowcast.tables.rejections import reject
+from rowcast.tables.selection import ALL, Selection
 
 DEFAULT_TARGET = "y"
 OTHER_TARGETS = ("target", "label", "class")
@@ -66,6 +67,8 @@ def check_fit(
     weights: str | None = None,
     time_column: str | None = None,
     group_column: str | None = None,
+    *,
+    selection: Selection = ALL,
 ) -> str:
     """Return the name of the target, if nothing in the sample prevents a fit.
 
@@ -78,12 +81,14 @@ def check_fit(
     problems = [
         *_long_names(types),
         *_duplicates(types),
-        *_feature_problems(sample.schema, types, target, weights),
+        *selection.problems(types, target, weights),
+        *_feature_problems(sample.schema, types, target, weights, selection),
         *_weights_problems(types, target, weights, untyped=untyped),
         *_order_problems(types, target, "time_column", time_column),
         *_order_problems(types, target, "group_column", group_column),
     ]
-    if target in types and not feature_fields(sample.schema, target, weights):
+    found = feature_fields(sample.schema, target, weights, selection)
+    if target in types and not found and not problems:
         problems.append(f"The table has no columns besides the target {target!r}.")
     reject(
         problems,
@@ -117,11 +122,18 @@ def check_predict(
 
 
 def feature_fields(
-    schema: pa.Schema, target: str, weights: str | None
+    schema: pa.Schema, target: str, weights: str | None, selection: Selection
 ) -> list[pa.Field]:
-    """Return the columns to learn from: all but the target, the weights and pandas' index."""
+    """Return the columns to learn from: all but the target, the weights and pandas' index.
+
+    Of these, the selected ones.
+    """
     others = _pandas_index(schema) | {target, weights}
-    return [field for field in schema if field.name not in others]
+    return [
+        field
+        for field in schema
+        if field.name not in others and selection.has(field.name)
+    ]
 
 
 def is_untyped(sample: Sample | Source) -> bool:
@@ -130,12 +142,16 @@ def is_untyped(sample: Sample | Source) -> bool:
 
 
 def _feature_problems(
-    schema: pa.Schema, types: Types, target: str, weights: str | None
+    schema: pa.Schema,
+    types: Types,
+    target: str,
+    weights: str | None,
+    selection: Selection,
 ) -> Iterator[str]:
     if target not in types:
         present = _listed(schema.names)
         yield f"The target column {target!r} is missing; the table has {present}."
-    for field in feature_fields(schema, target, weights):
+    for field in feature_fields(schema, target, weights, selection):
         if columns.kind_of_type(field.type) is None:
             found = _short(field.type)
             yield (

@@ -5,7 +5,7 @@ Importing this module loads pyarrow, but not pandas or scikit-learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -13,14 +13,22 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from rowcast.tables import columns, drift, inference, row_order, spellings
+from rowcast.tables import (
+    asked_kinds,
+    columns,
+    drift,
+    inference,
+    row_order,
+    spellings,
+)
 from rowcast.tables import target as labels
 from rowcast.tables.checks import Problems, check_fit, feature_fields, is_untyped
-from rowcast.tables.columns import Feature, Unreadable, Values
+from rowcast.tables.columns import Feature, Kind, Unreadable, Values
 from rowcast.tables.files import OnProgress, Source, ignore_progress
 from rowcast.tables.inference import LeftOut
 from rowcast.tables.rejections import reject
 from rowcast.tables.row_order import Suspect
+from rowcast.tables.selection import ALL, Selection
 
 # The rows of a profile: how a feature's values spread.
 _PROFILED_ROWS = 20_000
@@ -60,18 +68,23 @@ def read(
     use_identifiers: bool = False,
     infinite: Literal["refuse", "missing"] = "refuse",
     task: str = "auto",
+    selection: Selection = ALL,
     on_progress: OnProgress = ignore_progress,
 ) -> TrainingTable:
     """Read all rows and return what a model can be fitted on.
 
     Identifiers, and the column of groups, are left out unless asked for. `infinite` says what
-    infinite numbers are, `task` is the one asked for. `on_progress` is called as by `Source.read`.
+    infinite numbers are, `task` is the one asked for, and `selection` which columns are learned
+    from. `on_progress` is called as by `Source.read`.
 
     Raises:
         InvalidTable: as `check_fit`; values cannot be read; no column is left to learn from.
     """
-    check_fit(source, target, weights, time_column, group_column)
-    table = source.read(on_progress=on_progress)
+    check_fit(source, target, weights, time_column, group_column, selection=selection)
+    fields = feature_fields(source.schema, target, weights, selection)
+    names = [field.name for field in fields]
+    needed = {target, weights, time_column, group_column, *names} - {None}
+    table = source.read(needed, on_progress)
     decimal = source.format.decimal or "."
     untyped = is_untyped(source)
     labelled = labels.read(
@@ -84,19 +97,21 @@ def read(
     is_known = labelled.is_known
 
     reader = _Reader(
-        table, is_known, decimal, untyped=untyped, skips_infinite=infinite == "missing"
+        table,
+        is_known,
+        decimal,
+        untyped=untyped,
+        skips_infinite=infinite == "missing",
+        kinds=selection.kinds,
     )
     weight_values = reader.weights(weights) if weights else None
     times = reader.times(time_column) if time_column else None
     groups = reader.groups(group_column) if group_column else None
-    names = [field.name for field in feature_fields(table.schema, target, weights)]
     found = reader.columns(names)
     if not use_identifiers:
         found = _without_groups(found, group_column)
-    found = _with_identifiers(found, use_identifiers=use_identifiers)
-    used = [column for column in found if not column.left_out]
-    if not used:
-        _reject_all(found)
+    found = _with_identifiers(found, selection, use_identifiers=use_identifiers)
+    used = _used(found)
     arrays = {column.feature.name: column.values.array for column in used}
     return TrainingTable(
         features=[column.profiled() for column in used],
@@ -159,6 +174,7 @@ class _Reader:
         *,
         untyped: bool,
         skips_infinite: bool,
+        kinds: Mapping[str, Kind],
     ) -> None:
         self._whole = None if is_known.all() else table
         self._table = table if is_known.all() else table.filter(is_known)
@@ -166,6 +182,7 @@ class _Reader:
         self._decimal = decimal
         self._untyped = untyped
         self._skips_infinite = skips_infinite
+        self._kinds = kinds
         self._problems: list[Problems] = []
         self.notes: list[str] = []
 
@@ -242,9 +259,7 @@ class _Reader:
     def _column(self, name: str) -> _Column | None:
         column = self._table.column(name)
         try:
-            feature, note = inference.infer(
-                name, column, untyped=self._untyped, decimal=self._decimal
-            )
+            feature, note = self._feature(name, column)
             n_infinite = self._n_infinite(feature, column)
             if self._skips_infinite and feature.kind == "numeric":
                 feature = replace(feature, infinite="missing")
@@ -252,9 +267,16 @@ class _Reader:
         except Unreadable as error:
             self._add(name, error.reason, error.rows)
             return None
+        except asked_kinds.NotOfKind as error:
+            self._problems.append(Problems(name, str(error)))
+            return None
         except (pa.ArrowException, ValueError, OverflowError):
             # Arrow's messages quote values, which must not be in logs or records.
             self._problems.append(Problems(name, "values that cannot be converted"))
+            return None
+        if name in self._kinds and feature.kind == "boolean" and values.n_unseen:
+            reason = "values that are neither true nor false"
+            self._problems.append(Problems(name, reason))
             return None
         if n_infinite:
             found = spellings.counted(n_infinite)
@@ -263,6 +285,19 @@ class _Reader:
         whole = self._read_whole(feature)
         left_out = inference.reason_to_leave_out(feature, column, values, whole)
         return _Column(feature, values, description, note, left_out)
+
+    def _feature(self, name: str, column: Any) -> tuple[Feature, str]:
+        """Return how to read a column, and a note: as the kind that is asked for, if any."""
+        feature, note = inference.infer(
+            name, column, untyped=self._untyped, decimal=self._decimal
+        )
+        kind = self._kinds.get(name, feature.kind)
+        if kind == feature.kind:
+            return feature, note
+        asked = asked_kinds.feature_of(
+            name, column, kind, untyped=self._untyped, decimal=self._decimal
+        )
+        return asked, f"it is read as {kind}, as asked for, not as {feature.kind}."
 
     def _n_infinite(self, feature: Feature, column: Any) -> int:
         """Return how many numbers are infinite, if these are to be missing."""
@@ -315,24 +350,27 @@ def _without_groups(
 
 
 def _with_identifiers(
-    found: Sequence[_Column], *, use_identifiers: bool
+    found: Sequence[_Column], selection: Selection, *, use_identifiers: bool
 ) -> list[_Column]:
     """Return the columns, with the identifiers used if asked for or if there is nothing else.
 
     A single telling column may look like an identifier.
     """
-    reasons = {column.left_out for column in found}
-    if not use_identifiers and None in reasons:
-        return list(found)
+    use_all = use_identifiers or all(column.left_out for column in found)
     return [
         replace(column, left_out=None)
         if column.left_out is LeftOut.IDENTIFIER
+        and (use_all or selection.asks_for(column.feature.name))
         else column
         for column in found
     ]
 
 
-def _reject_all(found: Sequence[_Column]) -> None:
+def _used(found: Sequence[_Column]) -> list[_Column]:
+    """Return the columns that are learned from. Raises InvalidTable: there are none."""
+    used = [column for column in found if not column.left_out]
+    if used:
+        return used
     problems = ["No column besides the target can be learned from."]
     for column in found:
         reason = column.left_out.value if column.left_out else ""
@@ -341,6 +379,7 @@ def _reject_all(found: Sequence[_Column]) -> None:
         problems,
         "Add columns whose values differ, upload the table again and submit the new id.",
     )
+    return used
 
 
 def _note_on_missing(target: str, is_known: np.ndarray) -> list[str]:

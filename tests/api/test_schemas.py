@@ -95,7 +95,8 @@ def test_lists_and_objects_of_the_query_are_described_as_json() -> None:
         if "content" in parameter
     }
     lists = {"quantiles", "levels", "keep", "scopes", "missing"}
-    assert as_json == {"params", "class_weight", *lists}
+    lists |= {"features", "drop"}
+    assert as_json == {"params", "class_weight", "kinds", *lists}
 
 
 def test_member_of_a_body_that_may_be_left_out_may_be_null() -> None:
