@@ -116,6 +116,7 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
         "group_column": options.get("group_column"),
         "identifiers": options.get("identifiers", "leave_out"),
         "infinite": options.get("infinite", "refuse"),
+        "background": options.get("background", "keep"),
         "reading": reading.given(),
         "selection": Selection.of(options).given(),
         **manifests.of_model(source, table, plan, trained),
@@ -272,6 +273,7 @@ def _plan(
         class_weight=options["class_weight"],
         validation=options["validation"],
         importance_s=options["importance_s"],
+        background=options.get("background", "keep"),
     )
 
 

@@ -228,7 +228,7 @@ def predict_interval(
         held = formats.open_file(folder / "held.csv", limits)
         prediction.write(folder / "result", predictor, held, output)
         result = pq.read_table(folder / "result").to_pandas()
-    return result[prediction.extra_names(output, None)].to_numpy(np.float64)
+    return result[predictor.names(output)[1:]].to_numpy(np.float64)
 
 
 def fit_learner(divided: Divided, task: Task, trial: Trial) -> Predicted:
@@ -265,7 +265,7 @@ def fit_learner(divided: Divided, task: Task, trial: Trial) -> Predicted:
         return Predicted(result[target].to_numpy(np.float64), cpu_s, notes=notes)
     classes = list(predictor.classes or ())
     return Predicted(
-        result[prediction.extra_names(output, classes)].to_numpy(np.float64),
+        result[predictor.names(output)[1:]].to_numpy(np.float64),
         cpu_s,
         [_as_written(label, divided.truth) for label in classes],
         notes,

@@ -54,6 +54,7 @@ STATUS_OF_CODE = {
     "unsupported_media_type": 415,
     "invalid_table": 422,
     "table_too_complex": 422,
+    "too_many_rows": 422,
     "internal_error": 500,
     "object_damaged": 500,
     "online_worker_lost": 500,

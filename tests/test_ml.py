@@ -287,6 +287,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "group_column": None,
         "identifiers": "leave_out",
         "infinite": "refuse",
+        "background": "keep",
         "reading": {},
         "selection": {},
         "columns": [
@@ -325,6 +326,8 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "n_rows_left_out": 1,
         "validation": {"method": "none"},
         "importances": None,
+        "effects": None,
+        "n_background": 32,
         "intervals": None,
         "sets": None,
         "notes": [

@@ -294,6 +294,7 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
         "group_column": "col_2",
         "identifiers": "use",
         "infinite": "missing",
+        "background": "leave_out",
         "validation": "cv",
         "importance_s": 0,
     }

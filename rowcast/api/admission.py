@@ -87,7 +87,7 @@ def predict(query: PredictRequest) -> Admitted:
         "options": {**query.work(), **dataset.as_noted()},
     }
     work = estimates.of_prediction(
-        manifest, dataset.shown.n_rows, dataset.shown.n_columns
+        manifest, dataset.shown.n_rows, dataset.shown.n_columns, query.output
     )
     if model is None:
         submission = _submission(

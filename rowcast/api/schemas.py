@@ -359,6 +359,11 @@ class FitRequest(TableRequest):
         "refuse",
         description="What to do with infinite numbers of the features.",
     )
+    background: Literal["keep", "leave_out"] = Field(
+        "keep",
+        description="Whether the model keeps 32 rows of the table, which output=contributions "
+        "needs.",
+    )
     importance_s: Number | None = Field(
         None,
         ge=0,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from rowcast.learning import Cost, learners
+from rowcast.learning import Cost, contributions, learners
 from rowcast.store import Kind
 
 Lane = Literal["short", "long"]
@@ -58,10 +58,19 @@ def of_fit(
     return Work("fit", learner, n_rows, n_columns, effort)
 
 
-def of_prediction(manifest: Mapping[str, Any], n_rows: int, n_columns: int) -> Work:
-    """Return the work of a prediction, by the manifest of its model if that is there yet."""
+def of_prediction(
+    manifest: Mapping[str, Any], n_rows: int, n_columns: int, output: str = "labels"
+) -> Work:
+    """Return the work of a prediction, by the manifest of its model if that is there yet.
+
+    To explain a row takes as long as to predict many.
+    """
     learner, params = manifest.get("learner", "boosting"), manifest.get("params") or {}
     effort = effort_of(learner, params) if isinstance(params, Mapping) else 1.0
+    if output == "contributions":
+        n_features = len(manifest.get("features") or ()) or n_columns
+        n_explained = max(1, min(n_features, contributions.MAX_COLUMNS))
+        effort *= contributions.evaluations(n_explained)
     return Work("predict", str(learner), n_rows, n_columns, effort)
 
 

@@ -1,5 +1,6 @@
 """From checked columns to a model with an honest account of its quality."""
 
+from rowcast.learning.explanations import contributions
 from rowcast.learning.learners import LEARNERS, Cost
 from rowcast.learning.prediction import Predictor
 from rowcast.learning.progress import SILENT, Phase, Progress
@@ -13,6 +14,7 @@ __all__ = [
     "Phase",
     "Predictor",
     "Progress",
+    "contributions",
     "evaluation",
     "learners",
     "prediction",

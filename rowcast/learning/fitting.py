@@ -24,7 +24,7 @@ class Plan:
     """What to fit: a learner with its parameters, for a task, and how to judge it.
 
     `importance_s` is the most time for importances, in seconds; None limits their work instead, so
-    that the same fit gives the same ones.
+    that the same fit gives the same ones. `background` says whether rows are kept with the model.
     """
 
     learner: str
@@ -34,6 +34,7 @@ class Plan:
     class_weight: Any = None
     validation: Literal["auto", "holdout", "cv", "time", "none"] = "auto"
     importance_s: float | None = None
+    background: Literal["keep", "leave_out"] = "keep"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from rowcast.errors import InvalidRequest, InvalidTable
+from rowcast.errors import InvalidRequest, InvalidTable, TooManyRows
 from rowcast.learning import prediction_intervals, prediction_sets
+from rowcast.learning.explanations import contributions
 from rowcast.learning.result_formats import RESULT_FORMATS
 from rowcast.tables import (
     Feature,
@@ -24,7 +25,7 @@ from rowcast.tables import (
     target,
 )
 
-Output = Literal["labels", "probabilities", "quantiles", "sets"]
+Output = Literal["labels", "probabilities", "quantiles", "sets", "contributions"]
 DEFAULT_QUANTILES, DEFAULT_LEVELS = (0.05, 0.5, 0.95), (0.9,)
 
 # The most rows of a batch, and the most values of features or classes: 16 MB of float64.
@@ -32,6 +33,9 @@ MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
 # The rows of each batch that count for drift.
 DRIFT_ROWS = 5_000
 _MAX_PROBLEMS = 100
+# Nominal seconds of a job that explains its predictions: far below the default time of a job,
+# because a busy machine or many small trees take several times as long.
+MAX_EXPLAINING_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,13 @@ class Predictor:
 
     def predict(self, plan: Plan, arrays: Mapping[str, Any]) -> list[pa.Array]:
         """Predict from features (n_rows,); return arrays (n_rows,) in the order of `names`."""
-        if self.takes_array:
-            frame = np.column_stack(list(arrays.values()))
-        else:
-            frame = columns.frame_of(dict(arrays))
+        frame = self._frame(arrays)
         if plan.output == "quantiles":
             return self._quantiles(frame, plan.quantiles)
         if plan.output in ("probabilities", "sets"):
             return self._classes(frame, plan)
+        if plan.output == "contributions":
+            return self._contributions(frame)
         labels = self.model.predict(frame)
         return [target.to_arrow(labels, self.target_type)]
 
@@ -104,18 +107,51 @@ class Predictor:
         columns = [pa.array(column) for part in extra for column in part.T]
         return [target.to_arrow(labels, self.target_type), *columns]
 
+    def _contributions(self, frame: Any) -> list[pa.Array]:
+        codes, columns_before = self._explained(frame)
+        found = contributions.explain(self.model, frame, codes)
+        explained = [found.base, *found.contributions.T]
+        return [*columns_before, *[pa.array(column) for column in explained]]
+
+    def _explained(self, frame: Any) -> tuple[np.ndarray | None, list[pa.Array]]:
+        """Return the positions of the predicted classes, and the columns of what is explained."""
+        if self.classes is None:
+            values = np.asarray(self.model.predict(frame), np.float64)
+            return None, [pa.array(values)]
+        probabilities = self.model.predict_proba(frame)
+        codes = probabilities.argmax(axis=1)
+        labels = target.to_arrow(self.model.classes_[codes], self.target_type)
+        return codes, [labels, pa.array(probabilities.max(axis=1).astype(np.float64))]
+
+    def account_of_contributions(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how contributions to the predictions for these features are computed."""
+        frame = self._frame(arrays)
+        codes, _ = self._explained(frame)
+        return contributions.account(self.model, frame, codes)
+
+    def _frame(self, arrays: Mapping[str, Any]) -> Any:
+        if self.takes_array:
+            return np.column_stack(list(arrays.values()))
+        return columns.frame_of(dict(arrays))
+
     def names(self, plan: Plan) -> list[str]:
         """Return the names of the predicted columns."""
-        return [self.target, *extra_names(plan, self.classes)]
+        return [self.target, *self._extra_names(plan)]
+
+    def _extra_names(self, plan: Plan) -> list[str]:
+        names = [feature.name for feature in self.features]
+        return extra_names(plan, self.classes, names)
 
     def types(self, plan: Plan) -> list[pa.DataType]:
         """Return the types of the predicted columns."""
         predicted = target.arrow_type(self.target_type)
         extra = pa.bool_() if plan.output == "sets" else pa.float64()
-        return [predicted, *[extra for _ in extra_names(plan, self.classes)]]
+        return [predicted, *[extra for _ in self._extra_names(plan)]]
 
 
-def extra_names(plan: Plan, classes: Sequence[str] | None) -> list[str]:
+def extra_names(
+    plan: Plan, classes: Sequence[str] | None, features: Sequence[str]
+) -> list[str]:
     """Return the names of the columns beside the prediction itself."""
     if plan.output == "probabilities":
         return [f"probability_{label}" for label in classes or ()]
@@ -123,6 +159,10 @@ def extra_names(plan: Plan, classes: Sequence[str] | None) -> list[str]:
         return [f"quantile_{level:.15g}" for level in plan.quantiles]
     if plan.output == "sets":
         return prediction_sets.names(plan.levels, classes or ())
+    if plan.output == "contributions":
+        explained = [] if classes is None else ["probability"]
+        by_column = [f"contribution_{name}" for name in features]
+        return [*explained, "base_value", *by_column]
     return []
 
 
@@ -140,8 +180,15 @@ def write(
 
     Raises:
         InvalidTable: values cannot be read; names every such column, how many, and the first row.
+        TooManyRows: to explain so many predictions would take too long.
     """
-    tally = Tally(predictor.features)
+    tally = Tally(predictor.features, explains=plan.output == "contributions")
+    most_rows = rows_allowed_if_exceeded(predictor, source, plan, MAX_EXPLAINING_S)
+    if most_rows is not None:
+        raise TooManyRows(
+            f"output=contributions of this model can explain {most_rows:,} rows in one job, and "
+            "the table has more."
+        )
     writer = RESULT_FORMATS[plan.format].writer
     schema = schema_of(predictor, source, plan)
     with pa.OSFile(str(path), "wb") as file, writer(file, schema) as write_batch:
@@ -151,6 +198,35 @@ def write(
             on_progress(tally.n_rows, source.n_rows, source.n_rows_expected)
     tally.refuse()
     return tally.report()
+
+
+def rows_allowed_if_exceeded(
+    predictor: Predictor, source: Source, plan: Plan, seconds: float
+) -> int | None:
+    """Return how many rows can be explained within nominal seconds, if a table has more.
+
+    None for a table that has not, and for any that is not to be explained.
+
+    Raises:
+        InvalidTable: the file is damaged or over a limit.
+    """
+    if plan.output != "contributions":
+        return None
+    names = [feature.name for feature in predictor.features]
+    most_rows = contributions.max_rows(predictor.model, len(names), seconds)
+    has_more = _has_more_rows(source, names[0], most_rows)
+    return most_rows if has_more else None
+
+
+def _has_more_rows(source: Source, column: str, n_rows: int) -> bool:
+    if source.n_rows is not None:
+        return source.n_rows > n_rows
+    n_found = 0
+    for batch in source.batches({column}):
+        n_found += batch.num_rows
+        if n_found > n_rows:
+            return True
+    return False
 
 
 def batches(
@@ -165,11 +241,13 @@ def batches(
     needed.update(feature.name for feature in predictor.features)
     schema = schema_of(predictor, source, plan)
     result_format = RESULT_FORMATS[plan.format]
-    for batch in source.batches(needed, batch_rows(predictor)):
+    for batch in source.batches(needed, batch_rows(predictor, plan)):
         arrays = tally.read(batch, source.format.decimal or ".")
         if arrays is None:
             yield None
             continue
+        if tally.explains and batch.num_rows and not tally.contributions:
+            tally.contributions = predictor.account_of_contributions(arrays)
         written = [result_format.column(name, batch.column(name)) for name in plan.keep]
         written += predictor.predict(plan, arrays)
         yield pa.record_batch(written, schema=schema)
@@ -212,6 +290,22 @@ def _wrong_output(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
             "output=quantiles needs a model that was validated; fit it with a validation "
             "other than none."
         )
+    if plan.output == "contributions":
+        yield from _not_explained(manifest)
+
+
+def _not_explained(manifest: dict[str, Any]) -> Iterator[str]:
+    if not manifest.get("n_background"):
+        yield (
+            "output=contributions needs a model that keeps rows to compare with, and this one has "
+            "none: an earlier version made it, it was fitted with background=leave_out, or its "
+            "text is too long; fit it again."
+        )
+    if len(manifest["features"]) > contributions.MAX_COLUMNS:
+        yield (
+            f"output=contributions needs a model of at most {contributions.MAX_COLUMNS:,} "
+            f"columns, and this one has {len(manifest['features']):,}."
+        )
 
 
 def _wrong_names(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
@@ -219,7 +313,8 @@ def _wrong_names(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
         if len(set(values)) < len(values):
             yield "keep, quantiles and levels must not name anything twice."
             break
-    predicted = extra_names(plan, manifest["classes"])
+    names = [feature["name"] for feature in manifest.get("features", ())]
+    predicted = extra_names(plan, manifest["classes"], names)
     if manifest["target"] in predicted:
         yield (
             f"output={plan.output} makes a column {manifest['target']!r}, which is the "
@@ -231,8 +326,10 @@ def _wrong_names(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:
             yield f"keep names {name!r}, which is a column of the predictions."
 
 
-def batch_rows(predictor: Predictor) -> int:
+def batch_rows(predictor: Predictor, plan: Plan) -> int:
     """Return the rows of a batch, so that neither features nor probabilities grow large."""
+    if plan.output == "contributions":
+        return contributions.batch_rows(len(predictor.features))
     n_classes = len(predictor.classes or ())
     n_columns = max(len(predictor.features), n_classes, 1)
     n_rows = min(MAX_BATCH_ROWS, MAX_BATCH_CELLS // n_columns)
@@ -253,10 +350,12 @@ def schema_of(predictor: Predictor, source: Source, plan: Plan) -> pa.Schema:
 class Tally:
     """Reads the features of batches; counts missing, unseen and unreadable values, and drift."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
-        """Count for these features."""
+    def __init__(self, features: Sequence[Feature], *, explains: bool = False) -> None:
+        """Count for these features; `explains` to say also how contributions are computed."""
         self._features = features
+        self.explains = explains
         self.n_rows = 0
+        self.contributions: dict[str, Any] = {}
         self._missing = {feature.name: 0 for feature in features}
         self._unseen = {feature.name: 0 for feature in features}
         self._counts: dict[str, Any] = {}
@@ -311,9 +410,14 @@ class Tally:
             )
 
     def report(self) -> dict[str, Any]:
-        """Return the rows, and each feature's missing and unseen values and drift."""
+        """Return the rows, and each feature's missing and unseen values and drift.
+
+        If it `explains`, it also says how contributions were computed.
+        """
+        explained = {"contributions": self.contributions} if self.contributions else {}
         return {
             "n_rows": self.n_rows,
+            **explained,
             "columns": [self._report_on(feature) for feature in self._features],
         }
 

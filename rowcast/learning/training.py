@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from rowcast.errors import InvalidRequest
-from rowcast.learning import ignored_order, validation, verdict
+from rowcast.learning import ignored_order, learners, validation, verdict
 from rowcast.learning.choice import Choice
+from rowcast.learning.explanations import contributions, effects
 from rowcast.learning.fitting import Fitted, Fitter, Plan, Rows, label_text
 from rowcast.learning.progress import SILENT, Progress
 from rowcast.tables import Feature, row_order
+
+# Nominal seconds of the predictions for effects: a share of the fit's, or this if it is more.
+_EFFECTS_SHARE, _MIN_EFFECTS_S = 0.05, 0.1
 
 __all__ = ["Plan", "Rows", "Trained", "label_text", "train"]
 
@@ -24,7 +28,8 @@ class Trained:
     """A fitted model and what is known of it.
 
     `features` are those with enough values to learn from. `intervals` are what quantiles are
-    computed from, `sets` those of classes.
+    computed from, `sets` those of classes. With the model, `n_background` rows are kept, by which
+    its predictions are explained.
     """
 
     model: Any
@@ -36,6 +41,8 @@ class Trained:
     notes: list[str]
     choice: Choice
     verdict: str | None
+    effects: dict[str, Any] | None
+    n_background: int
 
 
 def train(
@@ -70,9 +77,11 @@ def train(
         ignored = ignored_order.judge(fitter, rows, validated.choice, suspects)
         account["ignored"] = ignored
 
+    final = validated.final
+    model = final.model()
     return Trained(
-        model=validated.final.model(),
-        features=validated.final.features,
+        model=model,
+        features=final.features,
         validation=account,
         importances=validated.importances,
         intervals=validated.intervals,
@@ -82,10 +91,12 @@ def train(
             *ignored_order.notes(
                 account, verdict.share_of_baseline(plan.task, account)
             ),
-            *_notes(plan, method, validated.final, has_converged=not caught),
+            *_notes(plan, method, final, has_converged=not caught),
         ],
         verdict=verdict.of(plan.task, account, validated.importances),
         choice=validated.choice,
+        effects=_effects(plan, model, rows.frame, validated),
+        n_background=_keep_background(plan, model, rows, final),
     )
 
 
@@ -107,6 +118,38 @@ def _problems(plan: Plan, rows: Rows) -> Iterator[str]:
             yield f"class_weight names {name!r}, which is not a class."
     if not any(plan.class_weight.get(label, 1) for label in labels):
         yield "class_weight gives no class a weight over 0."
+
+
+def _keep_background(plan: Plan, model: Any, rows: Rows, final: Fitted) -> int:
+    """Keep rows with the model unless the plan leaves them out, and return how many."""
+    if plan.background == "leave_out":
+        return 0
+    names = [feature.name for feature in final.features]
+    return contributions.keep_background(
+        model, rows.frame, names, rows.target, seed=plan.seed
+    )
+
+
+def _effects(
+    plan: Plan, model: Any, frame: Any, validated: validation.Validated
+) -> dict[str, Any] | None:
+    """Return how predictions change with the features by which the model gets better, if any."""
+    names = effects.leading(validated.importances)
+    if not names:
+        return None
+    labels = None
+    if plan.task == "classification":
+        labels = [label_text(label) for label in model.classes_]
+    fit_s = frame.size * learners.of(plan.learner).cost.fit_cell_s
+    return effects.effects(
+        model,
+        frame,
+        validated.final.features,
+        names,
+        labels,
+        seed=plan.seed,
+        budget_s=max(_MIN_EFFECTS_S, _EFFECTS_SHARE * fit_s),
+    )
 
 
 def _classes_of(plan: Plan, rows: Rows) -> np.ndarray | None:

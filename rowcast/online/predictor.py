@@ -19,13 +19,18 @@ from rowcast.online import limits
 from rowcast.online.protocol import RECORDS, Question
 from rowcast.tables import Limits, ReadingOptions, Source, checks, formats
 
+# The share of ONLINE_TIMEOUT_S that explanations may take by their nominal seconds, which a busy
+# machine exceeds.
+_EXPLAINING_SHARE = 1 / 6
+
 
 @dataclass(frozen=True)
 class TableLimits:
-    """The largest table of an online prediction."""
+    """The largest table of an online prediction, and the most nominal seconds to explain it."""
 
     max_rows: int
     limits: Limits
+    explaining_s: float = 10.0
 
     @classmethod
     def of(cls, settings: Settings) -> TableLimits:
@@ -34,7 +39,8 @@ class TableLimits:
         unpacked_bytes = limits.MAX_UNPACKING_FACTOR * settings.online_max_bytes
         smaller = min(general.max_unpacked_bytes, unpacked_bytes)
         narrowed = replace(general, max_unpacked_bytes=smaller)
-        return cls(settings.online_max_rows, narrowed)
+        explaining_s = settings.online_timeout_s * _EXPLAINING_SHARE
+        return cls(settings.online_max_rows, narrowed, explaining_s)
 
 
 def answer(
@@ -68,6 +74,7 @@ def answer(
     source = _source(question.sent_as, table, bounds, path, reading)
     _check_rows(source.n_rows or 0, bounds)
     checks.check_predict(source, predictor.features, plan.keep)
+    _check_explained(source, predictor, plan, bounds)
 
     schema = prediction.schema_of(predictor, source, plan)
     body = pa.BufferOutputStream()
@@ -108,5 +115,19 @@ def _check_rows(n_rows: int, bounds: TableLimits) -> None:
     if n_rows > bounds.max_rows:
         raise RequestTooLarge(
             f"The table has more than {bounds.max_rows:,} rows (ONLINE_MAX_ROWS).",
+            hint="Send fewer rows per request, or upload them and predict them by a job.",
+        )
+
+
+def _check_explained(
+    source: Source, predictor: Predictor, plan: prediction.Plan, bounds: TableLimits
+) -> None:
+    most_rows = prediction.rows_allowed_if_exceeded(
+        predictor, source, plan, bounds.explaining_s
+    )
+    if most_rows is not None:
+        raise RequestTooLarge(
+            f"output=contributions of this model can explain {most_rows:,} rows online, and the "
+            "table has more.",
             hint="Send fewer rows per request, or upload them and predict them by a job.",
         )

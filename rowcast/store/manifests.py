@@ -42,6 +42,8 @@ def of_model(
         "verdict": trained.verdict,
         "validation": trained.validation,
         "importances": trained.importances,
+        "effects": trained.effects,
+        "n_background": trained.n_background,
         "intervals": trained.intervals,
         "sets": trained.sets,
         "notes": table.notes + trained.notes,

@@ -231,3 +231,10 @@ def test_eta_is_never_negative() -> None:
             for percent in (None, 0.0, 1e-6, 50.0, 100.0, 101.0):
                 found = estimates.remaining_s(expectation_s, elapsed_s, percent)
                 assert found is None or 0 <= found < float("inf")
+
+
+def test_explaining_rows_is_expected_to_take_as_long_as_predicting_many() -> None:
+    manifest: dict[str, Any] = {"features": [{}] * 10}
+    plain = estimates.of_prediction(manifest, 100, 10_000)
+    explained = estimates.of_prediction(manifest, 100, 10_000, "contributions")
+    assert 1_000 < explained.effort / plain.effort < 3_000

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import threadpoolctl
 
-from rowcast.errors import InvalidRequest, InvalidTable
+from rowcast.errors import InvalidRequest, InvalidTable, TooManyRows
 from rowcast.learning import learners, prediction, training
 from rowcast.learning.prediction import Plan, Predictor
 from rowcast.learning.training import Rows
@@ -172,6 +172,8 @@ def test_sets_are_a_boolean_for_each_level_and_class(
         ("probability_no", "classification", {"output": "probabilities"}),
         ("quantile_0.5", "regression", {"output": "quantiles"}),
         ("set_0.9_yes", "classification", {"output": "sets"}),
+        ("base_value", "regression", {"output": "contributions"}),
+        ("contribution_x", "classification", {"output": "contributions"}),
     ],
 )
 def test_target_named_as_another_column_of_the_result_is_refused(
@@ -179,7 +181,8 @@ def test_target_named_as_another_column_of_the_result_is_refused(
 ) -> None:
     classes = ["no", "yes"]
     manifest = {
-        "features": [],
+        "features": [{"name": "x"}],
+        "n_background": 32,
         "task": task,
         "target": target,
         "classes": classes,
@@ -188,6 +191,53 @@ def test_target_named_as_another_column_of_the_result_is_refused(
     }
     with pytest.raises(InvalidRequest, match=f"makes a column '{target}'"):
         prediction.check_plan(manifest, Plan(**how))
+
+
+@pytest.mark.parametrize("predictor", [CLASSIFIER, REGRESSOR])
+def test_contributions_of_columns_add_up_to_what_is_predicted(
+    written: Written, predictor: Predictor
+) -> None:
+    path, report = written(predictor, TABLE.slice(0, 30), output="contributions")
+    explained = ["probability"] if predictor.classes else []
+    by_column = [f"contribution_{name}" for name in TABLE.column_names]
+    found = pq.read_table(path).to_pandas()
+    assert list(found) == ["y", *explained, "base_value", *by_column]
+    whole = found[["base_value", *by_column]].sum(axis=1)
+    plain, _ = written(predictor, TABLE.slice(0, 30), output="labels")
+    labels = pq.read_table(plain).to_pandas()["y"]
+    assert found["y"].equals(labels)
+    np.testing.assert_allclose(whole, found[(explained or ["y"])[0]], atol=1e-12)
+    assert found["contribution_x"].abs().max() > 0.1
+    account = report["contributions"]
+    assert (account["method"], account["standard_error"]) == ("exact", 0)
+
+
+def test_more_rows_than_can_be_explained_are_refused_with_the_most(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "MAX_EXPLAINING_S", 0.05)
+    with pytest.raises(TooManyRows, match=r"can explain (\d+) rows") as raised:
+        written(REGRESSOR, output="contributions")
+    most = int(str(raised.value).partition("can explain ")[2].split()[0])
+    written(REGRESSOR, TABLE.slice(0, most), output="contributions")
+    written(REGRESSOR, output="quantiles")
+
+
+def test_model_without_rows_to_compare_with_is_not_explained() -> None:
+    manifest: dict[str, Any] = {
+        "task": "regression",
+        "classes": None,
+        "target": "y",
+        "features": [],
+    }
+    plan = Plan(output="contributions")
+    with pytest.raises(
+        InvalidRequest, match=r"an earlier version made it.*fit it again"
+    ):
+        prediction.check_plan(manifest, plan)
+    wide = [{"name": f"x{place}"} for place in range(1_001)]
+    with pytest.raises(InvalidRequest, match="at most 1,000 columns"):
+        prediction.check_plan({**manifest, "n_background": 32, "features": wide}, plan)
 
 
 def test_kept_columns_come_first_in_their_own_types(written: Written) -> None:
@@ -384,9 +434,9 @@ def test_batches_shrink_with_the_width_of_features_and_classes() -> None:
         None, [*CLASSIFIER.features] * 1000, "y", "string", ["a", "b"], None
     )
     many = Predictor(None, CLASSIFIER.features, "y", "string", ["a"] * 1000, None)
-    assert prediction.batch_rows(CLASSIFIER) == 65_536
-    assert prediction.batch_rows(wide) == 666
-    assert prediction.batch_rows(many) == 2_000
+    assert prediction.batch_rows(CLASSIFIER, Plan()) == 65_536
+    assert prediction.batch_rows(wide, Plan()) == 666
+    assert prediction.batch_rows(many, Plan()) == 2_000
 
 
 def test_rows_of_bad_values_are_counted_through_all_batches(

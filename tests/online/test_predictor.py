@@ -112,6 +112,35 @@ def test_labels_sets_and_quantiles_are_those_of_a_job(
         )
 
 
+def test_contributions_are_those_of_a_job(
+    stack: Stack, regressor: str, classifier: str, by_job: Callable[..., bytes]
+) -> None:
+    for model_id in (regressor, classifier):
+        body = records(ROWS)
+        found = answered(ask(stack, model_id, body, output="contributions"))
+        job = predictions_of_job(
+            by_job("records", model_id, "jsonl", "contributions"), JSON
+        )
+        for row, row_of_job in zip(found, job, strict=True):
+            assert row == pytest.approx(row_of_job, abs=1e-9)
+            moved = sum(row[name] for name in row if name.startswith("contribution_"))
+            predicted = row.get("probability", row.get("price"))
+            assert row["base_value"] + moved == pytest.approx(predicted, abs=1e-9)
+
+
+def test_rows_that_take_too_long_to_explain_are_413(
+    stack: Stack, regressor: str
+) -> None:
+    many = csv(mixed(9_000).drop(columns=["label", "price"]))
+    problem = refused(
+        ask(stack, regressor, many, CSV, output="contributions"),
+        413,
+        "request_too_large",
+    )
+    assert "can explain" in problem["detail"]
+    assert "by a job" in problem["hint"]
+
+
 def test_default_is_labels_as_json_records(stack: Stack, classifier: str) -> None:
     found = ask(stack, classifier, records(ROWS))
     assert found.headers["Content-Type"].partition(";")[0] == JSON

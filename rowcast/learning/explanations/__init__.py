@@ -1,3 +1,3 @@
 """Why a model predicts what it predicts."""
 
-__all__ = ["permutation"]
+__all__ = ["contributions", "effects", "permutation"]
