@@ -45,6 +45,7 @@ import uuid
 import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
+from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -428,6 +429,19 @@ class Client:
         manifest = self._call("GET", path, {})
         return Model(manifest)
 
+    def compare(self, models: Iterable[AnyModel]) -> Comparison:
+        """Return in what some models differ: options, scores, learners and features.
+
+        Raises RowcastError for fewer than two models, and what model() raises.
+        """
+        given = [models] if isinstance(models, (str, Model)) else list(models)
+        if len(given) < 2:
+            raise RowcastError("compare() needs a list of at least two models.")
+        found = [
+            model if isinstance(model, Model) else self.model(model) for model in given
+        ]
+        return Comparison(found)
+
     def download_model(self, model: AnyModel, path: AnyPath | None = None) -> Any:
         """Return an estimator that predicts the same here, or save its file to `path`.
 
@@ -785,12 +799,14 @@ class _Adapter(HTTPAdapter):
 
 
 class Model:
-    """The description of a model; it prints as a summary, and in a notebook as a table.
+    """The description of a model; it prints as a summary, and in a notebook as a card.
 
     `manifest` holds everything. `scores` and `baseline` are figures by name, on rows that the
     model was not fitted on. `importances` are, by feature and the largest first, how much the loss
-    grows when the feature is shuffled. `verdict` says in words how good the model is, `leaderboard`
-    lists what learner=auto tried, the best first, and `chosen` what the model is a mean of.
+    grows when the feature is shuffled. `effects` are, by feature, dicts of its "values" and the
+    "predictions" there: a list for each of `effect_classes`, or a single one. `verdict` says in
+    words how good the model is, `leaderboard` lists what learner=auto tried, the best first, and
+    `chosen` what the model is a mean of.
     """
 
     def __init__(self, manifest: JSONObject) -> None:
@@ -812,6 +828,11 @@ class Model:
         for feature in importances.get("features") or ():
             name = feature["name"]
             self.importances[name] = feature["mean"]
+        effects = manifest.get("effects") or {}
+        self.effect_classes: list[str] | None = effects.get("classes")
+        self.effects: dict[str, JSONObject] = {}
+        for feature in effects.get("features") or ():
+            self.effects[feature["name"]] = feature
 
     def __repr__(self) -> str:
         rows = self._summary()
@@ -820,12 +841,7 @@ class Model:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        lines = []
-        for name, text in self._summary():
-            heading = html.escape(name)
-            cell = html.escape(text)
-            lines.append(f"<tr><th>{heading}</th><td>{cell}</td></tr>")
-        return f"<table>{''.join(lines)}</table>"
+        return _card(self)
 
     def plot(self) -> Any:
         """Return a matplotlib Figure of the importances and the errors.
@@ -940,6 +956,305 @@ class Model:
         if _is_number(baseline):
             text += f" (baseline {baseline:.4g})"
         return text
+
+
+class Comparison:
+    """In what models differ; it prints as a table, and is one in a notebook.
+
+    `differences` are dicts for "options", "scores", "learners" and "features". Each holds, by name,
+    a list with the value of every one of `models`. What all models have in common is left out.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.models = list(models)
+        scores = [
+            {name: score for name, score in model.scores.items() if _is_number(score)}
+            for model in models
+        ]
+        self.differences: dict[str, dict[str, list[Any]]] = {
+            "options": _differences([_options_of(model) for model in models]),
+            "scores": _differences(scores),
+            "learners": _differences([_weights_of(model) for model in models]),
+            "features": _differences([_features_of(model) for model in models]),
+        }
+
+    def __repr__(self) -> str:
+        rows = [[_cut(cell) for cell in row] for row in self._rows()]
+        places = range(len(rows[0]))
+        widths = [max(len(row[place]) for row in rows) for place in places]
+        lines = []
+        for row in rows:
+            cells = (row[place].ljust(widths[place]) for place in places)
+            lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        first, *others = self._rows()
+        head = "".join(f"<th>{_cell(name)}</th>" for name in first)
+        lines = [f"<tr>{head}</tr>"]
+        for name, *values in others:
+            cells = "".join(
+                f'<td style="{_NAME_STYLE}">{_cell(value)}</td>' for value in values
+            )
+            lines.append(
+                f'<tr><th style="{_NAME_STYLE}">{_cell(name)}</th>{cells}</tr>'
+            )
+        return f"<table>{''.join(lines)}</table>"
+
+    def _rows(self) -> list[list[str]]:
+        rows = [["model", *(str(model.id) for model in self.models)]]
+        for kind, found in self.differences.items():
+            # Options have names of their own; a column may have the name of one.
+            prefix = "" if kind == "options" else f"{kind[:-1]} "
+            for name, values in islice(found.items(), COMPARED):
+                rows.append([prefix + name, *map(_shown, values)])
+            if len(found) > COMPARED:
+                others = f"{len(found) - COMPARED} other {kind}"
+                rows.append([others, *("..." for _ in self.models)])
+        if len(rows) == 1:
+            rows.append(["no difference", *("" for _ in self.models)])
+        return rows
+
+
+# Members of a manifest that tell models apart without being options, and options with members.
+_NOT_OPTIONS = frozenset(
+    {"id", "created_at", "expires_at", "n_threads", "n_background", "verdict"}
+)
+_OBJECTS = ("params", "class_weight", "reading")
+# A comparison shows so many of each kind, and cuts longer cells in a terminal.
+COMPARED, CELL_WIDTH = 30, 60
+
+
+def _options_of(model: Model) -> JSONObject:
+    options = {
+        name: value
+        for name, value in model.manifest.items()
+        if name in _OBJECTS
+        or not (name in _NOT_OPTIONS or isinstance(value, (dict, list)))
+    }
+    return {**options, "validation": model.validation.get("method")}
+
+
+def _weights_of(model: Model) -> JSONObject:
+    return {str(each.get("name")): each.get("weight") for each in model.chosen}
+
+
+def _features_of(model: Model) -> JSONObject:
+    return {
+        str(feature["name"]): feature.get("kind")
+        for feature in model.manifest.get("features") or ()
+    }
+
+
+def _differences(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return what is not the same in all, None where it is missing, in the order of the first."""
+    names = dict.fromkeys(name for each in found for name in each)
+    values = {name: [each.get(name) for each in found] for name in names}
+    return {
+        name: each for name, each in values.items() if any(x != each[0] for x in each)
+    }
+
+
+def _shown(value: Any) -> str:
+    """Return a value for people, in a line."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    return str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 3]}..."
+
+
+# The card of a model: HTML without scripts and style sheets, which notebooks may remove. Its colors
+# suit a light and a dark background.
+
+CARD_FEATURES = 15
+COLORS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7")
+_TEXT_STYLE = "text-align:left;overflow-wrap:anywhere;max-width:36em"
+_NAME_STYLE = "text-align:left;overflow-wrap:anywhere;max-width:16em"
+_PANEL_STYLE = "display:inline-block;vertical-align:top;margin:0 2em 1em 0"
+
+
+def _cell(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _card(model: Model) -> str:
+    """Return the card: verdict, summary, leaderboard, importances and effects."""
+    parts = []
+    if model.verdict:
+        parts.append(f'<p style="max-width:50em"><b>{_cell(model.verdict)}</b></p>')
+    hidden = ("verdict", "importances") if model.importances else ("verdict",)
+    lines = [
+        f'<tr><th style="{_NAME_STYLE}">{_cell(name)}</th>'
+        f'<td style="{_TEXT_STYLE}">{_cell(text)}</td></tr>'
+        for name, text in model._summary()
+        if name not in hidden and not name.startswith("tried")
+    ]
+    parts.append(f"<table>{''.join(lines)}</table>")
+    parts.extend([_leaderboard(model), _importance_bars(model), _effect_panels(model)])
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _heading(text: str) -> str:
+    return f'<p style="margin:1em 0 .3em"><b>{_cell(text)}</b></p>'
+
+
+def _bar(share: float) -> str:
+    width = max(0.0, min(share, 1.0)) * 12
+    style = f"background:{COLORS[0]};height:.8em;width:{width:.2f}em"
+    return f'<div style="width:12em"><div style="{style}"></div></div>'
+
+
+def _leaderboard(model: Model) -> str:
+    lines = [
+        f'<tr><td style="{_NAME_STYLE}">{_cell(each.get("name"))}</td>'
+        f"<td>{_cell(_loss_text(each))}</td><td>{each.get('weight') or 0:.0%}</td>"
+        f"<td>{_cell(_shown(each.get('fit_s')))}</td></tr>"
+        for each in model.leaderboard
+    ]
+    if not lines:
+        return ""
+    loss = str(model.leaderboard[0].get("loss")).replace("_", " ")
+    names = ("candidate", loss, "weight", "fit, s")
+    head = "".join(f"<th>{_cell(name)}</th>" for name in names)
+    return f"{_heading('Leaderboard')}<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _loss_text(each: JSONObject) -> str:
+    if not _is_number(each.get("mean")):
+        return str(each.get("failure") or "-")
+    return f"{each['mean']:.4g} ± {each.get('std') or 0:.2g}"
+
+
+def _importance_bars(model: Model) -> str:
+    known = model._known_importances()
+    if not known:
+        return ""
+    largest = max(value for _, value in known) or 1
+    lines = [
+        f'<tr><td style="{_NAME_STYLE}">{_cell(name)}</td>'
+        f"<td>{_bar(value / largest)}</td><td>{value:.4g}</td></tr>"
+        for name, value in known[:CARD_FEATURES]
+    ]
+    n_others = len(known) - CARD_FEATURES
+    if n_others > 0:
+        lines.append(f"<tr><td>{n_others} others</td><td></td><td></td></tr>")
+    title = "Importances: growth of the loss when a column is shuffled"
+    return f"{_heading(title)}<table>{''.join(lines)}</table>"
+
+
+def _effect_panels(model: Model) -> str:
+    shown = [each for each in model.effects.values() if _is_drawable(each)]
+    if not shown:
+        return ""
+    names = [""] if model.effect_classes is None else model.effect_classes
+    lines = list(range(len(names)))
+    if len(names) == 2:
+        # The other one mirrors it.
+        lines = [1]
+    title = f"Effects: the mean prediction of {model.target}"
+    if model.effect_classes is not None:
+        title = f"Effects: the mean probability of {model.target}"
+    legend = "".join(
+        f'<span style="color:{COLORS[place % 5]}">&#9632;</span> {_cell(names[place])} '
+        for place in lines
+        if names[place]
+    )
+    panels = "".join(_effect_panel(each, lines) for each in shown)
+    return f"{_heading(title)}<p>{legend}</p>{panels}"
+
+
+def _is_drawable(effect: JSONObject) -> bool:
+    predictions = effect.get("predictions") or ()
+    return bool(predictions) and all(
+        _is_number(value) for of in predictions for value in of
+    )
+
+
+def _effect_panel(effect: JSONObject, lines: Sequence[int]) -> str:
+    draw = _curve if effect.get("kind") not in ("category", "boolean") else _levels
+    name = _cell(effect["name"])
+    style = f"{_NAME_STYLE};max-width:240px"
+    return (
+        f'<div style="{_PANEL_STYLE}"><div style="{style}">{name}</div>'
+        f"{draw(effect, lines)}</div>"
+    )
+
+
+def _levels(effect: JSONObject, lines: Sequence[int]) -> str:
+    """Draw a bar for each category, of the prediction above the lowest one."""
+    found = {line: effect["predictions"][line] for line in lines}
+    low, high = _range_of(found.values())
+    # A bar of the lowest one must be seen too.
+    low = min(0.0, low) if low >= 0 else low - (high - low) / 10
+    rows = []
+    for place, value in enumerate(effect["values"]):
+        label = "missing" if value is None else str(value)
+        bars = "".join(
+            f'<div style="background:{COLORS[line % 5]};height:.6em;width:'
+            f'{(of[place] - low) / (high - low) * 9:.2f}em"></div>'
+            for line, of in found.items()
+        )
+        numbers = ", ".join(f"{of[place]:.4g}" for of in found.values())
+        rows.append(
+            f'<tr><td style="text-align:left;overflow-wrap:anywhere;max-width:8em">'
+            f'{_cell(label)}</td><td><div style="width:9em">{bars}</div></td>'
+            f"<td>{_cell(numbers)}</td></tr>"
+        )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _curve(effect: JSONObject, lines: Sequence[int]) -> str:
+    """Draw the predictions over the values as an SVG of 240 x 130 pixels."""
+    positions = [_position(value) for value in effect["values"]]
+    found = {line: effect["predictions"][line] for line in lines}
+    low, high = _range_of(found.values())
+    left, right = positions[0], positions[-1]
+    drawn = []
+    for line, of in found.items():
+        points = " ".join(
+            f"{8 + 224 * (position - left) / (right - left):.1f},"
+            f"{96 - 78 * (of[place] - low) / (high - low):.1f}"
+            for place, position in enumerate(positions)
+        )
+        drawn.append(
+            f'<polyline points="{points}" fill="none" stroke="{COLORS[line % 5]}" '
+            'stroke-width="2"/>'
+        )
+    texts = (
+        (8, 12, "start", f"{high:.4g}"),
+        (8, 110, "start", f"{low:.4g}"),
+        (8, 126, "start", _shown(effect["values"][0])),
+        (232, 126, "end", _shown(effect["values"][-1])),
+    )
+    written = "".join(
+        f'<text x="{x}" y="{y}" font-size="11" fill="currentColor" text-anchor="{anchor}">'
+        f"{_cell(text)}</text>"
+        for x, y, anchor, text in texts
+    )
+    axis = '<path d="M8 114H232" stroke="currentColor" stroke-opacity=".4"/>'
+    return f'<svg width="240" height="130">{axis}{"".join(drawn)}{written}</svg>'
+
+
+def _range_of(found: Iterable[Sequence[float]]) -> tuple[float, float]:
+    values = [value for of in found for value in of]
+    low, high = min(values), max(values)
+    if high > low:
+        return low, high
+    return low - 1, high + 1
+
+
+def _position(value: Any) -> float:
+    """Return where a number or an ISO date lies on an axis."""
+    if isinstance(value, str):
+        return datetime.fromisoformat(value).replace(tzinfo=timezone.utc).timestamp()
+    return float(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -1746,6 +2061,7 @@ COMMANDS = {
     "models": ("list the models, newest first",),
     "datasets": ("list the datasets, newest first",),
     "model": ("print the summary of a model", "model_id"),
+    "compare": ("print in what models differ", "models"),
     "delete": ("delete a model, dataset or result", "id"),
 }
 # What an argument means, where its name does not say it.
@@ -1769,6 +2085,7 @@ ARGUMENTS: dict[str, JSONObject] = {
         "help": "wait for the end, at most this long",
     },
     "--limit": {"type": int, "help": "list at most so many"},
+    "models": {"nargs": "+", "metavar": "model_id"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Fit a model on one table, predict another, and print the predictions and their accuracy."""
+"""Fit a model on one table, predict another, and print how good both are."""
 
 import argparse
 import sys
@@ -16,6 +16,7 @@ given = parser.parse_args()
 try:
     with Client(given.url) as client:
         model_id = client.fit(given.train, timeout=None)
+        model = client.model(model_id)
         result_id = client.predict(given.test, model_id, timeout=None)
         predictions = client.download(result_id)["y"]
 except (RowcastError, OSError) as error:
@@ -26,6 +27,8 @@ except KeyboardInterrupt:
 y = pd.read_parquet(given.test, columns=["y"])["y"]
 accuracy = (predictions == y).mean()
 baseline = (y == y.mode()[0]).mean()
+print(model.verdict)
+print("The leading features:", ", ".join(list(model.importances)[:5]))
 print(predictions)
 print(
     f"accuracy {accuracy:.3f}; always predicting the most frequent class: {baseline:.3f}"

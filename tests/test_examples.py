@@ -72,6 +72,8 @@ def test_example_1_prints_predictions_far_better_than_the_most_frequent_class(
     baseline = float(words[-1])
     assert accuracy > baseline + 0.3
     assert f"Length: {N_ROWS // 4}" in done.stdout
+    assert "better than the baseline" in done.stdout
+    assert "The leading features: col_" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,103 @@ def test_model_prints_as_a_summary(known: Model) -> None:
     }
 
 
-def test_model_is_a_table_in_a_notebook_with_escaped_names(known: Model) -> None:
+def test_model_is_a_card_in_a_notebook_with_escaped_names(known: Model) -> None:
     page = known._repr_html_()
-    assert page.startswith("<table><tr><th>model</th><td>m1</td></tr>")
-    assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.25" in page
-    assert not re.search("<(?!/?(table|tr|th|td)>)", page)
+    assert "<th" in page
+    assert ">m1</td>" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert not re.search("<(?!/?(div|p|b|table|tr|th|td)[ >])", page)
+
+
+EFFECTS = {
+    **MANIFEST,
+    "verdict": "Better than <nothing>.",
+    "leaderboard": [
+        {"name": "a<b", "loss": "log_loss", "mean": 0.5, "std": 0.1, "weight": 1.0},
+        {"name": "c", "loss": "log_loss", "mean": None, "failure": "ValueError"},
+    ],
+    "effects": {
+        "classes": ["no", "<yes>"],
+        "features": [
+            {
+                "name": "<day>",
+                "kind": "datetime",
+                "values": ["2020-01-01", "2020-01-02T12:00:00", "2020-03-01"],
+                "predictions": [[0.9, 0.8, 0.1], [0.1, 0.2, 0.9]],
+            },
+            {
+                "name": "<city>",
+                "kind": "category",
+                "values": ["<Ulm>", None],
+                "predictions": [[0.5, 0.5], [0.5, 0.5]],
+            },
+            {"name": "text", "kind": "text", "left_out": "text"},
+        ],
+    },
+}
+
+
+def test_card_shows_verdict_leaderboard_and_effects_without_scripts() -> None:
+    model = Model(EFFECTS)
+    page = model._repr_html_()
+    tags = "div|p|b|table|tr|th|td|span|svg|path|polyline|text"
+    assert not re.search(f"<(?!/?({tags})[ >])", page)
+    shown = re.sub("<[^>]*>", "|", page)
+    for text in ("Better than &lt;nothing&gt;.", "a&lt;b", "0.5 ± 0.1", "ValueError"):
+        assert text in shown
+    for text in ("&lt;day&gt;", "2020-03-01", "&lt;Ulm&gt;", "missing", "&lt;yes&gt;"):
+        assert text in shown
+    # The probability of the second class grows, so its line rises.
+    (line,) = re.findall('points="([^"]*)"', page)
+    heights = [float(point.partition(",")[2]) for point in line.split()]
+    assert heights == sorted(heights, reverse=True)
+    assert list(model.effects) == ["<day>", "<city>", "text"]
+    assert model.effect_classes == ["no", "<yes>"]
+
+
+def test_comparison_shows_only_what_differs(client: Client) -> None:
+    other = {
+        **MANIFEST,
+        "id": "m2",
+        "params": {"max_iter": 20},
+        "validation": {"method": "cv", "scores": {"accuracy": 0.95, "f1": None}},
+        "features": [{"name": "<x>", "kind": "numeric"}],
+        "chosen": [{"name": "boosting", "weight": 1.0}],
+    }
+    found = client.compare([Model(MANIFEST), Model(other)])
+    assert found.differences == {
+        "options": {
+            "params": [{"max_iter": 9}, {"max_iter": 20}],
+            "validation": ["split", "cv"],
+        },
+        "scores": {"accuracy": [0.91, 0.95]},
+        "learners": {"boosting": [None, 1.0]},
+        "features": {"<x>": [None, "numeric"]},
+    }
+    lines = [re.split(r"  +", line) for line in str(found).splitlines()]
+    assert lines[0] == ["model", "m1", "m2"]
+    assert ["score accuracy", "0.91", "0.95"] in lines
+    assert ["feature <x>", "-", "numeric"] in lines
+    page = found._repr_html_()
+    assert "feature &lt;x&gt;" in page
+    assert not re.search("<(?!/?(table|tr|th|td)[ >])", page)
+
+
+def test_comparison_needs_two_models_and_says_if_nothing_differs(
+    client: Client, known: Model
+) -> None:
+    assert "no difference" in str(client.compare([known, known]))
+    with pytest.raises(RowcastError, match="at least two"):
+        client.compare("m1")
+
+
+def test_comparison_is_a_command(
+    service: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("m1", "m2"):
+        service.queued[f"/models/{name}"] = [Reply(200, {**MANIFEST, "seed": name})]
+    assert module.main(["--url", service.url, "compare", "m1", "m2"]) == 0
+    assert re.search("seed +m1 +m2", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, REGRESSION, NOT_VALIDATED])
