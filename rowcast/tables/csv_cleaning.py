@@ -19,8 +19,7 @@ _EDGES = re.compile(_LINE_START + rb"[ \t]++|(?<![ \t])[ \t]++(?=[\r\n]|\Z)")
 _STRAY = re.compile(rb"\r(?!\n)")
 _AFTER = {
     delimiter: re.compile(
-        b"(%s%s)|(%s) ++(%s)?"
-        % (_LINE_START, _QUOTED, re.escape(delimiter.encode()), _QUOTED)
+        b"(%s|%s) *+(%s)?" % (_LINE_START, re.escape(delimiter.encode()), _QUOTED)
     )
     for delimiter in ",;|"
 }
@@ -33,7 +32,8 @@ Blanks = Literal["kept", "between", "after"]
 class Cleaning:
     """How a text is changed.
 
-    `blanks`: runs of them `between` fields become tabs; those `after` a delimiter are removed.
+    `blanks`: runs of them `between` fields become tabs; those `after` a delimiter, and at the start
+    of lines, are removed.
     `joins_lines`: carriage returns that end no line become blanks.
     """
 
@@ -72,8 +72,8 @@ class Cleaning:
 
 
 def _without_blanks(match: re.Match[bytes]) -> bytes:
-    first, delimiter, quoted = match.groups()
-    return first or delimiter + (quoted or b"")
+    before, quoted = match.groups()
+    return before + (quoted or b"")
 
 
 def _end_of_lines(part: bytes) -> int:

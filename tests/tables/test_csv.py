@@ -268,7 +268,7 @@ AS_WRITTEN: dict[str, tuple[str, list[str], list[str | None]]] = {
     ),
     "blanks and quotes": ('a b\n"x y" 2\n"z" 4\n', ["a", "b"], ["x y", "2"]),
     "blanks after commas": (
-        'a, b, c\n1, "x, y", NA\n2, "u", w\n',
+        ' a, b, c\n  1, "x, y", NA\n 2, "u", w\n',
         ["a", "b", "c"],
         ["1", "x, y", None],
     ),
@@ -321,10 +321,10 @@ def test_value_in_a_column_without_a_name_is_refused_by_row(tmp_path: Path) -> N
 
 
 def test_blanks_are_removed_across_any_blocks(tmp_path: Path) -> None:
-    rows = [f'{i}, "{"é" * (i % 50)}, \n{i}"' for i in range(60_000)]
+    rows = [f' {i}, "{"é" * (i % 50)}, \n  {i}"' for i in range(60_000)]
     table = source(tmp_path, "\n".join(["a, b", *rows]).encode()).read()
     assert table["a"].to_pylist() == [str(i) for i in range(60_000)]
-    assert table["b"][49].as_py() == f"{'é' * 49}, \n49"
+    assert table["b"][49].as_py() == f"{'é' * 49}, \n  49"
 
 
 def test_lines_that_were_skipped_are_noted(tmp_path: Path) -> None:
