@@ -305,7 +305,8 @@ class Client:
         `data` is the id of a dataset, or a source of upload(); a str that is not a UUID is a path.
         `timeout` is in seconds: a negative one returns without waiting, None waits for the end of
         the fit without a limit. While the queue is full, the client tries again until the timeout,
-        or for ten minutes if the timeout is negative.
+        or for ten minutes if the timeout is negative. `options` are those of /fit, such as
+        effort="thorough" and search_s=120.
 
         Raises the errors of upload(), APIError if the service rejects the fit, and if it waits, the
         errors of wait().
@@ -805,8 +806,8 @@ class Model:
     model was not fitted on. `importances` are, by feature and the largest first, how much the loss
     grows when the feature is shuffled. `effects` are, by feature, dicts of its "values" and the
     "predictions" there: a list for each of `effect_classes`, or a single one. `verdict` says in
-    words how good the model is, `leaderboard` lists what learner=auto tried, the best first, and
-    `chosen` what the model is a mean of.
+    words how good the model is, `leaderboard` lists what learner=auto tried, the best first,
+    `chosen` what the model is a mean of, and `why` says why.
     """
 
     def __init__(self, manifest: JSONObject) -> None:
@@ -817,6 +818,7 @@ class Model:
         self.learner = manifest.get("learner")
         self.chosen: list[JSONObject] = manifest.get("chosen") or []
         self.leaderboard: list[JSONObject] = manifest.get("leaderboard") or []
+        self.why: str | None = manifest.get("why")
         self.notes = manifest.get("notes")
         self.verdict: str | None = manifest.get("verdict")
         validation: JSONObject = manifest.get("validation") or {}
@@ -910,14 +912,16 @@ class Model:
             ("model", str(self.id)),
             ("target", f"{self.target} ({self.task})"),
             ("learner", self._learner_text()),
+        ]
+        if self.leaderboard and self.why:
+            rows.append(("why", self.why))
+        rows += [
             ("rows", f"{n_rows}, {n_left_out} left out without a target"),
             ("validation", validation),
         ]
         figures = [name for name, score in self.scores.items() if _is_number(score)]
         rows.extend((name, self._beside_baseline(name)) for name in figures)
-        if self.leaderboard:
-            loss = str(self.leaderboard[0]["loss"]).replace("_", " ")
-            rows.append((f"tried ({loss})", self._tried_text()))
+        rows.extend(self._tried())
         rows.append(("importances", self._largest_importances()))
         rows.extend(("note", str(note)) for note in self.notes or ())
         return rows
@@ -931,14 +935,18 @@ class Model:
         parameters = json.dumps(self.manifest.get("params") or {})
         return f"{self.learner} {parameters}"
 
-    def _tried_text(self) -> str:
-        """Return the loss of each candidate with its standard deviation over the folds."""
-        texts = [
-            f"{each['name']} {each['mean']:.4g} ± {each['std']:.2g}"
-            for each in self.leaderboard
-            if _is_number(each["mean"])
-        ]
-        return ", ".join(texts)
+    def _tried(self) -> Iterator[tuple[str, str]]:
+        """Yield a line for each candidate: its loss with the standard deviation, and its cost."""
+        for each in self.leaderboard:
+            loss = str(each["loss"]).replace("_", " ")
+            text = f"{each['name']}: "
+            if _is_number(each["mean"]):
+                text += f"{each['mean']:.4g} ± {each['std']:.2g}, "
+            text += f"fit {each.get('fit_s', 0):.2g} s, "
+            text += f"{each.get('predict_us_per_row', 0):.3g} µs a row"
+            if each.get("size_bytes"):
+                text += f", {each['size_bytes'] / 1000:,.0f} kB"
+            yield f"tried ({loss})", text
 
     def _largest_importances(self) -> str:
         largest = self._known_importances()[:5]
@@ -1115,13 +1123,15 @@ def _leaderboard(model: Model) -> str:
     lines = [
         f'<tr><td style="{_NAME_STYLE}">{_cell(each.get("name"))}</td>'
         f"<td>{_cell(_loss_text(each))}</td><td>{each.get('weight') or 0:.0%}</td>"
-        f"<td>{_cell(_shown(each.get('fit_s')))}</td></tr>"
+        f"<td>{_cell(_shown(each.get('fit_s')))}</td>"
+        f"<td>{_cell(_shown(each.get('predict_us_per_row')))}</td>"
+        f"<td>{_cell(_shown(each.get('size_bytes')))}</td></tr>"
         for each in model.leaderboard
     ]
     if not lines:
         return ""
     loss = str(model.leaderboard[0].get("loss")).replace("_", " ")
-    names = ("candidate", loss, "weight", "fit, s")
+    names = ("candidate", loss, "weight", "fit, s", "a row, µs", "bytes")
     head = "".join(f"<th>{_cell(name)}</th>" for name in names)
     return f"{_heading('Leaderboard')}<table><tr>{head}</tr>{''.join(lines)}</table>"
 
@@ -1859,6 +1869,8 @@ def _activity(job: JSONObject) -> str:
         phase = progress["phase"]
         percent = progress["percent"]
         parts = [f"{phase} {percent:.0f} %"]
+        if progress.get("best_loss") is not None:
+            parts.append(f"best loss {progress['best_loss']:.4g}")
     if position:
         parts.append(f"{position} ahead of it")
     if attempts > 1:

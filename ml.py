@@ -17,7 +17,7 @@ import narwhals.stable.v2
 
 from rowcast.errors import DatasetNotFound
 from rowcast.jobs import context, publishing, reuse
-from rowcast.learning import Predictor, learners, prediction, training
+from rowcast.learning import Predictor, learners, prediction, spaces, training
 from rowcast.store import (
     ObjectMissing,
     Version,
@@ -80,8 +80,8 @@ def fit(dataset_id: str, model_id: str, options: dict[str, Any]) -> None:
     Raises:
         DatasetNotFound, DatasetChanged, DatasetDamaged, InvalidTable: the dataset cannot be used;
             says why.
-        InvalidRequest: the learner's parameters do not fit the task, or options of reading do not
-            apply to the dataset's format.
+        InvalidRequest: the learner's parameters do not fit the task, or leave nothing to tune, or
+            options of reading do not apply to the dataset's format.
         StoreUnavailable: the store does not answer.
     """
     run = context.current()
@@ -265,6 +265,8 @@ def _plan(
         task=task,
         class_weight=options["class_weight"],
     )
+    effort = options.get("effort", "normal")
+    spaces.check(options["learner"], options["params"], effort=effort, task=task)
     return training.Plan(
         learner=options["learner"],
         task=task,
@@ -274,6 +276,9 @@ def _plan(
         validation=options["validation"],
         importance_s=options["importance_s"],
         background=options.get("background", "keep"),
+        effort=effort,
+        search_s=options.get("search_s") or spaces.DEFAULT_SEARCH_S,
+        deadline=run.deadline,
     )
 
 

@@ -349,6 +349,11 @@ class Settings(BaseSettings):
         description="Maximum run time of a job, in seconds; `timeout_s` of a request can only "
         "lower it.",
     )
+    max_search_s: Positive = Field(
+        1800,
+        description="Maximum `search_s` of a fit with effort=thorough, in seconds; without one, it "
+        "searches for 60, or for this if that is less.",
+    )
     stop_grace_s: NotNegative = Field(
         60,
         description="Seconds that a stopping worker lets its job run before it requeues it.",

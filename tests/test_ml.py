@@ -278,6 +278,10 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "chosen": [
             {"name": "linear", "learner": "linear", "params": {"C": 2}, "weight": 1.0}
         ],
+        "why": "The request names the learner.",
+        "effort": "normal",
+        "search_s": None,
+        "search": None,
         "leaderboard": [],
         "verdict": None,
         "seed": 3,

@@ -185,6 +185,14 @@ def test_upload_by_post_is_the_same(stack: Stack) -> None:
             "invalid_request",
         ),
         ("POST", "/fit", {"id": UNKNOWN, "target": ""}, 400, "invalid_request"),
+        ("POST", "/fit", {"id": UNKNOWN, "search_s": 1801}, 400, "invalid_request"),
+        (
+            "POST",
+            "/fit",
+            {"id": UNKNOWN, "learner": "baseline", "effort": "thorough"},
+            400,
+            "invalid_request",
+        ),
         (
             "POST",
             "/fit",
@@ -288,6 +296,8 @@ def test_all_that_can_be_asked_of_a_fit_is_in_its_manifest(stack: Stack) -> None
         "task": "classification",
         "learner": "forest",
         "params": {"n_estimators": 5},
+        "effort": "thorough",
+        "search_s": 1,
         "seed": 7,
         "class_weight": {"0": 2.0},
         "sample_weight": "col_1",

@@ -16,7 +16,7 @@ from rowcast.catalog import expiry
 from rowcast.errors import InvalidRequest
 from rowcast.inspection import Check
 from rowcast.jobs import Submission, estimates, reuse
-from rowcast.learning import learners, prediction
+from rowcast.learning import learners, prediction, spaces
 from rowcast.store import JobRef, Kind, Publication
 from rowcast.webhooks import outbox, urls
 
@@ -41,6 +41,8 @@ def fit(query: FitRequest) -> Admitted:
     learners.check(
         query.learner, query.params, task=query.task, class_weight=query.class_weight
     )
+    spaces.check(query.learner, query.params, effort=query.effort, task=query.task)
+    search_s = _search_s(query)
     check = Check.fit(
         query.target,
         query.sample_weight,
@@ -51,7 +53,12 @@ def fit(query: FitRequest) -> Admitted:
     dataset = lookups.dataset(query.id, check, query.reading())
     shown = dataset.shown
     model_id = id_of_request()
-    options = {**query.work(), "target": shown.target, **dataset.as_noted()}
+    options = {
+        **query.work(),
+        "search_s": search_s,
+        "target": shown.target,
+        **dataset.as_noted(),
+    }
     arguments = {"dataset_id": query.id, "model_id": model_id, "options": options}
     work = estimates.of_fit(
         query.learner,
@@ -59,9 +66,27 @@ def fit(query: FitRequest) -> Admitted:
         query.validation,
         shown.n_rows,
         shown.n_columns,
+        is_quick=query.effort == "quick",
+        search_s=search_s or 0.0,
     )
     submission = _submission("fit", model_id, arguments, work, query)
     return Admitted(submission, may_reuse=query.reuse)
+
+
+def _search_s(query: FitRequest) -> float | None:
+    """Return the seconds of a thorough fit's search, None for any other fit.
+
+    Raises:
+        InvalidRequest: they are over the service's maximum.
+    """
+    most_s = parts.settings.max_search_s
+    if query.search_s and query.search_s > most_s:
+        raise InvalidRequest(
+            f"The parameter 'search_s' is over {most_s}, the most that a fit may search."
+        )
+    if query.effort != "thorough":
+        return None
+    return query.search_s or min(spaces.DEFAULT_SEARCH_S, most_s)
 
 
 def predict(query: PredictRequest) -> Admitted:

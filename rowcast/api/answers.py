@@ -81,10 +81,13 @@ class Progress(BaseModel):
     rows_done: int | None
     rows_total: int | None
     iterations_done: int | None = Field(
-        description="Of the learner; in a cross-validation, of all folds."
+        description="Of the learner, or candidates compared; in a cross-validation, of all folds."
     )
     iterations_total: int | None = Field(
         description="At most; a learner may stop earlier."
+    )
+    best_loss: float | None = Field(
+        None, description="The lowest loss of the candidates compared so far."
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 from rowcast.access import Scope, keys
 from rowcast.errors import InvalidRequest
 from rowcast.jobs import Priority, Status
-from rowcast.learning import learners, prediction, result_formats
+from rowcast.learning import learners, prediction, result_formats, spaces
 from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
 from rowcast.tables import ReadingOptions, Selection, columns, reading
@@ -310,6 +310,17 @@ class FitRequest(TableRequest):
         "the good ones.",
     )
     params: Object = Field({}, description="The learner's parameters, a JSON object.")
+    effort: spaces.Effort = Field(
+        "normal",
+        description="How much is tried: `quick` fits one learner with good settings, `normal` "
+        "compares several, `thorough` also tunes their parameters, for `search_s`.",
+    )
+    search_s: Number | None = Field(
+        None,
+        ge=1,
+        description="Seconds to search with effort=thorough, which it implies; by default 60, at "
+        "most MAX_SEARCH_S.",
+    )
     seed: Integer = Field(
         0,
         ge=0,
@@ -397,6 +408,23 @@ class FitRequest(TableRequest):
                 "back, or whole groups.",
                 hint="Name the one that new rows will differ by.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _searches_if_asked(self) -> Self:
+        if self.search_s is None:
+            return self
+        if "effort" in self.model_fields_set and self.effort != "thorough":
+            raise InvalidRequest(
+                f"search_s is for effort=thorough, so it does not go with effort={self.effort}.",
+                hint="Leave out one of them.",
+            )
+        if self.timeout_s is not None and self.search_s >= self.timeout_s:
+            raise InvalidRequest(
+                "search_s must be under timeout_s, which has to hold the final fit too.",
+                hint="Raise timeout_s, or lower search_s.",
+            )
+        self.effort = "thorough"
         return self
 
 

@@ -21,7 +21,7 @@ class Run:
     waits while the store is away, for a job that has something to lose. `sign` takes the digest of
     a model's manifest and returns its `key_id` and `signature`. `note_digest` takes a
     dataset's id, its version and the SHA-256 of its bytes; `note_published` takes the key of
-    `reuse`, right after publishing.
+    `reuse`, right after publishing. `deadline` is when the job must have ended, by time.monotonic.
     """
 
     job: JobRef
@@ -35,6 +35,7 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     note_digest: Callable[[str, Version, str], None] = lambda *_: None
     note_published: Callable[[str], None] = lambda _: None
+    deadline: float | None = None
 
     @property
     def owner(self) -> str:

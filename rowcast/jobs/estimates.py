@@ -31,19 +31,22 @@ if old then new = old + (new - old) * tonumber(ARGV[3]) end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.4f', new))
 """
 _MOST_ITERATIONS = 1_000_000
+# Fits of one learner that is chosen without a comparison are as long as those of boosting.
+_QUICK = "quick"
 # A cross-validation fits five models and then the one that is kept.
 _FITS_OF_CV = 6
 
 
 @dataclass(frozen=True)
 class Work:
-    """What decides how long a job takes; see `effort_of`."""
+    """What decides how long a job takes; see `effort_of`. `search_s` comes on top."""
 
     kind: Kind
     learner: str
     n_rows: int
     n_columns: int
     effort: float = 1.0
+    search_s: float = 0.0
 
 
 def of_fit(
@@ -52,10 +55,15 @@ def of_fit(
     validation: str,
     n_rows: int,
     n_columns: int,
+    *,
+    is_quick: bool = False,
+    search_s: float = 0.0,
 ) -> Work:
     """Return the work of a fit; the rows may be an estimate."""
     effort = effort_of(learner, params, validation)
-    return Work("fit", learner, n_rows, n_columns, effort)
+    if is_quick and learner == learners.AUTO:
+        learner = _QUICK
+    return Work("fit", learner, n_rows, n_columns, effort, search_s)
 
 
 def of_prediction(
@@ -105,8 +113,8 @@ def expected_s(connection: Any, work: Work) -> Expectation:
     for bucket, log_s in zip(near, found, strict=True):
         if log_s is not None:
             seconds = math.exp(float(log_s)) * n_cells / _middle(bucket)
-            return Expectation(seconds, is_known=True)
-    return Expectation(_rough_s(work, n_cells), is_known=False)
+            return Expectation(seconds + work.search_s, is_known=True)
+    return Expectation(_rough_s(work, n_cells) + work.search_s, is_known=False)
 
 
 def note(connection: Any, work: Work, seconds: float) -> None:
@@ -120,7 +128,7 @@ def note(connection: Any, work: Work, seconds: float) -> None:
     n_cells = _n_cells(work)
     bucket = _bucket(n_cells)
     # As if the job had been in the middle of its bucket.
-    log_s = math.log(max(seconds, 1e-3) * _middle(bucket) / n_cells)
+    log_s = math.log(max(seconds - work.search_s, 1e-3) * _middle(bucket) / n_cells)
     connection.eval(_NOTE, 1, _KEY, _field(work, bucket), log_s, _NEWEST)
 
 

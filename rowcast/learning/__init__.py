@@ -21,5 +21,6 @@ __all__ = [
     "preprocessing",
     "progress",
     "result_formats",
+    "spaces",
     "training",
 ]

@@ -22,6 +22,8 @@ _MANY_ROWS = 2_500
 _MAX_FOREST_ROWS, _MAX_FOREST_CLASSES = 10_000, 200
 # Up to this many cells another try of boosting takes little time.
 _FEW_CELLS = 100_000
+# With fewer rows, a linear learner is the best single one on the development tables.
+_FEW_ROWS = 100
 # Enough to tell how good a forest is.
 _FEW_TREES = {"n_estimators": 40}
 
@@ -83,6 +85,12 @@ def of(situation: Situation) -> Sequence[Candidate]:
     ]
 
 
+def quick(situation: Situation) -> Candidate:
+    """Return the one candidate of effort=quick for a situation."""
+    name = next(name for suits, name in _QUICK if suits(situation))
+    return next(each for each in of(situation) if each.name == name)
+
+
 def _boosting(situation: Situation) -> Mapping[str, Any]:
     """Return settings that can split few rows, and stop before they know them by heart."""
     n_rows = situation.n_rows
@@ -133,4 +141,10 @@ _KINDS: Sequence[_Kind] = (
     _Kind("extra trees", "extra_trees", _may_be_forest, trial_params=_FEW_TREES),
     _Kind("boosting", "boosting", _has_few_classes, _boosting),
     _Kind("boosting, larger leaves", "boosting", _may_have_larger_leaves),
+)
+
+# The candidate of effort=quick is the first that suits.
+_QUICK: Sequence[tuple[Callable[[Situation], bool], str]] = (
+    (lambda s: s.n_classes > _FEW_CLASSES or s.n_rows < _FEW_ROWS, "linear"),
+    (_always, "boosting"),
 )

@@ -1,8 +1,8 @@
 """Choose among candidates by cross-validation, and blend the good ones.
 
 Every candidate is fitted on the same folds, and predicts the rows of each that it has not seen.
-From these predictions follow the weights of a blend, and what the leaderboard says. Nothing here
-depends on a clock: the same rows and seed give the same choice on a busy machine.
+From these predictions follow the weights of a blend, and what the leaderboard says. Nothing but
+effort=thorough depends on a clock: the same rows and seed give the same choice on a busy machine.
 """
 
 from __future__ import annotations
@@ -10,61 +10,32 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rowcast.errors import InvalidTable
-from rowcast.learning import blending, candidates
+from rowcast.learning import candidates, comparison, search
 from rowcast.learning.candidates import Candidate, Situation
+from rowcast.learning.comparison import Tried
 from rowcast.learning.fitting import (
     LARGE_ROWS,
     Fitted,
     Fitter,
-    Prepared,
     Rows,
-    judging_weights,
 )
-from rowcast.learning.learners import AUTO, LEARNERS, Preprocessing
+from rowcast.learning.learners import AUTO
 from rowcast.learning.progress import SILENT
 from rowcast.learning.splitting import Split, folds
 
 # The rows that are enough to choose by, and the folds of them. Of a large table, a single fold of
 # more rows is compared, because boosting gains most by them.
 MAX_ROWS, MAX_ROWS_OF_LARGE, N_FOLDS = 3_000, 6_000, 3
+# A search has more time, but all its folds are in memory.
+MAX_ROWS_OF_SEARCH, MAX_CELLS_OF_SEARCH, N_FOLDS_OF_SEARCH = 20_000, 2_000_000, 5
 # What is used where nothing can be compared.
 _UNCOMPARED = Candidate("forest", "forest")
-# What the leaderboard says of a candidate that cannot be fitted.
-FAILURES = (ArithmeticError, ValueError, np.linalg.LinAlgError, MemoryError)
-
-
-@dataclass
-class Tried:
-    """A candidate and its fits, one a fold.
-
-    `of_truth` (n_rows,) is what blending needs of its predictions: the probability of the true
-    class, or the residual. `predictions` are those of rows that the fits have not seen.
-    """
-
-    candidate: Candidate
-    of_truth: np.ndarray
-    predictions: np.ndarray
-    fold_losses: list[float] = field(default_factory=list)
-    fit_s: float = 0.0
-    predict_s: float = 0.0
-    failure: str = ""
-    fitted: list[Fitted] = field(default_factory=list)
-
-    def check(self) -> None:
-        """Raise ArithmeticError if a prediction is not finite, because no mean of it is."""
-        if not np.isfinite(self.fold_losses[-1]):
-            raise ArithmeticError("a prediction is not finite")
-
-    @property
-    def loss(self) -> float:
-        """The mean loss over the folds."""
-        return float(np.mean(self.fold_losses)) if self.fold_losses else np.inf
 
 
 @dataclass(frozen=True)
@@ -77,12 +48,19 @@ class WithoutFold:
 
 @dataclass(frozen=True)
 class Choice:
-    """The members of a blend with their weights, the largest first, and all that were tried."""
+    """The members of a blend with their weights, the largest first, and all that were tried.
+
+    `loss` is that of the blend on rows that its fits have not seen, `search` what the manifest says
+    of a search.
+    """
 
     members: Sequence[tuple[Candidate, float]]
     tried: Sequence[Tried]
     splits: Sequence[Split]
     loss_name: str
+    why: str
+    loss: float = np.inf
+    search: dict[str, Any] | None = None
 
     def without_fold(self, fitter: Fitter, rows: Rows, number: int) -> WithoutFold:
         """Return the blend that is chosen by all other folds of these rows.
@@ -96,7 +74,7 @@ class Choice:
         able = [each for each in self.tried if not each.failure]
         is_other = np.ones(len(rows), bool)
         is_other[held] = False
-        weights = weights_of(fitter, rows, able, is_other)
+        weights = comparison.weights_of(fitter, rows, able, is_other)
         used = [
             (each, weight) for each, weight in zip(able, weights, strict=True) if weight
         ]
@@ -142,6 +120,7 @@ class Choice:
             "std": float(np.std(tried.fold_losses)) if has_losses else None,
             "fit_s": round(tried.fit_s / n_folds, 4),
             "predict_us_per_row": round(1e6 * tried.predict_s / self._n_predicted, 2),
+            "size_bytes": tried.size_bytes,
             "weight": weights.get(tried.candidate.name, 0.0),
             "failure": tried.failure or None,
         }
@@ -158,7 +137,7 @@ class BlendFitter:
         """Fit all members; a single one is the model itself, several are a weighted mean."""
         began = time.monotonic()
         self.fitter.progress.phase("preparing")
-        shared = _Shared(self.fitter, rows)
+        shared = comparison.Shared(self.fitter, rows)
         self.fitter.progress.phase("fitting")
         fitted = [shared.fit(candidate, judge) for candidate, _ in self.choice.members]
         weights = [weight for _, weight in self.choice.members]
@@ -167,17 +146,22 @@ class BlendFitter:
 
 def choose(fitter: Fitter, rows: Rows) -> BlendFitter:
     """Choose the members of a blend, and their weights, on these rows or a sample of them."""
+    is_searched = fitter.plan.effort == "thorough"
     found = candidates_for(fitter, rows)
-    if len(found) == 1:
+    if len(found) == 1 and not is_searched:
         return BlendFitter(fitter, _only(fitter, found[0]))
+    fitter.progress.phase("comparing")
     sample = _sample(fitter, rows)
     splits = _splits(fitter, sample)
     if not splits:
-        return BlendFitter(fitter, _only(fitter, _UNCOMPARED))
+        return BlendFitter(fitter, _uncompared(fitter, found))
+    if is_searched:
+        made = _searched(fitter, sample, splits, found, n_rows=len(rows))
+        return BlendFitter(fitter, made)
     if len(rows) >= LARGE_ROWS:
         # A comparison must not take longer than the fit.
         splits = splits[:1]
-    tried = try_all(fitter, sample, splits, found)
+    tried = comparison.try_all(fitter, sample, splits, found, keeps_fits=False)
     return BlendFitter(fitter, of(fitter, sample, tried, splits))
 
 
@@ -186,53 +170,128 @@ def of(
 ) -> Choice:
     """Return the choice that follows from the predictions for these rows."""
     able = [each for each in tried if not each.failure]
-    weights = weights_of(fitter, rows, able)
+    weights = _weights(fitter, rows, able)
     members = [
         (each.candidate, float(weight))
         for each, weight in zip(able, weights, strict=True)
         if weight
     ]
     members.sort(key=lambda member: -member[1])
-    return Choice(members, tried, splits, _loss_name(fitter))
+    return Choice(
+        members,
+        tried,
+        splits,
+        comparison.loss_name(fitter),
+        why=_why(fitter, rows, able, weights),
+        loss=comparison.blended_loss(fitter, rows, able, list(weights)),
+    )
+
+
+def _weights(fitter: Fitter, rows: Rows, tried: Sequence[Tried]) -> np.ndarray:
+    """Return the weights (n_tried,) of a blend, or of the best one where a learner is named."""
+    if fitter.plan.learner == AUTO:
+        return comparison.weights_of(fitter, rows, tried)
+    losses = [each.loss for each in tried]
+    return np.asarray(np.eye(len(tried))[int(np.argmin(losses))])
+
+
+def _why(
+    fitter: Fitter, rows: Rows, tried: Sequence[Tried], weights: np.ndarray
+) -> str:
+    """Return a sentence on why these weights were chosen."""
+    if len(tried) == 1:
+        return _why_alone(fitter, tried[0].candidate)
+    loss = comparison.loss_name(fitter).replace("_", " ")
+    found = comparison.blended_loss(fitter, rows, tried, list(weights))
+    losses = [comparison.blended_loss(fitter, rows, [each], [1.0]) for each in tried]
+    best = int(np.argmin(losses))
+    if np.count_nonzero(weights) == 1:
+        name = tried[int(np.argmax(weights))].candidate.name
+        does = "alone does as well as any mean of the candidates"
+        if fitter.plan.learner != AUTO:
+            does = "is the best that was tried"
+        return (
+            f"{name!r} {does}: its {loss} is {found:.4g}, on rows that its fits have not "
+            "seen."
+        )
+    return (
+        f"The {loss} of the mean is {found:.4g}, on rows that its members have not seen; that of "
+        f"{tried[best].candidate.name!r}, the best single candidate, is {losses[best]:.4g}."
+    )
+
+
+def _searched(
+    fitter: Fitter,
+    rows: Rows,
+    splits: Sequence[Split],
+    found: Sequence[Candidate],
+    n_rows: int,
+) -> Choice:
+    """Return the choice of candidates and of trials of a search, or that of candidates alone.
+
+    The trials are left out if the blend with them has no lower loss, or if its fit on `n_rows`
+    rows would hardly end in the time of the job.
+    """
+    plan = fitter.plan
+    budget = search.Budget.of(plan.search_s, plan.deadline)
+    # What counts for progress is the time.
+    quiet = replace(fitter, progress=SILENT)
+    parts = [comparison.fold_of(quiet, rows, split) for split in splits]
+    tried = comparison.try_all(quiet, rows, splits, found, parts, keeps_fits=False)
+    normal = of(fitter, rows, tried, splits)
+    able = [each for each in tried if not each.failure]
+    situation = situation_of(fitter, n_rows)
+    trials = search.of(fitter, situation, len(rows), parts, found).run(able, budget)
+    both = [*tried, *trials.best]
+    made = of(fitter, rows, both, splits)
+    growth = n_rows / len(splits[0][0])
+    names = {member.name for member, _ in made.members}
+    members = [each for each in both if each.candidate.name in names]
+    if made.loss >= normal.loss or not budget.allows_fits(members, growth):
+        made = normal
+    account = trials.account(budget)
+    account.update(
+        loss=made.loss_name, loss_at_start=normal.loss, loss_at_end=made.loss
+    )
+    return replace(made, tried=both, search=account)
 
 
 def _splits(fitter: Fitter, rows: Rows) -> list[Split]:
     """Return the folds to compare by; none where no fold leaves enough to learn from and judge."""
     if fitter.classes is not None and len(set(rows.target.tolist())) == len(rows):
         return []
+    n_folds = N_FOLDS_OF_SEARCH if fitter.plan.effort == "thorough" else N_FOLDS
     with suppress(InvalidTable):
-        return list(folds(fitter.plan, rows, N_FOLDS))
+        return list(folds(fitter.plan, rows, n_folds))
     return []
 
 
 def _only(fitter: Fitter, candidate: Candidate) -> Choice:
-    return Choice([(candidate, 1.0)], [], [], _loss_name(fitter))
+    """Return the choice of a candidate that is compared with no other."""
+    why = _why_alone(fitter, candidate)
+    return Choice([(candidate, 1.0)], [], [], comparison.loss_name(fitter), why)
 
 
-def _loss_name(fitter: Fitter) -> str:
-    return "rmse" if fitter.classes is None else "log_loss"
+def _uncompared(fitter: Fitter, found: Sequence[Candidate]) -> Choice:
+    """Return the choice where no fold can be made."""
+    candidate = _UNCOMPARED if fitter.plan.learner == AUTO else found[0]
+    why = "There are too few rows of each class to compare candidates by."
+    return replace(_only(fitter, candidate), why=why)
 
 
-def weights_of(
-    fitter: Fitter,
-    rows: Rows,
-    tried: Sequence[Tried],
-    is_used: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return the weights (n_tried,) that are best for the predictions of these rows."""
-    if len(tried) == 1:
-        return np.ones(1)
-    of_truth = np.array([each.of_truth for each in tried])
-    is_known = ~np.isnan(of_truth).any(axis=0)
-    if is_used is not None:
-        is_known &= is_used
-    row_weights = judging_weights(fitter.plan, rows)
-    return blending.weights_of(
-        of_truth[:, is_known],
-        row_weights[is_known],
-        _loss_of(fitter),
-        seed=fitter.plan.seed,
+def _why_alone(fitter: Fitter, candidate: Candidate) -> str:
+    if fitter.plan.learner != AUTO:
+        return "The request names the learner."
+    return (
+        f"effort=quick fits {candidate.name!r} without a comparison, by the numbers of rows and "
+        "classes."
     )
+
+
+def situation_of(fitter: Fitter, n_rows: int) -> Situation:
+    """Return what is known of a number of rows before a fit."""
+    n_classes = 0 if fitter.classes is None else len(fitter.classes)
+    return Situation(fitter.plan.task, n_rows, len(fitter.features), n_classes)
 
 
 def candidates_for(fitter: Fitter, rows: Rows) -> Sequence[Candidate]:
@@ -240,48 +299,10 @@ def candidates_for(fitter: Fitter, rows: Rows) -> Sequence[Candidate]:
     plan = fitter.plan
     if plan.learner != AUTO:
         return [Candidate(plan.learner, plan.learner, plan.params)]
-    situation = Situation(
-        plan.task,
-        len(rows),
-        len(fitter.features),
-        0 if fitter.classes is None else len(fitter.classes),
-    )
+    situation = situation_of(fitter, len(rows))
+    if plan.effort == "quick":
+        return [candidates.quick(situation)]
     return candidates.of(situation)
-
-
-def try_all(
-    fitter: Fitter,
-    rows: Rows,
-    splits: Sequence[Split],
-    found: Sequence[Candidate],
-) -> list[Tried]:
-    """Fit every candidate on every fold, and keep what each predicts for the rows held back."""
-    shape = (len(rows),) if fitter.classes is None else (len(rows), len(fitter.classes))
-    tried = [
-        Tried(candidate, np.full(len(rows), np.nan), np.full(shape, np.nan))
-        for candidate in found
-    ]
-    for number, (kept, held) in enumerate(splits):
-        with fitter.progress.fold(number, len(splits)):
-            fold = _Fold(
-                _Shared(fitter, rows.take(kept)), _Held(fitter, rows.take(held)), held
-            )
-            _try_on_fold(fitter, tried, fold)
-    return tried
-
-
-def _try_on_fold(fitter: Fitter, tried: Sequence[Tried], fold: _Fold) -> None:
-    if len(tried) == 1:
-        _try(tried[0], fold)
-        return
-    for n_done, each in enumerate(tried, 1):
-        if not each.failure:
-            try:
-                _try(each, fold)
-                each.check()
-            except FAILURES as error:
-                each.failure = type(error).__name__
-        fitter.progress.iterations(n_done, len(tried))
 
 
 def blend(
@@ -310,95 +331,13 @@ def blend(
     return Fitted(None, voting, list(features), seconds)
 
 
-class _Shared:
-    """Rows prepared once for all candidates with the same preprocessing."""
-
-    def __init__(self, fitter: Fitter, rows: Rows) -> None:
-        self._fitter = fitter
-        self._rows = rows
-        self._prepared: dict[Preprocessing, Prepared] = {}
-
-    def fit(self, candidate: Candidate, judge: Rows | None = None) -> Fitted:
-        fitter = self._fitter
-        if candidate.learner != fitter.plan.learner:
-            plan = replace(
-                fitter.plan, learner=candidate.learner, params=candidate.params
-            )
-            # What counts for progress is the candidates.
-            fitter = replace(fitter, plan=plan, progress=SILENT)
-        learner = LEARNERS[candidate.learner]
-        if learner.preprocessing not in self._prepared:
-            self._prepared[learner.preprocessing] = fitter.prepare(self._rows)
-        prepared = self._prepared[learner.preprocessing]
-        stops = judge if learner.stops_early else None
-        return fitter.fit_prepared(prepared, self._rows, stops)
-
-
-class _Held:
-    """Rows held back, prepared once for all candidates with the same preprocessing."""
-
-    def __init__(self, fitter: Fitter, rows: Rows) -> None:
-        self._rows = rows
-        self._classes = fitter.classes
-        self._loss = _loss_of(fitter)
-        self._weights = judging_weights(fitter.plan, rows)
-        self._prepared: dict[Preprocessing, Any] = {}
-
-    def predictions(self, candidate: Candidate, fitted: Fitted) -> np.ndarray:
-        preprocessing = LEARNERS[candidate.learner].preprocessing
-        if preprocessing not in self._prepared:
-            self._prepared[preprocessing] = fitted.prepare(self._rows.frame)
-        return fitted.predictions(self._prepared[preprocessing], self._classes)
-
-    def of_truth(self, predictions: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the true classes, or the residuals."""
-        if self._classes is None:
-            return np.asarray(self._rows.target - predictions)
-        places = {label: place for place, label in enumerate(self._classes.tolist())}
-        codes = [places[label] for label in self._rows.target.tolist()]
-        return np.asarray(predictions[np.arange(len(codes)), codes])
-
-    def loss(self, of_truth: np.ndarray) -> float:
-        """Return the log loss, or the root mean squared error."""
-        weights = self._weights
-        if not weights.any():
-            weights = np.ones(len(self._rows))
-        found = float(self._loss(of_truth[None], weights)[0])
-        return found if self._classes is not None else found**0.5
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """A fold: the rows to learn from, those held back, and the places of these."""
-
-    learned: _Shared
-    judge: _Held
-    places: np.ndarray
-
-
-def _try(tried: Tried, fold: _Fold) -> None:
-    """Fit a candidate on a fold, and predict the rows held back."""
-    fitted = fold.learned.fit(tried.candidate.for_trials())
-    began = time.monotonic()
-    predictions = fold.judge.predictions(tried.candidate, fitted)
-    tried.predict_s += time.monotonic() - began
-    tried.fit_s += fitted.seconds
-    tried.fitted.append(fitted)
-    tried.predictions[fold.places] = predictions
-    of_truth = fold.judge.of_truth(predictions)
-    tried.of_truth[fold.places] = of_truth
-    tried.fold_losses.append(fold.judge.loss(of_truth))
-
-
-def _loss_of(fitter: Fitter) -> blending.Loss:
-    if fitter.classes is None:
-        return blending.squared_error
-    return blending.log_loss
-
-
 def _sample(fitter: Fitter, rows: Rows) -> Rows:
     """Return rows to choose by."""
     most = MAX_ROWS if len(rows) < LARGE_ROWS else MAX_ROWS_OF_LARGE
+    if fitter.plan.effort == "thorough":
+        n_classes = 0 if fitter.classes is None else len(fitter.classes)
+        n_affordable = MAX_CELLS_OF_SEARCH // max(len(fitter.features), n_classes)
+        most = max(MAX_ROWS, min(MAX_ROWS_OF_SEARCH, n_affordable))
     if len(rows) <= most:
         return rows
     random = np.random.default_rng(fitter.plan.seed)

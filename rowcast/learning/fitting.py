@@ -13,6 +13,7 @@ from rowcast.errors import InvalidTable
 from rowcast.learning import fit_monitor, preprocessing
 from rowcast.learning.learners import LEARNERS, Task
 from rowcast.learning.progress import Progress
+from rowcast.learning.spaces import DEFAULT_SEARCH_S, Effort
 from rowcast.tables import Feature
 
 # From about this many rows on, scikit-learn's boosting stops early, judged by a tenth of them.
@@ -25,6 +26,8 @@ class Plan:
 
     `importance_s` is the most time for importances, in seconds; None limits their work instead, so
     that the same fit gives the same ones. `background` says whether rows are kept with the model.
+    `search_s` is the time for effort=thorough, in seconds, and `deadline` when all must be done, by
+    time.monotonic.
     """
 
     learner: str
@@ -35,6 +38,9 @@ class Plan:
     validation: Literal["auto", "holdout", "cv", "time", "none"] = "auto"
     importance_s: float | None = None
     background: Literal["keep", "leave_out"] = "keep"
+    effort: Effort = "normal"
+    search_s: float = DEFAULT_SEARCH_S
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)

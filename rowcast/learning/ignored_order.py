@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rowcast.errors import InvalidTable
-from rowcast.learning import choice, splitting, validation, verdict
+from rowcast.learning import comparison, splitting, validation, verdict
 from rowcast.learning.choice import BlendFitter, Choice
 from rowcast.learning.fitting import Fitter, Rows
 from rowcast.learning.progress import SILENT
@@ -74,7 +74,7 @@ def _share_or_none(
     fitter: Fitter, rows: Rows, made: Choice, suspect: row_order.Suspect
 ) -> float | None:
     # The rows that are left may lack a class, or all values of a column.
-    with suppress(*choice.FAILURES, InvalidTable), warnings.catch_warnings():
+    with suppress(*comparison.FAILURES, InvalidTable), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _share(fitter, rows, made, suspect)
     return None

@@ -8,6 +8,7 @@ is an estimate, and never falls.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ Phase = Literal[
     "waiting",
     "downloading",
     "reading",
+    "comparing",
     "preparing",
     "fitting",
     "validating",
@@ -63,14 +65,15 @@ class Progress:
     """The progress of one job, sent when a phase begins and else at most four times a second.
 
     `send` gets a dict of `phase`, `percent` (0 to 100), `rows_done`, `rows_total`,
-    `iterations_done` and `iterations_total`, with None for what is not known. It must not block; an
-    OSError that it raises is ignored. Without `send`, nothing is sent. Any thread may count; a
-    count costs about a microsecond.
+    `iterations_done`, `iterations_total` and `best_loss`, with None for what is not known. It must
+    not block; an OSError that it raises is ignored. Without `send`, nothing is sent. Any thread
+    may count; a count costs about a microsecond.
     """
 
     _rows: Count
     _iterations: Count
     _bytes: Count
+    _best_loss: float | None
 
     def __init__(
         self,
@@ -161,6 +164,21 @@ class Progress:
             self._iterations = (done, total)
             self._count(done, total)
 
+    def trials(self, done: int, share: float) -> None:
+        """Count trials of a search, of whose time a share is over; within a fold, of that fold."""
+        with self._lock:
+            if self._fold:
+                number, n_folds = self._fold
+                share = (number + share) / n_folds
+            self._iterations = (done, None)
+            self._share = share
+            self._count(done, None)
+
+    def best(self, loss: float) -> None:
+        """Note the lowest loss of the candidates compared so far; it goes with the next count."""
+        with self._lock:
+            self._best_loss = loss if math.isfinite(loss) else None
+
     def downloaded(self, done: int, total: int | None = None) -> None:
         """Count bytes of the phase."""
         with self._lock:
@@ -185,6 +203,7 @@ class Progress:
         self._rows = _NO_COUNT
         self._iterations = _NO_COUNT
         self._bytes = _NO_COUNT
+        self._best_loss = None
 
     def _span_of(self, name: Phase) -> float:
         """Go to the next step of this name and return its share of what is left, in percent."""
@@ -228,7 +247,9 @@ class Progress:
         self._percent = max(self._percent, reached)
         if self._send_message is None or self._phase is None:
             return
-        message = _message(self._phase, self._percent, self._rows, self._iterations)
+        message = _message(
+            self._phase, self._percent, self._rows, self._iterations, self._best_loss
+        )
         # A job does not fail because its reader is gone.
         with suppress(OSError):
             self._send_message(message)
@@ -238,7 +259,11 @@ SILENT = Progress()
 
 
 def _message(
-    phase: Phase, percent: float, rows: Count, iterations: Count
+    phase: Phase,
+    percent: float,
+    rows: Count,
+    iterations: Count,
+    best_loss: float | None = None,
 ) -> dict[str, Any]:
     return {
         "phase": phase,
@@ -247,6 +272,7 @@ def _message(
         "rows_total": rows[1],
         "iterations_done": iterations[0],
         "iterations_total": iterations[1],
+        "best_loss": best_loss,
     }
 
 

@@ -65,12 +65,11 @@ def train(
         rows = replace(rows, target=rows.target.astype(np.float64))
     fitter = Fitter(plan, list(features), _classes_of(plan, rows), progress)
     method = validation.method_of(plan, rows)
-    validate, steps = validation.METHODS[method]
-    progress.expect(*steps)
+    progress.expect(*validation.steps_of(plan, method))
 
     with warnings.catch_warnings(record=True) as caught:
         _ignore_all_but_convergence()
-        validated = validate(fitter, rows)
+        validated = validation.METHODS[method].validate(fitter, rows)
 
     account = validated.account
     if suspects and method != "none":

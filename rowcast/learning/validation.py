@@ -10,9 +10,9 @@ Each method is one entry in METHODS: how it validates, and the steps that progre
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,20 +20,22 @@ import numpy as np
 from rowcast.errors import InvalidTable
 from rowcast.learning import (
     choice,
+    comparison,
     evaluation,
     learners,
     prediction_intervals,
     prediction_sets,
     preprocessing,
+    search,
     uncertainty,
     verdict,
     work,
 )
-from rowcast.learning.choice import BlendFitter, Choice
+from rowcast.learning.choice import BlendFitter, Choice, WithoutFold
 from rowcast.learning.explanations import permutation
 from rowcast.learning.fitting import LARGE_ROWS, Fitted, Fitter, Plan, Rows
 from rowcast.learning.progress import Step
-from rowcast.learning.splitting import folds, held_back, split
+from rowcast.learning.splitting import Split, folds, held_back, split
 
 Method = Literal["holdout", "split", "cv", "time", "none"]
 
@@ -139,15 +141,14 @@ def _extra_fit(fitter: Fitter, rows: Rows, method: Method, share: float) -> Vali
 
 
 def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
-    """Judge the blend that would be chosen without each fold, by the fits that have not seen it."""
-    fitter.progress.phase("validating")
+    """Judge by folds: each is predicted by what is chosen, and fitted, without its rows."""
     splits = list(folds(fitter.plan, rows, N_FOLDS))
-    found = choice.candidates_for(fitter, rows)
-    tried = choice.try_all(fitter, rows, splits, found)
-    made = choice.of(fitter, rows, tried, splits)
-    judged = _judge_folds(fitter, rows, made)
+    if fitter.plan.effort == "thorough":
+        chosen, judged = _judge_searches(fitter, rows, splits)
+    else:
+        chosen, judged = _judge_choice(fitter, rows, splits)
     of_folds = evaluation.mean_of_folds(judged.scores)
-    final = BlendFitter(fitter, made).fit(rows)
+    final = chosen.fit(rows)
     fitter.progress.phase("validating")
     held = rows.take(judged.places)
     account = {
@@ -166,11 +167,54 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
     return Validated(
         final,
         account,
-        made,
+        chosen.choice,
         importances=_importances(fitter, judged.last),
         intervals=_intervals(fitter, held, judged.predictions),
         sets=_sets(fitter, held, judged.predictions),
     )
+
+
+def _judge_choice(
+    fitter: Fitter, rows: Rows, splits: Sequence[Split]
+) -> tuple[BlendFitter, _JudgedFolds]:
+    """Judge the blend that would be chosen without each fold, by the fits that have not seen it."""
+    fitter.progress.phase("validating")
+    found = choice.candidates_for(fitter, rows)
+    tried = comparison.try_all(fitter, rows, splits, found)
+    made = choice.of(fitter, rows, tried, splits)
+    judged = _judge_folds(
+        fitter, rows, splits, lambda number: made.without_fold(fitter, rows, number)
+    )
+    return BlendFitter(fitter, made), judged
+
+
+def _judge_searches(
+    fitter: Fitter, rows: Rows, splits: Sequence[Split]
+) -> tuple[BlendFitter, _JudgedFolds]:
+    """Search once without each fold in half of the time, and then for the model in the other half.
+
+    So no fold is judged by parameters that were tuned on its rows. The model comes last, because
+    then it is known how much of the job's time is left.
+    """
+    fitter.progress.phase("validating")
+    plan = fitter.plan
+    half_s = search.Budget.of(plan.search_s, plan.deadline).seconds / 2
+    searcher = _for(fitter, half_s / len(splits))
+
+    def without_fold(number: int) -> WithoutFold:
+        kept, held = splits[number]
+        learned = rows.take(kept)
+        with fitter.progress.fold(number, len(splits)):
+            fitted = choice.choose(searcher, learned).fit(learned)
+        prepared = fitted.prepare(rows.take(held).frame)
+        return WithoutFold(fitted, fitted.predictions(prepared, fitter.classes))
+
+    judged = _judge_folds(fitter, rows, splits, without_fold)
+    return choice.choose(_for(fitter, half_s), rows), judged
+
+
+def _for(fitter: Fitter, search_s: float) -> Fitter:
+    return replace(fitter, plan=replace(fitter.plan, search_s=search_s))
 
 
 class _JudgedFolds(NamedTuple):
@@ -184,11 +228,16 @@ class _JudgedFolds(NamedTuple):
     last: _Trial
 
 
-def _judge_folds(fitter: Fitter, rows: Rows, made: Choice) -> _JudgedFolds:
+def _judge_folds(
+    fitter: Fitter,
+    rows: Rows,
+    splits: Sequence[Split],
+    without_fold: Callable[[int], WithoutFold],
+) -> _JudgedFolds:
     predictions, baseline, scores, shares = [], [], [], []
-    for number, (kept, held) in enumerate(made.splits):
+    for number, (kept, held) in enumerate(splits):
         judge = rows.take(held)
-        found = made.without_fold(fitter, rows, number)
+        found = without_fold(number)
         predictions.append(found.predictions)
         baseline.append(predict_baseline(fitter, rows.take(kept), len(held)))
         of_fold = scored(fitter, judge, found.predictions, baseline[-1])
@@ -203,7 +252,7 @@ def _judge_folds(fitter: Fitter, rows: Rows, made: Choice) -> _JudgedFolds:
         prepared=found.fitted.prepare(judge.frame),
     )
     return _JudgedFolds(
-        places=np.concatenate([held for _, held in made.splits]),
+        places=np.concatenate([held for _, held in splits]),
         predictions=np.concatenate(predictions),
         baseline=np.concatenate(baseline),
         scores=scores,
@@ -226,6 +275,7 @@ class _Method(NamedTuple):
 
 # The times are those of `progress.STEPS`.
 _FIT: tuple[Step, ...] = (("preparing", 2), ("fitting", 65))
+_COMPARE: Step = ("comparing", 65)
 _JUDGE: Step = ("validating", 15)
 _FOLDS: Step = ("validating", N_FOLDS * 65)
 METHODS: dict[Method, _Method] = {
@@ -235,6 +285,21 @@ METHODS: dict[Method, _Method] = {
     "cv": _Method(_cross_validation, (_FOLDS, *_FIT, _JUDGE)),
     "none": _Method(_no_validation, _FIT),
 }
+
+
+def steps_of(plan: Plan, method: Method) -> tuple[Step, ...]:
+    """Return the steps of a fit, with the time that each takes relative to others."""
+    steps = METHODS[method].steps
+    searching = 65 * plan.search_s
+    if plan.effort == "thorough" and method == "cv":
+        half = searching / 2
+        return (("validating", half), ("comparing", half), *_FIT, _JUDGE)
+    if plan.effort == "thorough":
+        return (("comparing", searching), *steps)
+    is_compared = plan.learner == learners.AUTO and plan.effort == "normal"
+    if is_compared and method != "cv":
+        return (_COMPARE, *steps)
+    return steps
 
 
 # Judging

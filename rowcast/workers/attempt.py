@@ -55,8 +55,9 @@ class Attempt:
     """An attempt to run a job; `work` is the job's function with its arguments.
 
     `heartbeat_queue` is the queue by a connection that gives up soon: what the job notes and asks
-    while it runs is not worth waiting for a Redis that is away. The worker enforces `memory_bytes`;
-    here it only appears in a message. `confine` takes the folders in which the job changes files.
+    while it runs is not worth waiting for a Redis that is away. The worker enforces `memory_bytes`,
+    which only appears in a message here, and `timeout_s`, which a search has to keep. `confine`
+    takes the folders in which the job changes files.
     """
 
     job: JobFields
@@ -68,6 +69,7 @@ class Attempt:
     sign: Sign
     confine: Callable[[Sequence[Path]], object]
     memory_bytes: int
+    timeout_s: int | None = None
     lines: deque[str] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,7 @@ class Attempt:
             progress=Progress(self.reports.send_progress),
             note_digest=partial(deduplication.note, notes, owner),
             note_published=partial(reuse.note, notes, owner, job_id=self.job.id),
+            deadline=self.started_at + self.timeout_s if self.timeout_s else None,
         )
 
     def _fail(self, error: Exception) -> None:

@@ -127,6 +127,7 @@ class JobProcess:
             sign=sign,
             confine=sandbox.confine,
             memory_bytes=self.memory_bytes,
+            timeout_s=order.timeout_s,
         )
 
 

@@ -54,6 +54,25 @@ def test_parameters_that_are_nested_too_deeply_are_refused() -> None:
         FitRequest(id=UNKNOWN, params=nested(5_000))
 
 
+def test_time_to_search_means_a_thorough_fit() -> None:
+    assert FitRequest(id=UNKNOWN, search_s=5).effort == "thorough"
+    assert FitRequest(id=UNKNOWN).effort == "normal"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"effort": "quick"}, "search_s is for effort=thorough, so it does not go"),
+        ({"timeout_s": 5}, "search_s must be under timeout_s"),
+    ],
+)
+def test_time_to_search_that_contradicts_another_option_is_refused(
+    given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        FitRequest(id=UNKNOWN, search_s=5, **given)
+
+
 def test_options_that_are_long_enough_for_a_thousand_classes_are_taken() -> None:
     weights = json.dumps({f"a class with the number {n:06}": 1 for n in range(1_000)})
     assert len(FitRequest(id=UNKNOWN, class_weight=weights).class_weight or ()) == 1_000

@@ -65,6 +65,22 @@ def test_model_prints_as_a_summary(known: Model) -> None:
     }
 
 
+def test_summary_lists_what_was_tried_and_why_it_was_chosen() -> None:
+    cost = {"fit_s": 0.123, "predict_us_per_row": 4.567, "loss": "log_loss"}
+    tried = [
+        {"name": "linear", "mean": 0.41234, "std": 0.02, "size_bytes": 1_234, **cost},
+        # As a version that measured no sizes wrote it.
+        {"name": "forest", "mean": None, "std": None, **cost},
+    ]
+    about = {**MANIFEST, "leaderboard": tried, "chosen": [], "why": "It is the best."}
+    lines = str(Model(about)).splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines if "tried" in line] == [
+        "linear: 0.4123 ± 0.02, fit 0.12 s, 4.57 µs a row, 1 kB",
+        "forest: fit 0.12 s, 4.57 µs a row",
+    ]
+    assert "It is the best." in str(Model(about))
+
+
 def test_model_is_a_card_in_a_notebook_with_escaped_names(known: Model) -> None:
     page = known._repr_html_()
     assert "<th" in page

@@ -25,7 +25,16 @@ LISTS = ("quantiles", "levels", "keep", "scopes")
 NO_TEXT = (
     *LISTS,
     *("params", "class_weight"),
-    *("seed", "size", "timeout_s", "importance_s", "expires_at", "reuse", "form"),
+    *(
+        "seed",
+        "size",
+        "timeout_s",
+        "importance_s",
+        "search_s",
+        "expires_at",
+        "reuse",
+        "form",
+    ),
 )
 IDEMPOTENCY_KEY = "Idempotency-Key"
 # Longer keys differ without help.

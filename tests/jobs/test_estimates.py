@@ -238,3 +238,21 @@ def test_explaining_rows_is_expected_to_take_as_long_as_predicting_many() -> Non
     plain = estimates.of_prediction(manifest, 100, 10_000)
     explained = estimates.of_prediction(manifest, 100, 10_000, "contributions")
     assert 1_000 < explained.effort / plain.effort < 3_000
+
+
+def test_time_to_search_comes_on_top_and_is_not_learned(
+    connection: redis.Redis,
+) -> None:
+    usual = estimates.of_fit("auto", {}, "auto", 500, 10)
+    thorough = estimates.of_fit("auto", {}, "auto", 500, 10, search_s=60)
+    assert estimates.expected_s(connection, thorough).seconds > 60
+    estimates.note(connection, thorough, 63.0)
+    assert estimates.expected_s(connection, usual).seconds == pytest.approx(3, rel=1e-3)
+
+
+def test_quick_fits_say_nothing_of_those_that_compare(connection: redis.Redis) -> None:
+    estimates.note(
+        connection, estimates.of_fit("auto", {}, "auto", 500, 10, is_quick=True), 0.1
+    )
+    usual = estimates.of_fit("auto", {}, "auto", 500, 10)
+    assert not estimates.expected_s(connection, usual).is_known

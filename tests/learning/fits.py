@@ -16,6 +16,7 @@ import pytest
 
 from rowcast.learning import learners, training
 from rowcast.learning.learners import LEARNERS, TASKS, Task
+from rowcast.learning.progress import SILENT, Progress
 from rowcast.learning.training import Plan, Rows, Trained
 from rowcast.tables import Feature, columns, training_table
 from tests.support.tables import source_of
@@ -113,6 +114,7 @@ def trained(
     learner: str = "boosting",
     *,
     weights: str | None = None,
+    progress: Progress = SILENT,
     **how: Any,
 ) -> tuple[Trained, training_table.TrainingTable]:
     """Fit on a table as a job does; by default with few iterations and without validation."""
@@ -127,7 +129,7 @@ def trained(
         learner, task, **{"params": QUICK.get(learner, {}), "validation": "none", **how}
     )
     rows = Rows(data.frame, data.target, data.weights, data.times, data.groups)
-    found = training.train(plan, data.features, rows, suspects=data.suspects)
+    found = training.train(plan, data.features, rows, progress, suspects=data.suspects)
     return found, data
 
 

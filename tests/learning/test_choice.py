@@ -12,6 +12,7 @@ import pytest
 
 from rowcast.learning import blending, candidates
 from rowcast.learning.candidates import Situation
+from rowcast.learning.progress import Progress
 from tests.learning.fits import predicted, trained
 
 
@@ -55,7 +56,12 @@ def without_times(leaderboard: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_line_through_few_rows_is_found() -> None:
-    found, _ = trained(line(), "auto", validation="auto")
+    sent: list[dict[str, Any]] = []
+    # A clock by which each count is due to be sent.
+    progress = Progress(sent.append, clock=itertools.count(0.0).__next__)
+    found, _ = trained(line(), "auto", validation="auto", progress=progress)
+    losses = [each["best_loss"] for each in sent if each["best_loss"] is not None]
+    assert losses[-1] == found.choice.leaderboard()[0]["mean"]
     assert found.validation["scores"]["r2"] > 0.95
     assert found.choice.chosen()[0]["learner"] in ("linear", "splines")
 
@@ -82,6 +88,9 @@ def test_leaderboard_says_what_was_tried_and_chosen(validation: str) -> None:
     assert sum(weights.values()) == pytest.approx(1, abs=0.003)
     baseline = next(each for each in board if each["name"] == "baseline")
     assert baseline["mean"] == pytest.approx(np.log(2), abs=0.02)
+    sizes = {each["name"]: each["size_bytes"] for each in board}
+    assert 100 < sizes["baseline"] < sizes["linear"] < sizes["forest"]
+    assert "log loss" in found.choice.why
 
 
 def test_blend_predicts_the_weighted_mean_of_its_members() -> None:

@@ -28,6 +28,7 @@ KEYS = {
     "rows_total",
     "iterations_done",
     "iterations_total",
+    "best_loss",
 }
 
 
