@@ -25,7 +25,7 @@ from benchmarks.real_tables import RealTable, Task
 from benchmarks.stack import ROOT
 from rowcast.config import Settings
 from rowcast.learning import LEARNERS, Predictor, learners, prediction, training
-from rowcast.tables import Limits, formats, training_table
+from rowcast.tables import Limits, Source, formats, training_table
 
 HELD_SHARE, MIN_HELD = 0.25, 10
 # As log loss is defined when a model calls what happened impossible.
@@ -211,13 +211,10 @@ def predict_interval(
     divided: Divided, learner: str, seed: int, level: float
 ) -> np.ndarray:
     """Return the bounds (n_held, 2) of a quantity's interval, by a learner that is fitted first."""
-    limits = Limits.of(Settings())
     target = str(divided.truth.name)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        divided.training.to_csv(folder / "training.csv", index=False)
-        divided.held.to_csv(folder / "held.csv", index=False)
-        source = formats.open_file(folder / "training.csv", limits)
+        source, held = _as_files(divided, folder)
         table = training_table.read(source, target)
         plan = training.Plan(learner, "regression", seed=seed, importance_s=0)
         rows = training.Rows(table.frame, table.target)
@@ -225,7 +222,6 @@ def predict_interval(
         predictor = _predictor(trained, target, table.target_type, "regression")
         levels = [(1 - level) / 2, (1 + level) / 2]
         output = prediction.Plan("quantiles", levels)
-        held = formats.open_file(folder / "held.csv", limits)
         prediction.write(folder / "result", predictor, held, output)
         result = pq.read_table(folder / "result").to_pandas()
     return result[predictor.names(output)[1:]].to_numpy(np.float64)
@@ -236,27 +232,23 @@ def fit_learner(divided: Divided, task: Task, trial: Trial) -> Predicted:
     former = trial.learner == "former"
     learner = "boosting" if former else trial.learner
     params = FORMER if former else {}
-    limits = Limits.of(Settings())
     target = str(divided.truth.name)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        divided.training.to_csv(folder / "training.csv", index=False)
-        divided.held.to_csv(folder / "held.csv", index=False)
+        source, held = _as_files(divided, folder)
 
         began = time.process_time()
-        source = formats.open_file(folder / "training.csv", limits)
         table = training_table.read(source, target)
         task = learners.task_of(table.target, task, max_classes=1_000)
         plan = training.Plan(
             learner, task, params=params, seed=trial.seed, importance_s=0
         )
         rows = training.Rows(table.frame, table.target)
-        trained = training.train(plan, table.features, rows)
+        trained = training.train(plan, table.features, rows, suspects=table.suspects)
         cpu_s = time.process_time() - began
 
         predictor = _predictor(trained, target, table.target_type, task)
         output = prediction.Plan("labels" if task == "regression" else "probabilities")
-        held = formats.open_file(folder / "held.csv", limits)
         prediction.write(folder / "result", predictor, held, output)
         result = pq.read_table(folder / "result").to_pandas()
 
@@ -270,6 +262,15 @@ def fit_learner(divided: Divided, task: Task, trial: Trial) -> Predicted:
         [_as_written(label, divided.truth) for label in classes],
         notes,
     )
+
+
+def _as_files(divided: Divided, folder: Path) -> tuple[Source, Source]:
+    """Return the training rows and those held back as CSV files of a folder."""
+    limits = Limits.of(Settings())
+    divided.training.to_csv(folder / "training.csv", index=False)
+    divided.held.to_csv(folder / "held.csv", index=False)
+    found = (folder / "training.csv", folder / "held.csv")
+    return formats.open_file(found[0], limits), formats.open_file(found[1], limits)
 
 
 def _predictor(

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from rowcast.tables import columns, identifiers, inference
+from rowcast.tables import columns, identifiers
 from rowcast.tables.columns import Feature, Kind, Values
 
 _TIMES: frozenset[Kind] = frozenset({"numeric", "datetime", "duration"})
@@ -45,24 +44,17 @@ class NotUsable(Exception):
     """A column cannot order or group rows; the text says what it holds instead."""
 
 
-def times(
-    name: str, column: Any, *, untyped: bool, decimal: str, skips_infinite: bool
-) -> Order:
+def times(kind: Kind, values: Values) -> Order:
     """Return a column as numbers that grow with time: dates in seconds; NaN is missing.
 
     Raises:
         NotUsable: it holds text, categories or booleans, or a single time.
-        columns.Unreadable, pyarrow.ArrowException, ValueError, OverflowError: values cannot be
-            read.
     """
-    feature, _ = inference.infer(name, column, untyped=untyped, decimal=decimal)
-    if feature.kind not in _TIMES:
+    if kind not in _TIMES:
         raise NotUsable(
-            f"values of the kind {feature.kind}; a time_column needs numbers or dates"
+            f"values of the kind {kind}; a time_column needs numbers or dates"
         )
-    if skips_infinite and feature.kind == "numeric":
-        feature = replace(feature, infinite="missing")
-    found = columns.read(feature, column, decimal).as_numbers()
+    found = values.as_numbers()
     is_known = ~np.isnan(found)
     if len(np.unique(found[is_known])) < 2:
         raise NotUsable("a single time, so that no row is later than others")

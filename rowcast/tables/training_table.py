@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ from rowcast.tables.selection import ALL, Selection
 
 # The rows of a profile: how a feature's values spread.
 _PROFILED_ROWS = 20_000
+_Read = TypeVar("_Read")
 _AGAIN = "Correct these values, upload the table again and submit the new id."
 
 
@@ -193,7 +194,8 @@ class _Reader:
             InvalidTable: some of them, or the weights that were read before, cannot be read.
         """
         found = [column for name in names if (column := self._column(name))]
-        reject([str(problem) for problem in self._problems], _AGAIN)
+        # A column of times may be a feature as well.
+        reject(list(dict.fromkeys(map(str, self._problems))), _AGAIN)
         return found
 
     def weights(self, name: str) -> np.ndarray | None:
@@ -215,13 +217,11 @@ class _Reader:
     def times(self, name: str) -> np.ndarray | None:
         """Return the times (n_rows,) of a column, NaN where there is none."""
         column = self._table.column(name)
-        read = partial(
-            row_order.times,
-            name,
-            untyped=self._untyped,
-            decimal=self._decimal,
-            skips_infinite=self._skips_infinite,
-        )
+
+        def read(column: Any) -> row_order.Order:
+            feature, values, _ = self._inferred(name, column)
+            return row_order.times(feature.kind, values)
+
         return self._order(name, column, read, "time", "they count as the earliest")
 
     def groups(self, name: str) -> np.ndarray | None:
@@ -239,16 +239,8 @@ class _Reader:
         what: str,
         outcome: str,
     ) -> np.ndarray | None:
-        try:
-            found = read(column)
-        except row_order.NotUsable as error:
-            self._problems.append(Problems(name, str(error)))
-            return None
-        except Unreadable as error:
-            self._add(name, error.reason, error.rows)
-            return None
-        except (pa.ArrowException, ValueError, OverflowError):
-            self._problems.append(Problems(name, "values that cannot be converted"))
+        found = self._tried(name, partial(read, column))
+        if found is None:
             return None
         if found.n_missing:
             self.notes.append(
@@ -258,29 +250,10 @@ class _Reader:
 
     def _column(self, name: str) -> _Column | None:
         column = self._table.column(name)
-        try:
-            feature, note = self._feature(name, column)
-            n_infinite = self._n_infinite(feature, column)
-            if self._skips_infinite and feature.kind == "numeric":
-                feature = replace(feature, infinite="missing")
-            values = columns.read(feature, column, self._decimal)
-        except Unreadable as error:
-            self._add(name, error.reason, error.rows)
+        found = self._tried(name, partial(self._inferred, name, column))
+        if found is None:
             return None
-        except asked_kinds.NotOfKind as error:
-            self._problems.append(Problems(name, str(error)))
-            return None
-        except (pa.ArrowException, ValueError, OverflowError):
-            # Arrow's messages quote values, which must not be in logs or records.
-            self._problems.append(Problems(name, "values that cannot be converted"))
-            return None
-        if name in self._kinds and feature.kind == "boolean" and values.n_unseen:
-            reason = "values that are neither true nor false"
-            self._problems.append(Problems(name, reason))
-            return None
-        if n_infinite:
-            found = spellings.counted(n_infinite)
-            note = f"{note} its infinite numbers are missing ({found}).".strip()
+        feature, values, note = found
         description = inference.describe(feature, column, values)
         whole = self._read_whole(feature)
         left_out = inference.reason_to_leave_out(feature, column, values, whole)
@@ -298,6 +271,33 @@ class _Reader:
             name, column, kind, untyped=self._untyped, decimal=self._decimal
         )
         return asked, f"it is read as {kind}, as asked for, not as {feature.kind}."
+
+    def _inferred(self, name: str, column: Any) -> tuple[Feature, Values, str]:
+        """Return how a column is read, its values, and a note."""
+        feature, note = self._feature(name, column)
+        n_infinite = self._n_infinite(feature, column)
+        if self._skips_infinite and feature.kind == "numeric":
+            feature = replace(feature, infinite="missing")
+        values = columns.read(feature, column, self._decimal)
+        if name in self._kinds and feature.kind == "boolean" and values.n_unseen:
+            raise asked_kinds.NotOfKind("values that are neither true nor false")
+        if n_infinite:
+            found = spellings.counted(n_infinite)
+            note = f"{note} its infinite numbers are missing ({found}).".strip()
+        return feature, values, note
+
+    def _tried(self, name: str, read: Callable[[], _Read]) -> _Read | None:
+        """Return what is read of a column; None, and a problem, if that cannot be."""
+        try:
+            return read()
+        except (row_order.NotUsable, asked_kinds.NotOfKind) as error:
+            self._problems.append(Problems(name, str(error)))
+        except Unreadable as error:
+            self._add(name, error.reason, error.rows)
+        except (pa.ArrowException, ValueError, OverflowError):
+            # Arrow's messages quote values, which must not be in logs or records.
+            self._problems.append(Problems(name, "values that cannot be converted"))
+        return None
 
     def _n_infinite(self, feature: Feature, column: Any) -> int:
         """Return how many numbers are infinite, if these are to be missing."""
