@@ -284,9 +284,10 @@ class Client:
     def upload(self, source: Source, *, reuse: bool = True) -> str:
         """Upload a table and return the id of the dataset.
 
-        `source` is a path, the bytes of a file, an open binary file, or a DataFrame, which is sent
-        as Parquet without its index. If the service already has the same bytes, over 1 MB, they
-        are not sent again and the id is that of the earlier dataset, unless `reuse` is false.
+        `source` is a path, the bytes of a file, an open binary file (Excel, CSV, Parquet, JSON
+        Lines or Arrow), or a DataFrame, which is sent as Parquet without its index. If the service
+        already has the same bytes, over 1 MB, they are not sent again and the id is that of the
+        earlier dataset, unless `reuse` is false.
 
         Raises the OSError of open(), and RowcastError if the file changes its length during the
         upload or a column of the DataFrame cannot be written as Parquet.

@@ -227,6 +227,16 @@ class Settings(BaseSettings):
         le=64,
         description="Maximum number of levels of lists and structs within a column.",
     )
+    max_excel_cells: Positive = Field(
+        10_000_000,
+        description="Maximum number of cells of an Excel sheet: its last row times its last "
+        "column. Reading one takes about 100 bytes of memory per cell.",
+    )
+    max_excel_bytes: Positive = Field(
+        1_000_000_000,
+        description="Largest size of an Excel sheet after unpacking, with the texts of its "
+        "cells, in bytes.",
+    )
     max_table_bytes: Positive = Field(
         4_000_000_000,
         description="Maximum memory for the rows of a table in a fit, in bytes. Predictions "

@@ -97,6 +97,11 @@ LearnerName = Annotated[
 ]
 
 
+def _text_of_number(value: Any) -> Any:
+    """Return the text of a whole number, as a query contains it."""
+    return str(value) if type(value) is int else value
+
+
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("it must be a number")
@@ -121,6 +126,19 @@ Encoding = Annotated[
 ]
 # Quotes, line ends, letters and digits are part of the fields.
 Delimiter = Annotated[str, Field(pattern=r"^[\t !#-/:-@\[-`{-~]$")]
+Sheet = Annotated[
+    str,
+    BeforeValidator(_text_of_number),
+    Field(min_length=1, max_length=255),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": 255},
+                {"type": "integer"},
+            ]
+        }
+    ),
+]
 MissingText = Annotated[str, Field(max_length=100)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json)]
 Column = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -261,7 +279,7 @@ class TableRequest(JobRequest):
         None, description="The character between the fields of CSV."
     )
     header: Boolean | None = Field(
-        None, description="Whether the first row of CSV names the columns."
+        None, description="Whether the first row of CSV or Excel names the columns."
     )
     decimal: Literal[".", ","] | None = Field(
         None, description="The decimal sign of numbers in CSV."
@@ -273,11 +291,12 @@ class TableRequest(JobRequest):
         | None
     ) = Field(
         None,
-        description="The texts that stand for a missing value in CSV, as a JSON list, in place of "
-        "the usual ones.",
+        description="The texts that stand for a missing value in CSV and Excel, as a JSON list, "
+        "in place of the usual ones.",
     )
-    sheet: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
-        None, description="The sheet of a workbook."
+    sheet: Sheet | None = Field(
+        None,
+        description="The sheet of an Excel workbook: its name, or its number from 1 on.",
     )
 
     @model_validator(mode="after")

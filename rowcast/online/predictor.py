@@ -38,7 +38,11 @@ class TableLimits:
         general = Limits.of(settings)
         unpacked_bytes = limits.MAX_UNPACKING_FACTOR * settings.online_max_bytes
         smaller = min(general.max_unpacked_bytes, unpacked_bytes)
-        narrowed = replace(general, max_unpacked_bytes=smaller)
+        narrowed = replace(
+            general,
+            max_unpacked_bytes=smaller,
+            max_excel_bytes=min(general.max_excel_bytes, unpacked_bytes),
+        )
         explaining_s = settings.online_timeout_s * _EXPLAINING_SHARE
         return cls(settings.online_max_rows, narrowed, explaining_s)
 

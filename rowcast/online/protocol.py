@@ -51,6 +51,7 @@ TABLES = (
     "application/vnd.apache.parquet",
     "application/vnd.apache.arrow.stream",
     "application/vnd.apache.arrow.file",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "application/octet-stream",
 )
 # Media types of predictions, the default first.

@@ -137,8 +137,8 @@ def feature_fields(
 
 
 def is_untyped(sample: Sample | Source) -> bool:
-    """Return whether the file has no types, so that its text may be of any kind."""
-    return sample.format.name == "csv"
+    """Return whether text in the file may be of any kind, because its cells have no types."""
+    return sample.format.name in ("csv", "excel")
 
 
 def _feature_problems(

@@ -150,7 +150,8 @@ def can_be(kind: Kind, found: pa.DataType, *, untyped: bool) -> bool:
     else:
         actual = kind_of_type(found)
     # A column without a value has no type of its own.
-    return untyped or pt.is_null(found) or actual in _READABLE[kind]
+    is_free = untyped and is_text(found)
+    return is_free or pt.is_null(found) or actual in _READABLE[kind]
 
 
 def can_read(feature: Feature, found: pa.DataType, *, untyped: bool) -> bool:

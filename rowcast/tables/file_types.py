@@ -7,7 +7,9 @@ from typing import Literal
 
 from rowcast.errors import InvalidTable
 
-Kind = Literal["parquet", "arrow file", "arrow stream", "gzip", "zstd", "jsonl", "csv"]
+Kind = Literal[
+    "parquet", "arrow file", "arrow stream", "zip", "gzip", "zstd", "jsonl", "csv"
+]
 
 HEAD_BYTES = 65_536
 SAVE_AS = (
@@ -17,11 +19,10 @@ SAVE_AS = (
 WRITE_WITHOUT_ENCRYPTION = (
     "Write the file without encryption, upload it again and submit the new id."
 )
-_EXCEL = (
-    "Save the sheet as CSV, or convert the workbook with pandas: "
-    "pandas.read_excel('table.xlsx').to_parquet('table.parquet'); upload that file."
+SAVE_AS_XLSX = (
+    "Save the sheet as an Excel workbook (.xlsx), CSV or Parquet, and upload that file."
 )
-_UNPACK = (
+UNPACK = (
     "Unpack it and upload the table that it contains. CSV and JSON Lines may be compressed "
     "as .gz or .zst."
 )
@@ -39,6 +40,7 @@ _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b"PAR1", "parquet"),
     (b"ARROW1", "arrow file"),
     (b"\xff\xff\xff\xff", "arrow stream"),
+    (b"PK\x03\x04", "zip"),
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
@@ -70,50 +72,41 @@ _UNSUPPORTED: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"\x93NUMPY"), "a NumPy array, which is not supported", _CONVERT),
     (re.compile(rb"\x80[\x02-\x05]"), "a pickle, which is never opened", _CONVERT),
     (
-        re.compile(rb"(?s)PK\x03\x04.*xl/"),
-        "an Excel workbook (.xlsx), which is not supported",
-        _EXCEL,
+        re.compile(rb"PK\x05\x06"),
+        "a zip archive without files, which is not supported",
+        UNPACK,
     ),
     (
         re.compile(
-            rb"(?s)PK\x03\x04.{0,200}application/vnd\.oasis\.opendocument\.spreadsheet"
+            rb"(?s)\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1.*"
+            rb"E\0n\0c\0r\0y\0p\0t\0e\0d\0P\0a\0c\0k\0a\0g\0e\0"
         ),
-        "an OpenDocument spreadsheet, which is not supported",
-        "Save the sheet as CSV and upload that file.",
-    ),
-    (
-        re.compile(rb"(?s)PK\x03\x04.*(\[Content_Types\]\.xml|docProps/)"),
-        "an Office document, perhaps Excel, which is not supported",
-        _EXCEL,
-    ),
-    (
-        re.compile(rb"PK\x03\x04|PK\x05\x06"),
-        "a zip archive, which is not supported",
-        _UNPACK,
+        "an Excel workbook with a password, which cannot be read",
+        "Save the workbook without a password, upload it and submit the new id.",
     ),
     (
         re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
         "an old (.xls) or protected Excel workbook, which is not supported",
-        _EXCEL,
+        SAVE_AS_XLSX,
     ),
     (
         re.compile(rb"BZh[1-9](1AY&SY|\x17\x72\x45\x38\x50\x90)"),
         "compressed with bzip2, which is not supported",
-        _UNPACK,
+        UNPACK,
     ),
-    (re.compile(rb"\xfd7zXZ\0"), "compressed with xz, which is not supported", _UNPACK),
+    (re.compile(rb"\xfd7zXZ\0"), "compressed with xz, which is not supported", UNPACK),
     (
         re.compile(rb"\x04\x22\x4d\x18"),
         "compressed with lz4, which is not supported",
-        _UNPACK,
+        UNPACK,
     ),
     (
         re.compile(rb"7z\xbc\xaf\x27\x1c"),
         "a 7z archive, which is not supported",
-        _UNPACK,
+        UNPACK,
     ),
-    (re.compile(rb"Rar!\x1a\x07"), "a RAR archive, which is not supported", _UNPACK),
-    (re.compile(rb"(?s).{257}ustar"), "a tar archive, which is not supported", _UNPACK),
+    (re.compile(rb"Rar!\x1a\x07"), "a RAR archive, which is not supported", UNPACK),
+    (re.compile(rb"(?s).{257}ustar"), "a tar archive, which is not supported", UNPACK),
     (re.compile(rb"%PDF-"), "a PDF document, which is not a table", SAVE_AS),
     (re.compile(rb"\{\\rtf"), "a text document (RTF), which is not a table", SAVE_AS),
     (
@@ -174,6 +167,8 @@ def check_text(head: bytes) -> None:
             "The file is compressed twice.",
             hint="Decompress it once, upload it and submit the new id.",
         )
+    if kind == "zip":
+        raise unsupported("a compressed zip archive or Excel workbook", UNPACK)
     if kind not in ("csv", "jsonl"):
         name = "Parquet" if kind == "parquet" else "Arrow"
         raise InvalidTable(
@@ -193,10 +188,15 @@ def reject_binary(text: bytes) -> None:
         raise not_a_table()
 
 
+def unsupported(what: str, hint: str = SAVE_AS_XLSX) -> InvalidTable:
+    """Return the error for a file of a known kind that is not supported."""
+    return InvalidTable(f"The file is {what}, which is not supported.", hint=hint)
+
+
 def not_a_table() -> InvalidTable:
     """Return the error for a file of an unknown kind."""
     return InvalidTable(
-        "The file is not a table: it is neither Parquet nor Arrow, and not text either.",
+        "The file is not a table: it is neither Parquet, Arrow nor Excel, and not text either.",
         hint=SAVE_AS,
     )
 

@@ -38,13 +38,14 @@ def ignore_progress(done: int, total: int | None, expected: int | None) -> None:
 class Format:
     """How a table is written; `n_lines_skipped` are comments and titles above it."""
 
-    name: Literal["parquet", "arrow", "csv", "jsonl"]
+    name: Literal["parquet", "arrow", "csv", "jsonl", "excel"]
     compression: Compression | None = None
     encoding: str | None = None
     delimiter: str | None = None
     decimal: str | None = None
     has_header: bool | None = None
     n_lines_skipped: int | None = None
+    sheet: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest contains."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rowcast.tables import arrow, file_types, json_lines, parquet, text_files
+from rowcast.tables import arrow, excel, file_types, json_lines, parquet, text_files
 from rowcast.tables.file_types import Kind
 from rowcast.tables.files import Format, Read, Sample, Source
 from rowcast.tables.limits import Limits
@@ -37,6 +37,7 @@ READERS: dict[Kind, Reader] = {
     "parquet": Reader(parquet.peek, parquet.open_file),
     "arrow file": Reader(arrow.peek_file, arrow.open_file),
     "arrow stream": Reader(arrow.peek_stream, arrow.open_stream),
+    "zip": Reader(excel.peek, excel.open_file),
     "csv": Reader(text_files.peek, text_files.open_file),
     "jsonl": Reader(text_files.peek, text_files.open_file),
     "gzip": Reader(

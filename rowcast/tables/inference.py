@@ -22,6 +22,7 @@ from rowcast.tables.columns import (
     as_text,
     decoded,
     is_text,
+    is_text_of_any_form,
     kind_of_type,
     parsed_numbers,
     whole_numbers_as_text,
@@ -67,7 +68,8 @@ def infer(
     written in one way. Plain numbers stay text unless the file has no types (`untyped`).
     """
     kind = kind_of_type(column.type)
-    type_name = "text" if untyped else str(column.type)
+    is_free = untyped and is_text_of_any_form(column.type)
+    type_name = "text" if is_free else str(column.type)
     if kind == "numeric" and _are_dates_in_numbers(name, column):
         return _compact_dates(name, type_name)
     if kind in ("numeric", "boolean", "datetime", "duration"):

@@ -43,6 +43,8 @@ class Limits:
     max_footer_bytes: int
     max_column_chunks: int
     max_nesting: int
+    max_excel_cells: int
+    max_excel_bytes: int
 
     @classmethod
     def of(cls, settings: Any) -> Limits:
@@ -112,6 +114,24 @@ class Limits:
             what = "The file is too large after decompression"
             raise over(what, self.max_unpacked_bytes, "MAX_UNPACKED_BYTES")
 
+    def check_sheet(self, n_rows: int, n_columns: int) -> None:
+        """Reject an Excel sheet that is too large to read, which is done as a whole."""
+        if n_rows * n_columns > self.max_excel_cells:
+            what = f"The sheet reaches to row {n_rows:,} and column {n_columns:,}"
+            raise _over_sheet(what, self.max_excel_cells, "MAX_EXCEL_CELLS", " cells")
+
+    def check_texts(self, n_texts: int) -> None:
+        """Reject an Excel workbook with more texts than a sheet may have cells."""
+        if n_texts > self.max_excel_cells:
+            what = f"The workbook has {n_texts:,} different texts"
+            raise _over_sheet(what, self.max_excel_cells, "MAX_EXCEL_CELLS", " cells")
+
+    def check_workbook(self, n_bytes: int) -> None:
+        """Reject an Excel workbook whose sheet and texts are too long to read."""
+        if n_bytes > self.max_excel_bytes:
+            what = "The sheet is too large after decompression"
+            raise _over_sheet(what, self.max_excel_bytes, "MAX_EXCEL_BYTES")
+
     def check_table(self, n_bytes: int) -> None:
         """Reject a table that is too large to hold in memory."""
         if n_bytes > self.max_table_bytes:
@@ -149,6 +169,14 @@ def over(what: str, limit: int, setting: str, unit: str = "") -> InvalidTable:
         f"{what}; the limit is {limit:,}{unit} ({setting}).",
         hint=f"Make the table smaller, or ask the operator to raise {setting}.",
     )
+
+
+def _over_sheet(what: str, limit: int, setting: str, unit: str = "") -> InvalidTable:
+    error = over(what, limit, setting, unit)
+    error.hint = (
+        f"Save the sheet as CSV or Parquet, which are read in parts. {error.hint}"
+    )
+    return error
 
 
 def cell_bytes(column: pa.Array) -> np.ndarray:

@@ -34,6 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:-]{0,39}")
 _APPLY = {
     "csv": frozenset({"encoding", "delimiter", "header", "decimal", "missing"}),
     "jsonl": frozenset({"encoding"}),
+    "excel": frozenset({"header", "missing", "sheet"}),
 }
 _TITLES = {
     "csv": "CSV",
@@ -41,6 +42,7 @@ _TITLES = {
     "json": "an array of JSON objects",
     "parquet": "Parquet",
     "arrow": "Arrow",
+    "excel": "Excel",
 }
 
 
@@ -49,7 +51,8 @@ class ReadingOptions:
     """How a file is to be read; None leaves it to the file's content.
 
     `header` says whether the first row names the columns. `missing` are the texts that stand for a
-    missing value beside the empty one, in place of the usual ones. `sheet` is that of a workbook.
+    missing value beside the empty one, in place of the usual ones. `sheet` is that of a workbook,
+    by its name or its number from 1 on.
     A prediction also has what is known of its model: `fitted_missing` is the `missing` of the fit,
     which holds where the prediction names none; `fitted_column` is the only feature; with
     `fitted_blanks` names or categories begin with a blank.

@@ -29,10 +29,11 @@ def json_lines(*rows: Any) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-def zipped(name: str) -> bytes:
+def zipped(*names: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(name, "x" * 100)
+        for name in names:
+            archive.writestr(name, "x" * 100)
     return buffer.getvalue()
 
 

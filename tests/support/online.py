@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 import requests
 from pyarrow import ipc
 
+from tests.support.excel import excel
 from tests.support.stack import Stack
 from tests.support.tables import parquet, table
 from tests.support.waiting import eventually
 
 JSON, LINES, CSV = "application/json", "application/x-ndjson", "text/csv"
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
+EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 ANY = "application/octet-stream"
 ANN, BOB = (
     {"Authorization": "Bearer ann-key-0001"},
@@ -105,6 +107,7 @@ BODIES: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
     "parquet": (PARQUET, parquet),
     "stream": (ARROW, stream),
     "file": ("application/vnd.apache.arrow.file", arrow_file),
+    "excel": (EXCEL, lambda rows: excel(pa.Table.from_pandas(rows))),
     "any": (ANY, parquet),
 }
 # By media type: the corresponding format of a job's result.

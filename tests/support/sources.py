@@ -28,6 +28,8 @@ LIMITS = Limits(
     max_footer_bytes=32 << 20,
     max_column_chunks=250_000,
     max_nesting=16,
+    max_excel_cells=1_000_000,
+    max_excel_bytes=64 << 20,
 )
 FRAME = pd.DataFrame(
     {

@@ -26,6 +26,7 @@ from rowcast.learning import learners, prediction, training
 from rowcast.learning.prediction import Predictor
 from rowcast.tables import Limits, Source, formats, training_table
 from tests.support import ROOT
+from tests.support.excel import crafted, excel
 from tests.support.files import (
     arrow_file,
     arrow_stream,
@@ -50,7 +51,10 @@ def some_missing(values: list[Any], every: int) -> list[Any]:
 # What text can carry: each format gives the same of it.
 FEATURES = pa.table(
     {
-        "float": some_missing((CLASS / 3 + RNG.normal(size=N_ROWS)).tolist(), 7),
+        # Writers of Excel keep 16 digits.
+        "float": some_missing(
+            (CLASS / 3 + RNG.normal(size=N_ROWS)).round(12).tolist(), 7
+        ),
         "whole float": [float(row * 3 % 50) for row in range(N_ROWS)],
         "int": pa.array(
             some_missing(RNG.integers(-50, 50, N_ROWS).tolist(), 11), pa.int64()
@@ -89,7 +93,7 @@ TARGETS: dict[str, tuple[list[Any], str]] = {
     "bool": ([bool(label) for label in CLASS], "bool"),
     "int": ([int(label) * 7 for label in CLASS], "int64"),
     "string": (["ja" if label else "nein, danke" for label in CLASS], "string"),
-    "regression": ((CLASS * 3 + RNG.normal(size=N_ROWS)).tolist(), "double"),
+    "regression": ((CLASS * 3 + RNG.normal(size=N_ROWS)).round(12).tolist(), "double"),
 }
 
 
@@ -122,6 +126,7 @@ FORMATS: dict[str, Callable[[pa.Table], bytes]] = {
     "csv.gz": lambda data: gzip.compress(csv(data)),
     "csv.zst": lambda data: zstd(csv(data)),
     "jsonl": lines,
+    "xlsx": excel,
 }
 
 
@@ -366,9 +371,19 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b"x,y\n" + b"1,2\n1\n1,2,3\n" * 10,
         "Row 1 has 1 field",
     ),
-    "Excel": (
-        lambda: zipped("xl/workbook.xml"),
-        "Excel workbook (.xlsx), which is not supported",
+    "zip that is no workbook": (lambda: zipped("xl/workbook.xml"), "a zip archive"),
+    "truncated Excel": (lambda: excel(SMALL)[:-100], "truncated"),
+    "Excel with a cell far away": (
+        lambda: crafted(b'<c r="A1"><v>1</v></c><c r="XFD1048576"><v>1</v></c>'),
+        "MAX_EXCEL_CELLS",
+    ),
+    "Excel with a text for many cells": (
+        lambda: crafted(
+            b'<row><c t="str"><v>x</v></c><c t="str"><v>y</v></c></row>'
+            + b'<row><c t="s"><v>0</v></c><c><v>1</v></c></row>' * 100_000,
+            b"<sst><si><t>%b</t></si></sst>" % (b"x" * 30_000),
+        ),
+        "MAX_EXCEL_BYTES",
     ),
     "JSON array": (lambda: json.dumps([{"x": 1, "y": 2}]).encode(), "JSON array"),
     "web page": (lambda: b"<!DOCTYPE html><html></html>", "web page"),

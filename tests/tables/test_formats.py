@@ -19,6 +19,7 @@ import pytest
 from rowcast.errors import InvalidTable
 from rowcast.tables import Format, formats
 from tests.support import ROOT
+from tests.support.excel import crafted, excel
 from tests.support.files import (
     arrow_file,
     arrow_stream,
@@ -47,21 +48,37 @@ def test_manifest_form_leaves_out_what_does_not_apply() -> None:
 
 
 HEADER = b"a,b\n1,2\n"
+FRAME_OF_TWO = pa.table({"a": [1], "b": [2]})
 UNSUPPORTED: dict[str, tuple[bytes, str, str]] = {
     "nothing": (b"", "empty file", ""),
     "nothing, packed": (gzip.compress(b""), "empty file", ""),
     "blanks": (b" \n\n", "only blanks", ""),
     "a header": (b"a,b\n", "a header and no rows", ""),
-    "xlsx": (zipped("xl/workbook.xml"), "Excel", "read_excel"),
-    "xlsx by its list": (zipped("[Content_Types].xml"), "Excel", "CSV"),
-    "ods": (
-        zipped("mimetype").replace(
-            b"x" * 46, b"application/vnd.oasis.opendocument.spreadsheet"
-        ),
-        "Open",
-        "CSV",
+    "ods": (zipped("mimetype", "content.xml"), "an OpenDocument file", ".xlsx"),
+    "xlsb": (
+        crafted(b"", main="workbook.bin"),
+        "(.xlsb)",
+        "CSV or Parquet",
     ),
-    "xls": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "(.xls)", "read_excel"),
+    "docx": (
+        crafted(b"", main="document.xml"),
+        "Office document without sheets",
+        ".xlsx",
+    ),
+    "xls": (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "(.xls)", ".xlsx"),
+    "xlsx with a password": (
+        bytes.fromhex("d0cf11e0a1b11ae1")
+        + bytes(600)
+        + "EncryptedPackage".encode("utf-16-le"),
+        "with a password",
+        "without a password",
+    ),
+    "half of xlsx": (
+        excel(FRAME_OF_TWO)[:-100],
+        "truncated",
+        "Upload the whole file",
+    ),
+    "xlsx in gzip": (gzip.compress(crafted(b"")), "compressed zip", "Unpack"),
     "zip": (zipped("table.csv"), "zip archive", "Unpack"),
     "bzip2": (b"BZh91AY&SY" + bytes(50), "bzip2", "Unpack"),
     "xz": (b"\xfd7zXZ\0" + bytes(50), "xz", "Unpack"),
@@ -330,6 +347,7 @@ FUZZED = {
     "gzip": gzip.compress(FRAME.to_csv().encode()),
     "zstd": zstd(FRAME.to_csv().encode()),
     "jsonl": json_lines(*({"a": i, "b": "x", "c": None} for i in range(20))),
+    "excel": excel(pa.Table.from_pandas(FRAME)),
 }
 
 

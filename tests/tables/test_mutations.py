@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tempfile
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from rowcast.errors import all_errors
 from tests.support.costs import outcome_of
+from tests.support.excel import crafted, excel
 from tests.support.files import arrow_file, arrow_stream, json_lines, parquet, zstd
 
 TABLE = pa.table(
@@ -33,6 +35,12 @@ TABLE = pa.table(
 DELTAS = {"n": "DELTA_BINARY_PACKED", "t": "DELTA_BYTE_ARRAY"}
 CSV = b"n,x,t,d\n" + b'1,"1,5",a,2026-01-31\n2,,"b\n""b",\n' * 10
 ROWS = [{"n": 1, "t": "a\u00e9", "b": True}, {"n": 2.5, "t": None}] * 10
+SHEET = (
+    b'<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c></row>'
+    b'<row r="2"><c r="A2" s="1"><v>4.5</v></c><c r="B2" t="b"><v>1</v></c></row>'
+    b'<row r="3"><c r="A3" t="e"><v>#N/A</v></c><c r="B3" t="s"><v>1</v></c></row>'
+)
+TEXTS = b'<sst count="2" uniqueCount="2"><si><t>x</t></si><si><t>y</t></si></sst>'
 FILES = {
     "parquet": parquet(TABLE),
     "parquet of plain pages": parquet(TABLE, use_dictionary=False, compression="none"),
@@ -52,6 +60,9 @@ FILES = {
     "csv in gzip": gzip.compress(CSV, mtime=0),
     "csv in zstd": zstd(CSV),
     "json lines": json_lines(*ROWS),
+    "excel": excel(TABLE.select(["n", "x", "t", "b", "y"])),
+    # Its bytes are not behind a checksum's back: the XML itself is changed.
+    "excel, not compressed": crafted(SHEET, TEXTS, zipfile.ZIP_STORED),
 }
 OUTCOMES = {"table", *(error.code for error in all_errors())} - {"internal_error"}
 TELLING = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80"]
