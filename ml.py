@@ -35,6 +35,7 @@ from rowcast.tables import (
     Selection,
     Source,
     checks,
+    drift,
     formats,
     training_table,
 )
@@ -171,6 +172,7 @@ def predict(
         **dataset,
         "reading": reading.given(),
         **manifests.of_result(source, predictor, wanted, rows),
+        "drift": drift.of_table(rows["columns"], about.get("importances")),
         "n_threads": n_threads,
         "file": manifests.of_file(path),
         **manifests.made(progress.durations_s),

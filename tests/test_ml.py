@@ -545,12 +545,15 @@ def test_manifest_of_a_result_counts_missing_and_unseen_values_and_tells_drift(
         new_id(),
     )
     bench.predict_on(dataset_id, model_id, result_id, bench.noted(dataset_id))
-    columns = bench.manifest("predict", result_id)["columns"]
+    manifest = bench.manifest("predict", result_id)
+    columns = manifest["columns"]
     assert [(c["name"], c["n_missing"], c["n_unseen"]) for c in columns] == [
         ("x", 30, 0),
         ("word", 0, 60),
     ]
     assert [column["drift"] for column in columns] == ["strong", "strong"]
+    assert columns[1]["bins"][-2] == {"label": "unseen", "trained": 0.0, "new": 1.0}
+    assert manifest["drift"]["verdict"] == "strong"
 
 
 @pytest.mark.parametrize("labels", [["no", "yes"] * 30, LABELS], ids=["str", "int"])

@@ -32,6 +32,8 @@ DEFAULT_QUANTILES, DEFAULT_LEVELS = (0.05, 0.5, 0.95), (0.9,)
 MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
 # The rows of each batch that count for drift.
 DRIFT_ROWS = 5_000
+# Of so many features, the shares of all bins are reported; each has at most 23.
+_MAX_BINNED = 50
 _MAX_PROBLEMS = 100
 # Nominal seconds of a job that explains its predictions: far below the default time of a job,
 # because a busy machine or many small trees take several times as long.
@@ -412,24 +414,30 @@ class Tally:
     def report(self) -> dict[str, Any]:
         """Return the rows, and each feature's missing and unseen values and drift.
 
-        If it `explains`, it also says how contributions were computed.
+        If it `explains`, it also says how contributions were computed. The features that have
+        drifted the most have the shares of their bins.
         """
         explained = {"contributions": self.contributions} if self.contributions else {}
-        return {
-            "n_rows": self.n_rows,
-            **explained,
-            "columns": [self._report_on(feature) for feature in self._features],
-        }
+        found = [self._report_on(feature) for feature in self._features]
+        by_drift = sorted(found, key=lambda column: -(column["stability_index"] or 0.0))
+        binned = {column["name"] for column in by_drift[:_MAX_BINNED]}
+        for feature, column in zip(self._features, found, strict=True):
+            counts = self._counts.get(feature.name)
+            if counts is not None and feature.name in binned:
+                column["bins"] = drift.bins(feature.profile or {}, counts)
+        return {"n_rows": self.n_rows, **explained, "columns": found}
 
     def _report_on(self, feature: Feature) -> dict[str, Any]:
         counts = self._counts.get(feature.name)
-        index = None
+        index = chance_index = None
         if counts is not None:
             index = drift.stability_index(feature.profile or {}, counts)
+            chance_index = drift.chance_index(feature.profile or {}, counts)
         return {
             "name": feature.name,
             "n_missing": self._missing[feature.name],
             "n_unseen": self._unseen[feature.name],
             "stability_index": index,
+            "chance_index": chance_index,
             "drift": drift.verdict(index),
         }

@@ -9,6 +9,7 @@ model's list of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,9 @@ MAX_CATEGORIES = 20
 # - 1) / rows on average.
 SOME_DRIFT = 0.1
 STRONG_DRIFT = 0.25
+# A label of a bin, and the features in whose names a sentence says what drifts.
+_MAX_LABEL = 60
+_MAX_NAMED = 3
 # An empty bin would make the index infinite. It counts as this, or as half a row if that is more.
 LEAST_SHARE = 1e-4
 # Sorting more values than this does not improve the edges.
@@ -92,13 +96,35 @@ def stability_index(profile: Mapping[str, Any], counts: np.ndarray) -> float | N
     n_rows = int(counts.sum())
     if not n_rows or not profile["n_rows"]:
         return None
-    trained = _trained_shares(profile)
-    new = _shares(counts)
-    is_filled = (trained > 0) | (new > 0)
-    p = np.maximum(trained[is_filled], _least_share(profile["n_rows"]))
-    q = np.maximum(new[is_filled], _least_share(n_rows))
+    trained, new = _filled(profile, counts)
+    p = np.maximum(trained, _least_share(profile["n_rows"]))
+    q = np.maximum(new, _least_share(n_rows))
     terms = (p - q) * np.log(p / q)
     return float(np.sum(terms))
+
+
+def chance_index(profile: Mapping[str, Any], counts: np.ndarray) -> float | None:
+    """Return the index that chance alone gives on average to rows like those of the training.
+
+    (bins - 1) (1 / n + 1 / m), for n rows at training and m new ones; the index is then about 1 / n
+    + 1 / m times a chi-squared variable of bins - 1 degrees of freedom (Yurdakul, 2018). None if
+    one side has no rows.
+    """
+    n_rows = int(counts.sum())
+    if not n_rows or not profile["n_rows"]:
+        return None
+    trained, _ = _filled(profile, counts)
+    per_bin = 1 / int(profile["n_rows"]) + 1 / n_rows
+    return max(0, len(trained) - 1) * per_bin
+
+
+def bins(profile: Mapping[str, Any], counts: np.ndarray) -> list[dict[str, Any]]:
+    """Return each bin's label, and its shares of the rows at training and of the new rows."""
+    shares = zip(_trained_shares(profile), _shares(counts), strict=True)
+    return [
+        {"label": label, "trained": round(float(p), 6), "new": round(float(q), 6)}
+        for label, (p, q) in zip(_labels(profile), shares, strict=True)
+    ]
 
 
 def verdict(index: float | None) -> Verdict | None:
@@ -108,6 +134,67 @@ def verdict(index: float | None) -> Verdict | None:
     if index > STRONG_DRIFT:
         return "strong"
     return "stable" if index < SOME_DRIFT else "some"
+
+
+def of_table(
+    columns: Sequence[Mapping[str, Any]], importances: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return one account of the drift of all columns, each weighed by its importance to the model.
+
+    `columns` have `name`, `stability_index` and `chance_index`; `importances` are those of a
+    model's manifest. A negative importance counts as none. Without any, all columns weigh the same.
+    The index is the weighted mean of what each column has above chance, the verdict that of this
+    index.
+    """
+    known = [column for column in columns if column["stability_index"] is not None]
+    if not known:
+        return {"verdict": None, "index": None, "chance_index": None, "summary": None}
+    weights, is_weighed = _weights(known, importances)
+    found = np.array([column["stability_index"] for column in known])
+    by_chance = np.array([column["chance_index"] for column in known])
+    parts = weights * np.maximum(found - by_chance, 0)
+    index = float(parts.sum())
+    chance = float(weights @ by_chance)
+    leading = [known[i]["name"] for i in np.argsort(-parts, kind="stable") if parts[i]]
+    if verdict(index) == "stable":
+        summary = _summary_of_stable(chance, is_weighed=is_weighed)
+    else:
+        summary = _summary(index, leading[:_MAX_NAMED])
+    return {
+        "verdict": verdict(index),
+        "index": index,
+        "chance_index": chance,
+        "is_weighed": is_weighed,
+        "summary": summary,
+    }
+
+
+def _weights(
+    columns: Sequence[Mapping[str, Any]], importances: Mapping[str, Any] | None
+) -> tuple[np.ndarray, bool]:
+    """Return weights of columns whose sum is 1, and whether they come from importances."""
+    listed = (importances or {}).get("features") or []
+    means = {feature["name"]: feature["mean"] or 0.0 for feature in listed}
+    weights = np.array([max(0.0, means.get(column["name"], 0.0)) for column in columns])
+    if not weights.sum():
+        return np.full(len(columns), 1 / len(columns)), False
+    return weights / weights.sum(), True
+
+
+def _summary_of_stable(by_chance: float, *, is_weighed: bool) -> str:
+    what = " in what the model relies on" if is_weighed else ""
+    doubt = " They are too few to be sure." if by_chance > SOME_DRIFT else ""
+    return f"The new rows look like the training rows{what}.{doubt}"
+
+
+def _summary(index: float, leading: Sequence[str]) -> str:
+    named = ", ".join(repr(name[:_MAX_LABEL]) for name in leading)
+    if verdict(index) == "some":
+        return f"The new rows differ somewhat from the training rows, most in {named}."
+    return (
+        f"The new rows differ strongly from the training rows, most in {named}: the model may be "
+        "worse on them than its scores say."
+    )
 
 
 def _edges(known: np.ndarray) -> list[float]:
@@ -164,6 +251,27 @@ def _count_codes(profile: Mapping[str, Any], codes: np.ndarray) -> np.ndarray:
     kept = of_categories[profile["codes"]]
     others = of_categories.sum() - kept.sum()
     return np.array([*kept, others, unseen, missing], dtype=np.int64)
+
+
+def _filled(
+    profile: Mapping[str, Any], counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shares at training and of new rows, without the bins that are empty in both."""
+    trained = _trained_shares(profile)
+    new = _shares(counts)
+    is_filled = (trained > 0) | (new > 0)
+    return trained[is_filled], new[is_filled]
+
+
+def _labels(profile: Mapping[str, Any]) -> list[str]:
+    if profile["kind"] == "categories":
+        names = [str(name)[:_MAX_LABEL] for name in profile["categories"]]
+        return [*names, "others", "unseen", "missing"]
+    edges = [f"{edge:.6g}" for edge in profile["edges"]]
+    if not edges:
+        return ["all", "missing"]
+    between = [f"{low} to below {high}" for low, high in pairwise(edges)]
+    return [f"below {edges[0]}", *between, f"from {edges[-1]}", "missing"]
 
 
 def _least_share(n_rows: int) -> float:

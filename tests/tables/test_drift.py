@@ -206,3 +206,76 @@ def test_documented_verdicts_are_the_verdicts() -> None:
     assert [drift.verdict(value) for value in (0.09, 0.1, 0.25, 0.26)] == [
         documented[i] for i in (0, 1, 1, 2)
     ]
+
+
+def test_index_by_chance_is_the_mean_over_many_samples() -> None:
+    rng = np.random.default_rng(0)
+    found: list[Any] = []
+    expected: list[Any] = []
+    for _ in range(400):
+        profile = numbers(rng.normal(size=1_000))
+        counts = drift.count(profile, rng.normal(size=300))
+        found.append(drift.stability_index(profile, counts))
+        expected.append(drift.chance_index(profile, counts))
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.1)
+    assert expected[0] == pytest.approx(9 * (1 / 1_000 + 1 / 300))
+
+
+def test_bins_have_labels_and_shares_of_both_sides() -> None:
+    profile = numbers([0, 0, 1, 5, np.nan])
+    found = drift.bins(profile, drift.count(profile, np.array([1.0, 7.0])))
+    assert found == [
+        {"label": "below 1", "trained": 0.4, "new": 0.0},
+        {"label": "1 to below 5", "trained": 0.2, "new": 0.5},
+        {"label": "from 5", "trained": 0.2, "new": 0.5},
+        {"label": "missing", "trained": 0.2, "new": 0.0},
+    ]
+    words = drift.profile_categories(np.array([0, 0, 1, -1]), ["a", "b"])
+    labels = [each["label"] for each in drift.bins(words, np.array([1, 1, 0, 1, 1]))]
+    assert labels == ["a", "b", "others", "unseen", "missing"]
+
+
+def column(name: str, found: float | None, by_chance: float = 0.0) -> dict[str, Any]:
+    return {"name": name, "stability_index": found, "chance_index": by_chance}
+
+
+IMPORTANCES = {
+    "features": [
+        {"name": "a", "mean": 0.9},
+        {"name": "b", "mean": 0.1},
+        {"name": "c", "mean": -0.2},
+        {"name": "d", "mean": None},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "importances", "verdict", "words"),
+    [
+        ([column("a", 2.0), column("b", 0.0)], IMPORTANCES, "strong", "'a': the model"),
+        ([column("a", 0.0), column("b", 1.5)], IMPORTANCES, "some", "most in 'b'."),
+        (
+            [column("a", 0.0), column("c", 9.0), column("d", 9.0)],
+            IMPORTANCES,
+            "stable",
+            "look like the training rows",
+        ),
+        ([column("a", 0.4, 0.4)], IMPORTANCES, "stable", "too few to be sure"),
+        ([column("a", 0.0), column("b", 1.5)], None, "strong", "most in 'b'"),
+    ],
+    ids=["important", "less important", "not used", "by chance", "not weighed"],
+)
+def test_verdict_of_the_table_weighs_columns_by_their_importance(
+    columns: list[dict[str, Any]],
+    importances: dict[str, Any] | None,
+    verdict: str,
+    words: str,
+) -> None:
+    found = drift.of_table(columns, importances)
+    assert found["verdict"] == verdict
+    assert found["is_weighed"] is (importances is not None)
+    assert words in found["summary"]
+
+
+def test_table_without_rows_has_no_verdict() -> None:
+    assert drift.of_table([column("a", None)], IMPORTANCES)["verdict"] is None
