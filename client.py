@@ -1027,9 +1027,9 @@ class Comparison:
 
 # Members of a manifest that tell models apart without being options, and options with members.
 _NOT_OPTIONS = frozenset(
-    {"id", "created_at", "expires_at", "n_threads", "n_background", "verdict"}
+    {"id", "created_at", "expires_at", "n_threads", "n_background", "verdict", "why"}
 )
-_OBJECTS = ("params", "class_weight", "reading")
+_OBJECTS = ("params", "class_weight", "reading", "selection")
 # A comparison shows so many of each kind, and cuts longer cells in a terminal.
 COMPARED, CELL_WIDTH = 30, 60
 

@@ -140,6 +140,9 @@ def test_comparison_shows_only_what_differs(client: Client) -> None:
         **MANIFEST,
         "id": "m2",
         "params": {"max_iter": 20},
+        "selection": {"drop": ["x"]},
+        "why": "The best of 3.",
+        "verdict": "Good.",
         "validation": {"method": "cv", "scores": {"accuracy": 0.95, "f1": None}},
         "features": [{"name": "<x>", "kind": "numeric"}],
         "chosen": [{"name": "boosting", "weight": 1.0}],
@@ -148,6 +151,7 @@ def test_comparison_shows_only_what_differs(client: Client) -> None:
     assert found.differences == {
         "options": {
             "params": [{"max_iter": 9}, {"max_iter": 20}],
+            "selection": [None, {"drop": ["x"]}],
             "validation": ["split", "cv"],
         },
         "scores": {"accuracy": [0.91, 0.95]},
