@@ -92,7 +92,12 @@ REUSE_BYTES = 1_000_000
 READING_OPTIONS = frozenset(
     {"encoding", "delimiter", "header", "decimal", "missing", "sheet"}
 )
-ONLINE_OPTIONS = READING_OPTIONS | {"output", "quantiles", "levels", "keep"}
+THRESHOLD_OPTIONS = frozenset(
+    {"threshold", "min_recall", "min_precision", "cost_ratio", "positive_class"}
+)
+ONLINE_OPTIONS = (
+    READING_OPTIONS | THRESHOLD_OPTIONS | {"output", "quantiles", "levels", "keep"}
+)
 ONLINE_BYTES = 5_000_000
 ONLINE_S = 30.0
 # A job can do what an online worker cannot: it may have more rows, time and memory, and waits for

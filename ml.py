@@ -153,7 +153,7 @@ def predict(
     with cores.seat(run.settings.cores_dir) as seat:
         progress.phase("downloading")
         predictor, about = _load_model(run, model_id)
-        prediction.check_plan(about, wanted)
+        wanted = prediction.check_plan(about, wanted)
         dataset = _download_dataset(run, dataset_id, options)
         progress.phase("reading")
         source = _open_dataset(run, reading.of_model(about))

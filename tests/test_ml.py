@@ -334,6 +334,7 @@ def test_manifest_of_a_model_says_how_it_was_made(bench: Bench) -> None:
         "n_background": 32,
         "intervals": None,
         "sets": None,
+        "plots": None,
         "notes": [
             "The column 'row' was left out: an identifier with a different value in every row."
         ],

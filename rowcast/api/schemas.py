@@ -21,7 +21,7 @@ from pydantic import (
 from rowcast.access import Scope, keys
 from rowcast.errors import InvalidRequest
 from rowcast.jobs import Priority, Status
-from rowcast.learning import learners, prediction, result_formats, spaces
+from rowcast.learning import learners, prediction, result_formats, spaces, thresholds
 from rowcast.setting_types import OWNER_PATTERN
 from rowcast.store import Kind
 from rowcast.tables import ReadingOptions, Selection, columns, reading
@@ -112,6 +112,13 @@ def _no_number(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError("it must be true or false")
     return value
+
+
+def _class_name(value: Any) -> Any:
+    """Return a class of a JSON body as text, as manifests name it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
 
 
 # JSON has other types for truth and for numbers; in the query both are text.
@@ -479,12 +486,53 @@ class PredictRequest(TableRequest):
         description="With output=sets, which shares of the sets should hold the true class, as a "
         "JSON list of numbers from 0 to 1.",
     )
+    threshold: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Of two classes, predict the positive one from this probability on.",
+    )
+    min_recall: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Choose the threshold with the best precision that finds this share of the "
+        "positive rows.",
+    )
+    min_precision: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Choose the threshold with the best recall whose predictions of the positive "
+        "class are right in this share.",
+    )
+    cost_ratio: Number | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Choose the threshold with the least cost, if to miss a positive row costs so "
+        "many times as much as a false alarm.",
+    )
+    positive_class: Annotated[Column | None, BeforeValidator(_class_name)] = Field(
+        None,
+        description="The class that the threshold is of, as text; by default the second one in "
+        "sorted order.",
+    )
     keep: Annotated[list[Column], BeforeValidator(_listed), Field(max_length=1000)] = (
         Field([], description="Columns to copy into the result, as a JSON list.")
     )
     format: result_formats.FileFormat = Field(
         "parquet", description="The result's format."
     )
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> Self:
+        given = [name for name in thresholds.RULES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other")
+        if self.positive_class is not None and not given:
+            raise ValueError(f"positive_class needs {' or '.join(thresholds.RULES)}")
+        return self
 
     def only_for_jobs(self) -> list[str]:
         """Return the given parameters that have no meaning for an online prediction."""

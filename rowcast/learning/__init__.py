@@ -22,5 +22,6 @@ __all__ = [
     "progress",
     "result_formats",
     "spaces",
+    "thresholds",
     "training",
 ]

@@ -84,6 +84,11 @@ class Choice:
         whole = blend(fitter, fitted, [weight for _, weight in used])
         return WithoutFold(whole, np.asarray(predictions))
 
+    def of_largest(self) -> Tried | None:
+        """Return the fits of the member with the largest weight; None if it was not compared."""
+        member, _ = self.members[0]
+        return next((each for each in self.tried if each.candidate == member), None)
+
     @property
     def _n_predicted(self) -> int:
         return max(1, sum(len(held) for _, held in self.splits))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rowcast.errors import InvalidRequest, InvalidTable, TooManyRows
-from rowcast.learning import prediction_intervals, prediction_sets
+from rowcast.learning import prediction_intervals, prediction_sets, thresholds
 from rowcast.learning.explanations import contributions
 from rowcast.learning.result_formats import RESULT_FORMATS
 from rowcast.tables import (
@@ -44,7 +44,8 @@ MAX_EXPLAINING_S = 300.0
 class Plan:
     """What to write; the columns in `keep` are copied from the table, before the predictions.
 
-    `format` is a name in RESULT_FORMATS.
+    `format` is a name in RESULT_FORMATS. At most one of `thresholds.RULES` is given; `check_plan`
+    returns the `cut` that follows from it.
     """
 
     output: Output = "labels"
@@ -52,12 +53,24 @@ class Plan:
     keep: Sequence[str] = ()
     format: str = "parquet"
     levels: Sequence[float] = DEFAULT_LEVELS
+    threshold: float | None = None
+    min_recall: float | None = None
+    min_precision: float | None = None
+    cost_ratio: float | None = None
+    positive_class: str | None = None
+    cut: thresholds.Cut | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Plan:
         """Return what the options of /predict ask for; those of earlier versions are fewer."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: options[name] for name in names & options.keys()})
+
+    @property
+    def rule(self) -> thresholds.Rule | None:
+        """The rule of a threshold, with its number."""
+        rules = ((name, getattr(self, name)) for name in thresholds.RULES)
+        return next((rule for rule in rules if rule[1] is not None), None)
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class Predictor:
         frame = self._frame(arrays)
         if plan.output == "quantiles":
             return self._quantiles(frame, plan.quantiles)
-        if plan.output in ("probabilities", "sets"):
+        if plan.output in ("probabilities", "sets") or plan.cut:
             return self._classes(frame, plan)
         if plan.output == "contributions":
             return self._contributions(frame)
@@ -98,8 +111,10 @@ class Predictor:
 
     def _classes(self, frame: Any, plan: Plan) -> list[pa.Array]:
         probabilities = np.asarray(self.model.predict_proba(frame), np.float64)
-        labels = self.model.classes_[probabilities.argmax(axis=1)]
-        extra = [probabilities]
+        labels = self.model.classes_[self._places(probabilities, plan.cut)]
+        extra = []
+        if plan.output == "probabilities":
+            extra = [probabilities]
         if plan.output == "sets":
             learned = self.sets or {}
             extra = [
@@ -135,6 +150,14 @@ class Predictor:
         if self.takes_array:
             return np.column_stack(list(arrays.values()))
         return columns.frame_of(dict(arrays))
+
+    def _places(self, probabilities: np.ndarray, cut: thresholds.Cut | None) -> Any:
+        """Return the places (n_rows,) of the predicted classes."""
+        if cut is None or self.classes is None:
+            return probabilities.argmax(axis=1)
+        positive = list(self.classes).index(cut.positive_class)
+        is_positive = probabilities[:, positive] >= cut.threshold
+        return np.where(is_positive, positive, 1 - positive)
 
     def names(self, plan: Plan) -> list[str]:
         """Return the names of the predicted columns."""
@@ -255,19 +278,27 @@ def batches(
         yield pa.record_batch(written, schema=schema)
 
 
-def check_plan(manifest: dict[str, Any], plan: Plan) -> None:
-    """Reject a plan that a model does not support.
+def check_plan(manifest: dict[str, Any], plan: Plan) -> Plan:
+    """Return a plan with the threshold that its rule gives; reject one that a model cannot follow.
 
     Raises:
         InvalidRequest: with every problem.
         KeyError, TypeError: the manifest is damaged.
     """
+    rule = plan.rule
     problems = [
         *_wrong_output(manifest, plan),
         *_wrong_names(manifest, plan),
     ]
+    if rule:
+        problems += thresholds.problems(manifest, rule, plan.positive_class)
+    if rule and plan.output == "contributions":
+        problems.append(f"{rule[0]} does not apply to output=contributions.")
     if problems:
         raise InvalidRequest(" ".join(problems), errors=problems)
+    if rule:
+        plan = replace(plan, cut=thresholds.cut(manifest, rule, plan.positive_class))
+    return plan
 
 
 def _wrong_output(manifest: dict[str, Any], plan: Plan) -> Iterator[str]:

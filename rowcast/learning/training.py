@@ -28,8 +28,8 @@ class Trained:
     """A fitted model and what is known of it.
 
     `features` are those with enough values to learn from. `intervals` are what quantiles are
-    computed from, `sets` those of classes. With the model, `n_background` rows are kept, by which
-    its predictions are explained.
+    computed from, `sets` those of classes; `plots` are points of curves. With the model,
+    `n_background` rows are kept, by which its predictions are explained.
     """
 
     model: Any
@@ -38,6 +38,7 @@ class Trained:
     importances: dict[str, Any] | None
     intervals: dict[str, Any] | None
     sets: dict[str, Any] | None
+    plots: dict[str, Any] | None
     notes: list[str]
     choice: Choice
     verdict: str | None
@@ -93,6 +94,7 @@ def train(
             *_notes(plan, method, final, has_converged=not caught),
         ],
         verdict=verdict.of(plan.task, account, validated.importances),
+        plots=validated.plots,
         choice=validated.choice,
         effects=_effects(plan, model, rows.frame, validated),
         n_background=_keep_background(plan, model, rows, final),

@@ -23,6 +23,8 @@ from rowcast.learning import (
     comparison,
     evaluation,
     learners,
+    learning_curve,
+    plots,
     prediction_intervals,
     prediction_sets,
     preprocessing,
@@ -51,6 +53,7 @@ class Validated(NamedTuple):
     """The model to keep, and what its validation found; `account` is its manifest's `validation`.
 
     `intervals` are what the quantiles of a regression follow from, `sets` those of classes.
+    `plots` are points of curves.
     """
 
     final: Fitted
@@ -59,6 +62,7 @@ class Validated(NamedTuple):
     importances: dict[str, Any] | None = None
     intervals: dict[str, Any] | None = None
     sets: dict[str, Any] | None = None
+    plots: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class _Trial:
     learned: Rows
     held: Rows
     prepared: Any
+    learning_curve: dict[str, Any] | None = None
 
 
 def method_of(plan: Plan, rows: Rows) -> Method:
@@ -171,6 +176,12 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         importances=_importances(fitter, judged.last),
         intervals=_intervals(fitter, held, judged.predictions),
         sets=_sets(fitter, held, judged.predictions),
+        plots={
+            **plots.of(fitter, held, judged.predictions),
+            "learning_curve": learning_curve.of(
+                fitter, rows, made, made.splits, made.of_largest()
+            ),
+        },
     )
 
 
@@ -323,6 +334,7 @@ def _try(
         learned=learned.without_frame(),
         held=judge,
         prepared=fitted.prepare(judge.frame),
+        learning_curve=learning_curve.of(fitter, rows, chosen.choice, [(kept, held)]),
     )
     return chosen, trial
 
@@ -353,6 +365,10 @@ def _judge(fitter: Fitter, trial: _Trial, validated: Validated) -> Validated:
         importances=_importances(fitter, trial),
         intervals=_intervals(fitter, held, predictions),
         sets=_sets(fitter, held, predictions),
+        plots={
+            **plots.of(fitter, held, predictions),
+            "learning_curve": trial.learning_curve,
+        },
     )
 
 

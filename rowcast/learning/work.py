@@ -1,4 +1,4 @@
-"""How long predictions take, counted so that a busy machine counts the same as an idle one.
+"""How long fits and predictions take, counted so that a busy machine counts as an idle one does.
 
 What a job does must not depend on the clock: the same table, options and seed give the same model
 and the same account of it.
@@ -6,15 +6,19 @@ and the same account of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from rowcast.learning.learners import LEARNERS
 
 # Nominal seconds, about those of one core of 2024: a call; a row of a boosted tree, of a forest's
 # tree, and of a product; a cell that is preprocessed.
 CALL_S = 5e-4
 _BOOSTED_TREE_S, _FOREST_TREE_S, _PRODUCT_S, _CELL_S = 1e-8, 1e-7, 2e-9, 2e-7
+# Of a fit on a few rows.
+_FIT_S = 0.03
 
 
 class Counted:
@@ -34,6 +38,16 @@ class Counted:
     def clock(self) -> float:
         """Return the nominal seconds of all calls so far."""
         return self._seconds
+
+
+def fit_s(
+    learner: str, params: Mapping[str, Any], n_cells: float, n_classes: int
+) -> float:
+    """Return the nominal seconds of a fit on so many cells; `n_classes` is 0 for a regression."""
+    cost = LEARNERS[learner].cost
+    name, usual = cost.iterations or ("", 1)
+    effort: float = params.get(name, usual) / usual * max(1, n_classes - 1)
+    return _FIT_S + n_cells * cost.fit_cell_s * effort
 
 
 def row_s(model: Any, n_columns: int) -> float:

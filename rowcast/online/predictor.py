@@ -71,8 +71,7 @@ def answer(
     predictor, manifest = model
     result_format = result_formats.of_media_type(question.wanted)
     options = {**question.options, "format": result_format.name}
-    plan = prediction.Plan.of(options)
-    prediction.check_plan(manifest, plan)
+    plan = prediction.check_plan(manifest, prediction.Plan.of(options))
 
     reading = ReadingOptions.of(options).of_model(manifest)
     source = _source(question.sent_as, table, bounds, path, reading)

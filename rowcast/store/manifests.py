@@ -50,6 +50,7 @@ def of_model(
         "n_background": trained.n_background,
         "intervals": trained.intervals,
         "sets": trained.sets,
+        "plots": trained.plots,
         "notes": table.notes + trained.notes,
     }
 
@@ -87,6 +88,7 @@ def of_result(
     return {
         "target": predictor.target,
         "output": plan.output,
+        "cut": plan.cut and plan.cut.as_dict(),
         "format": plan.format,
         **rows,
         "ignored_columns": [name for name in source.schema.names if name not in used],

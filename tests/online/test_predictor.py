@@ -139,6 +139,29 @@ def test_rows_that_take_too_long_to_explain_are_413(
     )
     assert "can explain" in problem["detail"]
     assert "by a job" in problem["hint"]
+def test_threshold_by_recall_is_that_of_a_job_whose_manifest_says_what_to_expect(
+    stack: Stack, classifier: str
+) -> None:
+    wanted: dict[str, Any] = {
+        "min_recall": 1,
+        "positive_class": "yes, sir",
+        "output": "probabilities",
+    }
+    job = submitted(
+        stack.post(
+            "/predict", dataset_id=stack.upload(ROWS), model_id=classifier, **wanted
+        )
+    )
+    stack.finished(job)
+    cut = stack.get(f"/results/{job}").json()["cut"]
+    assert (cut["rule"], cut["positive_class"]) == ("min_recall", "yes, sir")
+    assert cut["expected"]["recall"] == 1
+    found = answered(ask(stack, classifier, records(ROWS), **wanted))
+    assert [row["label"] for row in found] == [
+        "yes, sir" if row["probability_yes, sir"] >= cut["threshold"] else "no"
+        for row in found
+    ]
+    assert stack.result(job)["label"].tolist() == [row["label"] for row in found]
 
 
 def test_default_is_labels_as_json_records(stack: Stack, classifier: str) -> None:
