@@ -814,6 +814,11 @@ class Model:
     "predictions" there: a list for each of `effect_classes`, or a single one. `verdict` says in
     words how good the model is, `leaderboard` lists what learner=auto tried, the best first,
     `chosen` what the model is a mean of, and `why` says why.
+
+    For plots, all of rows that the model was not fitted on: `curves`, by class, are lists of
+    thresholds, precision, recall and false positive rates; `residuals` are the histogram and a
+    sample of a regression's; `learning_curve` is the loss by the number of rows. `sets` are what
+    sets of classes follow from.
     """
 
     def __init__(self, manifest: JSONObject) -> None:
@@ -831,6 +836,14 @@ class Model:
         self.validation = validation
         self.scores: JSONObject = validation.get("scores") or {}
         self.baseline: JSONObject = validation.get("baseline") or {}
+        self.sets: JSONObject = manifest.get("sets") or {}
+        plots: JSONObject = manifest.get("plots") or {}
+        self.positive_class: str | None = plots.get("positive_class")
+        self.curves: dict[str, JSONObject] = {
+            curve["label"]: curve for curve in plots.get("curves") or ()
+        }
+        self.residuals: JSONObject = plots.get("residuals") or {}
+        self.learning_curve: JSONObject = plots.get("learning_curve") or {}
         self.importances: dict[str, float | None] = {}
         importances = manifest.get("importances") or {}
         for feature in importances.get("features") or ():
@@ -928,9 +941,45 @@ class Model:
         figures = [name for name, score in self.scores.items() if _is_number(score)]
         rows.extend((name, self._beside_baseline(name)) for name in figures)
         rows.extend(self._tried())
+        texts = {
+            "sets": self._sets_text(),
+            "threshold": self._threshold_text(),
+            "learning curve": self._learning_curve_text(),
+        }
+        rows.extend((name, text) for name, text in texts.items() if text)
         rows.append(("importances", self._largest_importances()))
         rows.extend(("note", str(note)) for note in self.notes or ())
         return rows
+
+    def _sets_text(self) -> str:
+        found = self.sets.get("coverage")
+        if not found:
+            return ""
+        return (
+            f"those of {found['level']:.0%} hold the true class in {found['share']:.0%}, "
+            f"{found['mean_size']:.3g} classes on average"
+        )
+
+    def _threshold_text(self) -> str:
+        """Return what it costs in precision to find nine tenths of the positive rows."""
+        curve = self.curves.get(str(self.positive_class))
+        if not curve:
+            return ""
+        names = ("recall", "precision", "thresholds")
+        points = list(zip(*(curve[name][1:] for name in names), strict=True))
+        recall, precision, threshold = max(
+            (point for point in points if point[0] >= 0.9), key=lambda point: point[1]
+        )
+        return (
+            f"{threshold:.3g} finds {recall:.0%} of {self.positive_class!r} with a "
+            f"precision of {precision:.0%}"
+        )
+
+    def _learning_curve_text(self) -> str:
+        points = self.learning_curve.get("points") or ()
+        loss = str(self.learning_curve.get("loss")).replace("_", " ")
+        texts = [f"{point['mean']:.4g} by {point['n_rows']:,} rows" for point in points]
+        return f"{loss} {', '.join(texts)}" if texts else ""
 
     def _learner_text(self) -> str:
         if self.leaderboard:

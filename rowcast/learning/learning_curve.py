@@ -7,7 +7,7 @@ take little nominal work, so that the same table always has the same curve, or n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,13 +66,13 @@ def of(
     return {**about, **_described({SHARES[-1]: whole, **found}, used, fitter)}
 
 
-def note(curve: Mapping[str, Any] | None) -> str | None:
-    """Return the sentence that more rows would help; None if that is not known."""
-    if not curve or not curve.get("more_rows_help"):
-        return None
+def notes(curve: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield that more rows would help, if a curve says so."""
+    if not curve or not curve["more_rows_help"]:
+        return
     half, whole = curve["points"][-2:]
     loss = curve["loss"].replace("_", " ")
-    return (
+    yield (
         f"More rows would help: the {loss} falls from {half['mean']:.3g} to "
         f"{whole['mean']:.3g} as {whole['n_rows']:,} rows are learned from instead of "
         f"{half['n_rows']:,}."

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from rowcast.errors import InvalidRequest
-from rowcast.learning import ignored_order, learners, validation, verdict
+from rowcast.learning import (
+    ignored_order,
+    learners,
+    learning_curve,
+    validation,
+    verdict,
+)
 from rowcast.learning.choice import Choice
 from rowcast.learning.explanations import contributions, effects
 from rowcast.learning.fitting import Fitted, Fitter, Plan, Rows, label_text
@@ -92,6 +98,7 @@ def train(
                 account, verdict.share_of_baseline(plan.task, account)
             ),
             *_notes(plan, method, final, has_converged=not caught),
+            *learning_curve.notes((validated.plots or {}).get("learning_curve")),
         ],
         verdict=verdict.of(plan.task, account, validated.importances),
         plots=validated.plots,

@@ -81,6 +81,40 @@ def test_summary_lists_what_was_tried_and_why_it_was_chosen() -> None:
     assert "It is the best." in str(Model(about))
 
 
+def test_points_of_plots_are_plain_and_what_matters_has_a_line() -> None:
+    curve = {
+        "label": "yes",
+        "thresholds": [None, 0.8, 0.25, 0.1],
+        "precision": [None, 1.0, 0.75, 0.5],
+        "recall": [0.0, 0.4, 0.9, 1.0],
+        "false_positive_rate": [0.0, 0.0, 0.3, 1.0],
+    }
+    points = [
+        {"share": 0.5, "n_rows": 80, "mean": 0.5},
+        {"share": 1.0, "n_rows": 1_160, "mean": 0.25},
+    ]
+    found = Model(
+        {
+            **MANIFEST,
+            "sets": {"coverage": {"level": 0.9, "share": 0.914, "mean_size": 1.25}},
+            "plots": {
+                "positive_class": "yes",
+                "curves": [curve],
+                "learning_curve": {"loss": "log_loss", "points": points},
+            },
+        }
+    )
+    assert found.curves == {"yes": curve}
+    assert (found.positive_class, found.residuals) == ("yes", {})
+    assert found.learning_curve["points"] == points
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in str(found).splitlines())
+    assert lines["sets"] == (
+        "those of 90% hold the true class in 91%, 1.25 classes on average"
+    )
+    assert lines["threshold"] == "0.25 finds 90% of 'yes' with a precision of 75%"
+    assert lines["learning curve"] == "log loss 0.5 by 80 rows, 0.25 by 1,160 rows"
+
+
 def test_model_is_a_card_in_a_notebook_with_escaped_names(known: Model) -> None:
     page = known._repr_html_()
     assert "<th" in page
