@@ -966,10 +966,11 @@ class Model:
         if not curve:
             return ""
         names = ("recall", "precision", "thresholds")
-        points = list(zip(*(curve[name][1:] for name in names), strict=True))
-        recall, precision, threshold = max(
-            (point for point in points if point[0] >= 0.9), key=lambda point: point[1]
-        )
+        points = zip(*(curve[name][1:] for name in names), strict=True)
+        able = [point for point in points if point[0] >= 0.9]
+        if not able:
+            return ""
+        recall, precision, threshold = max(able, key=lambda point: point[1])
         return (
             f"{threshold:.3g} finds {recall:.0%} of {self.positive_class!r} with a "
             f"precision of {precision:.0%}"

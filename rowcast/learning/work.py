@@ -47,7 +47,7 @@ def fit_s(
     cost = LEARNERS[learner].cost
     name, usual = cost.iterations or ("", 1)
     effort: float = params.get(name, usual) / usual * max(1, n_classes - 1)
-    return _FIT_S + n_cells * cost.fit_cell_s * effort
+    return (_FIT_S + n_cells * cost.fit_cell_s) * effort
 
 
 def row_s(model: Any, n_columns: int) -> float:

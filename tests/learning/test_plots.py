@@ -131,7 +131,7 @@ def test_more_rows_do_not_help_where_nothing_is_to_be_learned() -> None:
     [
         (wide(120), {"asked": "linear"}, "Only learner=auto"),
         (wide(40, 2), {}, "A quarter of 32 rows is too few"),
-        (wide(3_000), {"learner": "forest"}, "nominal seconds, over 0.4"),
+        (wide(3_000), {"learner": "forest"}, "nominal seconds, over 0.2"),
         (
             pa.table(
                 {"x": RNG.normal(size=60), "y": [f"c{i % 30}" for i in range(60)]}

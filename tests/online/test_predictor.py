@@ -139,6 +139,8 @@ def test_rows_that_take_too_long_to_explain_are_413(
     )
     assert "can explain" in problem["detail"]
     assert "by a job" in problem["hint"]
+
+
 def test_threshold_by_recall_is_that_of_a_job_whose_manifest_says_what_to_expect(
     stack: Stack, classifier: str
 ) -> None:
