@@ -84,9 +84,11 @@ class Choice:
         whole = blend(fitter, fitted, [weight for _, weight in used])
         return WithoutFold(whole, np.asarray(predictions))
 
-    def of_largest(self) -> Tried | None:
-        """Return the fits of the member with the largest weight; None if it was not compared."""
+    def of_largest(self, splits: Sequence[Split]) -> Tried | None:
+        """Return the fits of the largest member; None if others than these splits compared it."""
         member, _ = self.members[0]
+        if self.splits is not splits:
+            return None
         return next((each for each in self.tried if each.candidate == member), None)
 
     @property

@@ -44,13 +44,11 @@ def of(
     """
     member, _ = made.members[0]
     about = {"name": member.name, "loss": made.loss_name, "points": []}
-    if fitter.plan.learner != AUTO:
-        return _left_out(about, "Only learner=auto makes one.")
+    if fitter.plan.learner != AUTO or fitter.plan.effort == "quick":
+        return _left_out(about, "Only a choice among learners makes one.")
     n_learned = len(splits[0][0])
     if n_learned * SHARES[0] < MIN_ROWS:
         return _left_out(about, f"A quarter of {n_learned} rows is too few.")
-    if whole and len(whole.fold_losses) < len(splits):
-        whole = None
     shares = SHARES[:-1] if whole else SHARES
     cost_s = _cost_s(fitter, member, [share * n_learned for share in shares])
     used = splits[: int(BUDGET_S / cost_s)]

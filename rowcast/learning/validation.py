@@ -179,7 +179,7 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         plots={
             **plots.of(fitter, held, judged.predictions),
             "learning_curve": learning_curve.of(
-                fitter, rows, made, made.splits, made.of_largest()
+                fitter, rows, chosen.choice, splits, chosen.choice.of_largest(splits)
             ),
         },
     )

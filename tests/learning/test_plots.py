@@ -93,7 +93,7 @@ def curve_of(
     plan = Plan(asked, "classification" if is_text else "regression")
     classes = np.unique(data.target.astype(str)).astype(object) if is_text else None
     rows = Rows(data.frame, data.target)
-    made = Choice([(Candidate(learner, learner), 1.0)], [], [], "log_loss")
+    made = Choice([(Candidate(learner, learner), 1.0)], [], [], "log_loss", "")
     splits = list(folds(plan, rows, n_folds))
     fitter = Fitter(plan, data.features, classes, SILENT)
     return learning_curve.of(fitter, rows, made, splits)
@@ -129,7 +129,7 @@ def test_more_rows_do_not_help_where_nothing_is_to_be_learned() -> None:
 @pytest.mark.parametrize(
     ("table", "how", "said"),
     [
-        (wide(120), {"asked": "linear"}, "Only learner=auto"),
+        (wide(120), {"asked": "linear"}, "Only a choice among learners"),
         (wide(40, 2), {}, "A quarter of 32 rows is too few"),
         (wide(3_000), {"learner": "forest"}, "nominal seconds, over 0.2"),
         (
