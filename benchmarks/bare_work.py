@@ -86,10 +86,26 @@ def validated_cycle(train: str, test: str, out: str) -> float:
 
 
 def _validated(frame: pd.DataFrame, progress: Progress = SILENT, **plan: Any) -> Any:
+    return _trained(frame, "boosting", progress, **plan).model
+
+
+def _trained(
+    frame: pd.DataFrame, learner: str, progress: Progress = SILENT, **plan: Any
+) -> training.Trained:
     features = [Feature(name, "numeric") for name in frame.columns if name != "y"]
     rows = training.Rows(frame.drop(columns="y"), frame["y"].to_numpy())
-    chosen = training.Plan("boosting", "classification", **plan)
-    return training.train(chosen, features, rows, progress).model
+    chosen = training.Plan(learner, "classification", **plan)
+    return training.train(chosen, features, rows, progress)
+
+
+def validated_fit_of(train: str, learner: str) -> dict[str, float]:
+    """Fit a learner on one thread with its default validation; return CPU seconds and log loss."""
+    frame = pd.read_parquet(train)
+    with threadpool_limits(1):
+        began = time.process_time()
+        scores = _trained(frame, learner).validation["scores"]
+    seconds = time.process_time() - began
+    return {"seconds": seconds, "log_loss": scores["log_loss"]}
 
 
 def fits_without_and_with_validation(train: str) -> tuple[float, float]:

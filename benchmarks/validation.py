@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench
-from benchmarks.line import Benchmark, Line, Pairs, Target, extra, ratio
+from benchmarks.line import Benchmark, Line, Pairs, Target, alternate, extra, ratio
 
 LARGE = "fit with scores and importances on 75,000 x 50"
 SMALL = "fit with scores and importances on 1,000 x 10"
+CHOICE_SMALL = "fit by auto of 500 x 10 with cross-validation, compared with boosting"
+CHOICE_LARGE = "fit by auto of 75,000 x 50 with a holdout, compared with boosting"
 PROGRESS = "training on 75,000 x 50 that reports its progress"
 
 
@@ -32,7 +34,35 @@ def measure_progress(bench: Bench) -> list[Line]:
     return [ratio(PROGRESS, pairs, Target("at most", 1.01), "CPU time")]
 
 
+def measure_choice(bench: Bench) -> list[Line]:
+    small = _compared(bench, CHOICE_SMALL, (500, 500, 10), bound=4)
+    large = _compared(bench, CHOICE_LARGE, (75_000, 25_000, 50), bound=1.5)
+    return [small, large]
+
+
+def _compared(
+    bench: Bench, what: str, shape: tuple[int, int, int], bound: float
+) -> Line:
+    """Return the line of a fit by auto and one by boosting, with the log loss of both."""
+    train, _ = bench.tables(*shape)
+
+    def seconds_of(learner: str) -> float:
+        found = bench.bare.ask("validated_fit_of", train=train, learner=learner)
+        losses[learner] = found["log_loss"]
+        return float(found["seconds"])
+
+    losses: dict[str, float] = {}
+    pairs = alternate(
+        bench.n_runs, lambda: seconds_of("boosting"), lambda: seconds_of("auto")
+    )
+    note = (
+        f"CPU time; log loss {losses['auto']:.3f} instead of {losses['boosting']:.3f}"
+    )
+    return ratio(what, pairs, Target("at most", bound), note)
+
+
 BENCHMARKS = [
     Benchmark("evaluation", LARGE, measure_evaluation),
     Benchmark("progress", PROGRESS, measure_progress),
+    Benchmark("choice", CHOICE_SMALL, measure_choice),
 ]
