@@ -197,7 +197,7 @@ def _has_blanks_after(text: str, delimiter: str) -> bool:
     if delimiter not in ",;|" or f"{delimiter} " not in text:
         return False
     unquoted = _QUOTED.sub('""', text)
-    return re.search(rf"{re.escape(delimiter)}(?! )", unquoted) is None
+    return unquoted.count(delimiter) == unquoted.count(f"{delimiter} ")
 
 
 def _has_stray_ends(text: str, delimiter: str) -> bool:
