@@ -11,17 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-# A field in quotes, as far as it is closed.
-_QUOTED = rb'"(?:[^"]|"")*+"'
-_LINE_START = rb"(?:(?<=[\r\n])|\A)"
 _RUNS = re.compile(rb'("[^"\r\n]*+"?)|[ \t]++')
-_EDGES = re.compile(_LINE_START + rb"[ \t]++|(?<![ \t])[ \t]++(?=[\r\n]|\Z)")
+_EDGES = re.compile(rb"(?:(?<=[\r\n])|\A)[ \t]++|(?<![ \t])[ \t]++(?=[\r\n]|\Z)")
 _STRAY = re.compile(rb"\r(?!\n)")
+# A line's start or a delimiter, the blanks after it, and a field in quotes, as far as it is closed.
 _AFTER = {
-    delimiter: re.compile(
-        b"(%s|%s) *+(%s)?" % (_LINE_START, re.escape(delimiter.encode()), _QUOTED)
-    )
-    for delimiter in ",;|"
+    ",": re.compile(rb'((?:(?<=[\r\n])|\A)|,) *+("(?:[^"]|"")*+")?'),
+    ";": re.compile(rb'((?:(?<=[\r\n])|\A)|;) *+("(?:[^"]|"")*+")?'),
+    "|": re.compile(rb'((?:(?<=[\r\n])|\A)|\|) *+("(?:[^"]|"")*+")?'),
 }
 # A part without the end of a line is not held for longer.
 _MAX_HELD_BYTES = 4 << 20

@@ -15,7 +15,7 @@ ROW_NAMES = "row_names"
 # More lines than these are not titles of a table.
 _MAX_TITLES = 50
 # A date with a time, a number with blanks before thousands.
-_ONE_VALUE = re.compile(r"\S*\d[-/.]\S+ \d\d?:\S+|[+-]?\d{1,3} \d{3}\S*")
+_ONE_VALUE = re.compile(r"(?=\S*?\d[-/.]\S)\S++ \d\d?:\S++|[+-]?\d{1,3} \d{3}\S*+")
 _YEAR = re.compile("1[5-9][0-9]{2}|20[0-9]{2}|2100")
 
 

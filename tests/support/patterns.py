@@ -124,6 +124,10 @@ def _argument(node: ast.Call) -> ast.expr:
 def _constant(node: ast.expr, constants: dict[str, ast.expr], where: str) -> Any:
     if isinstance(node, ast.Name):
         node = constants.get(node.id, node)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_constant(part, constants, where) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _constant(node.value, constants, where)
     assert isinstance(node, ast.Constant), f"{where}: the pattern is not a constant"
     return node.value
 
