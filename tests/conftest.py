@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -30,6 +31,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SETTINGS & set(os.environ):
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def libraries() -> Any:
+    """Return what limits the threads of OpenMP and BLAS."""
+    import sklearn.ensemble  # noqa: F401 - loads the libraries, which takes a second
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
+
+
+@pytest.fixture
+def one_thread(libraries: Any) -> Iterator[None]:
+    """Fit with one thread; several, beside other busy processes, take up to 100 times as long."""
+    with libraries.limit(limits=1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ EXPECTED_FAILURES = {
 
 
 @pytest.fixture(autouse=True)
-def _service(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def _service(stack: Stack, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     monkeypatch.setenv("ROWCAST_URL", stack.url)
 
 
