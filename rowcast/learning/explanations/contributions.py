@@ -34,7 +34,7 @@ _MAX_BATCH_EVALUATIONS = 500_000
 _JUDGED_ROWS = 20
 # Cells of mixed rows that are predicted together.
 _MAX_CELLS = 2_000_000
-_ATTRIBUTE = "rowcast_background_"
+_ATTRIBUTE = "background_rows_"
 
 
 class Explained(NamedTuple):

@@ -170,7 +170,7 @@ def test_background_is_small_seeded_and_near_the_mean_of_the_target() -> None:
 def test_background_that_is_left_out_leaves_no_row_in_the_model() -> None:
     found, _ = trained(PRODUCTS, "linear", background="leave_out")
     assert found.n_background == 0
-    assert not hasattr(found.model, "rowcast_background_")
+    assert not hasattr(found.model, "background_rows_")
 
 
 def test_long_texts_shorten_the_background_and_huge_ones_prevent_it(
