@@ -616,7 +616,7 @@ def test_dataset_that_is_not_as_it_was_submitted_is_refused(
             "Only 9 of 60 rows",
         ),
         (frame_of([7] * N_ROWS), {"task": "classification"}, "same value"),
-        (bytes(100), {}, "neither Parquet nor Arrow"),
+        (bytes(100), {}, "neither Parquet, Arrow nor Excel"),
         (b"x,y\n1,0\n", {}, "Only 1 of 1 rows"),
         (frame_of([f"label {i}" for i in range(N_ROWS)]), {}, "60 classes; at most 50"),
     ],
