@@ -80,7 +80,7 @@ def flood(stack: Stack, n: int, **params: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("params", [{"stream": "1"}, {"wait": "15"}])
+@pytest.mark.parametrize("params", [{"stream": "1"}, {"wait": "5"}])
 def test_streams_and_waits_of_one_owner_leave_seats_to_another(
     shared: Stack, params: dict[str, str]
 ) -> None:
