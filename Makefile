@@ -42,8 +42,8 @@ restore: $(VENV)/local ## Create the data of `make up` from a copy, if it has no
 	@$(BIN)/python -m rowcast.local.backup restore --data $(DATA) \
 		$(or $(FROM),$(error name the copy: make restore FROM=backup/<time>))
 
-test: $(VENV)/dev ## Run the test suite, in two processes; STORE=minio uses the MinIO on PATH.
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TESTS)
+test: $(VENV)/dev ## Run the test suite, in three processes; STORE=minio uses the MinIO on PATH.
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(TESTS)
 
 test-fast: $(VENV)/dev ## Run the tests that need no running stack, in under a minute.
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not slow" $(TESTS)

@@ -24,7 +24,7 @@ from rowcast.learning.progress import SILENT, Progress
 from rowcast.tables import Feature, row_order
 
 # Nominal seconds of the predictions for effects: a share of the fit's, or this if it is more.
-_EFFECTS_SHARE, _MIN_EFFECTS_S = 0.05, 0.1
+_EFFECTS_SHARE, _MIN_EFFECTS_S = 0.05, 0.05
 
 __all__ = ["Plan", "Rows", "Trained", "label_text", "train"]
 
