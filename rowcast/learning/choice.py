@@ -175,8 +175,19 @@ def choose(fitter: Fitter, rows: Rows) -> BlendFitter:
 def of(
     fitter: Fitter, rows: Rows, tried: Sequence[Tried], splits: Sequence[Split]
 ) -> Choice:
-    """Return the choice that follows from the predictions for these rows."""
+    """Return the choice that follows from the predictions for these rows.
+
+    Raises:
+        InvalidTable: no candidate could be fitted and judged.
+    """
     able = [each for each in tried if not each.failure]
+    if not able:
+        failures = ", ".join(sorted({each.failure for each in tried}))
+        raise InvalidTable(
+            f"No learner can be fitted and judged on these rows ({failures}).",
+            hint="Numbers whose squares are over 1e308 do that: scale the target, upload the table "
+            "again and submit the new id.",
+        )
     weights = _weights(fitter, rows, able)
     members = [
         (each.candidate, float(weight))
@@ -330,7 +341,8 @@ def blend(
         voting = VotingRegressor(named, weights=list(weights))
     else:
         voting = VotingClassifier(named, voting="soft", weights=list(weights))
-        voting.le_ = LabelEncoder().fit(fitter.classes)
+        # The rows of a fit may lack a class.
+        voting.le_ = LabelEncoder().fit(fitted[0].estimator.classes_)
         voting.classes_ = voting.le_.classes_
     # `fit` would fit the members again.
     voting.estimators_ = models
@@ -339,7 +351,7 @@ def blend(
 
 
 def _sample(fitter: Fitter, rows: Rows) -> Rows:
-    """Return rows to choose by."""
+    """Return rows to choose by, at least one of each class."""
     most = MAX_ROWS if len(rows) < LARGE_ROWS else MAX_ROWS_OF_LARGE
     if fitter.plan.effort == "thorough":
         n_classes = 0 if fitter.classes is None else len(fitter.classes)
@@ -349,4 +361,17 @@ def _sample(fitter: Fitter, rows: Rows) -> Rows:
         return rows
     random = np.random.default_rng(fitter.plan.seed)
     places = random.choice(len(rows), most, replace=False)
+    if fitter.classes is not None:
+        places = np.concatenate([places, _of_missing_classes(rows.target, places)])
     return rows.take(np.sort(places))
+
+
+def _of_missing_classes(target: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the first place of each class that has none of these places."""
+    import pandas as pd
+
+    codes, labels = pd.factorize(target)
+    is_missing = np.bincount(codes[places], minlength=len(labels)) == 0
+    if not is_missing.any():
+        return np.empty(0, int)
+    return np.asarray(np.unique(codes, return_index=True)[1][is_missing])

@@ -10,10 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from rowcast.errors import InvalidTable
 from rowcast.learning import blending, candidates
-from rowcast.learning.candidates import Situation
-from rowcast.learning.progress import Progress
+from rowcast.learning.candidates import Candidate, Situation
+from rowcast.learning.choice import BlendFitter, Choice
+from rowcast.learning.fitting import Fitter, Plan, Rows
+from rowcast.learning.progress import SILENT, Progress
+from rowcast.tables import training_table
 from tests.learning.fits import predicted, trained
+from tests.support.tables import source_of
 
 
 def line(n_rows: int = 40) -> pa.Table:
@@ -106,6 +111,21 @@ def test_blend_predicts_the_weighted_mean_of_its_members() -> None:
     )
 
 
+def test_blend_of_rows_without_a_class_predicts_the_others() -> None:
+    data = training_table.read(source_of(steps(120)), "y")
+    classes = np.array(["all", "black", "white"], object)
+    fitter = Fitter(Plan("auto", "classification"), data.features, classes, SILENT)
+    members = [Candidate(name, name) for name in ("forest", "extra_trees")]
+    made = Choice([(each, 0.5) for each in members], [], [], "log_loss", why="")
+    fitted = BlendFitter(fitter, made).fit(Rows(data.frame, data.target))
+    model = fitted.model()
+    assert model.classes_.tolist() == ["black", "white"]
+    assert np.mean(model.predict(data.frame) == data.target) > 0.95
+    probabilities = fitted.predictions(fitted.prepare(data.frame), classes)
+    assert probabilities.shape == (120, 3)
+    assert not probabilities[:, 0].any()
+
+
 @pytest.mark.parametrize("table", [line(60), steps(120)], ids=["line", "steps"])
 def test_choice_and_importances_do_not_depend_on_the_clock(
     table: pa.Table, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +160,15 @@ def test_candidates_fit_the_number_of_classes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("validation", ["none", "cv"])
+def test_target_that_no_candidate_can_be_judged_by_is_refused(validation: str) -> None:
+    table = line()
+    huge = pa.array(table["y"].to_numpy() * 1e200)
+    with pytest.raises(InvalidTable, match="No learner can be fitted") as caught:
+        trained(table.set_column(3, "y", huge), "auto", validation=validation)
+    assert "scale the target" in caught.value.hint
+
+
 def test_large_table_is_compared_on_a_sample_without_forests() -> None:
     found, _ = trained(steps(12_000), "auto", validation="auto", importance_s=0)
     tried = {each["learner"] for each in found.choice.leaderboard()}

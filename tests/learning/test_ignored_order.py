@@ -65,3 +65,17 @@ def test_large_table_is_noted_without_another_fit() -> None:
         "The order of time by 'day' was ignored: random rows judged the model. Name it as "
         "time_column if the model will predict later rows."
     ]
+
+
+def test_class_that_comes_up_in_later_rows_does_not_stop_a_blend() -> None:
+    random = np.random.default_rng(0)
+    days = pa.array(np.arange(150).astype("datetime64[D]"))
+    label = random.integers(1, 3, 150)
+    x, z = label + random.normal(size=(2, 150)) / 2
+    label[130:] = np.where(np.arange(20) % 2, 0, label[130:])
+    table = pa.table({"day": days, "x": x, "z": z, "y": label.astype(str)})
+    found, _ = trained(table, "auto", validation="auto")
+    assert len(found.choice.chosen()) > 1
+    (ignored,) = found.validation["ignored"]
+    assert ignored["what"] == "time"
+    assert 0 < ignored["share_of_baseline"] < 2

@@ -62,6 +62,19 @@ def test_named_learner_is_tuned_alone_and_keeps_what_is_given() -> None:
     assert {each["learner"] for each in found.choice.leaderboard()} == {"linear"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_class_that_a_sample_would_miss_is_compared(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAX_ROWS", "MAX_ROWS_OF_SEARCH"):
+        monkeypatch.setattr(choice, name, 50)
+    label = np.where(np.arange(400) < 2, "rare", "usual")
+    table = pa.table({"x": np.random.default_rng(0).normal(size=400), "y": label})
+    deadline = time.monotonic() - 1
+    found = searched(table, "linear", seed=seed, deadline=deadline)
+    assert found.model.classes_.tolist() == ["rare", "usual"]
+
+
 def test_search_ends_before_the_job_has_to() -> None:
     deadline = time.monotonic() - 1
     found = searched(line(), "linear", deadline=deadline)
