@@ -131,10 +131,12 @@ def weights_of(
     is_known = ~np.isnan(of_truth).any(axis=0)
     if is_used is not None:
         is_known &= is_used
-    row_weights = judging_weights(fitter.plan, rows)
+    row_weights = judging_weights(fitter.plan, rows)[is_known]
+    if not row_weights.any():
+        row_weights = np.ones(len(row_weights))
     return blending.weights_of(
         of_truth[:, is_known],
-        row_weights[is_known],
+        row_weights,
         loss_of(fitter),
         seed=fitter.plan.seed,
     )

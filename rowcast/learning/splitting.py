@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -48,9 +49,10 @@ def split(plan: Plan, rows: Rows, share: float) -> Split:
     if rows.times is not None:
         return _usable_one(plan, rows, [_before_and_after(rows.times, 1 - share, 1.0)])
     if rows.groups is not None:
-        return _usable_one(
-            plan, rows, _group_folds(plan, rows, rows.groups, round(1 / share))
-        )
+        found = _group_folds(plan, rows, rows.groups, round(1 / share))
+        # A group of most rows fills a fold of its own.
+        found.sort(key=lambda each: abs(len(each[1]) - share * len(rows)))
+        return _usable_one(plan, rows, found)
     if plan.task == "classification":
         return _split_classes(plan, rows.target, share)
 
@@ -65,11 +67,13 @@ def folds(plan: Plan, rows: Rows, n_folds: int) -> Iterator[Split]:
     """Yield for each fold the rows to learn from and those held back; some class has two rows.
 
     With times, only folds that can be used are yielded, the latest first. With groups, there are at
-    most as many folds as groups.
+    most as many folds as groups. Rows of a single time or group, as may be left of more, are
+    divided at random.
 
     Raises:
         InvalidTable: a fold leaves no row with weight, or a single class, to learn from.
     """
+    rows = _without_single(rows)
     if rows.times is not None:
         yield from _usable(plan, rows, _folds_in_time(rows.times, n_folds))
     elif rows.groups is not None:
@@ -79,6 +83,14 @@ def folds(plan: Plan, rows: Rows, n_folds: int) -> Iterator[Split]:
         for learned, held in _random_folds(plan, rows, n_folds):
             _check_weights(rows, learned)
             yield learned, held
+
+
+def _without_single(rows: Rows) -> Rows:
+    """Return rows without their times or groups if all rows have the same one."""
+    found = rows.groups if rows.times is None else rows.times
+    if found is None or len(np.unique(found)) > 1:
+        return rows
+    return replace(rows, times=None, groups=None)
 
 
 # Random rows

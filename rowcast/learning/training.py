@@ -142,7 +142,9 @@ def _effects(
     plan: Plan, model: Any, frame: Any, validated: validation.Validated
 ) -> dict[str, Any] | None:
     """Return how predictions change with the features by which the model gets better, if any."""
-    names = effects.leading(validated.importances)
+    # Those of a fit on fewer rows may have found a column telling that the model does without.
+    used = {feature.name for feature in validated.final.features}
+    names = [name for name in effects.leading(validated.importances) if name in used]
     if not names:
         return None
     labels = None

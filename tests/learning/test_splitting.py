@@ -11,7 +11,7 @@ import pytest
 from rowcast.errors import InvalidTable
 from rowcast.learning.splitting import folds, split
 from rowcast.learning.training import Plan, Rows
-from tests.learning.fits import trained
+from tests.learning.fits import predicted, trained
 
 REGRESSION, CLASSES = Plan("linear", "regression"), Plan("linear", "classification")
 
@@ -70,6 +70,19 @@ def test_groups_are_held_back_whole_and_once(plan: Plan) -> None:
 
 def test_two_groups_make_two_folds() -> None:
     assert len(list(folds(REGRESSION, in_groups([0, 1] * 10), 5))) == 2
+
+
+def test_share_of_rows_is_held_back_although_one_group_has_most_of_them() -> None:
+    rows = in_groups([0] * 60 + [1 + place % 9 for place in range(40)])
+    _, held = split(REGRESSION, rows, 0.2)
+    assert len(held) <= 20
+    assert 0 not in held
+
+
+@pytest.mark.parametrize("rows", [in_time([3] * 20), in_groups([3] * 20)])
+def test_rows_of_a_single_time_or_group_are_divided_at_random(rows: Rows) -> None:
+    found = list(folds(REGRESSION, rows, 3))
+    assert sorted(np.concatenate([held for _, held in found])) == list(range(20))
 
 
 def test_class_that_comes_up_later_is_not_judged() -> None:
@@ -152,3 +165,37 @@ def test_choice_does_not_know_the_groups_that_it_judges() -> None:
         assert not set(who[kept]) & set(who[held])
     assert found.verdict is not None
     assert "no better than the baseline" in found.verdict
+
+
+@pytest.mark.parametrize("column", ["time_column", "group_column"])
+def test_two_times_or_groups_are_enough_for_a_choice(column: str) -> None:
+    x = np.random.default_rng(0).normal(size=60)
+    table = pa.table({"when": np.arange(60) // 40, "x": x, "y": 2 * x})
+    validation = "time" if column == "time_column" else "holdout"
+    how: dict[str, Any] = {"validation": validation, column: "when"}
+    found, _ = trained(table, "auto", **how)
+    assert found.validation["scores"]["r2"] > 0.9
+
+
+def test_rows_that_are_judged_may_have_no_weight_in_a_choice() -> None:
+    x = np.random.default_rng(0).normal(size=60)
+    weights = (np.arange(60) < 24).astype(float)
+    table = pa.table({"day": np.arange(60) / 2, "w": weights, "x": x, "y": 2 * x})
+    found, _ = trained(table, "auto", weights="w", time_column="day", validation="auto")
+    assert {member["learner"] for member in found.choice.chosen()} != {"baseline"}
+    assert np.allclose(predicted(found, table), 2 * x, atol=0.5)
+
+
+def test_column_that_only_fewer_rows_can_use_has_no_effect() -> None:
+    n_rows = 10_500
+    noise = np.random.default_rng(0).normal(size=n_rows) / 100
+    is_known = np.zeros(n_rows, bool)
+    is_known[9_000::100] = True
+    rare = pa.array(np.where(is_known, 1.0, np.nan), from_pandas=True)
+    table = pa.table(
+        {"day": np.arange(n_rows) / 2, "rare": rare, "y": noise + 9.0 * is_known}
+    )
+    found, _ = trained(table, "linear", time_column="day", validation="auto")
+    assert [feature.name for feature in found.features] == ["day"]
+    assert found.importances is not None
+    assert found.importances["features"][0]["name"] == "rare"
