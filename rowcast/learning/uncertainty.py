@@ -72,27 +72,34 @@ def _log_losses(
 
 
 def from_folds(
-    folds: Mapping[str, Mapping[str, float | None]],
+    folds: Sequence[Mapping[str, Any]],
     shares: Sequence[float],
     share: float | None,
 ) -> dict[str, Any] | None:
     """Return the uncertainty of scores by those of folds, ready for JSON.
 
-    `folds` has the population's deviation of each score over the folds, `shares` each fold's loss
-    as a share of the baseline's, and `share` that of all rows. None with fewer than two folds.
+    `folds` are the scores of each fold, `shares` each fold's loss as a share of the baseline's, and
+    `share` that of all rows. None with fewer than two folds. A score has no error unless two folds
+    define it.
     """
     n_folds = len(shares)
     if n_folds < 2 or share is None:
         return None
-    # The sample's deviation over the root of n_folds.
-    root = math.sqrt(n_folds - 1)
-    errors = {
-        name: found["std"] / root
-        for name, found in folds.items()
-        if found["std"] is not None
-    }
-    error = float(np.std(shares)) / root
+    errors = {}
+    for name, found in evaluation.mean_of_folds(folds).items():
+        n_defined = sum(fold.get(name) is not None for fold in folds)
+        if found["std"] is not None and n_defined > 1:
+            errors[name] = _of_mean(found["std"], n_defined)
+    error = _of_mean(float(np.std(shares)), n_folds)
     return _account("folds", errors, share, error, _STUDENT.get(n_folds, _NORMAL))
+
+
+def _of_mean(deviation: float, n_folds: int) -> float:
+    """Return the standard error of a mean over folds, by the deviation of these folds themselves.
+
+    It is the sample's deviation over the root of their number.
+    """
+    return deviation / math.sqrt(n_folds - 1)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

@@ -168,7 +168,7 @@ def _cross_validation(fitter: Fitter, rows: Rows) -> Validated:
         "folds": of_folds,
     }
     share = verdict.share_of_baseline(fitter.plan.task, account)
-    account["uncertainty"] = uncertainty.from_folds(of_folds, judged.shares, share)
+    account["uncertainty"] = uncertainty.from_folds(judged.scores, judged.shares, share)
     return Validated(
         final,
         account,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rowcast.learning import evaluation, uncertainty
+from rowcast.learning import uncertainty
 from tests.learning.fits import numbers, trained
 
 N_SAMPLES, N_ROWS = 300, 150
@@ -84,7 +84,7 @@ def test_rows_without_weight_change_nothing() -> None:
 
 def test_errors_of_folds_are_those_of_their_mean() -> None:
     accuracies = [0.5, 0.6, 0.7, 0.8, 0.9]
-    folds = evaluation.mean_of_folds([{"accuracy": each} for each in accuracies])
+    folds = [{"accuracy": each} for each in accuracies]
     found = uncertainty.from_folds(folds, [0.5, 0.6, 0.7, 0.8, 0.9], 0.7)
     assert found is not None
     error = np.std(accuracies, ddof=1) / 5**0.5
@@ -93,6 +93,18 @@ def test_errors_of_folds_are_those_of_their_mean() -> None:
     assert (interval["low"], interval["high"]) == pytest.approx(
         (0.7 - 2.78 * error, 0.7 + 2.78 * error)
     )
+
+
+def test_error_follows_from_the_folds_that_define_a_score() -> None:
+    folds = [
+        {"accuracy": 0.5, "roc_auc": area, "f1": f1}
+        for area, f1 in ((0.6, 0.7), (0.8, None), (None, None))
+    ]
+    found = uncertainty.from_folds(folds, [0.5, 0.6, 0.7], 0.6)
+    assert found is not None
+    errors = found["standard_errors"]
+    assert errors["roc_auc"] == pytest.approx(0.1)
+    assert "f1" not in errors
 
 
 @pytest.mark.parametrize(
