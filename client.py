@@ -1202,7 +1202,8 @@ def _importance_bars(model: Model) -> str:
     known = model._known_importances()
     if not known:
         return ""
-    largest = max(value for _, value in known) or 1
+    # Without a positive one, no column has a bar.
+    largest = max(0.0, *(value for _, value in known)) or 1.0
     lines = [
         f'<tr><td style="{_NAME_STYLE}">{_cell(name)}</td>'
         f"<td>{_bar(value / largest)}</td><td>{value:.4g}</td></tr>"

@@ -169,6 +169,14 @@ def test_card_shows_verdict_leaderboard_and_effects_without_scripts() -> None:
     assert model.effect_classes == ["no", "<yes>"]
 
 
+def test_columns_without_importance_have_no_bars() -> None:
+    features = [
+        {"name": name, "mean": mean} for name, mean in (("a", -1e-3), ("b", -1))
+    ]
+    page = Model({**EFFECTS, "importances": {"features": features}})._repr_html_()
+    assert page.count("width:0.00em") == 2
+
+
 def test_comparison_shows_only_what_differs(client: Client) -> None:
     other = {
         **MANIFEST,
