@@ -20,7 +20,7 @@ _AFTER = {
     ";": re.compile(rb'((?:(?<=[\r\n])|\A)|;) *+("(?:[^"]|"")*+")?'),
     "|": re.compile(rb'((?:(?<=[\r\n])|\A)|\|) *+("(?:[^"]|"")*+")?'),
 }
-# A part without the end of a line is not held for longer.
+# A part is not held for longer because of an open quote.
 _MAX_HELD_BYTES = 4 << 20
 Blanks = Literal["kept", "between", "after"]
 
@@ -80,4 +80,8 @@ def _end_of_lines(part: bytes) -> int:
         end = part.rfind(b"\n", 0, part.rfind(b'"', 0, end)) + 1
         if part.count(b'"', 0, end) % 2:
             end = 0
-    return len(part) if not end and len(part) > _MAX_HELD_BYTES else end
+    if end or len(part) <= _MAX_HELD_BYTES:
+        return end
+    # A quote is not closed, or a carriage return ends each line; the last byte may begin \r\n.
+    end = part.rfind(b"\n") + 1 or part.rfind(b"\r", 0, len(part) - 1) + 1
+    return end or len(part)

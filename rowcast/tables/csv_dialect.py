@@ -94,9 +94,9 @@ def layout_of(text: str, reading: ReadingOptions = GUESS) -> Layout:
     cleaning = _cleaning(table, delimiter, reading)
     parsed = "\t" if delimiter == BLANK else delimiter
     start, n_lines = above.n_characters, len(above.comments)
-    if above.comments:
+    if above.comments and reading.header is not False:
         rows = records(cleaning.text(_head(table)), parsed, _DELIMITER_ROWS)
-        header = _header_in(above.comments, delimiter, rows)
+        header = _header_in(above.comments, delimiter, rows) if rows else None
         if header:
             start = header.start
             n_lines = sum(each.start < start for each in above.comments)

@@ -70,7 +70,7 @@ class _Seen:
         """
         n_fields = _usual_length(rows)
         start = 0
-        while start < len(rows) and _is_above(rows[start], n_fields):
+        while start < len(rows) and self._is_above(rows[start], n_fields):
             start += 1
         above, body = rows[:start], rows[start:]
         if not body or not 0 < start <= _MAX_TITLES:
@@ -104,6 +104,18 @@ class _Seen:
             return self.asked
         return not is_data(body, self.decimal, self.missing)
 
+    def _is_above(self, row: Sequence[str], n_fields: int) -> bool:
+        """Return whether a record may be one above the table: of another length, or a padded title.
+
+        Without a header, a record as long as the others is data.
+        """
+        if len(row) != n_fields:
+            return True
+        if n_fields <= 2 or self.asked is False:
+            return False
+        n_filled = _n_filled(row)
+        return n_filled == 0 or (n_filled == 1 and bool(row[0].strip()))
+
     def _names_values(self, body: Rows) -> bool:
         return _names_values(body, self.decimal, self.missing)
 
@@ -126,8 +138,8 @@ def are_separated_by_blanks(rows: Rows) -> bool:
     They are if each has as many fields, and the first has words above values, or all are values.
     Dates with a time, and numbers with blanks before thousands, are single values.
     """
-    n_fields = len(rows[-1])
-    if len(rows) < 2 or n_fields < 2 or any(len(row) != n_fields for row in rows[1:]):
+    n_fields = len(rows[-1]) if len(rows) > 1 else 0
+    if n_fields < 2 or any(len(row) != n_fields for row in rows[1:]):
         return False
     if n_fields == 2 and any(map(_is_one_value, rows[1:])):
         return False
@@ -205,14 +217,6 @@ def _usual_length(rows: Rows) -> int:
     below = rows[1:] or rows
     [(n_fields, n_rows)] = Counter(map(len, below)).most_common(1)
     return n_fields if n_rows > len(below) / 2 and n_fields > 1 else 0
-
-
-def _is_above(row: Sequence[str], n_fields: int) -> bool:
-    """Return whether a record may be one above the table: of another length, or a padded title."""
-    if len(row) != n_fields:
-        return True
-    n_filled = _n_filled(row)
-    return n_fields > 2 and (n_filled == 0 or (n_filled == 1 and bool(row[0].strip())))
 
 
 def _n_filled(row: Sequence[str]) -> int:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _END = r"(?:\r\n|\n|\r)"
+# Quotes, letters and digits are part of the fields.
 _NAMED_DELIMITER = re.compile(
-    rf'"?sep=([^"\r\n])"?[ \t]*+{_END}(?=[^\r\n]*?\1)', re.IGNORECASE
+    rf'"?sep=([\t !#-/:-@\[-`{{-~])"?[ \t]*+{_END}(?=[^\r\n]*?\1)', re.IGNORECASE
 )
-_COMMENTS = re.compile(rf"(?:[ \t]*+(?:#[^\r\n]*+)?{_END})*+")
+# A tab before # is a delimiter after an empty name.
+_COMMENTS = re.compile(rf"(?:(?: *+#[^\r\n]*+|[ \t]*+){_END})*+")
 _COMMENT = re.compile(r"#[^\r\n]*+")
 
 

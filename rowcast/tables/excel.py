@@ -126,7 +126,7 @@ def _empty(sheet: Sheet) -> InvalidTable:
 def _rejecting_damage() -> Iterator[None]:
     try:
         yield
-    except (python_calamine.CalamineError, ValueError):
+    except (python_calamine.CalamineError, ValueError, OverflowError):
         raise damaged("Excel") from None
     except BaseException as error:
         # Rust's own kind of exception has no public name.
@@ -164,10 +164,10 @@ def _table(
     cells: CalamineSheet, sheet: Sheet, limits: Limits, reading: ReadingOptions
 ) -> tuple[pa.Table, Format]:
     """Return the table of a sheet, and how it is written."""
-    rows = (row for row in cells.iter_rows() if row.count("") < len(row))
+    rows = _filled_rows(cells)
     n_head = max(2, min(_HEAD_ROWS, _HEAD_CELLS // max(1, cells.width)))
     above = list(islice(rows, n_head))
-    head = _without_titles(above)
+    head = above if reading.header is False else _without_titles(above)
     if not head:
         raise _empty(sheet)
     missing = _missing(reading)
@@ -197,6 +197,15 @@ def _table(
         sheet=sheet.name,
     )
     return pa.Table.from_arrays(arrays, names), written
+
+
+def _filled_rows(cells: CalamineSheet) -> Iterator[list[Any]]:
+    """Yield the rows that have a value."""
+    # Durations may be longer than Python's.
+    with _rejecting_damage():
+        for row in cells.iter_rows():
+            if row.count("") < len(row):
+                yield row
 
 
 def _missing(reading: ReadingOptions) -> frozenset[str]:

@@ -21,6 +21,8 @@ _READABLE: dict[Kind, frozenset[Kind]] = {
     "datetime": frozenset({"datetime", "text", "numeric"}),
     "duration": frozenset({"duration", "text", "numeric"}),
 }
+# So many missing columns of an option get a name of similar spelling.
+_MAX_MEANT = 5
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ ALL = Selection()
 def _missing(
     names: Collection[str], known: Collection[str], option: str
 ) -> Iterator[str]:
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            yield f"The column {name!r}, which {option} names, is missing.{meant}"
+    missing = [name for name in names if name not in known]
+    for i, name in enumerate(missing):
+        # To compare each with all columns of a wide table would take minutes.
+        near = difflib.get_close_matches(name, known, n=1) if i < _MAX_MEANT else []
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        yield f"The column {name!r}, which {option} names, is missing.{meant}"

@@ -121,6 +121,27 @@ def errors_as_text(xml: bytes) -> bytes:
     return xml
 
 
+def with_empty_text(xml: bytes) -> bytes:
+    """Return the XML of shared texts with an empty text after the last one."""
+    for last in deque(_TEXT_END.finditer(xml), maxlen=1):
+        prefix = last[0].removeprefix(b"</").partition(b"si")[0]
+        text = b"<%bsi><%bt></%bt></%bsi>" % ((prefix,) * 4)
+        return xml[: last.end()] + text + xml[last.end() :]
+    return xml
+
+
+def with_known_texts(xml: bytes, n_texts: int) -> bytes:
+    """Return cells of a sheet that refer to texts after the first ones with the last of these."""
+
+    def known(match: re.Match[bytes]) -> bytes:
+        if int(match[1]) < n_texts:
+            return match[0]
+        start, end = (place - match.start() for place in match.span(1))
+        return b"%b%d%b" % (match[0][:start], n_texts - 1, match[0][end:])
+
+    return _SHARED.sub(known, xml) if n_texts else xml
+
+
 class Texts:
     """The lengths of a workbook's shared texts, in bytes, as its parts pass by."""
 
@@ -157,6 +178,11 @@ class Texts:
         self._n_bytes += len(xml) - start
         self._n_all += len(xml)
         self._limits.check_texts(self._n_texts)
+
+    @property
+    def n_texts(self) -> int:
+        """How many texts there are."""
+        return self._n_texts
 
     def lengths(self) -> np.ndarray:
         """Return an upper bound of the length of each text.

@@ -135,7 +135,8 @@ def sample_of(
     text = _decode(content[len(mark) :], found, is_whole, is_named=encoding is not None)
     if is_wide:
         file_types.reject_binary(text.encode())
-    return TextSample(text, found, is_whole)
+    # GB18030 has a mark of its own.
+    return TextSample(text if mark else text.removeprefix("\ufeff"), found, is_whole)
 
 
 def encoding_of(
@@ -168,7 +169,7 @@ def encoding_of(
     if "utf-8" in decoders:
         return "utf-8"
     with path.open("rb") as file:
-        encoding = _encoding_of_words(_chunks(file, compression))
+        encoding = _encoding_of_words(_with_end(_chunks(file, compression)))
     if encoding == "cp1252" and encoding not in decoders:
         raise _undecodable(encoding)
     return encoding
@@ -282,6 +283,15 @@ def _found_in(content: bytes, is_whole: bool) -> str:
     if _is_utf8(content, is_whole):
         return "utf-8"
     return _encoding_of_words([content + b"\n" * is_whole])
+
+
+def _with_end(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the chunks of a text, the last one with the end of a line."""
+    last = next(chunks, b"")
+    for chunk in chunks:
+        yield last
+        last = chunk
+    yield last + b"\n"
 
 
 def _encoding_of_words(chunks: Iterable[bytes]) -> str:

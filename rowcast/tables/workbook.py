@@ -146,10 +146,12 @@ class Workbook:
             if self._styles:
                 _write(copy, _STYLES, [self._small(self._styles)])
             if self._texts:
-                xml = self._start(self._texts, _SHOWN_TEXT_BYTES)
-                _write(copy, _TEXTS, sheet_xml.without_count(_seen(texts, [xml])))
+                shared = self._start(self._texts, _SHOWN_TEXT_BYTES)
+                shared = sheet_xml.with_empty_text(shared)
+                _write(copy, _TEXTS, sheet_xml.without_count(_seen(texts, [shared])))
             xml = self._rows_of_few_texts(sheet.part, texts)
-            _write(copy, _SHEET, [sheet_xml.errors_as_text(xml)])
+            shown = sheet_xml.with_known_texts(xml, texts.n_texts)
+            _write(copy, _SHEET, [sheet_xml.errors_as_text(shown)])
             return min(1.0, len(xml) / max(1, self._info(sheet.part).file_size))
 
     def _rows_of_few_texts(self, part: str, texts: Texts) -> bytes:

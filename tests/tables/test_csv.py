@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from rowcast.tables import ReadingOptions, formats, training_table
+from rowcast.tables import ReadingOptions, csv_cleaning, formats, training_table
+from rowcast.tables.csv_cleaning import Cleaning
 from tests.support.files import (
     zstd,
 )
@@ -300,6 +301,9 @@ AS_BEFORE: dict[str, tuple[str, list[str]]] = {
     "a column of words": ("full name\nAnn Lee\nBob Ray\n", ["full name"]),
     "some blanks after commas": ("a, b\n1,2\n", ["a", " b"]),
     "old line ends": ("a,b\r1,2\r3,4\r", ["a", "b"]),
+    "a hash after an empty name": ("\t#a\tb\n0\tx\t2\n", ["Unnamed: 0", "#a", "b"]),
+    "sep of a letter": ("sep=é\naéb\n1é2\n", ["sep=é"]),
+    "many empty lines": ("\n" * 70_000 + "a\n1\n2\n", ["a"]),
 }
 
 
@@ -422,3 +426,26 @@ def test_late_words_decide_the_encoding_of_the_whole(tmp_path: Path) -> None:
     found = source(tmp_path, rows)
     assert found.format.encoding == "cp1251"
     assert found.read()["a"][-1].as_py() == words[-1]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [b'1, 5" x\n2, New', b" York\n3, y\n"],
+        [b"1, x\r2, New", b" York\r3, y\r"],
+        [b"1, x\r\n2, New", b" York\r", b"\n3, y\r\n"],
+    ],
+    ids=["open quote", "old line ends", "line ends between chunks"],
+)
+def test_blanks_within_a_field_stay_where_a_part_ends(
+    chunks: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_cleaning, "_MAX_HELD_BYTES", 4)
+    cleaned = b"".join(Cleaning("after").chunks(iter(chunks)))
+    assert cleaned == b"".join(chunks).replace(b", ", b",")
+
+
+def test_last_word_counts_without_a_line_end(tmp_path: Path) -> None:
+    words = "\n".join(["word", *WORDS["cp1250"].split()[:5]]).encode("cp1250")
+    for content in (words, words + b"\n"):
+        assert source(tmp_path, content).format.encoding == "cp1250"

@@ -372,3 +372,34 @@ def test_header_and_missing_overrule_what_is_found(tmp_path: Any) -> None:
         "column_1": ["a", "x"],
         "column_2": ["b", None],
     }
+
+
+def test_row_of_a_sheet_without_a_header_is_not_a_title(tmp_path: Any) -> None:
+    content = workbook([["k", None, None], ["a", "b", "c"], ["d", "e", "f"]])
+    table = read(tmp_path, content, ReadingOptions(header=False))
+    assert table["column_1"].to_pylist() == ["k", "a", "d"]
+
+
+def test_duration_that_is_too_long_is_refused(tmp_path: Any) -> None:
+    def change(book: Workbook) -> None:
+        book.active["A3"].number_format = "[h]:mm"
+
+    content = workbook([["x", "y"], [1, 2], [1e15, 3]], change)
+    assert "damaged" in refusal_of_rows(tmp_path, content).detail
+    with pytest.raises(InvalidTable, match="damaged"):
+        peek(content)
+
+
+def test_look_leaves_out_texts_that_are_far_behind(tmp_path: Any) -> None:
+    n_texts = 18_000
+    texts = b"".join(b"<si><t>%d%b</t></si>" % (i, b"x" * 1000) for i in range(n_texts))
+    rows = "".join(
+        f"<row>{cell(f'A{i + 2}', str(n_texts - 1 - i), 's')}{cell(f'B{i + 2}', '1')}</row>"
+        for i in range(n_texts)
+    )
+    content = crafted((HEADER + rows).encode(), b"<sst>%b</sst>" % texts)
+    shown = peek(content).rows
+    assert shown is not None
+    assert shown["x"][0].as_py() is None
+    assert shown["x"][-1].as_py().startswith(str(n_texts - shown.num_rows))
+    assert read(tmp_path, content)["x"][0].as_py().startswith("17999x")

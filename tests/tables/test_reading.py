@@ -56,6 +56,12 @@ def test_named_encoding_is_used(
     assert read(tmp_path, lines, encoding=encoding).read().to_pylist() == [row]
 
 
+def test_mark_of_gb18030_is_not_text(tmp_path: Path) -> None:
+    content = "\ufeff城市,y\n北京,1\n".encode("gb18030")
+    found = read(tmp_path, content, encoding="gb18030")
+    assert found.read().to_pylist() == [{"城市": "北京", "y": "1"}]
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [("Latin-1", "iso8859-1"), ("windows-1250", "cp1250"), ("GBK", "gb18030")],
@@ -85,6 +91,20 @@ def test_text_in_another_encoding_than_named_is_refused(
         ("a:b\n1:2\n", {"delimiter": ":"}, [{"a": "1", "b": "2"}]),
         ("a,b\n", {"header": False}, [{"column_1": "a", "column_2": "b"}]),
         ("1,2\n3,4\n", {"header": True}, [{"1": "3", "2": "4"}]),
+        (
+            f"# c\n{' ' * 70_000}a b\n1 2\n",
+            {"delimiter": " "},
+            [{"a": "1", "b": "2"}],
+        ),
+        ("#a\n5\n", {"header": False}, [{"column_1": "5"}]),
+        (
+            "5,,\n1,2,3\n",
+            {"header": False},
+            [
+                {"column_1": "5", "column_2": None, "column_3": None},
+                {"column_1": "1", "column_2": "2", "column_3": "3"},
+            ],
+        ),
         ("a,b\nNA,-\n", {"missing": ["-"]}, [{"a": "NA", "b": None}]),
         ("a,b\nNA,\n", {"missing": []}, [{"a": "NA", "b": None}]),
     ],

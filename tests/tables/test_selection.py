@@ -140,3 +140,11 @@ def test_choice_of_columns_is_kept_with_the_model(stack: Stack) -> None:
 
     answer = stack.post("/fit", id=stack.upload(CSV), features='["aa"]')
     assert "Did you mean 'a'?" in answer.json()["detail"]
+
+
+def test_many_missing_names_cost_little() -> None:
+    types = {f"measure_{i:05}": [pa.int64()] for i in range(2_000)} | {"y": []}
+    names = [f"messure_{i:05}" for i in range(2_000)]
+    problems = list(Selection(features=names).problems(types, "y", None))
+    assert len(problems) == 2_000
+    assert sum("Did you mean" in problem for problem in problems) == 5
