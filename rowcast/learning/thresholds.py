@@ -151,8 +151,9 @@ def problems(
         yield f"positive_class must be {known}, not {positive_class!r}."
     elif name != "threshold" and not _curve_of(manifest, positive_class or classes[1]):
         yield (
-            f"{name} needs the points of a model that was validated, by this version or a later "
-            "one; fit it again, with a validation other than none, or give threshold."
+            f"{name} needs the points of a model that was validated on rows of both classes, by "
+            "this version or a later one; fit it again, with a validation other than none, or give "
+            "threshold."
         )
 
 

@@ -187,7 +187,8 @@ def _notes(
         )
     if method == "none" and plan.validation != "none":
         yield "No rows were held back to judge the model: no class has two rows."
-    if not has_converged:
+    # The candidates of a choice have no parameters that a request could raise.
+    if not has_converged and plan.learner != learners.AUTO:
         yield (
             f"The {plan.learner} learner did not converge; raise its parameter max_iter."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from rowcast.errors import InvalidRequest, InvalidTable
-from rowcast.learning.learners import Task
+from rowcast.learning.learners import LEARNERS, Task
 from tests.learning.fits import (
     CLASS,
     COLUMNS,
@@ -442,3 +443,12 @@ def test_training_that_did_not_converge_is_noted() -> None:
         "The linear learner did not converge; raise its parameter max_iter."
     ]
     assert trained(table_of("numbers"), "linear")[0].notes == []
+
+
+def test_candidate_that_did_not_converge_is_no_note_on_a_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hasty = replace(LEARNERS["linear"], defaults={"max_iter": 1})
+    monkeypatch.setitem(LEARNERS, "linear", hasty)
+    found, _ = trained(table_of("numbers", "dates"), "auto")
+    assert not any("max_iter" in note for note in found.notes)
