@@ -6,6 +6,8 @@ import codecs
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Any
 
 from rowcast.errors import InvalidRequest
@@ -29,6 +31,9 @@ ENCODINGS = (
     "euc_kr",
 )
 _WIDER = {"utf-8-sig": "utf-8", "ascii": "utf-8", "gb2312": "gb18030", "gbk": "gb18030"}
+_KNOWN = frozenset(
+    {*map(normalize_encoding, (*ENCODINGS, *_WIDER)), *aliases, *aliases.values()}
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.:-]{0,39}")
 # Which options apply to a format; to the others none does.
 _APPLY = {
@@ -133,9 +138,11 @@ def canonical_encoding(name: str) -> str:
     Raises:
         ValueError: it is not one of ENCODINGS.
     """
+    normal = normalize_encoding(name).lower() if _NAME.fullmatch(name) else ""
     try:
-        found = codecs.lookup(name).name if _NAME.fullmatch(name) else ""
-    except (LookupError, ValueError):
+        # Python keeps every name that was ever looked up.
+        found = codecs.lookup(normal).name if normal in _KNOWN else ""
+    except LookupError:
         found = ""
     found = _WIDER.get(found, found)
     if found not in ENCODINGS:

@@ -30,6 +30,8 @@ from rowcast.tables.sheet_xml import Extent, Texts, whole_tags
 # A workbook has some dozens of parts; its directory has 46 bytes and a name for each.
 _DIRECTORY_BYTES = 1 << 20
 _SMALL_PART_BYTES = 4 << 20
+# Formats that were copied from workbook to workbook take megabytes.
+_STYLES_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
 # What a look reads of a sheet and of the shared texts, and how much of the file by one request.
 _SHOWN_SHEET_BYTES = (1 << 20, 1 << 16, 1 << 12)
@@ -144,7 +146,8 @@ class Workbook:
         texts = Texts(self._limits)
         with _rejecting_damage(), _copy(target, uses_1904=self._uses_1904) as copy:
             if self._styles:
-                _write(copy, _STYLES, [self._small(self._styles)])
+                styles = self._small(self._styles, _STYLES_BYTES)
+                _write(copy, _STYLES, [styles])
             if self._texts:
                 shared = self._start(self._texts, _SHOWN_TEXT_BYTES)
                 shared = sheet_xml.with_empty_text(shared)
@@ -239,11 +242,11 @@ class Workbook:
     def _tags(self, name: str) -> Iterator[bytes]:
         return whole_tags(self._part(name), self._limits.max_row_bytes)
 
-    def _small(self, name: str) -> bytes:
+    def _small(self, name: str, n_bytes: int = _SMALL_PART_BYTES) -> bytes:
         content = b""
         for chunk in self._part(name):
             content += chunk
-            if len(content) > _SMALL_PART_BYTES:
+            if len(content) > n_bytes:
                 raise damaged("Excel")
         return content
 

@@ -45,8 +45,8 @@ def crafted(
 ) -> bytes:
     """Return a workbook with this XML as the rows of its only sheet."""
     parts = {
-        "_rels/.rels": _relations(("a", "officeDocument", f"xl/{main}")),
-        f"xl/_rels/{main}.rels": _relations(
+        "_rels/.rels": relations_of(("a", "officeDocument", f"xl/{main}")),
+        f"xl/_rels/{main}.rels": relations_of(
             ("a", "worksheet", "worksheets/sheet1.xml"),
             ("b", "sharedStrings", "sharedStrings.xml"),
         ),
@@ -63,6 +63,7 @@ def crafted(
     return buffer.getvalue()
 
 
-def _relations(*found: tuple[str, str, str]) -> bytes:
+def relations_of(*found: tuple[str, str, str]) -> bytes:
+    """Return the XML of relations: ids, kinds and parts."""
     listed = "".join(_RELATION.format(*each) for each in found)
     return f"<Relationships>{listed}</Relationships>".encode()

@@ -16,7 +16,7 @@ from openpyxl.utils.datetime import CALENDAR_MAC_1904
 from rowcast.errors import InvalidTable
 from rowcast.tables import ReadingOptions, Sample, formats
 from tests.support.costs import outcome_of
-from tests.support.excel import crafted, workbook
+from tests.support.excel import crafted, relations_of, workbook
 from tests.support.sources import LIMITS, refusal_of_rows, source
 
 TIME = dt.datetime(2024, 2, 1, 13, 30, 15)  # noqa: DTZ001 - Excel has no zones
@@ -403,3 +403,16 @@ def test_look_leaves_out_texts_that_are_far_behind(tmp_path: Any) -> None:
     assert shown["x"][0].as_py() is None
     assert shown["x"][-1].as_py().startswith(str(n_texts - shown.num_rows))
     assert read(tmp_path, content)["x"][0].as_py().startswith("17999x")
+
+
+def test_many_formats_are_read(tmp_path: Any) -> None:
+    formats_ = b"<styleSheet><cellXfs>%b</cellXfs></styleSheet>" % (
+        b'<xf numFmtId="0"/>' * 300_000
+    )
+    relations = relations_of(
+        ("a", "worksheet", "worksheets/sheet1.xml"), ("c", "styles", "styles.xml")
+    )
+    others = {"xl/_rels/workbook.xml.rels": relations, "xl/styles.xml": formats_}
+    content = crafted(PLAIN, others=others)
+    assert peek(content).schema.names == ["x", "y"]
+    assert read(tmp_path, content).to_pydict() == {"x": [1], "y": [2]}

@@ -64,10 +64,28 @@ def test_mark_of_gb18030_is_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("Latin-1", "iso8859-1"), ("windows-1250", "cp1250"), ("GBK", "gb18030")],
+    [
+        ("Latin-1", "iso8859-1"),
+        ("ISO 8859-2", "iso8859-2"),
+        ("windows-1250", "cp1250"),
+        ("GBK", "gb18030"),
+        ("UTF-8-SIG", "utf-8"),
+        *((name, name) for name in reading.ENCODINGS),
+    ],
 )
 def test_encoding_may_have_any_of_its_names(name: str, found: str) -> None:
     assert reading.canonical_encoding(name) == found
+
+
+def test_unknown_name_of_an_encoding_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr("codecs.lookup", looked_up.append)
+    for i in range(3):
+        with pytest.raises(ValueError, match="it must be one of"):
+            reading.canonical_encoding(f"unknown-{i}")
+    assert looked_up == []
 
 
 @pytest.mark.parametrize(
