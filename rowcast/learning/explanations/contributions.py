@@ -261,7 +261,8 @@ def _stacked(frame: Any, others: Any) -> Any:
 # Designs
 
 
-@lru_cache(maxsize=4)
+# One of 1,000 columns takes 64 MB.
+@lru_cache(maxsize=1)
 def _design(n_features: int, n_background: int, seed: int) -> _Design:
     if _n_enumerated(n_features, n_background) <= _EVALUATIONS:
         return _enumerated(n_features, n_background)
