@@ -19,8 +19,8 @@ from tests.support.stack import Stack
 MISSING = ("numpy", "pandas", "pyarrow", "tqdm", "flask", "rowcast")
 
 
-# A fiftieth of what the example makes when nobody says how much.
-N_ROWS = 2_000
+# Far less than what the example makes when nobody says how much.
+N_ROWS = 800
 
 
 def make_data(folder: Path, *arguments: str) -> Path:

@@ -33,6 +33,7 @@ from tests.support.online import (
 )
 from tests.support.stack import Stack, submitted
 from tests.support.tables import parquet, table
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -376,6 +377,12 @@ def test_nothing_is_stored_and_there_is_no_job(stack: Stack, model_id: str) -> N
         ]
         return [kept, stack.get("/jobs", limit=100).json()]
 
+    def is_idle() -> bool:
+        statuses = {job["status"] for job in left()[1]["jobs"]}
+        return not statuses & {"queued", "started"}
+
+    # Other tests may have left jobs that still run.
+    eventually(is_idle, timeout_s=60)
     before = left()
     answered(ask(stack, model_id, records(table(50)), keep=["col_0"]))
     assert left() == before
