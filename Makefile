@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help env demo up key backup restore test test-fast soak contract check bench quality lock sbom format clean
+.PHONY: help env demo up key backup restore test test-fast test-faults soak contract check bench quality lock sbom format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,11 +42,14 @@ restore: $(VENV)/local ## Create the data of `make up` from a copy, if it has no
 	@$(BIN)/python -m rowcast.local.backup restore --data $(DATA) \
 		$(or $(FROM),$(error name the copy: make restore FROM=backup/<time>))
 
-test: $(VENV)/dev ## Run the test suite, in three processes; STORE=minio uses the MinIO on PATH.
-	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(TESTS)
+test: $(VENV)/dev ## Run the test suite, in two processes; STORE=minio uses the MinIO on PATH.
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not faults" $(TESTS)
+
+test-faults: $(VENV)/dev ## Run the tests that kill processes and set clocks, one by one; five minutes.
+	@$(BIN)/python -m pytest -m faults $(TESTS)
 
 test-fast: $(VENV)/dev ## Run the tests that need no running stack, in under a minute.
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not slow" $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not stack and not slow and not faults" $(TESTS)
 
 soak: $(VENV)/dev ## Run mixed jobs while processes are killed at random, then attack; MINUTES=15 JOBS=500 SEED=1.
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --jobs $(JOBS) --seed $(SEED)

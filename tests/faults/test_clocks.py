@@ -15,9 +15,12 @@ from tests.support.stack import Stack, StartStack
 from tests.support.tables import slow_table
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.skipif(
-    not breakable_stack.HAS_CLOCK, reason="libfaketime is there for Linux on x86_64"
-)
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(
+        not breakable_stack.HAS_CLOCK, reason="libfaketime is there for Linux on x86_64"
+    ),
+]
 HOUR_S = 3600.0
 # As the setting is by default. The steady clock rests for 6 s after a jump.
 TTL_S = 10

@@ -18,6 +18,7 @@ from tests.support.stack import Stack, StartStack
 from tests.support.tables import slow_table, table
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.faults
 # Generous, because the machine may be busy, and a pool that was killed first starts again.
 MARGIN_S = 30.0
 TTL_S = 4

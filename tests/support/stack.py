@@ -151,7 +151,7 @@ class Stack:
             "server": ("gunicorn",),
             "online": ("online.py",),
         }
-        for child in psutil.Process(self.process.pid).children():
+        for child in children_of(psutil.Process(self.process.pid)):
             line = " ".join(child.cmdline()[:3])
             if any(mark in line for mark in marks.get(name, ("worker.py",))):
                 return child
@@ -172,8 +172,8 @@ class Stack:
     def _horses(self, name: str) -> list[psutil.Process]:
         found = [
             horse
-            for worker in self.part("worker").children()
-            for horse in worker.children()
+            for worker in children_of(self.part("worker"))
+            for horse in children_of(worker)
         ]
         return [
             horse
@@ -186,7 +186,7 @@ class Stack:
         """Keep jobs in the queue: stop the workers, and first their parent, which starts them."""
         pool = self.part("worker")
         pool.suspend()
-        workers = pool.children()
+        workers = children_of(pool)
         for worker in workers:
             worker.suspend()
         try:
@@ -210,6 +210,21 @@ class Stack:
         self.end()
         if self.process.stdout and not self.process.stdout.closed:
             self.process.communicate(timeout=90)
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return the children of a process, without a look at all others of the machine."""
+    if not sys.platform.startswith("linux"):
+        return process.children()
+    children = []
+    for path in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            children += path.read_text().split()
+    found = []
+    for pid in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(int(pid)))
+    return found
 
 
 def submitted(answer: requests.Response) -> str:

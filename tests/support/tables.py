@@ -41,7 +41,7 @@ def slow_table() -> pd.DataFrame:
     frame = pd.DataFrame(
         rng.normal(size=(3_000, 20)), columns=[f"col_{i}" for i in range(20)]
     )
-    return frame.assign(y=[f"class {i}" for i in rng.integers(0, 20, 3_000)])
+    return frame.assign(y=[f"class {i}" for i in rng.integers(0, 14, 3_000)])
 
 
 def source_of(table: pa.Table) -> Source:

@@ -20,5 +20,5 @@ def eventually(condition: Callable[..., Any], timeout_s: float = 20) -> Any:
         ):
             if value := condition():
                 return value
-        time.sleep(0.02)
+        time.sleep(0.04)
     raise AssertionError(f"this did not become true within {timeout_s} s")

@@ -94,7 +94,7 @@ def test_file_is_a_table_before_it_is_changed(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", FILES)
 def test_changed_file_is_a_table_or_an_error_with_a_code(name: str) -> None:
     @settings(
-        max_examples=50,
+        max_examples=30,
         deadline=None,
         derandomize=True,
         database=None,
