@@ -1085,7 +1085,7 @@ _NOT_OPTIONS = frozenset(
     {"id", "created_at", "expires_at", "n_threads", "n_background", "verdict", "why"}
 )
 _OBJECTS = ("params", "class_weight", "reading", "selection")
-# A comparison shows so many of each kind, and cuts longer cells in a terminal.
+# A comparison shows at most this many of each kind, and cuts longer cells in a terminal.
 COMPARED, CELL_WIDTH = 30, 60
 
 

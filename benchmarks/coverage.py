@@ -41,10 +41,11 @@ N_COLUMNS = 5
 MAX_SHARE = 0.75
 
 _TEXT = f"""
-A model gives each new row an interval of {100 * LEVEL:.0f} % (`output=quantiles`, `quantiles=[0.05,0.95]`). Each repetition draws so many rows from a table,
-fits them with `learner={{learner}}`, and counts how many of up to {MAX_JUDGED:,} other rows lie within their interval. The goal is 88 to 93 % in every class of
-size. Synthetic tables have normal, uneven, heavy-tailed and skewed noise around a curve; real ones are the tables above with a quantity as target and enough
-rows. Below 50 rows the coverage is a little high, because the models that give the residuals learned from four fifths of the rows, and the model from all.
+A model gives each new row an interval of {100 * LEVEL:.0f} % (`output=quantiles`, `quantiles=[0.05,0.95]`). Each repetition draws rows from a table, as many
+as its line says, fits them with `learner={{learner}}`, and counts how many of up to {MAX_JUDGED:,} other rows lie within their interval. The goal is 88 to 93
+% in every class of size. Synthetic tables have normal, uneven, heavy-tailed and skewed noise around a curve; real ones are the tables above with a quantity
+as target and enough rows. Below 50 rows the coverage is a little high, because the models that give the residuals learned from four fifths of the rows, and
+the model from all.
 
 """
 

@@ -40,7 +40,7 @@ RowcastError
 ├── UriTooLong              414  the first line of the request is too long
 ├── UnsupportedMediaType    415
 ├── InvalidTable            422  the table cannot be used; every problem is listed
-│   ├── TooManyRows         422  to explain so many predictions takes too long
+│   ├── TooManyRows         422  there are too many predictions to explain
 │   └── TableTooComplex     422  to look at the table takes too much time or memory
 ├── HeadersTooLarge         431  the headers of the request are too long
 ├── OverLimit               429  the body has the limit and the usage
@@ -408,7 +408,7 @@ class InvalidTable(RowcastError):
 
 
 class TooManyRows(InvalidTable):
-    """To explain the predictions for so many rows would take too long."""
+    """There are more predictions than can be explained in the time of a request or a job."""
 
     code, title = "too_many_rows", "Too many rows"
     hint = "Upload fewer rows, such as a sample of them, and submit the new id."

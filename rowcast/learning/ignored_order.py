@@ -1,7 +1,7 @@
 """What random rows hide where columns look like times or groups: the loss on other rows.
 
-Below so many rows the chosen blend is fitted again without the last rows, or without each third of
-the groups, and judged on them. The work is bounded by the size of the table, not by a clock.
+For a small table the chosen blend is fitted again without the last rows, or without each third
+of the groups, and judged on them. The work is bounded by the size of the table, not by a clock.
 """
 
 from __future__ import annotations

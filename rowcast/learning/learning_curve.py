@@ -27,7 +27,8 @@ from rowcast.learning.splitting import Split, split
 SHARES = (0.25, 0.5, 1.0)
 # The nominal seconds that all fits together may take, and the rows that the smallest one needs.
 BUDGET_S, MIN_ROWS = 0.2, 10
-# More rows help if half of them are worse by this share of the loss and by so many standard errors.
+# More rows help if half of them are worse by this share of the loss, and by this number of
+# standard errors.
 _WORSE, _N_ERRORS = 0.02, 2.0
 
 

@@ -32,7 +32,7 @@ DEFAULT_QUANTILES, DEFAULT_LEVELS = (0.05, 0.5, 0.95), (0.9,)
 MAX_BATCH_ROWS, MAX_BATCH_CELLS = 65_536, 2_000_000
 # The rows of each batch that count for drift.
 DRIFT_ROWS = 5_000
-# Of so many features, the shares of all bins are reported; each has at most 23.
+# The features whose shares of bins are reported; each has at most 23 bins.
 _MAX_BINNED = 50
 _MAX_PROBLEMS = 100
 # Nominal seconds of a job that explains its predictions: far below the default time of a job,
@@ -205,7 +205,7 @@ def write(
 
     Raises:
         InvalidTable: values cannot be read; names every such column, how many, and the first row.
-        TooManyRows: to explain so many predictions would take too long.
+        TooManyRows: there are more predictions than can be explained.
     """
     tally = Tally(predictor.features, explains=plan.output == "contributions")
     most_rows = rows_allowed_if_exceeded(predictor, source, plan, MAX_EXPLAINING_S)

@@ -36,9 +36,9 @@ N_KEPT = 5
 _N_BEFORE_PRUNING = 5
 # A search takes at most this share of what is left of the time of a job.
 _SHARE_OF_REST = 0.5
-# A fit may take so many times as long as expected.
+# A fit may take this many times as long as expected.
 _MARGIN = 3.0
-# A forest of all trees takes so many times as long as one for trials.
+# A forest of all trees takes this many times as long as one for trials.
 _ALL_TREES = 2.5
 
 
@@ -62,7 +62,7 @@ class Budget:
         return cls(began, began + max(seconds, 0.0), deadline)
 
     def has(self, seconds: float) -> bool:
-        """Return whether so many seconds are left."""
+        """Return whether `seconds` are left."""
         return time.monotonic() + seconds < self.ends
 
     @property

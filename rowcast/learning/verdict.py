@@ -30,8 +30,8 @@ _HELD_BACK = {
     "later rows": "later rows that it has not seen",
     "whole groups": "rows of groups that it has not seen",
 }
-# Columns that look like times or groups are doubted if other rows show so much more of the
-# baseline's loss.
+# Columns that look like times or groups are doubted if the loss on other rows is higher by
+# this share of the baseline's.
 _MUCH_WORSE = 0.1
 _OTHER_ROWS = {"time": "later rows", "group": "rows of new groups"}
 # A class with fewer rows is hardly learned, and its figures are luck.

@@ -43,7 +43,7 @@ class Counted:
 def fit_s(
     learner: str, params: Mapping[str, Any], n_cells: float, n_classes: int
 ) -> float:
-    """Return the nominal seconds of a fit on so many cells; `n_classes` is 0 for a regression."""
+    """Return the nominal seconds of a fit on `n_cells`; `n_classes` is 0 for a regression."""
     cost = LEARNERS[learner].cost
     name, usual = cost.iterations or ("", 1)
     effort: float = params.get(name, usual) / usual * max(1, n_classes - 1)

@@ -94,7 +94,7 @@ def effects(
 
 
 def _affordable(curves: Sequence[_Curve], n_rows: int, n_predicted: float) -> int:
-    """Return how many rows of a sample to use, so that so many are predicted in all."""
+    """Return how many rows of a sample to use, so that `n_predicted` are predicted in all."""
     n_mixed = sum(len(curve.rows) for curve in curves) + n_rows
     n_affordable = int(n_rows * n_predicted / max(n_mixed, 1))
     return min(n_rows, max(MIN_ROWS, n_affordable))
